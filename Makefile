@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean
+
+demo: .venv/installed  ## the whole path on a synthesised world, in a few minutes
+	$(BIN)/cavsync demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed build/typing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p cavsync
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# pip >= 25.1 reads dependency groups.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+# The installed layout as links, for tools that do not run import hooks.
+build/typing:
+	mkdir -p $@/cavsync
+	for folder in cli manifests model pipeline train; do ln -sfn $(CURDIR)/$$folder $@/cavsync/$$folder; done
+
+clean:
+	rm -rf build dist *.egg-info .venv

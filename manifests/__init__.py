@@ -1,0 +1,1 @@
+"""One TOML file a dataset: its lists, columns, splits, counts, labels and statistics."""

@@ -1,0 +1,1 @@
+"""Tensors to tensors: the CAV-MAE Sync model and its checkpoints."""

@@ -1,0 +1,1 @@
+"""Raw videos to shards. Imports no torch."""

@@ -1,0 +1,80 @@
+"""A prepared dataset, for reading: its summary, its index, and the bytes of a clip."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
+from cavsync.pipeline.shards import DatasetPaths
+
+
+class DatasetError(Exception):
+    """A folder that cannot be read as a dataset; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder that `cavsync prepare` wrote."""
+
+    paths: DatasetPaths
+    summary: dict[str, Any]
+
+    @classmethod
+    def open(cls, root: Path | str) -> "Dataset":
+        """Raises DatasetError where `root` is no dataset, or one of another schema version."""
+        paths = DatasetPaths(Path(root))
+        if not paths.summary.is_file():
+            raise DatasetError(
+                f"{root} is no prepared dataset: {paths.summary.name} is not there. "
+                "Make one with `cavsync prepare folder VIDEOS --out DIR`, or finish the run that was started."
+            )
+        summary = json.loads(paths.summary.read_text())
+        if summary.get("schema_version") != SCHEMA_VERSION:
+            raise DatasetError(
+                f"{root} has schema version {summary.get('schema_version')}, this cavsync reads "
+                f"{SCHEMA_VERSION}; prepare it again."
+            )
+        return cls(paths, summary)
+
+    def split_names(self, role: str) -> list[str]:
+        """The splits that `role` ("train", "test", or the name of one split) stands for."""
+        splits: dict[str, str] = self.summary["splits"]  # name -> role
+        names = [name for name in splits if role in (name, splits[name])]
+        if not names:
+            known = ", ".join(f"{name} ({splits[name]})" for name in splits)
+            raise DatasetError(f"{self.paths.root} has no split {role!r}; it has: {known}.")
+        return names
+
+    def index(self, role: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`."""
+        shards = [
+            s for name in self.split_names(role) for s in sorted(self.summary["shards"]) if _of(s, name)
+        ]
+        wanted = None if columns is None else list({*columns, "state"})
+        tables = []
+        for shard in shards:
+            table = pq.read_table(self.paths.index(shard), columns=wanted).to_pandas()
+            tables.append(table[table["state"] == ClipState.OK].assign(shard=shard))
+        rows = pd.concat(tables, ignore_index=True)
+        if rows.empty:
+            raise DatasetError(
+                f"{self.paths.root} has no usable clip in split {role!r}; "
+                f"its clips ended as {self.summary['states']}."
+            )
+        return rows
+
+
+def _of(shard: str, split: str) -> bool:
+    return shard.rpartition("-")[0] == split
+
+
+def read_mel(content: bytes) -> np.ndarray:
+    """The (rows, 128) float16 log-mel of a `.mel.npy` member."""
+    return np.load(io.BytesIO(content), allow_pickle=False)

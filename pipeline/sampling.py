@@ -1,0 +1,62 @@
+"""Pure time arithmetic: which instants of a clip become frames, and which mel rows belong to each.
+
+Times are seconds from the clip's start, intervals are [start, stop).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from cavsync.pipeline.schema import MEL_ROWS_PER_S
+
+Alignment = Literal["time", "upstream"]
+FrameTimes = Literal["centred", "upstream"]
+
+# Kaldi's row r covers samples [160 r, 160 r + 400) at 16 kHz: its centre is 12.5 ms after its start.
+ROW_CENTRE_S = 0.0125
+# The published model sees 10-s clips padded to 1024 rows and cuts its windows from those.
+UPSTREAM_ROWS = 1024
+
+
+def frame_times_s(duration_s: float, num_frames: int, rule: FrameTimes = "centred") -> np.ndarray:
+    """The instants whose pictures are kept, shape (num_frames,).
+
+    `centred` is the middle of each of `num_frames` equal parts; `upstream` spreads them from the first
+    picture to the last.
+    """
+    if rule == "upstream":
+        return np.linspace(0.0, duration_s, num_frames)
+    return (np.arange(num_frames) + 0.5) * (duration_s / num_frames)
+
+
+def window_starts(
+    frame_pts_s: Sequence[float] | np.ndarray,
+    num_mel_rows: int,
+    window_rows: int,
+    alignment: Alignment = "time",
+) -> np.ndarray:
+    """First mel row of each frame's window, shape (num_frames,), int32.
+
+    `time` centres the window on the frame's own presentation time; `upstream` on row `i * 1024 / n` of the
+    clip padded to 1024 rows, as published weights were trained. At either end the window is shifted inward,
+    never cut, unless the clip itself is shorter than the window.
+    """
+    num_frames = len(frame_pts_s)
+    if alignment == "upstream":
+        # Python's round, halves to even, as upstream's; L - T is the last start.
+        centres = np.array([round(i * UPSTREAM_ROWS / num_frames) for i in range(num_frames)])
+        starts, total = centres - window_rows // 2, UPSTREAM_ROWS
+    else:
+        centre_rows = (np.asarray(frame_pts_s) - ROW_CENTRE_S) * MEL_ROWS_PER_S
+        starts, total = np.rint(centre_rows - (window_rows - 1) / 2).astype(int), num_mel_rows
+    return np.clip(starts, 0, max(0, total - window_rows)).astype(np.int32)
+
+
+def cut_window(mel: np.ndarray, start: int, window_rows: int, pad_value: float) -> np.ndarray:
+    """Rows [start, start + window_rows) of a (rows, mels) log-mel; rows past its end are `pad_value`."""
+    window = mel[start : start + window_rows]
+    missing = window_rows - len(window)
+    if missing == 0:
+        return window
+    return np.pad(window, ((0, missing), (0, 0)), constant_values=pad_value)

@@ -1,0 +1,163 @@
+"""One shard on disk: clips written to a tar, an index beside it, a done-record last."""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.schema import INDEX_SCHEMA, SCHEMA_VERSION, frame_member, json_member, mel_member
+
+BLOCK = tarfile.BLOCKSIZE
+# A tar header stores times, owners and modes; fixed ones keep a rebuilt shard byte-identical.
+FILE_MODE = 0o644
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """Where the parts of a dataset are."""
+
+    root: Path
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "dataset.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.parquet"
+
+    def tar(self, shard: str) -> Path:
+        return self.root / "shards" / f"{shard}.tar"
+
+    def index(self, shard: str) -> Path:
+        return self.root / "index" / f"{shard}.parquet"
+
+    def done(self, shard: str) -> Path:
+        return self.root / "done" / f"{shard}.json"
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Move a finished file to its name so that a crash leaves the old state or the new one, never a part."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(final)
+    folder = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    temporary = temporary_name(path)
+    temporary.write_bytes(content)
+    publish(temporary, path)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that no other attempt uses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+class ShardWriter:
+    """Writes one shard: `add` each listed clip in order, then `finish`.
+
+    Nothing appears under its final name before `finish`; after it the tar, the index and the done-record
+    exist, in that order. Leaving the `with` block without `finish` removes what was written.
+    """
+
+    def __init__(self, paths: DatasetPaths, shard: str) -> None:
+        self.paths, self.shard = paths, shard
+        self._tar_temporary = temporary_name(paths.tar(shard))
+        self._rows: list[dict[str, Any]] = []
+        self._tar = tarfile.open(self._tar_temporary, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tar.close()
+        self._tar_temporary.unlink(missing_ok=True)
+
+    def add_failed(self, row: Mapping[str, Any]) -> None:
+        """A clip that has no bytes: `row` holds its plan columns, `state` and `reason`."""
+        self._rows.append(dict(row))
+
+    def add(self, row: Mapping[str, Any], frames: Sequence[bytes], mel: np.ndarray) -> None:
+        """A clip in state ok: index columns, JPEG bytes per frame, log-mel (rows, 128) stored as float16."""
+        key = row["key"]
+        described = {name: row[name] for name in ("key", "clip_id", "split", "start_s", "end_s", "labels")}
+        described |= {name: row[name] for name in ("duration_s", "frame_pts_s")}
+        crc = 0
+        offsets, sizes = [], []
+        for number, jpeg in enumerate(frames):
+            offsets.append(self._append(frame_member(key, number), jpeg))
+            sizes.append(len(jpeg))
+            crc = zlib.crc32(jpeg, crc)
+        text = json.dumps(described, sort_keys=True).encode()
+        npy = npy_bytes(mel.astype(np.float16))
+        json_offset = self._append(json_member(key), text)
+        mel_offset = self._append(mel_member(key), npy)
+        self._rows.append(
+            dict(row)
+            | {"num_mel_rows": len(mel), "frame_offset": offsets, "frame_size": sizes}
+            | {"mel_offset": mel_offset, "mel_size": len(npy)}
+            | {"json_offset": json_offset, "json_size": len(text)}
+            | {"crc32": zlib.crc32(npy, zlib.crc32(text, crc))}
+        )
+
+    def finish(self, **facts: Any) -> dict[str, Any]:
+        """Publish the shard; returns its done-record, to which `facts` are added."""
+        self._tar.close()
+        index_temporary = temporary_name(self.paths.index(self.shard))
+        pq.write_table(pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA), index_temporary)
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "shard": self.shard,
+            "num_rows": len(self._rows),
+            "states": count_states(self._rows),
+            "tar_bytes": self._tar_temporary.stat().st_size,
+            "tar_sha256": sha256(self._tar_temporary),
+            "index_sha256": sha256(index_temporary),
+            **facts,
+        }
+        publish(self._tar_temporary, self.paths.tar(self.shard))
+        publish(index_temporary, self.paths.index(self.shard))
+        write_atomically(self.paths.done(self.shard), json.dumps(record, indent=1).encode())
+        return record
+
+    def _append(self, name: str, content: bytes) -> int:
+        """Write one member; returns the offset of its first content byte."""
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), FILE_MODE
+        self._tar.addfile(info, io.BytesIO(content))
+        padded = -(-len(content) // BLOCK) * BLOCK
+        return self._tar.offset - padded
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def count_states(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    states = [str(row["state"]) for row in rows]
+    return {state: states.count(state) for state in sorted(set(states))}

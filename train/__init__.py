@@ -1,0 +1,1 @@
+"""Shards and a model to checkpoints."""

@@ -1,0 +1,1 @@
+"""Checkpoints and shards to scores and reports."""
