@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.shards import DatasetPaths
 
 
-class DatasetError(Exception):
+class DatasetError(CavsyncError):
     """A folder that cannot be read as a dataset; the message says what is wrong and what to do."""
 
 
@@ -52,14 +53,19 @@ class Dataset:
             raise DatasetError(f"{self.paths.root} has no split {role!r}; it has: {known}.")
         return names
 
+    def shard_names(self, role: str) -> list[str]:
+        names = self.split_names(role)
+        return [shard for shard in sorted(self.summary["shards"]) if shard.rpartition("-")[0] in names]
+
+    def num_listed(self, role: str) -> int:
+        """Clips of the splits of `role`, whatever became of them."""
+        return sum(pq.read_metadata(self.paths.index(shard)).num_rows for shard in self.shard_names(role))
+
     def index(self, role: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`."""
-        shards = [
-            s for name in self.split_names(role) for s in sorted(self.summary["shards"]) if _of(s, name)
-        ]
         wanted = None if columns is None else list({*columns, "state"})
         tables = []
-        for shard in shards:
+        for shard in self.shard_names(role):
             table = pq.read_table(self.paths.index(shard), columns=wanted).to_pandas()
             tables.append(table[table["state"] == ClipState.OK].assign(shard=shard))
         rows = pd.concat(tables, ignore_index=True)
@@ -71,10 +77,27 @@ class Dataset:
         return rows
 
 
-def _of(shard: str, split: str) -> bool:
-    return shard.rpartition("-")[0] == split
+@dataclass(frozen=True)
+class StoredClip:
+    """One clip as the shard holds it."""
+
+    frames: list[bytes]  # JPEG
+    mel: np.ndarray  # (rows, 128) float16, unnormalised
+
+
+def read_clip(paths: DatasetPaths, row: Mapping[str, Any]) -> StoredClip:
+    """The frames and the log-mel of one index row that has a column `shard`."""
+    with paths.tar(row["shard"]).open("rb") as tar:
+
+        def member(offset: int, size: int) -> bytes:
+            tar.seek(offset)
+            return tar.read(size)
+
+        frames = [member(*place) for place in zip(row["frame_offset"], row["frame_size"], strict=True)]
+        return StoredClip(frames, read_mel(member(row["mel_offset"], row["mel_size"])))
 
 
 def read_mel(content: bytes) -> np.ndarray:
     """The (rows, 128) float16 log-mel of a `.mel.npy` member."""
-    return np.load(io.BytesIO(content), allow_pickle=False)
+    mel: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+    return mel

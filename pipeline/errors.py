@@ -1,0 +1,5 @@
+"""The root of the errors that a user can cause and mend."""
+
+
+class CavsyncError(Exception):
+    """Expected failure: the message names what is wrong, where, and what to do. The CLI prints it alone."""

@@ -1,0 +1,26 @@
+"""Fixtures that several test files share."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# `import media` in any test: with --import-mode=importlib pytest itself leaves sys.path alone.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from media import BAD_CLIPS, GOOD_CLIPS, KnownClip
+
+
+@pytest.fixture(scope="session")
+def known_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], KnownClip]:
+    """`known_clip("edit_list")`: the clip of that recipe in tests/media.py, made once a session."""
+    folder = tmp_path_factory.mktemp("known_clips")
+    made: dict[str, KnownClip] = {}
+
+    def clip(name: str) -> KnownClip:
+        if name not in made:
+            made[name] = (GOOD_CLIPS | BAD_CLIPS)[name](folder)
+        return made[name]
+
+    return clip
