@@ -1,0 +1,24 @@
+"""Where a patch lies: the fixed two-dimensional sine-cosine code of its row and column."""
+
+import torch
+from torch import Tensor
+
+
+def position_table(dim: int, grid: tuple[int, int]) -> Tensor:
+    """The codes of all patches of a grid of (rows, columns), shape (1, rows * columns, dim), row by row.
+
+    The first half of the channels encodes the column (time, or x), the second the row (frequency, or y).
+    """
+    rows, columns = grid
+    row = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)
+    column = torch.arange(columns, dtype=torch.float64).repeat(rows)
+    table = torch.cat([_encode(column, dim // 2), _encode(row, dim // 2)], dim=1)
+    return table.float().unsqueeze(0)
+
+
+def _encode(coordinate: Tensor, dim: int) -> Tensor:
+    """All sines, then all cosines of (tokens,) coordinates, shape (tokens, dim)."""
+    exponent = torch.arange(dim // 2, dtype=torch.float64) / (dim // 2)
+    # Wavelengths grow from 2 pi to 10000 * 2 pi, as in the first transformer.
+    angle = torch.outer(coordinate, 10000.0**-exponent)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
