@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,13 @@ class Dataset:
     def index(self, role: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`."""
         wanted = None if columns is None else list({*columns, "state"})
-        tables = []
+        tables: list[pd.DataFrame] = []
         for shard in self.shard_names(role):
-            table = pq.read_table(self.paths.index(shard), columns=wanted).to_pandas()
-            tables.append(table[table["state"] == ClipState.OK].assign(shard=shard))
+            # Filtered before pandas sees it: a null in another row would turn whole numbers into floats.
+            usable = pq.read_table(
+                self.paths.index(shard), columns=wanted, filters=[("state", "=", ClipState.OK)]
+            )
+            tables.append(usable.to_pandas().assign(shard=shard))
         rows = pd.concat(tables, ignore_index=True)
         if rows.empty:
             raise DatasetError(
@@ -85,7 +88,7 @@ class StoredClip:
     mel: np.ndarray  # (rows, 128) float16, unnormalised
 
 
-def read_clip(paths: DatasetPaths, row: Mapping[str, Any]) -> StoredClip:
+def read_clip(paths: DatasetPaths, row: "pd.Series[Any]") -> StoredClip:
     """The frames and the log-mel of one index row that has a column `shard`."""
     with paths.tar(row["shard"]).open("rb") as tar:
 

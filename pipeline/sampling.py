@@ -19,14 +19,16 @@ ROW_CENTRE_S = 0.0125
 UPSTREAM_ROWS = 1024
 
 
-def frame_times_s(duration_s: float, num_frames: int, rule: FrameTimes = "centred") -> np.ndarray:
+def frame_times_s(
+    duration_s: float, num_frames: int, rule: FrameTimes = "centred", picture_s: float = 0.0
+) -> np.ndarray:
     """The instants whose pictures are kept, shape (num_frames,).
 
     `centred` is the middle of each of `num_frames` equal parts; `upstream` spreads them from the first
-    picture to the last.
+    picture to the last, which begins one `picture_s` before the end.
     """
     if rule == "upstream":
-        return np.linspace(0.0, duration_s, num_frames)
+        return np.linspace(0.0, max(0.0, duration_s - picture_s), num_frames)
     return (np.arange(num_frames) + 0.5) * (duration_s / num_frames)
 
 
@@ -50,7 +52,8 @@ def window_starts(
     else:
         centre_rows = (np.asarray(frame_pts_s) - ROW_CENTRE_S) * MEL_ROWS_PER_S
         starts, total = np.rint(centre_rows - (window_rows - 1) / 2).astype(int), num_mel_rows
-    return np.clip(starts, 0, max(0, total - window_rows)).astype(np.int32)
+    inside: np.ndarray = np.clip(starts, 0, max(0, total - window_rows)).astype(np.int32)
+    return inside
 
 
 def cut_window(mel: np.ndarray, start: int, window_rows: int, pad_value: float) -> np.ndarray:

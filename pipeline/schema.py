@@ -10,6 +10,7 @@ A dataset is a folder:
 """
 
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,54 +36,63 @@ class ClipState(StrEnum):
     FILTERED = "filtered"
 
 
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("shard", pa.string(), nullable=False),  # "<split>-00000"
-        pa.field("listed_in", pa.string()),  # "<file>:<row>", for messages
-        pa.field("source", pa.string()),  # path or URL of the video; null when none was found
-        pa.field("source_start_s", pa.float64()),  # where the clip begins inside that file
-        pa.field("start_s", pa.float64()),  # as listed
-        pa.field("end_s", pa.float64()),
-        pa.field("labels", pa.list_(pa.string())),
-        pa.field("duplicate", pa.bool_(), nullable=False),  # the same key stands in an earlier row
-    ]
-)
+class MediaError(Exception):
+    """A clip that cannot be prepared; expected, so it becomes the clip's `state` and `reason` in the index."""
 
-INDEX_SCHEMA = pa.schema(
-    [
-        *[field for field in PLAN_SCHEMA if field.name not in ("shard", "duplicate")],
-        pa.field("state", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),  # a sentence, null when the state is ok
-        # Facts of the file; null where it could not be opened.
-        pa.field("decoder", pa.string()),
-        pa.field("video_codec", pa.string()),
-        pa.field("audio_codec", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("fps", pa.float64()),
-        pa.field("sample_rate_hz", pa.int32()),
-        pa.field("num_channels", pa.int32()),
-        # What the shard holds; null unless the state is ok. Times are seconds from the clip's start.
-        pa.field("duration_s", pa.float64()),
-        pa.field("frame_pts_s", pa.list_(pa.float64())),
-        pa.field("num_mel_rows", pa.int32()),
-        pa.field("window_start", pa.list_(pa.int32())),  # mel rows [start, stop) of each frame at the
-        pa.field("window_stop", pa.list_(pa.int32())),  # prepared window length; loaders may recompute
-        pa.field("silent", pa.bool_()),
-        pa.field("still", pa.bool_()),
-        # Where the bytes are in the tar.
-        pa.field("frame_offset", pa.list_(pa.int64())),
-        pa.field("frame_size", pa.list_(pa.int32())),
-        pa.field("mel_offset", pa.int64()),
-        pa.field("mel_size", pa.int32()),
-        pa.field("json_offset", pa.int64()),
-        pa.field("json_size", pa.int32()),
-        pa.field("crc32", pa.uint32()),  # of all the clip's members, in tar order
-    ]
-)
+    def __init__(self, state: ClipState, reason: str) -> None:
+        super().__init__(reason)
+        self.state, self.reason = state, reason
+
+
+# Any: the stubs of pyarrow know no common type of fields.
+_PLAN_FIELDS: list[Any] = [
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("clip_id", pa.string(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("shard", pa.string(), nullable=False),  # "<split>-00000"
+    pa.field("listed_in", pa.string()),  # "<file>:<row>", for messages
+    pa.field("source", pa.string()),  # path or URL of the video; null when none was found
+    pa.field("source_start_s", pa.float64()),  # where the clip begins inside that file
+    pa.field("start_s", pa.float64()),  # as listed
+    pa.field("end_s", pa.float64()),
+    pa.field("labels", pa.list_(pa.string())),
+    pa.field("duplicate", pa.bool_(), nullable=False),  # the same key stands in an earlier row
+]
+
+PLAN_SCHEMA = pa.schema(_PLAN_FIELDS)
+
+_INDEX_FIELDS: list[Any] = [
+    *[PLAN_SCHEMA.field(name) for name in PLAN_SCHEMA.names if name not in ("shard", "duplicate")],
+    pa.field("state", pa.string(), nullable=False),
+    pa.field("reason", pa.string()),  # a sentence, null when the state is ok
+    # Facts of the file; null where it could not be opened.
+    pa.field("decoder", pa.string()),
+    pa.field("video_codec", pa.string()),
+    pa.field("audio_codec", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("fps", pa.float64()),
+    pa.field("sample_rate_hz", pa.int32()),
+    pa.field("num_channels", pa.int32()),
+    # What the shard holds; null unless the state is ok. Times are seconds from the clip's start.
+    pa.field("duration_s", pa.float64()),
+    pa.field("frame_pts_s", pa.list_(pa.float64())),
+    pa.field("num_mel_rows", pa.int32()),
+    pa.field("window_start", pa.list_(pa.int32())),  # mel rows [start, stop) of each frame at the
+    pa.field("window_stop", pa.list_(pa.int32())),  # prepared window length; loaders may recompute
+    pa.field("silent", pa.bool_()),
+    pa.field("still", pa.bool_()),
+    # Where the bytes are in the tar.
+    pa.field("frame_offset", pa.list_(pa.int64())),
+    pa.field("frame_size", pa.list_(pa.int32())),
+    pa.field("mel_offset", pa.int64()),
+    pa.field("mel_size", pa.int32()),
+    pa.field("json_offset", pa.int64()),
+    pa.field("json_size", pa.int32()),
+    pa.field("crc32", pa.uint32()),  # of all the clip's members, in tar order
+]
+
+INDEX_SCHEMA = pa.schema(_INDEX_FIELDS)
 
 
 def clip_key(clip_id: str, start_s: float) -> str:

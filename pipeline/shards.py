@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +84,7 @@ class ShardWriter:
         self._rows: list[dict[str, Any]] = []
         self._tar = tarfile.open(self._tar_temporary, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
-    def __enter__(self) -> "ShardWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,6 +145,16 @@ class ShardWriter:
         self._tar.addfile(info, io.BytesIO(content))
         padded = -(-len(content) // BLOCK) * BLOCK
         return self._tar.offset - padded
+
+
+def finished_record(paths: DatasetPaths, shard: str) -> dict[str, Any] | None:
+    """The shard's done-record; None unless its tar and index are there too, whole."""
+    try:
+        record: dict[str, Any] = json.loads(paths.done(shard).read_bytes())
+        whole = paths.tar(shard).stat().st_size == record["tar_bytes"] and paths.index(shard).is_file()
+    except FileNotFoundError:
+        return None
+    return record if whole else None
 
 
 def npy_bytes(array: np.ndarray) -> bytes:

@@ -1,0 +1,144 @@
+"""The plan: every listed clip, its video and its shard, decided once before anything is decoded."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.lists import ListedClip
+from cavsync.pipeline.schema import PLAN_SCHEMA, clip_key
+from cavsync.pipeline.shards import publish, temporary_name
+from cavsync.pipeline.sources import Layout, VideoTree, find_sources
+
+# Key of the Parquet file's metadata under which the plan says what it was made from.
+INPUTS = b"cavsync"
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows of PLAN_SCHEMA in shard order, and what they were made from."""
+
+    table: pa.Table
+    inputs: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        table = pq.read_table(path)
+        return cls(table, json.loads(table.schema.metadata[INPUTS]))
+
+    def write(self, path: Path) -> None:
+        temporary = temporary_name(path)
+        pq.write_table(self.table.replace_schema_metadata({INPUTS: json.dumps(self.inputs)}), temporary)
+        publish(temporary, path)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def num_found(self) -> int:
+        """Clips that have a video."""
+        return len(self) - int(self.table["source"].null_count)
+
+    def splits(self) -> list[str]:
+        return sorted(map(str, pc.unique(self.table["split"]).to_pylist()))
+
+    def labels(self) -> list[str]:
+        """Every label that a clip has, sorted."""
+        return sorted(map(str, pc.unique(pc.list_flatten(self.table["labels"])).to_pylist()))
+
+    def count_of_list(self, name: str) -> int:
+        """Clips that the list of that file name holds."""
+        return int(np.sum(pc.starts_with(self.table["listed_in"], f"{name}:").to_numpy()))
+
+    def shards(self) -> dict[str, slice]:
+        """Name of each shard, in order, and its rows."""
+        shards: Any = self.table["shard"].combine_chunks()
+        runs = pc.run_end_encode(shards)
+        names, stops = runs.values.to_pylist(), runs.run_ends.to_pylist()
+        return {
+            name: slice(start, stop) for name, start, stop in zip(names, [0, *stops], stops, strict=False)
+        }
+
+    def rows(self, span: slice) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.table.slice(span.start, span.stop - span.start).to_pylist()
+        return rows
+
+
+def make_plan(
+    clips: Iterable[ListedClip], tree: VideoTree, layout: Layout, shard_size: int, seed: int
+) -> pa.Table:
+    """PLAN_SCHEMA rows in shard order, each shard a pure function of its split's keys, `seed` and `shard_size`.
+
+    Videos come from `tree`, unless the lists name them.
+    """
+    listed = pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA)
+    named = listed["source"].null_count == 0
+    source, start_s = (listed["source"], listed["start_s"]) if named else find_sources(tree, listed, layout)
+    order, shard = _shard_order(listed["key"], listed["split"], shard_size, seed)
+    placed = {
+        **{name: listed[name].take(order) for name in listed.column_names},
+        "source": source.take(order),
+        "source_start_s": start_s.take(order),
+        "shard": shard,
+        "duplicate": pa.array(_seen_before(listed["key"])[order]),
+    }
+    return pa.table([placed[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+
+
+def _shard_order(keys: Any, splits: Any, shard_size: int, seed: int) -> tuple[np.ndarray, Any]:
+    """Which row comes when, by split and then by a hash of (seed, key); and the shard's name at each place."""
+    # A hash, not a generator's permutation: it gives the same order with every version of numpy.
+    digests = np.fromiter(
+        (_digest(seed, key) for chunk in keys.chunks for key in chunk.to_pylist()), np.uint64
+    )
+    names, split = _coded(splits)
+    order = np.lexsort((digests, split))
+    first_of_split = np.searchsorted(split[order], split[order])
+    number = (np.arange(len(order)) - first_of_split) // shard_size
+    starts = np.flatnonzero((number != np.roll(number, 1)) | (first_of_split == np.arange(len(order))))
+    shards = [f"{names[split[order[place]]]}-{number[place]:05d}" for place in starts]
+    sizes = np.diff([*starts, len(order)])
+    places: Any = np.repeat(np.arange(len(starts)), sizes)
+    return order, pa.array(shards, pa.string()).take(pa.array(places))
+
+
+def _digest(seed: int, key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest())
+
+
+def _coded(strings: Any) -> tuple[list[str], np.ndarray]:
+    """The distinct strings, sorted, and the place of each of `strings` among them."""
+    names = sorted(map(str, pc.unique(strings).to_pylist()))
+    return names, pc.index_in(strings, value_set=pa.array(names, pa.string())).to_numpy()
+
+
+def _seen_before(keys: Any) -> np.ndarray:
+    """(rows,) bool: whether an earlier row has the same key."""
+    codes: Any = pc.dictionary_encode(keys.combine_chunks())
+    _, firsts = np.unique(codes.indices.to_numpy(), return_index=True)
+    seen = np.ones(len(keys), bool)
+    seen[firsts] = False
+    return seen
+
+
+_LISTED_SCHEMA = pa.schema(
+    [PLAN_SCHEMA.field("key"), *[PLAN_SCHEMA.field(name) for name in ListedClip._fields]]
+)
+
+
+def _batches(rows: Iterator[ListedClip]) -> Iterator[pa.RecordBatch]:
+    """The rows as Arrow columns; their Python objects live for one batch only."""
+    while batch := list(islice(rows, BATCH_ROWS)):
+        keys = [clip_key(row.clip_id, row.start_s) for row in batch]
+        columns = [keys, *zip(*batch, strict=True)]
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, _LISTED_SCHEMA, strict=True)]
+        yield pa.record_batch(arrays, schema=_LISTED_SCHEMA)

@@ -1,0 +1,51 @@
+"""Runs the shards of a plan: here, one after the other, or as Ray tasks."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cavsync.pipeline.config import PrepareConfig
+from cavsync.pipeline.plan import Plan
+from cavsync.pipeline.schema import ClipState
+from cavsync.pipeline.shards import DatasetPaths
+
+Record = dict[str, Any]  # a shard's done-record
+OnClips = Callable[
+    [Mapping[ClipState, int]], None
+]  # hears how many clips ended in which state, since last told
+
+
+@dataclass(frozen=True)
+class Work:
+    """The shards to make, and how."""
+
+    plan: Plan
+    spans: Mapping[str, slice]  # shard name -> its rows in the plan
+    config: PrepareConfig
+    paths: DatasetPaths
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many shards at a time; with `ray_address`, on that cluster."""
+
+    number: int = 1
+    ray_address: str | None = None
+
+
+def run(work: Work, workers: Workers, on_clips: OnClips, say: Callable[[str], None]) -> Iterator[Record]:
+    """Make every shard of `work`; yields done-records as they come. `say` gets lines for the user."""
+    if workers.number == 1 and workers.ray_address is None:
+        return _run_here(work, on_clips)
+    from cavsync.pipeline.cluster import run_on_ray  # Ray takes half a second to import
+
+    return run_on_ray(work, workers, on_clips, say)
+
+
+def _run_here(work: Work, on_clips: OnClips) -> Iterator[Record]:
+    from cavsync.pipeline.job import process_shard
+
+    for span in work.spans.values():
+        rows: Sequence[dict[str, Any]] = work.plan.rows(span)
+        yield process_shard(rows, work.config, work.paths, lambda state: on_clips(Counter([state])))

@@ -1,0 +1,111 @@
+"""Which video belongs to which listed clip: one look at a folder of any depth, then lookups by name."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cavsync.pipeline.errors import CavsyncError
+
+SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
+
+# What `ID.mp4` holds, without a time in its name: the whole upload, or the clip already cut out of it.
+Layout = Literal["whole", "cut"]
+
+
+class SourceError(CavsyncError):
+    """A folder of videos that is not there, is empty or cannot be named."""
+
+
+Column = Any  # an Arrow column of strings or numbers; the stubs of pyarrow cannot say so
+# The strings of the columns, row by row, with the last argument between them (which the stubs forbid).
+_joined: Any = pc.binary_join_element_wise
+_places: Any = pc.index_in
+
+
+@dataclass(frozen=True)
+class VideoTree:
+    """Every video under a folder, sorted by path relative to it."""
+
+    root: Path
+    paths: pa.StringArray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def names(self) -> list[str]:
+        return list(map(str, self.paths.to_pylist()))
+
+    def describe(self) -> str:
+        kinds = Counter(path.rpartition(".")[2].lower() for path in self.names())
+        return f"{len(self):,} videos in {self.root} ({', '.join(f'{n:,} {kind}' for kind, n in kinds.most_common())})"
+
+
+def scan(root: Path) -> VideoTree:
+    """Raises SourceError for a folder that is missing or holds no video."""
+    if not root.is_dir():
+        raise SourceError(f"{root} is no folder; it should hold the videos.")
+    found = sorted(
+        os.path.relpath(os.path.join(folder, name), root)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+    )
+    if not found:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise SourceError(f"{root} holds no video (looked for {kinds}, in sub-folders too).")
+    try:
+        return VideoTree(root.resolve(), pa.array(found, pa.string()))
+    except UnicodeEncodeError as error:
+        raise SourceError(f"{root}: the file name {error.object!r} is not UTF-8; rename it.") from error
+
+
+def find_sources(tree: VideoTree, clips: pa.Table, layout: Layout) -> tuple[Column, Column]:
+    """Path of the video (null: none) and the clip's start inside it, for each row of `clips`.
+
+    `clips` has the plan's columns clip_id, start_s and end_s. A file that names the clip's time wins over one that
+    names the id alone; among files of one name the first by path.
+    """
+    stems = pc.replace_substring_regex(tree.paths, r"^.*/|\.[^.]*$", "")
+    cut_names, whole_name = _names(clips)
+    cut: Any = pc.coalesce(*[_places(name, value_set=stems) for name in cut_names])
+    whole = _places(whole_name, value_set=stems)
+    start_in_whole = clips["start_s"] if layout == "whole" else pc.multiply(clips["start_s"], 0.0)
+    start_s = pc.if_else(pc.is_valid(cut), pa.scalar(0.0), start_in_whole)
+    relative = pc.take(tree.paths, pc.coalesce(cut, whole))
+    source = _joined(str(tree.root), relative, os.sep)
+    return source, pc.if_else(pc.is_valid(source), start_s, pa.scalar(None, pa.float64()))
+
+
+def example_names(row: Mapping[str, Any]) -> list[str]:
+    """What the video of a plan row may be called."""
+    cut, whole = _names(pa.Table.from_pylist([dict(row)]))
+    return [f"{name[0]}.mp4" for name in (*cut, whole)]
+
+
+def _names(clips: pa.Table) -> tuple[list[Column], Column]:
+    """The names of a cut clip (ID_000030, ID_30.000, ID_30000_40000), and the id, which a whole upload has."""
+    ids = clips["clip_id"]
+    start_ms, end_ms = (
+        pc.cast(pc.round(pc.multiply(clips[c], 1000.0)), pa.int64()) for c in ("start_s", "end_s")
+    )
+    seconds = pc.divide(start_ms, 1000)
+    thousandths = pc.subtract(start_ms, pc.multiply(seconds, 1000))
+    text = {
+        "seconds": pc.cast(seconds, pa.string()),
+        "thousandths": pc.utf8_lpad(pc.cast(thousandths, pa.string()), 3, "0"),
+        "start_ms": pc.cast(start_ms, pa.string()),
+        "end_ms": pc.cast(end_ms, pa.string()),
+    }
+    decimal = _joined(text["seconds"], text["thousandths"], ".")
+    cut = [
+        _joined(ids, pc.utf8_lpad(text["seconds"], 6, "0"), "_"),
+        _joined(ids, decimal, "_"),
+        _joined(ids, text["start_ms"], text["end_ms"], "_"),
+    ]
+    return cut, ids

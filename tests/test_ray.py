@@ -1,0 +1,88 @@
+"""Shards made by Ray tasks are the same bytes as inline; interrupted and killed work leaves nothing half-made."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from media import write_clip
+
+from cavsync.pipeline.dataset import Dataset
+
+COMMAND = (str(Path(sys.executable).with_name("cavsync")), "prepare", "folder")
+SMALL = ("--shard-size", "2", "--num-frames", "4", "--frame-size", "32")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(7):
+        write_clip(folder / f"clip{number}.mp4", 1.2 + number / 5)
+    (folder / "broken.mp4").write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inline(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("inline") / "data"
+    subprocess.run([*COMMAND, videos, "--out", out, *SMALL], check=True, capture_output=True)
+    return out
+
+
+def content(out: Path) -> dict[str, bytes]:
+    files = [*(out / "shards").iterdir(), *(out / "index").iterdir(), out / "dataset.json"]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def test_ray_writes_the_bytes_that_one_process_writes(videos: Path, inline: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    result = subprocess.run(
+        [*COMMAND, videos, "--out", out, "--workers", "64", *SMALL],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert content(out) == content(inline)
+    num_cpus = len(os.sched_getaffinity(0))
+    if num_cpus < 64:
+        assert f"64 workers were asked for, there are {num_cpus} CPUs: running {num_cpus}." in result.stderr
+    assert "Warning" not in result.stderr
+    assert "8/8" in result.stderr
+    assert not list(out.rglob(".*"))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_interrupted_run_ends_cleanly_and_is_continued(workers: str, videos: Path, tmp_path: Path) -> None:
+    many, out = tmp_path / "many", tmp_path / "data"
+    many.mkdir()
+    for number in range(60):
+        (many / f"{number}.mp4").symlink_to(videos / "clip6.mp4")
+    command = [*COMMAND, many, "--out", out, "--workers", workers, *SMALL]
+    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: len(list((out / "done").glob("*.json"))) >= 3)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does, to everybody in the group
+        _, said = run.communicate(timeout=30)
+    finally:
+        run.kill()
+    assert run.returncode == 130, said
+    assert "Interrupted. The same command continues where it stopped." in said
+    assert "Traceback" not in said
+    assert not list(out.rglob(".*"))
+    finished = {path: path.stat().st_mtime_ns for path in (out / "done").iterdir()}
+    assert 3 <= len(finished) < 30
+    subprocess.run([*COMMAND, many, "--out", out, *SMALL], check=True, capture_output=True)
+    assert Dataset.open(out).summary["states"] == {"ok": 60}
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    stop = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < stop, "it did not come to that"
+        time.sleep(0.02)
