@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check typing clean
 
 demo: .venv/installed  ## the whole path on a synthesised world, in a few minutes
 	$(BIN)/cavsync demo
@@ -9,7 +9,7 @@ demo: .venv/installed  ## the whole path on a synthesised world, in a few minute
 test: .venv/installed
 	$(BIN)/python -m pytest
 
-check: .venv/installed build/typing
+check: .venv/installed typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p cavsync
@@ -23,9 +23,9 @@ check: .venv/installed build/typing
 	touch $@
 
 # The installed layout as links, for tools that do not run import hooks.
-build/typing:
-	mkdir -p $@/cavsync
-	for folder in cli manifests model pipeline train; do ln -sfn $(CURDIR)/$$folder $@/cavsync/$$folder; done
+typing:
+	mkdir -p build/typing/cavsync
+	for folder in cli manifests model pipeline train; do ln -sfn $(CURDIR)/$$folder build/typing/cavsync/$$folder; done
 
 clean:
 	rm -rf build dist *.egg-info .venv

@@ -1,10 +1,14 @@
 """Fixtures that several test files share."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# The tests' models are far too small for a second thread to help, and a busy machine makes one costly.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # `import media` in any test: with --import-mode=importlib pytest itself leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))

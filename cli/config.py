@@ -1,0 +1,73 @@
+"""`cavsync config`: what a preset contains."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """What a preset contains."""
+
+
+@app.command()
+def show(
+    preset: Annotated[
+        str | None, typer.Option(help="Preset to resolve; without it the presets are listed.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field, e.g. optimizer.lr=1e-4."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as stored with the run.")] = False,
+) -> None:
+    """Print the complete run that a preset stands for, or the presets there are."""
+    if preset is None:
+        _list_presets(as_json)
+        return
+    content = resolved(preset, overrides or [])
+    if as_json:
+        typer.echo(json.dumps(content, indent=1))
+    else:
+        tree = Tree(f"[bold]{preset}")
+        _grow(tree, content)
+        Console().print(tree)
+
+
+def resolved(preset: str, overrides: list[str]) -> dict[str, Any]:
+    """The run as JSON; an unknown preset or field is wrong usage."""
+    from cavsync.train.config import ConfigError, as_dict
+    from cavsync.train.overrides import apply_overrides
+    from cavsync.train.presets import preset as preset_named
+
+    try:
+        return as_dict(apply_overrides(preset_named(preset), overrides))
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _list_presets(as_json: bool) -> None:
+    from cavsync.train.presets import PRESETS
+
+    summaries = {name: (make.__doc__ or "").splitlines()[0] for name, make in PRESETS.items()}
+    if as_json:
+        typer.echo(json.dumps(summaries, indent=1))
+        return
+    table = Table("preset", "what it is", box=None)
+    for name, summary in summaries.items():
+        table.add_row(name, summary)
+    Console().print(table)
+
+
+def _grow(tree: Tree, content: dict[str, Any]) -> None:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            _grow(tree.add(f"[bold]{name}"), value)
+        else:
+            tree.add(f"{name} = {json.dumps(value)}")

@@ -1,0 +1,122 @@
+"""`cavsync demo`: the whole path on a synthesised world."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cavsync.pipeline.world.config import WorldConfig
+    from cavsync.train.demo import DemoConfig
+
+# Small shards, so that two workers share the work evenly.
+DEMO_SHARD_SIZE = 33
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the world, its dataset and its runs; reused.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of the training run; the world stays the same.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    train_clips: Annotated[int, typer.Option(min=64, help="Clips of the world to train on.")] = 400,
+    test_clips: Annotated[int, typer.Option(min=2, help="Clips of the world to score on.")] = 128,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; more than 1 prepare as Ray tasks.")] = 2,
+    control: Annotated[
+        bool,
+        typer.Option("--control", help="Train every clip on another clip's sound: only chance may be left."),
+    ] = False,
+    only_world: Annotated[
+        Path | None,
+        typer.Option(help="Only write the world into this folder: mp4 files, official-format lists, masks."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores as JSON, no bars and no table.")
+    ] = False,
+) -> None:
+    """Run the main job end to end: synthesise a small audio-visual world as mp4 files, prepare, train, score.
+
+    Ends with a table and a report with pictures. A second run reuses what is there.
+    """
+    from cavsync.pipeline.world.config import WorldConfig
+
+    world = WorldConfig(num_train=train_clips, num_test=test_clips)
+    if only_world is not None:
+        _make_world(world, only_world, workers, as_json)
+        return
+    from cavsync.train.demo import DemoConfig
+
+    config = DemoConfig(root=out, world=world, seed=seed, num_steps=steps, control=control)
+    _make_world(world, out, workers, as_json)
+    _prepare(config, workers, as_json)
+    _pretrain(config, as_json)
+    _score(config, as_json)
+
+
+def _make_world(world: "WorldConfig", out: Path, workers: int, quiet: bool) -> None:
+    from cavsync.cli.progress import bar
+    from cavsync.pipeline.world.world import list_clips, make_world
+
+    with bar("clips", quiet=quiet) as progress:
+        task = progress.add_task("world", total=len(list_clips(world)), note="")
+        summary = make_world(world, out, workers, lambda: progress.advance(task))
+        progress.update(task, completed=summary.num_clips)
+    if not quiet:
+        reused = summary.num_clips - summary.num_written
+        typer.echo(f"World of {summary.num_clips} clips in {out} ({reused} were there already).", err=True)
+
+
+def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
+    from cavsync.cli.prepare_report import BarReporter, JsonReporter
+    from cavsync.pipeline.config import PrepareConfig
+    from cavsync.pipeline.listing import official_listing
+    from cavsync.pipeline.manifest import load_manifest
+    from cavsync.pipeline.prepare import prepare
+    from cavsync.pipeline.runner import Workers
+
+    listing = official_listing(load_manifest("vggsound"), config.root, None, [], "cut")
+    stored = PrepareConfig(frame_size=config.world.side_px, shard_size=DEMO_SHARD_SIZE)
+    with JsonReporter() if as_json else BarReporter() as reporter:
+        summary = prepare(listing, config.dataset, stored, Workers(workers), reporter)
+    reporter.end({"out": str(config.dataset), "listed": summary.num_listed, "states": dict(summary.states)})
+
+
+def _pretrain(config: "DemoConfig", as_json: bool) -> None:
+    """Starts the run, continues an interrupted one, or leaves a complete one."""
+    from cavsync.cli.train import Bar, JsonLines
+    from cavsync.train.loop import pretrain
+    from cavsync.train.run import WEIGHTS_NAME
+
+    if (config.run / WEIGHTS_NAME).exists():
+        return
+    resume = (config.run / "checkpoints" / "last.pt").exists()
+    with JsonLines() if as_json else Bar() as show:
+        result = pretrain(
+            config.training(), config.run, resume=resume, on_start=show.start, on_step=show.step
+        )
+    show.end(result)
+    if not result.complete:
+        raise KeyboardInterrupt
+
+
+def _score(config: "DemoConfig", as_json: bool) -> None:
+    from cavsync.cli.progress import counting
+    from cavsync.cli.tables import print_scores
+    from cavsync.pipeline.world.world import read_world
+    from cavsync.train.demo import HEADLINE, demo_rows, write_demo_report
+    from cavsync.train.evaluation.score_retrieval import score_retrieval, write_retrieval
+    from cavsync.train.evaluation.task import Task
+    from cavsync.train.loop import choose_device
+
+    task = Task.of(config.run, None, "test")
+    with counting("embedding", "clips", quiet=as_json) as on_clip:
+        scores = score_retrieval(task, choose_device("auto"), on_clip)
+    write_retrieval(scores, HEADLINE, config.run / "retrieval-test")
+    rows = demo_rows(scores, read_world(config.root))
+    report = write_demo_report(config, scores, rows)
+    if as_json:
+        typer.echo(json.dumps({row.name: row.percent for row in rows} | {"report": str(report)}))
+        return
+    print_scores(f"Demo: {len(scores.embeddings.keys)} test clips, seed {config.seed}", rows)
+    typer.echo(f"Report: {report}")

@@ -1,0 +1,45 @@
+"""The `cavsync` command: its groups, and how expected errors end."""
+
+import os
+from typing import Any
+
+# Idle OpenMP threads that spin starve each other on a busy machine (a 12x slower step was measured with one
+# foreign process on two cores). Read when torch loads, so it is set before any command runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import typer
+from typer.core import TyperGroup
+
+from cavsync.cli import config, demo, evaluate, prepare, train
+from cavsync.model.errors import CheckpointError
+from cavsync.pipeline.errors import CavsyncError
+
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+
+
+class ErrorGroup(TyperGroup):
+    """Turns an expected error into one message and exit code 1, Ctrl-C into exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CavsyncError, CheckpointError) as error:
+            typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(EXIT_FAILED) from error
+        except KeyboardInterrupt as interrupt:
+            typer.echo("Interrupted. The same command continues where it stopped.", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+app = typer.Typer(
+    cls=ErrorGroup,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From raw videos to a trained, evaluated and usable CAV-MAE Sync model.",
+)
+app.add_typer(prepare.app, name="prepare", help="Videos to frame-aligned shards.")
+app.add_typer(train.app, name="train", help="Shards to a trained model.")
+app.add_typer(evaluate.app, name="eval", help="A trained model to scores and a report.")
+app.add_typer(config.app, name="config", help="What a preset contains.")
+app.command(name="demo")(demo.demo)

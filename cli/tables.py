@@ -1,0 +1,24 @@
+"""Tables of scores on the terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from cavsync.train.evaluation.report import Score
+
+
+def print_scores(title: str, scores: "Sequence[Score]") -> None:
+    """One row a score, with its interval and the chance level beside it."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("what")
+    for column in ("score", "95 % interval", "chance"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for score in scores:
+        interval = "" if score.low is None else f"{score.low:.1f} - {score.high:.1f}"
+        chance = "" if score.chance is None else f"{score.chance:.2f} %"
+        table.add_row(score.name, f"{score.percent:.1f} %", interval, chance, score.note)
+    Console().print(table)

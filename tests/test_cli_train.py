@@ -1,0 +1,158 @@
+"""Proves `cavsync train pretrain` and `cavsync config show`: what they print, and what wrong usage ends in."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from known_shards import write_known_shards
+from typer.testing import CliRunner
+
+from cavsync.cli import config, train
+from cavsync.pipeline.errors import CavsyncError
+
+MICRO = [
+    *("model.audio_rows=32", "model.image_size=32", "model.embed_dim=16", "model.num_heads=2"),
+    *("model.encoder_depth=1", "model.decoder_dim=16", "model.decoder_num_heads=2", "batch_size=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root folder with the dataset that preset `tiny` looks for."""
+    root = tmp_path_factory.mktemp("root")
+    write_known_shards(root / "data" / "demo", num_clips=6)
+    return root
+
+
+def run(app: typer.Typer, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "300"})
+
+
+def micro(*arguments: str | Path) -> list[str | Path]:
+    sets = [part for assignment in MICRO for part in ("--set", assignment)]
+    return ["pretrain", "--preset", "tiny", "--device", "cpu", "--steps", "2", *sets, *arguments]
+
+
+def message(result: Result) -> str:
+    """Error output without the frame that rich draws around it."""
+    return re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_pretrain_tells_the_run_before_the_first_step_and_the_weights_after_the_last(
+    root: Path, tmp_path: Path
+) -> None:
+    result = run(train.app, *micro("--root", root, "--run", tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    for fact in (
+        "preset tiny",
+        "6 clips, frames of 32 x 32 px",
+        "parameters",
+        "2 of 2 clips",
+        "cpu, float32",
+    ):
+        assert fact in message(result)
+    assert f"Done: 2 steps. Weights: {tmp_path / 'run' / 'model.safetensors'}" in message(result)
+
+
+def test_frames_of_another_size_are_said_to_be_resized(root: Path, tmp_path: Path) -> None:
+    result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--set", "model.image_size=48"))
+    assert "frames of 32 x 32 px, resized to 48 x 48" in message(result)
+
+
+def test_json_prints_one_line_an_event(root: Path, tmp_path: Path) -> None:
+    result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--json"))
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "step", "end"]
+    assert (events[0]["num_clips"], events[2]["step"], events[3]["complete"]) == (6, 2, True)
+
+
+def test_the_run_folder_is_named_after_the_preset_and_taken_once(root: Path) -> None:
+    assert run(train.app, *micro("--root", root)).exit_code == 0
+    assert (root / "runs" / "pretrain-tiny" / "model.safetensors").is_file()
+    again = run(train.app, *micro("--root", root))
+    assert isinstance(again.exception, CavsyncError)
+    assert "continue that run with --resume, or give another folder with --run" in str(again.exception)
+    assert run(train.app, *micro("--root", root, "--resume")).exit_code == 0
+
+
+def test_the_root_comes_from_the_environment(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAVSYNC_ROOT", str(root))
+    assert run(train.app, *micro("--run", tmp_path / "run")).exit_code == 0
+
+
+def test_a_missing_dataset_says_what_was_sought_where_and_how_to_make_it(tmp_path: Path) -> None:
+    result = run(train.app, "pretrain", "--root", tmp_path)
+    assert isinstance(result.exception, CavsyncError)
+    text = str(result.exception)
+    assert str(tmp_path / "data" / "audioset" / "dataset.json") in text
+    assert "`cavsync prepare audioset`" in text
+    assert "--data" in text
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--preset", "tinny"], "There is no preset 'tinny'; did you mean 'tiny'?"),
+        (["--set", "optimizer.lrr=3"], "OptimizerConfig has no field 'lrr'; did you mean 'lr'?"),
+        (["--set", "batch_size=many"], "TrainConfig.batch_size='many' is not of type int."),
+        (["--steps", "0"], "0 is not in the range x>= 1"),
+        (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["--stepz", "3"], "No such option: --stepz"),
+    ],
+)
+def test_wrong_usage_is_told_and_ends_in_2(root: Path, arguments: list[str], expected: str) -> None:
+    result = run(train.app, "pretrain", "--root", root, *arguments)
+    assert result.exit_code == 2
+    assert expected in message(result)
+
+
+def test_a_stopped_run_ends_in_130_and_says_how_to_continue(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = micro("--root", root, "--run", folder, "--json", "--steps", "100000", "--num-workers", "1")
+    code = "import sys; from cavsync.cli.train import app; app(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    with process:
+        seen = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
+        # To the whole group, as a terminal's Ctrl-C goes: the loader's workers get it too.
+        os.killpg(process.pid, signal.SIGINT)
+        end = json.loads(process.stdout.read().splitlines()[-1])
+    assert seen == ["start", "step", "step"]
+    assert process.returncode == 130
+    assert (end["event"], end["complete"]) == ("end", False)
+    assert Path(end["checkpoint"]).is_file()
+
+
+def test_config_show_lists_the_presets() -> None:
+    result = run(config.app, "show")
+    assert result.exit_code == 0
+    for name in ("sync-base", "cavmae-base", "tiny"):
+        assert name in result.output
+
+
+def test_config_show_prints_the_resolved_run() -> None:
+    tree = run(config.app, "show", "--preset", "tiny", "--set", "optimizer.lr=0.5")
+    assert "lr = 0.5" in tree.output
+    content = json.loads(run(config.app, "show", "--preset", "sync-base", "--json").stdout)
+    assert (content["batch_size"], content["model"]["audio_rows"]) == (512, 416)
+
+
+def test_config_show_refuses_what_is_unknown() -> None:
+    result = run(config.app, "show", "--preset", "sync-bass")
+    assert result.exit_code == 2
+    assert "did you mean 'sync-base'?" in message(result)

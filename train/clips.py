@@ -1,0 +1,162 @@
+"""Random access to the clips of a prepared split: bytes at known offsets, no tar is scanned."""
+
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.io import ImageReadMode
+from torchvision.transforms.v2 import functional as pictures
+
+from cavsync.pipeline.dataset import Dataset, DatasetError
+from cavsync.pipeline.sampling import Alignment, window_starts
+from cavsync.pipeline.schema import NUM_MELS
+from cavsync.pipeline.shards import DatasetPaths
+
+MEL_ROW_BYTES = NUM_MELS * 2  # float16
+COLUMNS = (
+    *("key", "labels", "frame_pts_s", "num_mel_rows", "frame_offset", "frame_size"),
+    *("mel_offset", "mel_size", "json_offset", "json_size", "crc32"),
+)
+
+
+class ShardError(DatasetError):
+    """A shard that is missing or not what its index says; the message names the file."""
+
+
+class ClipStore:
+    """The clips of one split, numbered in shard order.
+
+    Holds the index as flat arrays and no open file, so it may be forked or pickled into workers. Every method
+    that reads raises ShardError where the shard's bytes are not what the index promises.
+    """
+
+    def __init__(self, dataset: Dataset, role: str, *, check_crc: bool = False) -> None:
+        index = dataset.index(role, COLUMNS)
+        self._check_crc = check_crc
+        self.keys: list[str] = index["key"].tolist()
+        self.labels: list[list[str]] = [list(labels) for labels in index["labels"]]
+        shards: list[str] = sorted(set(index["shard"]))
+        self._shard = np.searchsorted(shards, index["shard"])
+        self._tars = [str(dataset.paths.tar(shard)) for shard in shards]
+        self._records = [str(dataset.paths.done(shard)) for shard in shards]
+        self._num_rows = index["num_mel_rows"].to_numpy(np.int64)
+        self._span = {name: index[name].to_numpy(np.int64) for name in COLUMNS[6:]}
+        self._first = np.concatenate([[0], np.cumsum(index["frame_size"].map(len))])
+        self._pts_s = np.concatenate(index["frame_pts_s"].tolist())
+        self._frame_offset = np.concatenate(index["frame_offset"].tolist())
+        self._frame_size = np.concatenate(index["frame_size"].tolist())
+        for shard in shards:
+            _check_tar(dataset.paths, shard)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def num_frames(self, clip: int) -> int:
+        return int(self._first[clip + 1] - self._first[clip])
+
+    def frame_pts_s(self, clip: int) -> np.ndarray:
+        """Presentation times of the clip's frames, seconds from its start."""
+        return self._pts_s[self._first[clip] : self._first[clip + 1]]
+
+    def window_starts(self, clip: int, window_rows: int, alignment: Alignment) -> np.ndarray:
+        """First mel row of each frame's window of `window_rows` rows."""
+        return window_starts(self.frame_pts_s(clip), int(self._num_rows[clip]), window_rows, alignment)
+
+    def frame(self, clip: int, frame: int) -> torch.Tensor:
+        """The picture as stored, uint8 (height, width, 3)."""
+        return self._frames(clip, self._first[clip] + np.array([frame]))[0]
+
+    def frames(self, clip: int) -> list[torch.Tensor]:
+        """All pictures of the clip, in order of time."""
+        return self._frames(clip, np.arange(self._first[clip], self._first[clip + 1]))
+
+    def mel_rows(self, clip: int, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop) of the log-mel, float16 (rows, 128); fewer where the clip ends before `stop`."""
+        rows = int(self._num_rows[clip])
+        start, stop = min(start, rows), min(stop, rows)
+        # What precedes the numbers in a .npy file is its header.
+        header = self._span["mel_size"][clip] - rows * MEL_ROW_BYTES
+        offset = self._span["mel_offset"][clip] + header + start * MEL_ROW_BYTES
+        (content,) = self._read(clip, [(int(offset), (stop - start) * MEL_ROW_BYTES)])
+        return np.frombuffer(content, np.float16).reshape(-1, NUM_MELS)
+
+    def _frames(self, clip: int, numbers: np.ndarray) -> list[torch.Tensor]:
+        spans = zip(self._frame_offset[numbers], self._frame_size[numbers], strict=True)
+        contents = self._read(clip, [(int(offset), int(size)) for offset, size in spans])
+        return [self._decode(clip, content) for content in contents]
+
+    def _decode(self, clip: int, content: bytes) -> torch.Tensor:
+        # A third faster than Pillow. The operator itself: torchvision's function around it warns at every call
+        # since 0.29 that it will move to TorchCodec, whose decoder has the same signature.
+        buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        try:
+            picture: torch.Tensor = torch.ops.image.decode_jpeg(buffer, ImageReadMode.RGB.value, False)
+        except RuntimeError as error:
+            raise self._changed(clip, f"a frame of {self.keys[clip]} is no JPEG ({error})") from error
+        return picture.permute(1, 2, 0)
+
+    def _read(self, clip: int, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes at each (offset, size) of the clip's tar."""
+        try:
+            file = os.open(self._tars[self._shard[clip]], os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise self._changed(clip, "it is gone") from error
+        try:
+            if self._check_crc:
+                self._compare_crc(clip, file)
+            contents = [os.pread(file, size, offset) for offset, size in spans]
+        finally:
+            os.close(file)
+        if any(len(content) != size for content, (_, size) in zip(contents, spans, strict=True)):
+            raise self._changed(clip, f"it ends before {self.keys[clip]} does")
+        return contents
+
+    def _compare_crc(self, clip: int, file: int) -> None:
+        frames = slice(self._first[clip], self._first[clip + 1])
+        spans = [*zip(self._frame_offset[frames], self._frame_size[frames], strict=True)]
+        spans += [
+            (self._span[f"{part}_offset"][clip], self._span[f"{part}_size"][clip]) for part in ("json", "mel")
+        ]
+        crc = 0
+        for offset, size in spans:
+            crc = zlib.crc32(os.pread(file, int(size), int(offset)), crc)
+        if crc != self._span["crc32"][clip]:
+            raise self._changed(clip, f"the checksum of {self.keys[clip]} is {crc}, not that of the index")
+
+    def _changed(self, clip: int, what: str) -> ShardError:
+        shard = self._shard[clip]
+        return ShardError(
+            f"{self._tars[shard]} is not what was prepared: {what}. {_make_again(self._records[shard])}"
+        )
+
+
+def fit(picture: torch.Tensor, side: int) -> torch.Tensor:
+    """`picture` (height, width, 3) as (side, side, 3): short side resized with antialiasing, centre cropped.
+
+    The same tensor where it has that size already.
+    """
+    if picture.shape[:2] == (side, side):
+        return picture
+    resized = pictures.resize(picture.permute(2, 0, 1), [side], antialias=True)
+    cropped: torch.Tensor = pictures.center_crop(resized, [side, side])
+    return cropped.permute(1, 2, 0)
+
+
+def _check_tar(paths: DatasetPaths, shard: str) -> None:
+    """The tar is there and as long as its done-record says; no byte of it is read."""
+    tar, record = paths.tar(shard), paths.done(shard)
+    if not tar.is_file():
+        raise ShardError(f"{tar} is gone, but the dataset lists it. {_make_again(record)}")
+    size, recorded = tar.stat().st_size, json.loads(record.read_text())["tar_bytes"]
+    if size != recorded:
+        raise ShardError(
+            f"{tar} has {size} bytes, {recorded} were prepared: it has changed. {_make_again(record)}"
+        )
+
+
+def _make_again(record: Path | str) -> str:
+    return f"Delete {record} and run the same `cavsync prepare` again: it makes that shard anew."

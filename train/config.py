@@ -1,0 +1,199 @@
+"""What a training run is: one frozen record, complete and checked before the first step."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cavsync.model.config import ModelConfig
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.sampling import Alignment
+
+Pairing = Literal["matched", "other-clip"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+# Fields that change how a run is carried out but not what it computes: `--resume` accepts new values.
+FREE_ON_RESUME = (
+    "data.path",
+    "data.num_workers",
+    "data.check_crc",
+    "log_every_steps",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "compile",
+)
+
+
+class ConfigError(CavsyncError, ValueError):
+    """A configuration that contradicts itself or names something unknown; the message says the way out."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which clips are read, and what an item of them is."""
+
+    path: str = "data/audioset"
+    """Folder that `cavsync prepare` wrote."""
+    split: str = "train"
+    """Role ("train", "test") or name of a split in dataset.json."""
+    alignment: Alignment = "time"
+    """Which mel rows belong to a frame: by its presentation time, or by its number as in published weights."""
+    mel_mean: float | None = None
+    """Subtracted from the log-mel; None takes the dataset's own, from dataset.json."""
+    mel_std: float | None = None
+    """Divides the log-mel; None takes the dataset's own."""
+    pad_value: float | None = None
+    """Log-mel of rows past a clip's end; None is the mean, that is 0 after normalisation."""
+    pairing: Pairing = "matched"
+    """"other-clip" gives each clip the audio of another fixed clip, at a random frame: a negative control."""
+    image_augmentation: bool = False
+    """Random resized crop (area 8-100 %, ratio .9-1.1) and horizontal flip."""
+    audio_noise: bool = False
+    """Uniform noise of random strength up to .1 on the normalised window, then a random roll in time."""
+    num_workers: int = 0
+    """Processes that decode; 0 decodes in the training process. The items do not depend on it."""
+    check_crc: bool = False
+    """Compare each clip's checksum at every read: slow, for a disk under suspicion."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.num_workers >= 0, f"num_workers={self.num_workers} is negative; 0 decodes in this process."
+        )
+        require(
+            (self.mel_mean is None) == (self.mel_std is None),
+            f"mel_mean={self.mel_mean} and mel_std={self.mel_std} contradict: give both, or neither to take "
+            "the dataset's own.",
+        )
+        require(self.mel_std is None or self.mel_std > 0, f"mel_std={self.mel_std} must be positive.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam and its learning rate at the top of the schedule."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    """"adam" adds weight decay to the gradient (L2), "adamw" shrinks the weights directly."""
+    lr: float
+    """Highest learning rate of the schedule."""
+    betas: tuple[float, float]
+    """Decay of the running means of the gradient and of its square."""
+    weight_decay: float = 0.0
+    """Strength of the decay."""
+    decay: Literal["all", "matrices"] = "all"
+    """Which parameters decay; "matrices" spares vectors: norms, biases and learned tokens."""
+    clip_grad_norm: float | None = None
+    """Gradients above this norm are scaled down to it; None never does."""
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"lr={self.lr} must be positive.")
+        require(all(0 <= beta < 1 for beta in self.betas), f"betas={self.betas} must lie in [0, 1).")
+        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative.")
+        norm = self.clip_grad_norm
+        require(norm is None or norm > 0, f"clip_grad_norm={norm} must be positive; none switches it off.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the run, as a share of `OptimizerConfig.lr`."""
+
+    name: Literal["cosine", "multistep"] = "cosine"
+    """"cosine" falls by step, "multistep" by epoch."""
+    warmup_share: float = 0.0
+    """Part of all steps that climbs linearly to the highest rate."""
+    floor_share: float = 0.0
+    """Where the cosine ends, as a share of the highest rate."""
+    milestones: tuple[int, ...] = ()
+    """Completed epochs after which the multistep rate is multiplied by `gamma`."""
+    gamma: float = 0.5
+    """Factor at each milestone."""
+
+    def __post_init__(self) -> None:
+        for name in ("warmup_share", "floor_share"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"{name}={share} is a share: give a number from 0 to 1.")
+        steps = self.milestones
+        require(
+            (self.name == "multistep") == bool(steps),
+            f"schedule {self.name!r} with milestones={steps} contradict: multistep needs milestones, cosine has none.",
+        )
+        require(list(steps) == sorted(set(steps)), f"milestones={steps} must ascend.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A complete run. Exactly one of `num_steps` and `num_epochs` says how long it is."""
+
+    preset: str
+    """Name of the preset it started from."""
+    model: ModelConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    batch_size: int
+    """Clips in a step, over all processes; each brings one random frame and its window."""
+    num_steps: int | None = None
+    """Length in optimizer steps."""
+    num_epochs: int | None = None
+    """Length in passes over the clips; an incomplete last batch of a pass is left out."""
+    precision: Precision = "float32"
+    """Type that matrix products compute in; weights, losses and the optimizer stay float32."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    initial_weights: str | None = None
+    """Checkpoint whose weights the run starts from; None starts from random ones."""
+    seed: int = 0
+    """Decides initial weights, order of clips, frames, masks and augmentation."""
+    log_every_steps: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    checkpoint_every_steps: int = 1000
+    """Steps between two checkpoints; the last step always writes one."""
+    keep_checkpoints: int | None = 3
+    """How many of the newest stay on disk; None keeps all."""
+
+    def __post_init__(self) -> None:
+        require(
+            (self.num_steps is None) != (self.num_epochs is None),
+            f"num_steps={self.num_steps} and num_epochs={self.num_epochs} contradict: "
+            "give one of them and set the other to none.",
+        )
+        for name in ("batch_size", "log_every_steps", "checkpoint_every_steps"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
+        for name in ("num_steps", "num_epochs", "keep_checkpoints"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name}={value} must be at least 1.")
+        require(self.seed >= 0, f"seed={self.seed} is negative.")
+
+    def total_steps(self, num_clips: int) -> int:
+        """Optimizer steps of the whole run on `num_clips` clips."""
+        if self.num_steps is not None:
+            return self.num_steps
+        assert self.num_epochs is not None  # __post_init__ leaves exactly one
+        return self.num_epochs * (num_clips // self.batch_size)
+
+
+def as_dict(config: TrainConfig | ModelConfig) -> dict[str, Any]:
+    """The record in JSON's types: what run folders and checkpoints store."""
+    content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return content
+
+
+def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (stored value, current value), for every field that is not the same."""
+    before, after = _flat(stored), _flat(current)
+    return {
+        name: (before.get(name), after.get(name))
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    }
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,134 @@
+"""The main job from end to end on a synthesised world: videos, shards, training, scores, a report."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cavsync.pipeline.dataset import Dataset, read_clip
+from cavsync.pipeline.sampling import window_starts
+from cavsync.pipeline.schema import clip_key
+from cavsync.pipeline.world.config import WorldConfig
+from cavsync.train.config import Pairing, TrainConfig
+from cavsync.train.evaluation.pictures import frames_over_mel, training_curves
+from cavsync.train.evaluation.report import Picture, Report, Score, Section, write_report
+from cavsync.train.evaluation.retrieval import Aggregation
+from cavsync.train.evaluation.score_retrieval import RetrievalScores, facts, gallery_sections, retrieval_rows
+from cavsync.train.evaluation.synchrony import match_within_clips
+from cavsync.train.presets import tiny
+
+HEADLINE: Aggregation = "diagonal-mean"
+CLIPS_SHOWN = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """One demo; a folder holds a world, and a run for each seed."""
+
+    root: Path
+    world: WorldConfig
+    seed: int = 0
+    num_steps: int = 1000
+    control: bool = False  # train each clip on another clip's sound: nothing but chance may be left
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "data" / "vggsound"
+
+    @property
+    def run(self) -> Path:
+        kind = "control" if self.control else "demo"
+        return self.root / "runs" / f"{kind}-seed{self.seed}-{self.num_steps}steps"
+
+    @property
+    def report(self) -> Path:
+        return self.run / "report.html"
+
+    def training(self) -> TrainConfig:
+        """Preset `tiny` on the demo's shards."""
+        preset = tiny()
+        pairing: Pairing = "other-clip" if self.control else "matched"
+        data = replace(preset.data, path=str(self.dataset), pairing=pairing)
+        return replace(preset, data=data, num_steps=self.num_steps, seed=self.seed)
+
+
+def demo_rows(scores: RetrievalScores, truth: dict[str, Any]) -> list[Score]:
+    """The demo's table: retrieval among the test clips, then matching inside each clip."""
+    matched = match_within_clips(scores.embeddings.audio, scores.embeddings.image)
+    shared = classes_shared(scores, truth)
+    chosen = np.take_along_axis(shared, matched.chosen_window[..., None], axis=2)
+    inside = "16 windows of the same clip"
+    return [
+        *retrieval_rows(scores.by_aggregation[HEADLINE]),
+        Score("within a clip: frame → window", matched.frame_to_window, matched.chance, note=inside),
+        Score("within a clip: window → frame", matched.window_to_frame, matched.chance, note=inside),
+        Score("within a clip: same class", 100 * chosen.mean(), 100 * shared.mean(), note="frame → window"),
+    ]
+
+
+def classes_shared(scores: RetrievalScores, truth: dict[str, Any]) -> np.ndarray:
+    """(N, F, F) bool: whether something visible in frame f also sounds at the centre of window w."""
+    rows = Dataset.open(scores.task.data.path).index(scores.task.data.split, ["key", "frame_pts_s"])
+    turns = {clip_key(clip["id"], clip["start_s"]): clip["turns"] for clip in truth["clips"]}
+    audible = [
+        sounding_at(turns[key], np.asarray(pts_s), truth["classes"])
+        for key, pts_s in zip(rows["key"], rows["frame_pts_s"], strict=True)
+    ]
+    present = np.stack(audible).astype(int)
+    shared: np.ndarray = np.einsum("nfc,nwc->nfw", present, present) > 0
+    return shared
+
+
+def sounding_at(turns: list[dict[str, Any]], times_s: np.ndarray, classes: list[str]) -> np.ndarray:
+    """(times, classes) bool: which classes sound, and are visible, at each time."""
+    present = np.zeros((len(times_s), len(classes)), bool)
+    for turn in turns:
+        inside = (times_s >= turn["start_s"]) & (times_s < turn["end_s"])
+        present[:, classes.index(turn["class"])] |= inside
+    return present
+
+
+def write_demo_report(config: DemoConfig, scores: RetrievalScores, rows: list[Score]) -> Path:
+    """The page that the demo ends with."""
+    metrics = pd.read_json(config.run / "metrics.jsonl", lines=True)
+    lead = (
+        f"A model of {config.num_steps} training steps on {config.world.num_train} clips, scored on "
+        f"{len(scores.embeddings.keys)} clips that it never saw."
+    )
+    curves = Section(
+        "Training",
+        "Loss parts by step: thin lines are single batches, thick ones their running mean. "
+        "The reconstruction is part of the method; this world does not show that it helps retrieval.",
+        pictures=[Picture(training_curves(metrics), f"{len(metrics)} logged steps")],
+    )
+    report = Report(
+        title="cavsync demo"
+        + (" (control: every clip trained on another clip's sound)" if config.control else ""),
+        lead=lead,
+        scores=rows,
+        sections=[curves, aligned_section(scores), *gallery_sections(scores, HEADLINE)],
+        facts=[*facts(scores, HEADLINE), ("seed", str(config.seed)), ("steps", str(config.num_steps))],
+    )
+    write_report(report, config.report)
+    return config.report
+
+
+def aligned_section(scores: RetrievalScores) -> Section:
+    """Frames over their mel, with the windows of two frames marked as the model gets them."""
+    dataset = Dataset.open(scores.task.data.path)
+    rows = dataset.index(scores.task.data.split).head(CLIPS_SHOWN)
+    window_rows = scores.model.audio_rows
+    pictures = []
+    for _, row in rows.iterrows():
+        starts = window_starts(
+            row["frame_pts_s"], row["num_mel_rows"], window_rows, scores.task.data.alignment
+        )
+        clip = read_clip(dataset.paths, row)
+        pictures.append(Picture(frames_over_mel(clip, row["frame_pts_s"], starts, window_rows), row["key"]))
+    text = (
+        "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "
+        "segments that belong to the two marked frames: this pair is what the model is given."
+    )
+    return Section("Frames and their segments of sound", text, pictures=pictures)

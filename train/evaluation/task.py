@@ -1,0 +1,73 @@
+"""What is evaluated: a checkpoint, and clips cut and normalised as its training cut and normalised them."""
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from cavsync.train.config import DataConfig
+from cavsync.train.evaluation.retrieval import EvaluationError
+from cavsync.train.run import CONFIG_NAME, WEIGHTS_NAME
+
+# How published weights were fed: windows of the clip padded with raw zeros to 1024 rows, and one pair of
+# statistics for AudioSet and VGGSound alike (upstream's loaders).
+PUBLISHED_INPUTS = DataConfig(alignment="upstream", mel_mean=-5.081, mel_std=4.4849, pad_value=0.0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One checkpoint on one split; `data` says how its clips become inputs."""
+
+    weights: Path
+    data: DataConfig
+
+    @classmethod
+    def of(cls, checkpoint: Path, data: Path | None, split: str) -> "Task":
+        """From a run folder, a file in one, or a published file, which needs `data`.
+
+        The inputs are those of the run; without a run they are those of published weights. `data` defaults to
+        the dataset that the run was trained on. Raises EvaluationError where something is missing.
+        """
+        weights = find_weights(checkpoint)
+        trained = trained_inputs(weights)
+        if trained is None and data is None:
+            raise EvaluationError(
+                f"{weights} belongs to no run folder, so say what to score it on: --data DIR."
+            )
+        inputs = trained or PUBLISHED_INPUTS
+        path = inputs.path if data is None else str(data)
+        evaluated = replace(inputs, path=path, split=split, pairing="matched")
+        return cls(weights, replace(evaluated, image_augmentation=False, audio_noise=False))
+
+
+def find_weights(checkpoint: Path) -> Path:
+    """The file to load: `checkpoint` itself, or the newest weights of a run folder."""
+    if checkpoint.is_file():
+        return checkpoint
+    if not checkpoint.is_dir():
+        raise EvaluationError(f"{checkpoint} is not there: give a run folder or a checkpoint file.")
+    for weights in (checkpoint / WEIGHTS_NAME, checkpoint / "checkpoints" / "last.pt"):
+        if weights.is_file():
+            return weights
+    raise EvaluationError(
+        f"{checkpoint} holds neither {WEIGHTS_NAME} nor checkpoints/last.pt: is it a run folder "
+        "of `cavsync train`, and has the run saved anything yet?"
+    )
+
+
+def trained_inputs(weights: Path) -> DataConfig | None:
+    """The data part of the run that `weights` lies in; None outside a run folder."""
+    for folder in (weights.parent, weights.parent.parent):
+        if (folder / CONFIG_NAME).is_file():
+            stored = json.loads((folder / CONFIG_NAME).read_text())["data"]
+            return DataConfig(**{field.name: stored[field.name] for field in fields(DataConfig)})
+    return None
+
+
+def newest_run(runs: Path) -> Path:
+    """The run under `runs` whose configuration was written last."""
+    configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)
+    if not configs:
+        raise EvaluationError(
+            f"{runs} holds no run: train one with `cavsync train pretrain`, or give --checkpoint FILE."
+        )
+    return configs[-1].parent
