@@ -3,13 +3,15 @@
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoint import load_model, save_model
@@ -17,11 +19,11 @@ from cavsync.model.config import ModelConfig
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.train.clips import ShardError
 from cavsync.train.config import ConfigError, TrainConfig, as_dict
-from cavsync.train.data import ClipPairs
+from cavsync.train.data import ClipPairs, Draw
 from cavsync.train.order import Position, ShuffledBatches
 from cavsync.train.run import RunError, RunFolder
 from cavsync.train.schedule import lr_share
-from cavsync.train.signals import StopRequest, ignore_in_worker
+from cavsync.train.signals import StopRequest, outlive_the_step
 from cavsync.train.step import Losses, TrainStep
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -121,14 +123,14 @@ class Pretraining:
         """The loop. A checkpoint follows the last step, every so many, and a request to stop."""
         config, steps_per_epoch = self.config, len(self.clips) // self.config.batch_size
         watch, metrics = _StopWatch(config.batch_size), None
-        with StopRequest() as stop:
-            stream = watch.timed(self._stream())
+        with StopRequest() as stop, closing(self._stream()) as stream:
+            batches = watch.timed(stream)
             ends = self.steps_done == self.num_steps
             while not ends:
                 share = lr_share(config.schedule, self.steps_done, self.num_steps, steps_per_epoch)
                 lr = config.optimizer.lr * share
 
-                losses = self.trainer(next(stream), self.steps_done + 1, lr)
+                losses = self.trainer(next(batches), self.steps_done + 1, lr)
                 self.steps_done += 1
 
                 metrics = StepMetrics(
@@ -165,23 +167,23 @@ class Pretraining:
             image_size=self.config.model.image_size,
         )
 
-    def _stream(self) -> Iterator[dict[str, Any]]:
+    def _stream(self) -> Generator[dict[str, Any], None, None]:
         """Batches from the step that comes next, without end."""
         num_workers = self.config.data.num_workers
         loader = DataLoader(
-            self.clips,
-            batch_sampler=self.batches.starting_at(self.batches.position_after(self.steps_done)),
+            _Loaded(self.clips),
+            sampler=self.batches.starting_at(self.batches.position_after(self.steps_done)),
+            batch_size=None,
             num_workers=num_workers,
-            worker_init_fn=ignore_in_worker,
+            worker_init_fn=outlive_the_step,
             pin_memory=self.device.type == "cuda",
             # Otherwise the loader takes its seed from torch's own generator, and a resumed run goes astray.
             generator=torch.Generator(),
         )
-        try:
-            yield from loader
-        except ShardError as error:
-            # A worker's error arrives with the worker's traceback around it; the message stands at the end.
-            raise ShardError(str(error).rpartition("ShardError: ")[2].strip()) from error
+        for batch in loader:
+            if isinstance(batch, ShardError):
+                raise batch
+            yield batch
 
     def _save(self) -> None:
         state = {
@@ -226,6 +228,24 @@ class Pretraining:
             weights=self.folder.weights if complete else None,
             last=last,
         )
+
+
+class _Loaded(TorchDataset[dict[str, Any] | ShardError]):
+    """Whole batches of a `ClipPairs`.
+
+    An expected error is a value here: raised in a worker it would arrive with that worker's traceback as its
+    message, and keep the workers alive.
+    """
+
+    def __init__(self, clips: ClipPairs) -> None:
+        self.clips = clips
+
+    def __getitem__(self, draws: list[Draw]) -> dict[str, Any] | ShardError:
+        try:
+            batch: dict[str, Any] = default_collate([self.clips[draw] for draw in draws])
+        except ShardError as error:
+            return error
+        return batch
 
 
 def initial_model(config: TrainConfig) -> CavMaeSync:

@@ -6,6 +6,7 @@ from types import FrameType
 from typing import Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_S = 10
 
 
 class StopRequest:
@@ -35,7 +36,10 @@ class StopRequest:
             signal.signal(number, handler)
 
 
-def ignore_in_worker(worker: int) -> None:
-    """A signal to the whole process group must not kill the loader under a step that is to be saved."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def outlive_the_step(worker: int) -> None:
+    """For a worker of the loader: a signal to the whole process group must not kill it under the last step.
+
+    SIGTERM ends it a little later, since that is also how a parent that failed gets rid of it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_S))
