@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,18 +31,27 @@ class RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f} {self.unit}/s", style="progress.data.speed")
 
 
+class NotedProgress(Progress):
+    """A bar, and below it the field `note` of its task: a terminal of 80 columns holds no more in one line."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.visible and task.fields["note"]:
+                yield Text(f"  {task.fields['note']}", style="dim")
+
+
 def bar(unit: str, *, quiet: bool = False) -> Progress:
-    """A bar for one stage on stderr; `quiet` shows nothing. A field `note` stands at its end."""
-    return Progress(
+    """A bar for one stage on stderr; `quiet` shows nothing. A field `note` stands below it."""
+    return NotedProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         RateColumn(unit),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
         console=Console(file=sys.stderr),
         disable=quiet,
     )
