@@ -1,135 +1,213 @@
 """Models to files and back: every tensor of a file must be one of the model's, and the other way round."""
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import ClassifierConfig
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError
-from cavsync.model.official import infer_fields, official_state_dict
-from cavsync.model.positions import position_table
-from cavsync.model.stored import CONFIG_KEY, WEIGHTS_NAME, Stored, read_stored
+from cavsync.model.official import (
+    infer_classifier_fields,
+    infer_fields,
+    is_finetuned,
+    official_names,
+    official_state_dict,
+)
+from cavsync.model.positions import moved_table
+from cavsync.model.stored import Stored, read_stored, write_stored
+from cavsync.model.tensors import require_same
 
-__all__ = ["CheckpointError", "load_model", "save_model"]
-
-# The tables of upstream's two repositories differ by 1.5e-6; a trained one by far more.
-POSITION_TOLERANCE = 1e-4
-
-
-def save_model(model: CavMaeSync, path: Path | str) -> Path:
-    """Writes a `.safetensors` file, or `model.safetensors` in the folder `path`; returns the file."""
-    path = Path(path)
-    target = path if path.suffix == ".safetensors" else path / WEIGHTS_NAME
-    target.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    unfinished = target.with_suffix(".unfinished")
-    save_file(tensors, unfinished, metadata={CONFIG_KEY: json.dumps(asdict(model.config))})
-    os.replace(unfinished, target)
-    return target
+__all__ = ["CheckpointError", "load_classifier", "load_model", "save_classifier", "save_model"]
 
 
-def load_model(path: Path | str, **overrides: Any) -> CavMaeSync:
-    """The model stored at `path`, in float32 and eval mode.
+AnyModel = CavMaeSync | CavMaeClassifier
+
+
+def save_model(model: AnyModel, path: Path | str, training: Mapping[str, Any] | None = None) -> Path:
+    """Writes a `.safetensors` file, or `model.safetensors` in the folder `path`; returns the file.
+
+    `training` says how the model came to be, in values that JSON can hold; `cavsync checkpoint inspect` shows it.
+    """
+    records = {"model_config": asdict(model.config)}
+    if isinstance(model, CavMaeClassifier):
+        records["classifier_config"] = asdict(model.classifier)
+    if training is not None:
+        records["training"] = dict(training)
+    return write_stored(Path(path), model.state_dict(), records)
+
+
+def save_classifier(
+    model: CavMaeClassifier, path: Path | str, training: Mapping[str, Any] | None = None
+) -> Path:
+    """As `save_model`; `load_classifier` reads it."""
+    return save_model(model, path, training)
+
+
+def load_model(path: Path | str, **overrides: Any) -> AnyModel:
+    """The model stored at `path`, in float32 and eval mode: a CavMaeSync, or the classifier it was tuned to.
 
     `overrides` are fields of `ModelConfig`. Published files do not tell `num_heads`, `decoder_num_heads` and
     `norm_pix`: these are the released values unless overridden. Another `audio_rows` or `image_size` gets new
     position tables. Raises CheckpointError if any tensor is missing, unexpected or misshapen.
     """
-    path = Path(path)
-    _check_overrides(overrides)
-    stored = read_stored(path)
-    found, config = _configs(path, stored, overrides)
-    _require_same(path, stored.tensors, _expected(found, official=stored.fields is None))
-    tensors = stored.tensors | _moved_positions(path, stored.tensors, found, config)
-    model = _skeleton(config)
-    # A copy, so that no two parameters share memory if they did in the file.
-    own = {name: tensors[name].to(torch.float32, copy=True) for name in model.state_dict()}
-    model.load_state_dict(own, assign=True)
-    return model.eval()
+    return open_checkpoint(path, **overrides).build()
 
 
-def _check_overrides(overrides: Mapping[str, Any]) -> None:
-    known = [field.name for field in fields(ModelConfig)]
-    for name in overrides:
-        if name not in known:
-            nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise ValueError(f"ModelConfig has no field {name!r}; did you mean {nearest!r}?")
+def load_classifier(path: Path | str, **overrides: Any) -> CavMaeClassifier:
+    """The classifier stored at `path`, in float32 and eval mode; see `load_model`.
 
-
-def _configs(path: Path, stored: Stored, overrides: dict[str, Any]) -> tuple[ModelConfig, ModelConfig]:
-    """The configuration at the sizes of the file, and at the sizes asked for."""
-    try:
-        filed = infer_fields(stored.tensors) if stored.fields is None else stored.fields
-        config = ModelConfig(**(filed | overrides))
-        sizes = {name: filed[name] for name in ("audio_rows", "image_size")}
-        return replace(config, **sizes), config
-    except (KeyError, TypeError, ValueError) as error:
-        hint = "; published files do not tell it, pass it to load_model" if "num_heads" in str(error) else ""
-        raise CheckpointError(f"{path} gives no valid configuration: {error}{hint}") from error
-
-
-def _skeleton(config: ModelConfig) -> CavMaeSync:
-    """The model without memory or random numbers behind it."""
-    with torch.device("meta"):
-        return CavMaeSync(config)
-
-
-def _expected(config: ModelConfig, official: bool) -> dict[str, Tensor]:
-    model = _skeleton(config)
-    return official_state_dict(model) if official else model.state_dict()
-
-
-def _require_same(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    misshapen = [
-        f"{name} is {_describe(found[name])} and should be {_describe(tensor)}"
-        for name, tensor in expected.items()
-        if name in found and _describe(found[name]) != _describe(tensor)
-    ]
-    problems = [
-        _summary("missing", [name for name in expected if name not in found]),
-        _summary("unexpected", [name for name in found if name not in expected]),
-        _summary("misshapen", misshapen),
-    ]
-    if any(problems):
+    `overrides` are fields of `ModelConfig` and of `ClassifierConfig`. Published files do not tell which modality
+    is asked for: it is both, or `modality="audio"` or `"image"`, with the features that upstream uses for it.
+    """
+    _check_overrides(overrides, ModelConfig, ClassifierConfig)
+    stored = read_stored(Path(path))
+    if not _is_classifier(stored):
         raise CheckpointError(
-            f"{path} does not hold the tensors of its model: {'; '.join(filter(None, problems))}. "
-            "The file is damaged, of another model, or needs an override such as num_registers=4."
+            f"{path} is no classifier, its model has no head; cavsync train probe or finetune gives it one"
+        )
+    model = check_stored(stored, **overrides).build()
+    assert isinstance(model, CavMaeClassifier)
+    return model
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a model is built from."""
+
+    model: ModelConfig
+    classifier: ClassifierConfig | None
+
+    @property
+    def num_blocks(self) -> int:
+        model = self.model
+        shared = model.encoder_depth + model.joint_depth + model.contrastive_head_depth
+        return shared + (self.classifier.attention_depth if self.classifier else model.decoder_depth)
+
+    def build(self) -> AnyModel:
+        if self.classifier is None:
+            return CavMaeSync(self.model)
+        return CavMaeClassifier(self.model, self.classifier)
+
+    def skeleton(self) -> AnyModel:
+        """The model without memory or random numbers behind it."""
+        try:
+            with torch.device("meta"):
+                return self.build()
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # sizes beyond any tensor
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"its configuration cannot be built: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file whose tensors are exactly those of its model."""
+
+    stored: Stored
+    filed: Blueprint
+    """The model at the sizes of the file."""
+    asked: Blueprint
+    """The model at the sizes asked for."""
+
+    def build(self) -> AnyModel:
+        """The model asked for, with the tensors of the file."""
+        tensors = self.stored.tensors | self.moved_positions()
+        model = self.asked.skeleton()
+        names = official_names(model) if self.stored.is_official else {n: n for n in model.state_dict()}
+        # A copy, so that no two parameters share memory if they did in the file.
+        own = {name: tensors[filed].to(torch.float32, copy=True) for name, filed in names.items()}
+        model.load_state_dict(own, assign=True)
+        return model.eval()
+
+    def moved_positions(self) -> dict[str, Tensor]:
+        """New tables for the modalities whose grid is not the file's."""
+        found, asked, tensors = self.filed.model, self.asked.model, self.stored.tensors
+        grids = {"a": (found.audio_grid, asked.audio_grid), "v": (found.image_grid, asked.image_grid)}
+        return {
+            name: self._moved(name, *grid)
+            for modality, grid in grids.items()
+            for name in (f"pos_embed_{modality}", f"decoder_pos_embed_{modality}")
+            if name in tensors and grid[0] != grid[1]
+        }
+
+    def _moved(self, name: str, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+        try:
+            return moved_table(name, self.stored.tensors[name], old, new)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.stored.path}: {error}") from error
+
+
+def open_checkpoint(path: Path | str, **overrides: Any) -> Checkpoint:
+    """The model or classifier at `path`, whichever it is, read whole; see `load_model` and `load_classifier`."""
+    _check_overrides(overrides, ModelConfig, ClassifierConfig)
+    stored = read_stored(Path(path))
+    if not _is_classifier(stored):
+        _check_overrides(overrides, ModelConfig)
+    return check_stored(stored, **overrides)
+
+
+def check_stored(stored: Stored, **overrides: Any) -> Checkpoint:
+    """What was read, held against the model that its configuration, or its shapes, tell.
+
+    Raises CheckpointError where they differ.
+    """
+    filed, asked = _blueprints(stored, overrides)
+    try:
+        _require_room(filed, len(stored.tensors))
+        skeleton, _ = filed.skeleton(), asked.skeleton()
+    except CheckpointError as error:
+        raise CheckpointError(f"{stored.path} cannot be loaded: {error}") from error
+    expected = official_state_dict(skeleton) if stored.is_official else skeleton.state_dict()
+    require_same(stored.path, stored.tensors, expected)
+    return Checkpoint(stored, filed, asked)
+
+
+def _require_room(blueprint: Blueprint, num_tensors: int) -> None:
+    """Before a damaged configuration takes all day to build."""
+    if blueprint.num_blocks > num_tensors:
+        raise CheckpointError(
+            f"{blueprint.num_blocks} blocks are configured, and it has {num_tensors} tensors"
         )
 
 
-def _describe(tensor: Tensor) -> str:
-    """Shape, and what else would keep a tensor from being a float32 parameter."""
-    shape = str(tuple(tensor.shape))
-    dense_float = tensor.is_floating_point() and tensor.layout == torch.strided
-    return shape if dense_float else f"{shape} {tensor.dtype} {tensor.layout}"
+def _check_overrides(
+    overrides: Mapping[str, Any], *configs: type[ModelConfig] | type[ClassifierConfig]
+) -> None:
+    known = [field.name for config in configs for field in fields(config)]
+    for name in overrides:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
+            owners = " and ".join(config.__name__ for config in configs)
+            raise ValueError(f"{owners} has no field {name!r}; did you mean {nearest!r}?")
 
 
-def _summary(problem: str, names: list[str]) -> str:
-    """The first few names and the number of all; empty if there is none."""
-    if not names:
-        return ""
-    return f"{len(names)} {problem} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+def _blueprints(stored: Stored, overrides: dict[str, Any]) -> tuple[Blueprint, Blueprint]:
+    """The configuration at the sizes of the file, and at the sizes asked for."""
+    try:
+        filed = infer_fields(stored.tensors) if stored.model_config is None else stored.model_config
+        of_model = {field.name for field in fields(ModelConfig)}
+        model = ModelConfig(**(filed | {n: v for n, v in overrides.items() if n in of_model}))
+        classifier = _classifier(stored, {n: v for n, v in overrides.items() if n not in of_model})
+        sizes = {name: filed[name] for name in ("audio_rows", "image_size")}
+        return Blueprint(replace(model, **sizes), classifier), Blueprint(model, classifier)
+    except (KeyError, TypeError, ValueError) as error:
+        hint = "; published files do not tell it, pass it to load_model" if "num_heads" in str(error) else ""
+        raise CheckpointError(f"{stored.path} gives no valid configuration: {error}{hint}") from error
 
 
-def _moved_positions(
-    path: Path, tensors: Mapping[str, Tensor], found: ModelConfig, config: ModelConfig
-) -> dict[str, Tensor]:
-    """New tables for the modalities whose grid the overrides change."""
-    grids = {"a": (found.audio_grid, config.audio_grid), "v": (found.image_grid, config.image_grid)}
-    moved = {}
-    for modality, (old, new) in grids.items():
-        for name in (f"pos_embed_{modality}", f"decoder_pos_embed_{modality}") if old != new else ():
-            table = tensors[name].float()
-            if not table.allclose(position_table(table.shape[-1], old), atol=POSITION_TOLERANCE):
-                raise CheckpointError(f"{path} has trained positions ({name}), which fit {old} patches only")
-            moved[name] = position_table(table.shape[-1], new)
-    return moved
+def _is_classifier(stored: Stored) -> bool:
+    return stored.classifier_config is not None or (stored.is_official and is_finetuned(stored.tensors))
+
+
+def _classifier(stored: Stored, overrides: dict[str, Any]) -> ClassifierConfig | None:
+    if not _is_classifier(stored):
+        return None
+    filed = stored.classifier_config or infer_classifier_fields(stored.tensors, overrides)
+    return ClassifierConfig(**(filed | overrides))

@@ -37,6 +37,8 @@ class ModelConfig:
     mlp_ratio: float = 4.0
     num_registers: int = 8
     """Register tokens of each modality."""
+    keep_registers: bool = False
+    """Registers go on through the joint blocks and the contrastive heads, instead of leaving before them."""
     global_tokens: GlobalTokens = "contrastive"
     """none: embeddings are means of patches; contrastive: one learned token for each modality; per-task: a
     second one for each, which only the reconstruction uses."""
@@ -76,6 +78,11 @@ class ModelConfig:
     def num_global_tokens(self) -> int:
         """Learned tokens in front of each modality's patches."""
         return {"none": 0, "contrastive": 1, "per-task": 2}[self.global_tokens]
+
+    @property
+    def num_late_registers(self) -> int:
+        """Registers of each modality that go through the joint blocks."""
+        return self.num_registers if self.keep_registers else 0
 
     @property
     def audio_grid(self) -> tuple[int, int]:

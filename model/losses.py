@@ -64,6 +64,12 @@ def _normalise(patches: Tensor) -> Tensor:
     return patches / (variance + PATCH_VARIANCE_EPS).sqrt()
 
 
+def denormalise(values: Tensor, patches: Tensor) -> Tensor:
+    """Values in units of the normalised `patches`, (..., values), in units of the patches."""
+    deviation = (patches.var(dim=-1, keepdim=True) + PATCH_VARIANCE_EPS).sqrt()
+    return values * deviation + patches.mean(dim=-1, keepdim=True)
+
+
 def total_loss(
     config: ModelConfig, reconstruction_audio: Tensor, reconstruction_image: Tensor, contrastive: Tensor
 ) -> Tensor:

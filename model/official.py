@@ -9,8 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import (
+    Modality,
+    attention_probe,
+    cavmae_finetuning,
+    sync_finetuning,
+)
 from cavsync.model.config import cavmae_base, sync_base
+from cavsync.model.encoder import Encoder
+from cavsync.model.errors import CheckpointError
 
 # What a configuration is read from, with the number of axes of each.
 TELLING = {
@@ -18,21 +26,53 @@ TELLING = {
     "pos_embed_a": 3,
     "pos_embed_v": 3,
     "blocks_a.0.mlp.fc1.weight": 2,
-    "decoder_embed.weight": 2,
 }
 # Upstream gives every block the norms `_a` and `_v`, and uses them in the joint blocks alone.
 PLAIN_NORM = re.compile(r"(?!blocks_u\.)(.+\.\d+\.norm[12])\.(weight|bias)")
+# The start of our names, and of upstream's, for the parts of each head that upstream has.
+HEAD_NAMES = {
+    "mlp": {"head.": "mlp_head."},
+    "attention": {
+        "head.token": "cls_cls_token",
+        "head.blocks.": "classifier_layers.",
+        "head.norm.": "classifier_norm.",
+        "head.linear.": "classifier_head.",
+    },
+}
+# Where the blocks of each depth are.
+ENCODER_STACKS = {
+    "encoder_depth": "blocks_a",
+    "joint_depth": "blocks_u",
+    "contrastive_head_depth": "constrative_head_audio",
+}
+DECODER_STACKS = {"decoder_depth": "decoder_blocks"}
+# What only Sync has; its own classifiers are made with either.
+SYNC_TOKENS = {"cls_token_a", "register_tokens"}
 
 
-def official_state_dict(model: CavMaeSync) -> dict[str, Tensor]:
+def official_state_dict(model: Encoder) -> dict[str, Tensor]:
     """The model as upstream would save it: its own tensors, and the norms that nothing uses."""
-    tensors = dict(model.state_dict())
-    for name, tensor in model.state_dict().items():
+    own, names = model.state_dict(), official_names(model)
+    tensors = {official: own[name] for name, official in names.items()}
+    for name, tensor in list(tensors.items()):
         if norm := PLAIN_NORM.fullmatch(name):
             stem, kind = norm.groups()
             fresh = torch.ones_like if kind == "weight" else torch.zeros_like
             tensors |= {f"{stem}_{modality}.{kind}": fresh(tensor) for modality in "av"}
     return tensors
+
+
+def official_names(model: Encoder) -> dict[str, str]:
+    """Upstream's name of each of the model's tensors; only those of a head differ."""
+    names = {name: name for name in model.state_dict()}
+    if not isinstance(model, CavMaeClassifier):
+        return names
+    head = model.classifier.head
+    if head not in HEAD_NAMES:
+        raise CheckpointError(f"upstream has no {head} head; it has {' and '.join(HEAD_NAMES)}")
+    for ours, theirs in HEAD_NAMES[head].items():
+        names = {name: official.replace(ours, theirs, 1) for name, official in names.items()}
+    return names
 
 
 def is_finetuned(names: Mapping[str, Any]) -> bool:
@@ -45,11 +85,45 @@ def infer_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Raises ValueError, naming the tensors, where the shapes are not those of any CAV-MAE.
     """
-    unread = [name for name, axes in TELLING.items() if not _has_axes(tensors.get(name), axes)]
+    telling = TELLING if is_finetuned(tensors) else TELLING | {"decoder_embed.weight": 2}
+    _require_axes(tensors, telling)
+    released = sync_base() if SYNC_TOKENS & tensors.keys() else cavmae_base()
+    fields = asdict(released) | _sizes(tensors, released.num_mels) | _tokens(tensors)
+    fields |= _depths(tensors, ENCODER_STACKS)
+    if not is_finetuned(tensors):
+        fields |= {"decoder_dim": tensors["decoder_embed.weight"].shape[0]} | _depths(tensors, DECODER_STACKS)
+    return fields
+
+
+def infer_classifier_fields(tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the `ClassifierConfig` of a published classifier, which `overrides` may complete.
+
+    What upstream chooses by a `mode` when it is called, the modality, is both unless it is overridden.
+    """
+    modality = overrides.get("modality")
+    if "mlp_head.1.weight" in tensors:
+        _require_axes(tensors, {"mlp_head.1.weight": 2})
+        recipe = sync_finetuning if SYNC_TOKENS & tensors.keys() else cavmae_finetuning
+        return asdict(recipe(tensors["mlp_head.1.weight"].shape[0], modality or "both"))
+    _require_axes(tensors, {"classifier_head.weight": 2})
+    num_classes, width = tensors["classifier_head.weight"].shape
+    alone = width == tensors["patch_embed_a.proj.weight"].shape[0]
+    probe = attention_probe(num_classes, _told_modality(modality) if alone else "both")
+    return asdict(probe) | {"attention_depth": _depth(tensors, "classifier_layers")}
+
+
+def _told_modality(modality: Modality | None) -> Modality:
+    if modality is None:
+        raise ValueError(
+            'its head takes one modality and does not tell which: add modality="audio" or "image"'
+        )
+    return modality
+
+
+def _require_axes(tensors: Mapping[str, Tensor], telling: Mapping[str, int]) -> None:
+    unread = [name for name, axes in telling.items() if not _has_axes(tensors.get(name), axes)]
     if unread:
         raise ValueError(f"not a CAV-MAE: {', '.join(unread)} missing or of the wrong shape")
-    released = sync_base() if {"cls_token_a", "register_tokens"} & tensors.keys() else cavmae_base()
-    return asdict(released) | _sizes(tensors, released.num_mels) | _depths(tensors) | _tokens(tensors)
 
 
 def _has_axes(tensor: Tensor | None, axes: int) -> bool:
@@ -66,17 +140,10 @@ def _sizes(tensors: Mapping[str, Tensor], num_mels: int) -> dict[str, Any]:
         "image_size": isqrt(tensors["pos_embed_v"].shape[1]) * patch,
         "embed_dim": width,
         "mlp_ratio": tensors["blocks_a.0.mlp.fc1.weight"].shape[0] / width,
-        "decoder_dim": tensors["decoder_embed.weight"].shape[0],
     }
 
 
-def _depths(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    stacks = {
-        "encoder_depth": "blocks_a",
-        "joint_depth": "blocks_u",
-        "contrastive_head_depth": "constrative_head_audio",
-        "decoder_depth": "decoder_blocks",
-    }
+def _depths(tensors: Mapping[str, Tensor], stacks: Mapping[str, str]) -> dict[str, int]:
     return {field: _depth(tensors, stack) for field, stack in stacks.items()}
 
 

@@ -3,6 +3,11 @@
 import torch
 from torch import Tensor
 
+from cavsync.model.errors import CheckpointError
+
+# The tables of upstream's two repositories differ by 1.5e-6; a trained one by far more.
+TOLERANCE = 1e-4
+
 
 def position_table(dim: int, grid: tuple[int, int]) -> Tensor:
     """The codes of all patches of a grid of (rows, columns), shape (1, rows * columns, dim), row by row.
@@ -14,6 +19,14 @@ def position_table(dim: int, grid: tuple[int, int]) -> Tensor:
     column = torch.arange(columns, dtype=torch.float64).repeat(rows)
     table = torch.cat([_encode(column, dim // 2), _encode(row, dim // 2)], dim=1)
     return table.float().unsqueeze(0)
+
+
+def moved_table(name: str, table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """The table of another grid; CheckpointError where the one of the `old` grid was trained."""
+    dim = table.shape[-1]
+    if not table.float().allclose(position_table(dim, old), atol=TOLERANCE):
+        raise CheckpointError(f"it has trained positions ({name}), which fit {old} patches only, not {new}")
+    return position_table(dim, new)
 
 
 def _encode(coordinate: Tensor, dim: int) -> Tensor:

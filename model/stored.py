@@ -4,28 +4,46 @@ No file is trusted: pickles are read with `weights_only=True`, which runs nothin
 """
 
 import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cavsync.model.errors import CheckpointError
-from cavsync.model.official import is_finetuned
 
 WEIGHTS_NAME = "model.safetensors"
-CONFIG_KEY = "cavsync_model_config"
+# What stands beside the tensors: entries of a training checkpoint, and of our safetensors' metadata as JSON.
+RECORDS = ("model_config", "classifier_config", "training")
+METADATA_PREFIX = "cavsync_"
+# Of a training checkpoint, what tells how the model was trained.
+TRAINING_ENTRIES = ("step", "position", "config")
 
 
 @dataclass(frozen=True)
 class Stored:
     """What a file holds."""
 
+    path: Path
     tensors: dict[str, Tensor]
-    fields: dict[str, Any] | None
-    """Of the `ModelConfig`; None in upstream's layout, which stores none."""
+    model_config: dict[str, Any] | None
+    """Fields of the `ModelConfig`; None in upstream's layout, which stores none."""
+    classifier_config: dict[str, Any] | None
+    """Fields of the `ClassifierConfig`; None for a pretrained model, and in upstream's layout."""
+    training: dict[str, Any] | None
+    """How the model came to be, where the file says."""
+
+    @property
+    def is_official(self) -> bool:
+        return self.model_config is None
 
 
 def read_stored(path: Path) -> Stored:
@@ -36,29 +54,76 @@ def read_stored(path: Path) -> Stored:
         there = f"there are {', '.join(beside[:8])}" if beside else "the folder is empty or not there"
         raise CheckpointError(f"{file} is not there; {there}. Give the path of a checkpoint.")
     try:
-        stored = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
     except Exception as error:  # damaged bytes make the readers raise anything; they can run nothing
-        raise _unreadable(file, error) from error
-    if stored.fields is None and is_finetuned(stored.tensors):
-        raise CheckpointError(f"{file} is a fine-tuned classifier without decoder; load a pretrained file")
-    return stored
+        raise CheckpointError(
+            f"{file} cannot be read as a checkpoint: {_reason(file, error)}. Fetch or write it again; "
+            "expected are safetensors, a training checkpoint or an official .pth file."
+        ) from error
+
+
+def write_stored(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
+    """Writes the `stored_file` of `path`, whole or not at all; returns it."""
+    target = stored_file(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {METADATA_PREFIX + name: json.dumps(record) for name, record in records.items()}
+    with _unfinished(target) as unfinished:
+        save_file(content, unfinished, metadata)
+    return target
+
+
+def write_official(path: Path, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Writes named tensors as upstream does, each name after `prefix`; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {prefix + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _unfinished(path) as unfinished:
+        torch.save(content, unfinished)
+
+
+def stored_file(path: Path) -> Path:
+    """Where `write_stored` writes: a `.safetensors` file, or `model.safetensors` in the folder `path`."""
+    return path if path.suffix == ".safetensors" else path / WEIGHTS_NAME
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A file beside `target` that takes its place once it is written."""
+    unfinished = target.with_suffix(".unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read_safetensors(file: Path) -> Stored:
     with safe_open(file, framework="pt") as opened:
-        config = (opened.metadata() or {}).get(CONFIG_KEY)
+        metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no iterator)
-    return Stored(tensors, None if config is None else json.loads(config))
+    given = [name for name in RECORDS if METADATA_PREFIX + name in metadata]
+    return _stored(file, tensors, {name: json.loads(metadata[METADATA_PREFIX + name]) for name in given})
 
 
 def _read_pickle(file: Path) -> Stored:
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    if isinstance(content, dict) and {"model", "model_config"} <= content.keys():
-        return Stored(_tensors(content["model"]), content["model_config"])
-    return Stored(_tensors(content), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickle protocols, on files that are then refused
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        return _stored(file, content, {})
+    training = {name: content[name] for name in TRAINING_ENTRIES if name in content}
+    return _stored(file, content["model"], content | {"training": training or None})
 
 
-def _tensors(content: object) -> dict[str, Tensor]:
+def _stored(file: Path, tensors: object, records: Mapping[str, Any]) -> Stored:
+    given = {name: records.get(name) for name in RECORDS}
+    for name, record in given.items():
+        if not isinstance(record, dict | None):
+            raise TypeError(f"its {name} is a {type(record).__name__} instead of named values")
+    return Stored(file, _named_tensors(tensors), **given)
+
+
+def _named_tensors(content: object) -> dict[str, Tensor]:
     """`content` as named tensors, without the prefix of nn.DataParallel."""
     if not isinstance(content, dict) or not content:
         raise TypeError(f"it holds a {type(content).__name__} instead of named tensors")
@@ -73,9 +138,16 @@ def _is_named_tensor(name: object, value: object) -> bool:
     return isinstance(name, str) and isinstance(value, Tensor)
 
 
-def _unreadable(file: Path, error: Exception) -> CheckpointError:
-    reason = str(error).partition("\n")[0]
-    return CheckpointError(
-        f"{file} cannot be read as a checkpoint: {reason or type(error).__name__}. "
-        "Fetch or write it again; expected are safetensors, a training checkpoint or an official .pth file."
-    )
+def _reason(file: Path, error: Exception) -> str:
+    """Why, in one line. Torch's own words would advise to unpickle what it refused."""
+    with file.open("rb") as opened:
+        start = opened.read(64).lstrip()
+    if not start:
+        return "it is empty"
+    if start.startswith(b"<"):
+        return "it is a web page, as a download gives that asks for a confirmation"
+    if isinstance(error, TypeError | OSError | ValueError | SafetensorError):
+        return str(error).partition("\n")[0].rstrip(".")
+    if start.startswith(b"PK") and not isinstance(error, UnpicklingError):
+        return "its archive is damaged, cut short, or no checkpoint's"
+    return "it is not made of tensors alone, and nothing else is ever unpickled"

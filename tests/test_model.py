@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no global token": {"global_tokens": "none"},
     "a token per task": {"global_tokens": "per-task"},
     "no registers": {"num_registers": 0},
+    "kept registers": {"keep_registers": True},
+    "kept registers, a token per task": {"keep_registers": True, "global_tokens": "per-task"},
     "contrastive heads": {"contrastive_head_depth": 2},
     "three joint blocks": {"joint_depth": 3},
     "global and local": {"global_local_losses": True},

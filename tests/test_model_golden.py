@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from golden_formulas import assert_matches, formula_weights, inputs, noise
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoint import load_model
-from cavsync.model.config import ModelConfig, cavmae_base, sync_base
+from cavsync.model.config import cavmae_base, sync_base
 from cavsync.model.official import official_state_dict
 from cavsync.model.output import Output
 from cavsync.model.positions import position_table
@@ -33,49 +33,14 @@ CONFIGS = {
 }
 
 
-def formula_weights(config: ModelConfig) -> dict[str, Tensor]:
-    tensors = official_state_dict(CavMaeSync(config))
-    return {
-        name: tensors[name] if "pos_embed" in name else formula(name, place, tensors[name])
-        for place, name in enumerate(sorted(tensors))
-    }
-
-
-def formula(name: str, place: int, like: Tensor) -> Tensor:
-    i = torch.arange(like.numel(), dtype=torch.float64)
-    x = torch.sin(0.7 * i + 0.3 * place + 0.11)
-    if "norm" in name and name.endswith("weight"):
-        x = 1 + 0.1 * x
-    elif name.endswith("bias"):
-        x = 0.05 * x
-    elif name.endswith("weight") and like.ndim >= 2:
-        fan = like.numel() / like.shape[0]
-        x = x * (2 / fan) ** 0.5 * torch.cos(torch.remainder(0.013 * i * i, 6.283185307179586))
-    else:
-        x = 0.2 * x
-    return x.float().reshape(like.shape)
-
-
-def inputs(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    i = torch.arange(3 * config.audio_rows * 128, dtype=torch.float64)
-    audio = torch.sin(0.0137 * i) + 0.5 * torch.sin(0.37 * i + 1)
-    j = torch.arange(3 * 3 * 224 * 224, dtype=torch.float64)
-    image = torch.cos(0.0091 * j) + 0.5 * torch.sin(0.53 * j + 2)
-    return audio.float().reshape(3, config.audio_rows, 128), image.float().reshape(3, 3, 224, 224)
-
-
-def noise(num_patches: int, which: int) -> Tensor:
-    n, patch = torch.meshgrid(torch.arange(3), torch.arange(num_patches), indexing="ij")
-    x = torch.sin((1000.0 * n + patch).double() * 12.9898 + which * 78.233) * 43758.5453
-    return (x - x.floor()).float()
-
-
 @pytest.fixture(scope="module", params=CONFIGS)
 def entry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, CavMaeSync]:
     """A published file, as upstream saves it, read back by `load_model`."""
     config = CONFIGS[request.param]
     path = tmp_path_factory.mktemp("official") / "cav_mae.pth"
-    torch.save({f"module.{name}": tensor for name, tensor in formula_weights(config).items()}, path)
+    torch.save(
+        {f"module.{name}": tensor for name, tensor in formula_weights(CavMaeSync(config)).items()}, path
+    )
     asked = {"num_heads": 4, "decoder_num_heads": 4, "norm_pix": config.norm_pix, "contrastive_weight": 0.1}
     return request.param, load_model(path, **asked)
 
@@ -87,15 +52,6 @@ def output(entry: tuple[str, CavMaeSync]) -> Output:
     with torch.no_grad():
         answer: Output = model(*inputs(model.config), *noises)
     return answer
-
-
-def assert_matches(actual: Tensor, golden: dict[str, Any]) -> None:
-    values = actual.detach().float().flatten()
-    assert list(actual.shape) == golden["shape"]
-    measured = {"first8": values[:8], "last4": values[-4:], "mean": values.mean(), "std": values.std()}
-    for name in measured.keys() & golden.keys():
-        expected = torch.tensor(golden[name], dtype=torch.float32)
-        torch.testing.assert_close(measured[name], expected, atol=1e-5, rtol=0)
 
 
 def test_configuration_is_read_from_the_shapes(entry: tuple[str, CavMaeSync]) -> None:

@@ -1,0 +1,180 @@
+"""`cavsync checkpoint`: what a file of weights is, and the way to and from the published layout."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cavsync.model.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from cavsync.model.checkpoint import Checkpoint
+    from cavsync.model.description import Description
+
+app = typer.Typer(no_args_is_help=True)
+
+PATH = Annotated[
+    Path,
+    typer.Argument(
+        show_default=False,
+        help="A .safetensors file or its folder, a training checkpoint (.pt), or a published .pth file.",
+    ),
+]
+OVERRIDES = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="What a published file does not tell, e.g. num_heads=4 or modality=audio; released values otherwise.",
+    ),
+]
+FORCE = Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@app.callback()
+def group() -> None:
+    """What a file of weights is, and the way to and from the published layout."""
+
+
+@app.command()
+def inspect(path: PATH, overrides: OVERRIDES = None, as_json: JSON = False) -> None:
+    """Say what a checkpoint is: its model, its configuration, its size, and how it was trained if it says."""
+    from cavsync.model.description import describe_checkpoint
+
+    _print(describe_checkpoint(_open(path, overrides)), {}, as_json)
+
+
+@app.command("import")
+def import_(
+    path: PATH,
+    out: Annotated[Path, typer.Argument(help="New .safetensors file, or folder for model.safetensors.")],
+    overrides: OVERRIDES = None,
+    force: FORCE = False,
+    as_json: JSON = False,
+) -> None:
+    """Turn a published CAV-MAE or CAV-MAE Sync file, pretrained or fine-tuned, into safetensors.
+
+    Every tensor must be the one its place asks for, in name and shape; otherwise nothing is written.
+    """
+    from cavsync.model.checkpoint import save_model
+    from cavsync.model.description import describe_checkpoint
+    from cavsync.model.stored import stored_file
+
+    _require_free(stored_file(out), force)
+    checkpoint = _open(path, overrides)
+    model = checkpoint.build()
+    training = checkpoint.stored.training or {"imported_from": path.name}
+    written = save_model(model, out, training)
+    tensors = model.state_dict().values()
+    result = {
+        "written": str(written),
+        "written_tensors": len(tensors),
+        "written_parameters": sum(tensor.numel() for tensor in tensors),
+    }
+    _print(describe_checkpoint(checkpoint), result, as_json)
+
+
+@app.command()
+def export(
+    path: PATH,
+    out: Annotated[Path, typer.Argument(help="New .pth file.")],
+    prefix: Annotated[
+        str, typer.Option(help="Put before every name; the published files have `module.`.")
+    ] = "",
+    overrides: OVERRIDES = None,
+    force: FORCE = False,
+    as_json: JSON = False,
+) -> None:
+    """Write a model in the layout of the published files, for code that loads those."""
+    if out.suffix not in (".pth", ".pt"):
+        raise typer.BadParameter(f"{out} does not end in .pth", param_hint="OUT")
+    from cavsync.model.description import describe_checkpoint
+    from cavsync.model.official import official_state_dict
+    from cavsync.model.stored import write_official
+
+    _require_free(out, force)
+    checkpoint = _open(path, overrides)
+    model = checkpoint.build()
+    tensors = official_state_dict(model)
+    write_official(out, tensors, prefix)
+    result = {
+        "written": str(out),
+        "written_tensors": len(tensors),
+        "written_parameters": sum(tensor.numel() for tensor in tensors.values()),
+    }
+    _print(describe_checkpoint(checkpoint), result, as_json)
+
+
+def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
+    from cavsync.model.checkpoint import open_checkpoint
+
+    fields = dict(_field(text) for text in overrides or [])
+    try:
+        return open_checkpoint(path, **fields)
+    except CheckpointError:
+        raise
+    except ValueError as error:  # an unknown field
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not FIELD=VALUE, such as num_heads=4", param_hint="--set")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _require_free(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise CheckpointError(f"{out} is there already; give another name, or --force to replace it")
+
+
+def _print(description: "Description", result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(description) | result, indent=1))
+        return
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in (_rows(description) | result).items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
+
+
+def _rows(description: "Description") -> dict[str, Any]:
+    released, own = description.num_released_parameters, description.num_official_parameters
+    beside = "as released" if released == own else f"the released model has {released:,}"
+    rows = {
+        "file": description.path,
+        "what it is": description.kind,
+        "layout": description.layout,
+        "tensors": description.num_tensors,
+        "parameters": description.num_parameters,
+        "in the published layout": "none: upstream has no such head"
+        if own is None
+        else f"{own:,} ({beside})",
+        "model": _listed(description.model_config),
+    }
+    if description.classifier_config:
+        rows["classifier"] = _listed(description.classifier_config)
+    trained = description.training
+    return rows | {"how it was trained": _listed(trained) if trained else "the file does not say"}
+
+
+def _listed(values: dict[str, Any], group: str = "") -> str:
+    """One line a value; values of a group within follow its name."""
+    lines = [
+        _listed(value, f"{group}{name}.")
+        if isinstance(value, dict)
+        else f"{group}{name} = {json.dumps(value)}"
+        for name, value in values.items()
+    ]
+    return "\n".join(lines)
