@@ -107,7 +107,7 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     from cavsync.train.demo import HEADLINE, demo_rows, write_demo_report
     from cavsync.train.evaluation.score_retrieval import score_retrieval, write_retrieval
     from cavsync.train.evaluation.task import Task
-    from cavsync.train.loop import choose_device
+    from cavsync.train.device import choose_device
 
     task = Task.of(config.run, None, "test")
     with counting("embedding", "clips", quiet=as_json) as on_clip:

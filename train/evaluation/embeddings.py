@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.encoder import Encoder
 from cavsync.train.config import DataConfig
 from cavsync.train.data import ClipAllPairs, normalise_images
 from cavsync.train.evaluation.retrieval import EvaluationError
@@ -24,7 +24,7 @@ class ClipEmbeddings:
 
 @torch.inference_mode()
 def embed_split(
-    model: CavMaeSync,
+    model: Encoder,
     data: DataConfig,
     device: torch.device,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
@@ -47,7 +47,7 @@ def embed_split(
     return ClipEmbeddings(clips.store.keys, torch.stack(audio), torch.stack(image))
 
 
-def _embed_windows(model: CavMaeSync, windows: Tensor) -> Tensor:
+def _embed_windows(model: Encoder, windows: Tensor) -> Tensor:
     """(F, rows, mels) -> (F, D). Frames near a clip's ends share a window; each is encoded once."""
     distinct, place = torch.unique(windows, dim=0, return_inverse=True)
     return model.encode_audio(distinct).global_token.float()[place]

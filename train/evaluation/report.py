@@ -47,11 +47,21 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Cells as they are shown; the first column is text, and so is the last where `note` says so."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: bool = False
+
+
+@dataclass(frozen=True)
 class Section:
     title: str
     text: str
     pictures: Sequence[Picture] = ()
     queries: Sequence[Query] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
