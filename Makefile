@@ -7,7 +7,7 @@ demo: .venv/installed  ## the whole path on a synthesised world, in a few minute
 	$(BIN)/cavsync demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed typing
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 from typer.core import TyperGroup
 
-from cavsync.cli import checkpoint, config, demo, evaluate, prepare, train
+from cavsync.cli import checkpoint, config, data, demo, doctor, evaluate, prepare, train
 from cavsync.model.errors import CheckpointError
 from cavsync.pipeline.errors import CavsyncError
 
@@ -39,8 +39,12 @@ app = typer.Typer(
     help="From raw videos to a trained, evaluated and usable CAV-MAE Sync model.",
 )
 app.add_typer(prepare.app, name="prepare", help="Videos to frame-aligned shards.")
+app.add_typer(
+    data.app, name="data", help="Prepared datasets: progress, validation, statistics, clips to look at."
+)
 app.add_typer(train.app, name="train", help="Shards to a trained model.")
 app.add_typer(evaluate.app, name="eval", help="A trained model to scores and a report.")
 app.add_typer(checkpoint.app, name="checkpoint", help="Published and own weights: look, take in, give out.")
 app.add_typer(config.app, name="config", help="What a preset contains.")
 app.command(name="demo")(demo.demo)
+app.command(name="doctor")(doctor.doctor)

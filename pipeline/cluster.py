@@ -1,32 +1,38 @@
 """Shards as Ray tasks: the only module that imports Ray.
 
-A task gets the rows of one shard and returns its done-record. Frames, sound and tars never pass through Ray.
+A task gets the rows of one shard and returns its done-record. Frames, sound and tars never pass through Ray. A clip
+that kills its decoder is dealt with inside the task (see decoder_process.py); here only workers and nodes die, which
+is nobody's fault: their shard is made again, by another worker.
 """
 
 import logging
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.exceptions
 
-from cavsync.pipeline.config import PrepareConfig
+from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.job import process_shard
+from cavsync.pipeline.job import ShardTask, process_shard
 from cavsync.pipeline.schema import ClipState
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.shards import finished_record
 
 # Workers load this module: what only the driver needs is not loaded there.
 if TYPE_CHECKING:
     from cavsync.pipeline.runner import OnClips, Record, Work, Workers
 
-# A worker that dies takes its shard with it; the shard is tried this often again.
-MAX_RETRIES = 2
-# Native decoders may leak; a worker is replaced after so many shards.
+# Tries of a shard whose worker is killed or whose node is lost.
+MAX_TRIES = 5
+# What a worker and its decoder take; Ray places no more tasks on a node than this fits into.
+WORKER_BYTES = 200 * 2**20
+# A worker is replaced after so many shards, whatever it may have leaked.
 SHARDS_PER_WORKER = 50
 REPORT_EVERY_S = 0.5
 # Nothing big passes through the object store; the default is 30 % of the machine's memory.
@@ -34,7 +40,7 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 
 class ClusterError(CavsyncError):
-    """The cluster could not be reached, or a shard kills every worker that tries it."""
+    """The cluster could not be reached, does not share the target, or a shard loses every worker that tries it."""
 
 
 def run_on_ray(
@@ -44,68 +50,127 @@ def run_on_ray(
 
     Raises ClusterError, or what a task raised.
     """
-    _connect(workers)
+    _connect(workers, say)
     try:
-        yield from _drive(work, _slots(workers, say), on_clips)
+        _say_how_many(workers, say)
+        yield from _Driver(work, workers, on_clips, say).run()
     finally:
         ray.shutdown()
 
 
-def _connect(workers: "Workers") -> None:
-    init = partial(ray.init, logging_level=logging.ERROR, log_to_driver=False)
+def _connect(workers: "Workers", say: Callable[[str], None]) -> None:
+    init = partial(ray.init, logging_level=logging.ERROR)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise Ray 2.60 warns about a default of GPU workers that does not concern tasks without GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if workers.ray_address is not None:
-        try:
-            init(address=workers.ray_address)
-        except ConnectionError as error:
-            raise ClusterError(f"no Ray cluster answers at {workers.ray_address}: {error}") from error
-        return
-    num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
-    init(num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    if workers.ray_address is None:
+        num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
+        # A dashboard of its own would cost a run here memory and seconds to tell what the bar tells.
+        init(num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+    else:
+        _join(init, workers.ray_address, say)
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which exits at once
 
 
-def _slots(workers: "Workers", say: Callable[[str], None]) -> int:
-    """How many shards run at a time; `say` hears when that is fewer than asked for."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    num_cpus = int(resources.get("CPU", 0))
-    if num_cpus < 1:
-        raise ClusterError(f"the Ray cluster at {workers.ray_address} has no CPU for tasks.")
-    if num_cpus < workers.number:
-        say(f"{workers.number} workers were asked for, there are {num_cpus} CPUs: running {num_cpus}.")
-    return min(workers.number, num_cpus)
-
-
-def _drive(work: "Work", slots: int, on_clips: "OnClips") -> Iterator["Record"]:
-    """Keep `slots` tasks in flight until every shard is made."""
-    tally = _TALLY.remote()
-    waiting = iter(work.spans.items())
-    running: dict[Any, str] = {}
-    progress = _Progress(on_clips)
-    while True:
-        while len(running) < slots and (shard := next(waiting, None)) is not None:
-            name, span = shard
-            running[_make_shard.remote(work.plan.rows(span), work.config, work.paths, tally)] = name
-        if not running:
-            return
-        done, _ = ray.wait(list(running), timeout=REPORT_EVERY_S)
-        for task in done:
-            record = _result(task, running.pop(task))
-            progress.finished(record)
-            yield record
-        progress.tell(ray.get(tally.states.remote()))
-
-
-def _result(task: Any, shard: str) -> "Record":
+def _join(init: Callable[..., Any], address: str, say: Callable[[str], None]) -> None:
     try:
-        record: Record = ray.get(task)
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        raise ClusterError(
-            f"shard {shard} killed its worker {1 + MAX_RETRIES} times ({type(error).__name__}); finished shards "
-            "are kept. Run again with --workers 1 to see at which clip."
-        ) from error
-    return record
+        context = init(address=address)
+    except ConnectionError as error:
+        raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+    if context.dashboard_url:
+        say(f"Ray's dashboard: http://{context.dashboard_url}")
+
+
+def _say_how_many(workers: "Workers", say: Callable[[str], None]) -> None:
+    """One line when fewer shards will run at a time than were asked for. Raises ClusterError when none would."""
+    room, scarce = _room()
+    if room < 1:
+        where = "here" if workers.ray_address is None else f"at {workers.ray_address}"
+        raise ClusterError(f"the Ray cluster {where} has too few {scarce} for a worker.")
+    if room < workers.number:
+        say(f"{workers.number} workers were asked for, there are {scarce} for {room}: running {room}.")
+
+
+def _room() -> tuple[int, str]:
+    """How many workers fit into the cluster as it is now, and what limits them."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    num_cpus, num_memories = int(resources.get("CPU", 0)), int(resources.get("memory", 0) // WORKER_BYTES)
+    return min((num_cpus, "CPUs"), (num_memories, f"portions of {WORKER_BYTES >> 20} MiB"))
+
+
+class _Driver:
+    """Keeps a bounded number of tasks in flight until every shard is made."""
+
+    def __init__(
+        self, work: "Work", workers: "Workers", on_clips: "OnClips", say: Callable[[str], None]
+    ) -> None:
+        # Another machine has another working folder.
+        self._work = replace(work, paths=replace(work.paths, root=work.paths.root.absolute()))
+        self._most, self._say = workers.number, say
+        self._tally = _TALLY.remote()
+        self._progress = _Progress(on_clips)
+        self._running: dict[Any, ShardTask] = {}
+        self._lost: Counter[str] = Counter()
+
+    def run(self) -> Iterator["Record"]:
+        waiting = self._work.tasks()
+        while True:
+            slots = min(self._most, max(1, _room()[0]))  # a cluster grows and shrinks
+            while len(self._running) < slots and (task := next(waiting, None)) is not None:
+                self._start(task)
+            if not self._running:
+                return
+            done, _ = ray.wait(list(self._running), timeout=REPORT_EVERY_S)
+            for reference in done:
+                yield from self._finished(reference)
+            self._progress.tell(ray.get(self._tally.states.remote()))
+
+    def _start(self, task: ShardTask) -> None:
+        self._running[_make_shard.remote(task, self._tally)] = task
+
+    def _finished(self, reference: Any) -> Iterator["Record"]:
+        """The record of a task that has ended; none when its worker was lost and the task begins again."""
+        task = self._running.pop(reference)
+        try:
+            record: Record = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # what the task raised, in its own words
+        except _LOST as error:
+            self._start_again(task, error)
+            return
+        self._refuse_elsewhere(record)
+        self._progress.finished(record)
+        yield record
+
+    def _start_again(self, task: ShardTask, error: Exception) -> None:
+        shard = task.rows[0]["shard"]
+        self._lost[shard] += 1
+        why = type(error).__name__
+        if self._lost[shard] == MAX_TRIES:
+            raise ClusterError(
+                f"shard {shard} lost its worker {MAX_TRIES} times, at last by {why}; finished shards are kept. "
+                "Where memory is short, run fewer --workers."
+            ) from error
+        self._say(f"The worker of shard {shard} was lost ({why}); making it again.")
+        self._start(task)
+
+    def _refuse_elsewhere(self, record: "Record") -> None:
+        if finished_record(self._work.paths, record["shard"]) is None:
+            raise ClusterError(
+                f"shard {record['shard']} was written on another machine, whose {self._work.paths.root} is not the "
+                "one of this machine; a cluster needs a target that all its nodes share."
+            )
+
+
+# A task whose worker was killed (by the kernel or by Ray, for memory) or whose node is gone. Ray itself does not
+# retry: it would, for memory, without end.
+_LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
 
 
 class _Progress:
@@ -143,14 +208,19 @@ class _Tally:
         return self._states
 
 
-_TALLY: Any = ray.remote(num_cpus=0)(_Tally)
+# With its node it would take the run along, so it begins again on another; counts of shards in work are lost.
+_TALLY: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tally)
+
+
+@cache
+def _decoder() -> DecoderProcess:
+    """The worker's decoder, for all its shards; it ends with the worker."""
+    return DecoderProcess()
 
 
 # num_cpus=1 also makes Ray set OMP_NUM_THREADS=1, which OpenBLAS obeys.
-@ray.remote(num_cpus=1, max_retries=MAX_RETRIES, max_calls=SHARDS_PER_WORKER)
-def _make_shard(
-    rows: list[dict[str, Any]], config: PrepareConfig, paths: DatasetPaths, tally: Any
-) -> "Record":
+@ray.remote(num_cpus=1, memory=WORKER_BYTES, max_retries=0, max_calls=SHARDS_PER_WORKER)
+def _make_shard(task: ShardTask, tally: Any) -> "Record":
     states: Counter[ClipState] = Counter()
     reported = time.monotonic()
 
@@ -159,7 +229,7 @@ def _make_shard(
         states[state] += 1
         if time.monotonic() - reported >= REPORT_EVERY_S:
             reported = time.monotonic()
-            tally.report.remote(rows[0]["shard"], states)
+            tally.report.remote(task.rows[0]["shard"], states)
 
-    record: Record = process_shard(rows, config, paths, on_clip)
+    record: Record = process_shard(task, _decoder(), on_clip)
     return record

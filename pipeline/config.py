@@ -7,6 +7,7 @@ from cavsync.pipeline.sampling import Alignment, FrameTimes
 
 Crop = Literal["centre", "none"]
 AudioChannel = Literal["first", "mean"]
+DecoderName = Literal["pyav", "decord", "ffmpeg"]
 
 # Two digits number the frames in the tar.
 MAX_FRAMES = 100
@@ -24,6 +25,7 @@ class PrepareConfig:
     jpeg_quality: int = 90
     frame_times: FrameTimes = "centred"
     audio_channel: AudioChannel = "first"  # as upstream's published features; "mean" mixes the channels
+    decoder: DecoderName = "pyav"  # the others refuse files that they cannot time
     window_rows: int = 416  # mel rows of a frame's window in the index; 416 is the paper's 4 s
     alignment: Alignment = "time"
     min_duration_s: float = 1.0  # what is shorter ends as too_short
@@ -51,6 +53,7 @@ _CHOICES = {
     "crop": get_args(Crop),
     "frame_times": get_args(FrameTimes),
     "audio_channel": get_args(AudioChannel),
+    "decoder": get_args(DecoderName),
     "alignment": get_args(Alignment),
 }
 

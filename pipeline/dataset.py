@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.shards import DatasetPaths, is_retry, split_of
 
 
 class DatasetError(CavsyncError):
@@ -55,14 +55,18 @@ class Dataset:
 
     def shard_names(self, role: str) -> list[str]:
         names = self.split_names(role)
-        return [shard for shard in sorted(self.summary["shards"]) if shard.rpartition("-")[0] in names]
+        return [shard for shard in sorted(self.summary["shards"]) if split_of(shard) in names]
 
     def num_listed(self, role: str) -> int:
         """Clips of the splits of `role`, whatever became of them."""
-        return sum(pq.read_metadata(self.paths.index(shard)).num_rows for shard in self.shard_names(role))
+        first_tries = [shard for shard in self.shard_names(role) if not is_retry(shard)]
+        return sum(pq.read_metadata(self.paths.index(shard)).num_rows for shard in first_tries)
 
     def index(self, role: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`."""
+        """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`.
+
+        A clip that a retry brought is ok in the retry's shard only.
+        """
         wanted = None if columns is None else list({*columns, "state"})
         tables: list[pd.DataFrame] = []
         for shard in self.shard_names(role):

@@ -4,22 +4,36 @@ Any runner can call `process_shard`: it gets rows, leaves files, and returns a s
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cavsync.pipeline.clip import PreparedClip, Row, without_video
 from cavsync.pipeline.config import PrepareConfig
-from cavsync.pipeline.decode import DecodedClip, open_media
-from cavsync.pipeline.mel import log_mel
-from cavsync.pipeline.sampling import window_starts
-from cavsync.pipeline.schema import ClipState, MediaError
+from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import DatasetPaths, ShardWriter
-from cavsync.pipeline.sound import SILENT_PEAK
 
-Row = Mapping[str, Any]  # the columns of PLAN_SCHEMA
 OnClip = Callable[[ClipState], None]
+
+
+class VideosGoneError(CavsyncError):
+    """The folder of the videos went away during the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """One shard to make: its plan rows, in plan order."""
+
+    rows: Sequence[Row]
+    config: PrepareConfig
+    paths: DatasetPaths
+    videos: Path | None = None  # the folder that all videos are in, if there is one
 
 
 @dataclass
@@ -37,54 +51,46 @@ class MelSums:
         self.sum_squares += float(np.square(values).sum())
 
 
-def process_shard(rows: Sequence[Row], config: PrepareConfig, paths: DatasetPaths, on_clip: OnClip) -> Any:
-    """Write the shard that holds `rows` (all of one shard, in plan order) and return its done-record.
+def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> Any:
+    """Write the shard of `task` and return its done-record.
 
     `on_clip` hears the state of each clip. A clip that cannot be prepared is counted, never raised; an error
     of the target (disk full, no permission) is raised as OSError and leaves nothing under a final name.
     """
     started = time.perf_counter()
     sums = MelSums()
-    with ShardWriter(paths, rows[0]["shard"]) as writer:
-        for row in rows:
-            on_clip(_process_clip(row, config, writer, sums))
-        return writer.finish(mel=asdict(sums), seconds=round(time.perf_counter() - started, 3))
+    with ShardWriter(task.paths, task.rows[0]["shard"]) as writer:
+        for row in task.rows:
+            clip = without_video(row) or decoder.prepare(row, task.config)
+            _refuse_without_folder(clip, task.videos)
+            _write(clip, writer, sums)
+            on_clip(clip.state)
+        seconds = round(time.perf_counter() - started, 3)
+        return writer.finish(mel=asdict(sums), seconds=seconds, **_replaced(task.rows))
 
 
-def _process_clip(row: Row, config: PrepareConfig, writer: ShardWriter, sums: MelSums) -> ClipState:
-    columns = dict(row)
-    try:
-        clip = _decode(columns, config)
-    except MediaError as error:
-        writer.add_failed(columns | {"state": error.state, "reason": error.reason})
-        return error.state
-    mel = log_mel(clip.waveform).astype(np.float16)  # as stored, so that the sums are of what is read
-    writer.add(columns | _described(clip, len(mel), config), clip.frames, mel)
-    sums.add(mel)
-    return ClipState.OK
+def _write(clip: PreparedClip, writer: ShardWriter, sums: MelSums) -> None:
+    if clip.mel is None:
+        writer.add_failed(clip.columns)
+        return
+    writer.add(clip.columns, clip.frames, clip.mel)
+    sums.add(clip.mel)
 
 
-def _decode(columns: dict[str, Any], config: PrepareConfig) -> DecodedClip:
-    """The clip of a plan row; adds the file's facts to `columns` as soon as they are known."""
-    if columns["duplicate"]:
-        raise MediaError(ClipState.DUPLICATE, f"{columns['key']} is listed before, in an earlier row")
-    if columns["source"] is None:
-        raise MediaError(ClipState.MISSING, "no video of this clip was found")
-    with open_media(columns["source"], config.clip_timeout_s) as media:
-        columns.update(asdict(media.facts))
-        duration_s = columns["end_s"] - columns["start_s"]
-        return media.decode(columns["source_start_s"], duration_s, config)
+def _refuse_without_folder(clip: PreparedClip, videos: Path | None) -> None:
+    """One video that is gone is a missing clip; a folder that is gone is an unplugged disk.
+
+    Raises VideosGoneError, so that no shard is finished with every clip missing.
+    """
+    is_gone = clip.state == ClipState.MISSING and clip.columns["source"] is not None
+    if is_gone and videos is not None and not videos.is_dir():
+        raise VideosGoneError(
+            f"{videos}, the folder of the videos, is gone since the run began. Finished shards are kept; "
+            "bring it back and repeat the command to continue."
+        )
 
 
-def _described(clip: DecodedClip, num_mel_rows: int, config: PrepareConfig) -> dict[str, Any]:
-    starts = window_starts(clip.frame_pts_s, num_mel_rows, config.window_rows, config.alignment)
-    return {
-        "state": ClipState.OK,
-        "reason": None,
-        "duration_s": clip.duration_s,
-        "frame_pts_s": clip.frame_pts_s.tolist(),
-        "window_start": starts.tolist(),
-        "window_stop": (starts + config.window_rows).tolist(),
-        "silent": bool(np.abs(clip.waveform).max() < SILENT_PEAK),
-        "still": clip.still,
-    }
+def _replaced(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """For a shard of a retry: how many clips of each state its own results take the place of."""
+    states = Counter(row["replaces"] for row in rows if "replaces" in row)
+    return {"replaces": dict(sorted(states.items()))} if states else {}

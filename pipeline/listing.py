@@ -1,17 +1,23 @@
-"""What a command is asked to prepare: the official lists of a dataset on the conventional layout, or a folder."""
+"""What a command is asked to prepare: a dataset's lists on the conventional layout, any list, or a folder."""
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from cavsync.pipeline.folder import folder_clips
-from cavsync.pipeline.lists import ListedClip, ListError, numbered_rows, read_list, sha256_of
+from cavsync.pipeline.folder import Clips, folder_clips
+from cavsync.pipeline.layout import with_layout
+from cavsync.pipeline.lists import ListedClip, read_list, sha256_of, splits_in
 from cavsync.pipeline.manifest import ListSpec, Manifest
-from cavsync.pipeline.prepare import Listing
-from cavsync.pipeline.sources import Layout, SourceError, scan
+from cavsync.pipeline.planning import Listing
+from cavsync.pipeline.rows import ListError, titles_of
+from cavsync.pipeline.sources import Layout, SourceError, VideoTree, listed_files, scan
+
+# Splits of own lists that are not for training.
+TEST_SPLITS = {"test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"}
 
 
 @dataclass(frozen=True)
@@ -19,20 +25,31 @@ class _ListFile:
     path: Path
     spec: ListSpec
 
+    def digest(self) -> str:
+        """Of its content, and of how it is read where the user chose that."""
+        if not self.spec.titles:
+            return sha256_of(self.path)
+        chosen = ",".join(map("=".join, zip(self.spec.columns, self.spec.titles, strict=True)))
+        return f"{sha256_of(self.path)} {chosen}"
 
-def folder_listing(videos: Path, test_share: float = 0.0) -> Listing:
-    """One clip a video: its first 10 s. `test_share` of them, chosen by a hash of the id, make the split "test".
+
+def folder_listing(
+    videos: Path, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
+) -> Listing:
+    """Videos without a list: the first 10 s of each, or all of it. `test_share` of them, chosen by a hash of the
+    id, make the split "test".
 
     Raises SourceError for a folder that is missing or holds no video.
     """
     tree = scan(videos)
+    chosen = f"{test_share}" if clips == "first" else f"{test_share} {clips}"
     names = "\n".join(tree.names())
-    digest = hashlib.sha256(f"{test_share}\n{names}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{chosen}\n{names}".encode()).hexdigest()
     return Listing(
         name=videos.resolve().name,
         splits={"train": "train", "test": "test"},
         lists={"folder": digest},
-        clips=partial(folder_clips, tree, test_share),
+        clips=partial(folder_clips, tree, test_share, clips, min_duration_s),
         videos=videos,
         tree=lambda: tree,
     )
@@ -45,43 +62,89 @@ def official_listing(
 
     Raises ListError or SourceError, which say what is missing, where it was looked for and where it comes from.
     """
+    if manifest.read_by:
+        raise ListError(f"{manifest.title} has no videos to prepare; `{manifest.read_by}` reads it as it is.")
     raw = root / "raw" / manifest.name
     files = _given_lists(manifest, lists) if lists else _default_lists(manifest, raw)
     folder = videos or raw / "videos"
     if not folder.is_dir():
+        where = f" {manifest.homepage} tells which videos they are." if manifest.homepage else ""
         raise SourceError(
             f"No videos of {manifest.title}: {folder} is no folder. Put them there or name their folder with "
-            f"--videos. Nobody distributes them; {manifest.homepage} tells which YouTube videos they are."
+            f"--videos. cavsync downloads none.{where}"
         )
     labels = _labels(manifest, [raw, *(file.path.parent for file in files)])
     return Listing(
         name=manifest.name,
         splits=manifest.splits,
-        lists={file.path.name: sha256_of(file.path) for file in files},
         published_rows={file.path.name: file.spec.count for file in files if file.spec.count},
-        clips=partial(_read_all, files),
-        videos=folder,
-        tree=partial(scan, folder),
-        layout=layout,
         labels=[label for label, _ in labels],
         label_names=[name for _, name in labels],
+        **_found_by(files, folder, layout),
     )
 
 
-def _read_all(files: Sequence[_ListFile]) -> Iterator[ListedClip]:
+def list_listing(name: str, lists: Sequence[Path], spec: ListSpec, videos: Path, layout: Layout) -> Listing:
+    """Clips of lists of one's own, whose columns `spec` names; split by role as `TEST_SPLITS` says."""
+    files = [_ListFile(path, spec) for path in lists]
+    if not videos.is_dir():
+        raise SourceError(f"{videos} is no folder; --videos names the one that holds the videos.")
+    splits = sorted(set().union(*(splits_in(file.path, spec) for file in files)))
+    roles = {split: "test" if split.lower() in TEST_SPLITS else "train" for split in splits}
+    return Listing(name=name, splits=roles, **_found_by(files, videos, layout))
+
+
+def _found_by(files: Sequence[_ListFile], videos: Path, layout: Layout) -> dict[str, Any]:
+    """The fields of a Listing that say which clips there are and how their videos are found."""
+    names = [file.path.name for file in files]
+    if len(set(names)) < len(names):
+        raise ListError(
+            f"Two lists have one name ({', '.join(names)}), by which rows are told apart; rename one."
+        )
+    clips = partial(_read_all, files, videos.resolve())
+    return {
+        "lists": {file.path.name: file.digest() for file in files},
+        "clips": clips,
+        "videos": videos,
+        "tree": partial(_tree, videos, layout, clips, _name_files(files)),
+        "layout": layout,
+    }
+
+
+def _name_files(files: Sequence[_ListFile]) -> bool:
+    """Whether the lists themselves name the files of their clips."""
+    naming = [file.path.name for file in files if "file" in file.spec.columns]
+    if naming and len(naming) < len(files):
+        raise ListError(f"Only {', '.join(naming)} names files. Prepare it apart from the other lists.")
+    return bool(naming)
+
+
+def _tree(
+    videos: Path, layout: Layout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
+) -> VideoTree:
+    if lists_name_files:
+        return listed_files(videos, (clip.source for clip in clips()))
+    return with_layout(scan(videos), layout, clips())
+
+
+def _read_all(files: Sequence[_ListFile], videos: Path) -> Iterator[ListedClip]:
     for file in files:
-        yield from read_list(file.path, file.spec)
+        yield from read_list(file.path, file.spec, videos)
 
 
 def _default_lists(manifest: Manifest, raw: Path) -> list[_ListFile]:
     specs = [spec for spec in manifest.lists if spec.read_by_default]
     files = [_ListFile(raw / spec.file, spec) for spec in specs if (raw / spec.file).is_file()]
     if not files:
-        sources = "\n".join(f"  {spec.file} from {spec.comes_from}" for spec in specs)
+        sources = "\n".join(f"  {spec.file}{_comes_from(spec)}" for spec in specs)
         raise ListError(
             f"No list of {manifest.title} in {raw}. Put one or more there, or name one with --list:\n{sources}"
         )
     return files
+
+
+def _comes_from(spec: ListSpec) -> str:
+    return f" from {spec.comes_from}" if spec.comes_from else ""
 
 
 def _given_lists(manifest: Manifest, paths: Sequence[Path]) -> list[_ListFile]:
@@ -89,11 +152,11 @@ def _given_lists(manifest: Manifest, paths: Sequence[Path]) -> list[_ListFile]:
 
 
 def _num_columns(path: Path) -> int:
-    if not path.is_file():
-        raise ListError(f"{path} is no file; --list names a dataset's list, a CSV.")
-    for _, row in numbered_rows(path):
-        return len(row)
-    raise ListError(f"{path} lists no clip.")
+    """Cells of the list's first row that is no comment."""
+    num_columns = len(titles_of(path))
+    if not num_columns:
+        raise ListError(f"{path} lists no clip.")
+    return num_columns
 
 
 def _labels(manifest: Manifest, folders: Sequence[Path]) -> list[tuple[str, str]]:

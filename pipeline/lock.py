@@ -1,12 +1,14 @@
 """One run at a time in a dataset's folder."""
 
+import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cavsync.pipeline.errors import CavsyncError
 
@@ -23,38 +25,53 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     path = folder / ".lock"
     folder.mkdir(parents=True, exist_ok=True)
-    while not _created(path):
+    with _alone(folder):
         _remove_if_stale(path)
+        _create(path)
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
 
 
-def _created(path: Path) -> bool:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process of this host at a time: else two that find a stale lock could remove each other's new one."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock nothing; the race is small
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path) -> None:
     holder = {
         "pid": os.getpid(),
+        "started": _start_of(os.getpid()),
         "host": socket.gethostname(),
         "since": datetime.now(UTC).isoformat("T", "seconds"),
     }
     # Written whole before it gets its name, so nobody reads half of it; a link never replaces what is there.
-    draft = path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}")
+    draft = path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}.tmp")
     draft.write_text(json.dumps(holder))
     try:
         os.link(draft, path)
-    except FileExistsError:
-        return False
+    except FileExistsError:  # another host was faster
+        _remove_if_stale(path)
+        raise
     finally:
         draft.unlink()
-    return True
 
 
 def _remove_if_stale(path: Path) -> None:
+    """Raises LockError when the lock is somebody's."""
     try:
         holder = json.loads(path.read_text())
     except FileNotFoundError:
-        return  # released since
-    if holder["host"] == socket.gethostname() and not _lives(holder["pid"]):
+        return
+    if holder["host"] == socket.gethostname() and not lives(holder):
         path.unlink(missing_ok=True)
         return
     raise LockError(
@@ -63,11 +80,23 @@ def _remove_if_stale(path: Path) -> None:
     )
 
 
-def _lives(pid: int) -> bool:
+def lives(holder: dict[str, Any]) -> bool:
+    """Whether that very process runs: another one that got its number since began at another time."""
     try:
-        os.kill(pid, 0)
+        os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # somebody else's process
-    return True
+        pass  # somebody else's process
+    started = _start_of(holder["pid"])
+    return started is None or holder.get("started") in (None, started)
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks since boot; None where no /proc tells."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field is the name in parentheses, which may hold anything; the start is the 22nd field.
+    return stat.rpartition(")")[2].split()[19]

@@ -1,9 +1,13 @@
-"""The plan: every listed clip, its video and its shard, decided once before anything is decoded."""
+"""The plan: every listed clip, its video and its shard, decided before anything is decoded.
+
+What is planned stays: a longer list adds rows and shards at the end (additions.py), a retry has a plan of its own
+(retries.py).
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -73,6 +77,16 @@ class Plan:
         return rows
 
 
+@dataclass(frozen=True)
+class Numbering:
+    """Names of new shards: `<split>-<number>` from the split's first free number, with a suffix at the end."""
+
+    shard_size: int
+    seed: int
+    first: Mapping[str, int] = field(default_factory=dict)  # of each split; 0 unless said otherwise
+    suffix: str = ""
+
+
 def make_plan(
     clips: Iterable[ListedClip], tree: VideoTree, layout: Layout, shard_size: int, seed: int
 ) -> pa.Table:
@@ -80,35 +94,51 @@ def make_plan(
 
     Videos come from `tree`, unless the lists name them.
     """
-    listed = pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA)
+    listed = listed_table(clips)
+    return placed(listed, seen_before(listed["key"]), tree, layout, Numbering(shard_size, seed))
+
+
+def listed_table(clips: Iterable[ListedClip]) -> pa.Table:
+    """The clips as rows in list order, each with its key."""
+    return pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA)
+
+
+def placed(
+    listed: pa.Table, duplicate: np.ndarray, tree: VideoTree, layout: Layout, numbering: Numbering
+) -> pa.Table:
+    """PLAN_SCHEMA rows of listed clips: their videos found, their shards chosen. `duplicate` is (rows,) bool."""
     named = listed["source"].null_count == 0
     source, start_s = (listed["source"], listed["start_s"]) if named else find_sources(tree, listed, layout)
-    order, shard = _shard_order(listed["key"], listed["split"], shard_size, seed)
-    placed = {
+    order, shard = shard_order(listed["key"], listed["split"], numbering)
+    columns = {
         **{name: listed[name].take(order) for name in listed.column_names},
         "source": source.take(order),
         "source_start_s": start_s.take(order),
         "shard": shard,
-        "duplicate": pa.array(_seen_before(listed["key"])[order]),
+        "duplicate": pa.array(duplicate[order]),
     }
-    return pa.table([placed[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+    return pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
 
 
-def _shard_order(keys: Any, splits: Any, shard_size: int, seed: int) -> tuple[np.ndarray, Any]:
+def shard_order(keys: Any, splits: Any, numbering: Numbering) -> tuple[np.ndarray, Any]:
     """Which row comes when, by split and then by a hash of (seed, key); and the shard's name at each place."""
     # A hash, not a generator's permutation: it gives the same order with every version of numpy.
     digests = np.fromiter(
-        (_digest(seed, key) for chunk in keys.chunks for key in chunk.to_pylist()), np.uint64
+        (_digest(numbering.seed, key) for chunk in keys.chunks for key in chunk.to_pylist()), np.uint64
     )
     names, split = _coded(splits)
     order = np.lexsort((digests, split))
     first_of_split = np.searchsorted(split[order], split[order])
-    number = (np.arange(len(order)) - first_of_split) // shard_size
+    number = (np.arange(len(order)) - first_of_split) // numbering.shard_size
     starts = np.flatnonzero((number != np.roll(number, 1)) | (first_of_split == np.arange(len(order))))
-    shards = [f"{names[split[order[place]]]}-{number[place]:05d}" for place in starts]
+    shards = [_shard_name(names[split[order[place]]], int(number[place]), numbering) for place in starts]
     sizes = np.diff([*starts, len(order)])
     places: Any = np.repeat(np.arange(len(starts)), sizes)
     return order, pa.array(shards, pa.string()).take(pa.array(places))
+
+
+def _shard_name(split: str, number: int, numbering: Numbering) -> str:
+    return f"{split}-{numbering.first.get(split, 0) + number:05d}{numbering.suffix}"
 
 
 def _digest(seed: int, key: str) -> int:
@@ -121,7 +151,7 @@ def _coded(strings: Any) -> tuple[list[str], np.ndarray]:
     return names, pc.index_in(strings, value_set=pa.array(names, pa.string())).to_numpy()
 
 
-def _seen_before(keys: Any) -> np.ndarray:
+def seen_before(keys: Any) -> np.ndarray:
     """(rows,) bool: whether an earlier row has the same key."""
     codes: Any = pc.dictionary_encode(keys.combine_chunks())
     _, firsts = np.unique(codes.indices.to_numpy(), return_index=True)

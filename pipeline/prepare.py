@@ -1,240 +1,135 @@
 """A whole preparation: plan, make the shards that are missing, sum up. Every command of `cavsync prepare` ends here."""
 
-import json
-import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
 
 from cavsync.pipeline.config import PrepareConfig
-from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.lists import ListedClip
 from cavsync.pipeline.lock import run_lock
-from cavsync.pipeline.plan import Plan, make_plan
-from cavsync.pipeline.runner import Record, Work, Workers, run
-from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.shards import DatasetPaths, finished_record, write_atomically
-from cavsync.pipeline.sources import Layout, VideoTree, example_names
-
-
-class PrepareError(CavsyncError):
-    """A preparation that cannot start or go on in this folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """What is to be prepared: a dataset's clips, and where their videos are.
-
-    `clips` and `tree` are functions, so that a run that finds its plan reads neither lists nor folders again.
-    """
-
-    name: str
-    splits: Mapping[str, str]  # name -> role ("train", "test")
-    lists: Mapping[str, str]  # name of each list -> sha256
-    clips: Callable[[], Iterable[ListedClip]]
-    videos: Path
-    tree: Callable[[], VideoTree]
-    layout: Layout = "whole"
-    labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
-    label_names: Sequence[str] = ()
-    published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
-
-
-class Reporter(Protocol):
-    """Who tells the user how it goes."""
-
-    def say(self, line: str) -> None: ...
-
-    def start(self, num_clips: int, num_done: int) -> None:
-        """`num_done` of `num_clips` were finished by an earlier run."""
-
-    def clips(self, states: Mapping[ClipState, int]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a preparation ended; `states` adds up to the list."""
-
-    root: Path
-    content: Mapping[str, Any]  # dataset.json
-    num_made: int  # shards that this run made
-
-    @property
-    def states(self) -> Mapping[str, int]:
-        states: Mapping[str, int] = self.content["states"]
-        return states
-
-    @property
-    def num_listed(self) -> int:
-        return sum(self.states.values())
-
-    @property
-    def failure_rate(self) -> float:
-        """Share of the clips with a video that could not be prepared (missing and duplicate ones do not count)."""
-        absent = sum(self.states.get(state, 0) for state in (ClipState.MISSING, ClipState.DUPLICATE))
-        tried = self.num_listed - absent
-        return 1 - self.states.get(ClipState.OK, 0) / tried if tried else 0.0
+from cavsync.pipeline.plan import Numbering, Plan
+from cavsync.pipeline.planning import Listing, PrepareError, Reporter, plan_for
+from cavsync.pipeline.retries import REPLACES, Retry, failed_clips, plan_retry, retry_plans
+from cavsync.pipeline.runner import Work, Workers, run
+from cavsync.pipeline.shards import DatasetPaths, finished_record, is_retry
+from cavsync.pipeline.summary import Summary, write_summary
 
 
 def prepare(
-    listing: Listing, out: Path, config: PrepareConfig, workers: Workers, reporter: Reporter
+    listing: Listing,
+    out: Path,
+    config: PrepareConfig,
+    workers: Workers,
+    reporter: Reporter,
+    *,
+    retry_failed: bool = False,
 ) -> Summary:
     """Prepare `listing` into the folder `out`, doing only what an earlier run left undone.
 
-    Raises PrepareError when `out` holds something else, LockError when another run works there.
+    `retry_failed` gives the clips that failed in finished shards another try, in new shards. Raises PrepareError
+    when `out` holds something else or the disk fails, LockError when another run works there.
     """
-    paths = DatasetPaths(out)
-    with run_lock(out):
-        _remove_temporaries(out)
-        plan = _plan(listing, paths, config, reporter)
-        shards = plan.shards()
-        missing = {name: span for name, span in shards.items() if finished_record(paths, name) is None}
-        num_missing = sum(span.stop - span.start for span in missing.values())
-        reporter.start(len(plan), len(plan) - num_missing)
-        _make_shards(Work(plan, missing, config, paths), workers, reporter)
-        if missing or not paths.summary.is_file():
-            write_atomically(paths.summary, _as_json(_summed_up(listing, plan, paths, config)))
-        return Summary(out, json.loads(paths.summary.read_text()), len(missing))
+    with _disk_errors(out), run_lock(out):
+        return _Run(listing, DatasetPaths(out), config, workers, reporter).run(retry_failed)
 
 
-def _make_shards(work: Work, workers: Workers, reporter: Reporter) -> None:
-    """Make all of `work`; a failure of the disk becomes a PrepareError that names it."""
-    if not work.spans:
-        return
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    """A disk that is full, read-only or broken is an expected error."""
     try:
-        for _ in run(work, workers, reporter.clips, reporter.say):
-            pass
+        yield
     except OSError as error:
         raise PrepareError(
-            f"{work.paths.root} cannot be written: {error}. Finished shards are kept."
+            f"Preparing {out} stopped: {error}. Finished shards are kept; repeat the command when the cause is gone."
         ) from error
-    finally:
-        _remove_temporaries(work.paths.root)
 
 
-def _plan(listing: Listing, paths: DatasetPaths, config: PrepareConfig, reporter: Reporter) -> Plan:
-    """The plan that is there, if it was made from the same inputs, or a new one."""
-    inputs = _inputs(listing, config)
-    if paths.plan.is_file():
-        plan = Plan.read(paths.plan)
-        _refuse_changes(paths.root, plan.inputs, inputs)
-        return plan
-    tree = listing.tree()
-    reporter.say(tree.describe())
-    plan = Plan(make_plan(listing.clips(), tree, listing.layout, config.shard_size, config.seed), inputs)
-    _refuse_nothing(plan, listing)
-    plan.write(paths.plan)
-    for line in _described(plan, listing):
-        reporter.say(line)
-    return plan
+class _Run:
+    """One run of `prepare`, while it holds the lock."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        paths: DatasetPaths,
+        config: PrepareConfig,
+        workers: Workers,
+        reporter: Reporter,
+    ) -> None:
+        self.listing, self.paths, self.config = listing, paths, config
+        self.workers, self.reporter = workers, reporter
+
+    def run(self, retry_failed: bool) -> Summary:
+        _remove_temporaries(self.paths.root)
+        try:
+            return self._run(retry_failed)
+        finally:
+            _remove_temporaries(self.paths.root)
+
+    def _run(self, retry_failed: bool) -> Summary:
+        plan = plan_for(self.listing, self.paths, self.config, self.reporter)
+        rounds = retry_plans(self.paths)
+        missing = [self._missing(one) for one in (plan, *rounds)]
+        num_clips = len(plan) + sum(map(len, rounds))
+        num_missing = sum(span.stop - span.start for spans in missing for span in spans.values())
+        self.reporter.start(num_clips, num_clips - num_missing)
+        for one, spans in zip((plan, *rounds), missing, strict=True):
+            self._make(one, spans)
+        num_made = sum(map(len, missing))
+        if retry_failed and not any(map(is_retry, chain(*missing))):  # else that was it, interrupted before
+            num_made += self._retry(plan, rounds)
+        content = write_summary(self.listing, plan, _shards(plan, rounds), self.paths, self.config)
+        return Summary(self.paths.root, content, num_made)
+
+    def _missing(self, plan: Plan) -> dict[str, slice]:
+        """The shards of the plan that are not finished."""
+        return {
+            name: span for name, span in plan.shards().items() if finished_record(self.paths, name) is None
+        }
+
+    def _make(self, plan: Plan, spans: Mapping[str, slice]) -> None:
+        if spans:
+            videos = self.listing.videos.resolve()
+            work = Work(plan, spans, self.config, self.paths, videos if videos.is_dir() else None)
+            for _ in run(work, self.workers, self.reporter.clips, self.reporter.say):
+                pass
+
+    def _retry(self, plan: Plan, rounds: list[Plan]) -> int:
+        """Plan another round for what failed, append it to `rounds` and make it; returns its number of shards."""
+        failed = failed_clips(self.paths, _shards(plan, rounds))
+        retry = self._planned_retry(plan, failed, len(rounds) + 1)
+        for line in _described_retry(retry, failed):
+            self.reporter.say(line)
+        if not len(retry.plan):
+            return 0
+        retry.plan.write(self.paths.retry_plan(len(rounds) + 1))
+        rounds.append(retry.plan)
+        spans = retry.plan.shards()
+        self.reporter.start(len(retry.plan), 0)
+        self._make(retry.plan, spans)
+        return len(spans)
+
+    def _planned_retry(self, plan: Plan, failed: Mapping[str, str], number: int) -> Retry:
+        named = next(iter(self.listing.clips())).source is not None
+        tree = None if named else self.listing.tree()
+        numbering = Numbering(self.config.shard_size, self.config.seed, suffix=f"r{number}")
+        return plan_retry(plan, failed, tree, self.listing.layout, numbering)
 
 
-def _refuse_nothing(plan: Plan, listing: Listing) -> None:
-    """Raises PrepareError for a plan that would prepare no clip; a plan, once written, stays."""
-    if not len(plan):
-        raise PrepareError(f"{', '.join(listing.lists)}: no clip is listed.")
-    if not plan.num_found:
-        first = plan.rows(slice(0, 1))[0]
-        raise PrepareError(
-            f"{listing.videos} holds the video of none of the {len(plan):,} listed clips. Clip {first['clip_id']} at "
-            f"{first['start_s']:g} s, for example, would be named {', '.join(example_names(first))}, or mkv, webm, ..."
-        )
+def _shards(plan: Plan, rounds: Sequence[Plan]) -> list[str]:
+    """All shards, retries after what they retry."""
+    return [name for one in (plan, *rounds) for name in one.shards()]
 
 
-def _described(plan: Plan, listing: Listing) -> Iterator[str]:
-    for name, published in listing.published_rows.items():
-        count = plan.count_of_list(name)
-        yield f"{name}: {count:,} clips" + (
-            "" if count == published else f" (the published list has {published:,})"
-        )
-    yield f"Planned {len(plan):,} clips in {len(plan.shards()):,} shards; videos found for {plan.num_found:,}."
-
-
-def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
-    return {
-        "dataset": listing.name,
-        "lists": dict(listing.lists),
-        "videos": str(listing.videos.resolve()),
-        "layout": listing.layout,
-        **config.content(),
-    }
-
-
-def _refuse_changes(root: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changes = [
-        f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
-    if changes:
-        raise PrepareError(
-            f"{root} was planned otherwise: {'; '.join(changes)}. "
-            "Repeat the first run's options to continue it, or choose another --out."
-        )
-
-
-def _summed_up(listing: Listing, plan: Plan, paths: DatasetPaths, config: PrepareConfig) -> dict[str, Any]:
-    """The content of dataset.json, from the done-records of all shards."""
-    records = {name: json.loads(paths.done(name).read_text()) for name in plan.shards()}
-    states = sum((Counter(record["states"]) for record in records.values()), Counter[str]())
-    if states.total() != len(plan):
-        raise PrepareError(
-            f"{paths.root}: {len(plan)} clips are planned, but the shards account for {states.total()}; "
-            "delete the folder done/ in it and run again."
-        )
-    mean, std = _mel_statistics(records, listing.splits)
-    labels = list(listing.labels) or plan.labels()
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": listing.name,
-        "splits": {name: role for name, role in listing.splits.items() if name in plan.splits()},
-        "shards": sorted(records),
-        "num_listed": len(plan),
-        "states": dict(sorted(states.items())),
-        "labels": labels,
-        "label_names": list(listing.label_names) or labels,
-        "mel_mean": mean,
-        "mel_std": std,
-        "config": config.content(),
-        "lists": dict(listing.lists),
-        "videos": str(listing.videos.resolve()),
-        "versions": _versions(),
-    }
-
-
-def _mel_statistics(
-    records: Mapping[str, Record], splits: Mapping[str, str]
-) -> tuple[float | None, float | None]:
-    """Mean and deviation over every value of the training splits' log-mel; of all splits where none trains."""
-    training = [r for name, r in records.items() if splits[name.rpartition("-")[0]] == "train"]
-    sums = [record["mel"] for record in training or records.values()]
-    count = sum(one["count"] for one in sums)
-    if not count:
-        return None, None
-    mean = sum(one["sum"] for one in sums) / count
-    variance = sum(one["sum_squares"] for one in sums) / count - mean**2
-    return mean, float(np.sqrt(variance))
-
-
-def _versions() -> dict[str, str]:
-    import av
-    import PIL
-
-    libraries = {name: ".".join(map(str, numbers)) for name, numbers in av.library_versions.items()}
-    return {
-        "cavsync": version("cavsync"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "av": av.__version__,
-    } | {
-        "pillow": PIL.__version__,
-        **libraries,
-    }
+def _described_retry(retry: Retry, failed: Mapping[str, str]) -> Iterator[str]:
+    if retry.num_without_video:
+        yield f"{retry.num_without_video:,} missing clips still have no video."
+    states = Counter(str(state) for state in retry.plan.table[REPLACES].to_pylist())
+    if states:
+        counted = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+        yield f"Trying {len(retry.plan):,} of {len(failed):,} failed clips again: {counted}."
+    else:
+        yield "No clip is to be tried again."
 
 
 def _remove_temporaries(root: Path) -> None:
@@ -242,7 +137,3 @@ def _remove_temporaries(root: Path) -> None:
     for folder in (root, root / "shards", root / "index", root / "done"):
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
-
-
-def _as_json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,11 +1,14 @@
 """Runs the shards of a plan: here, one after the other, or as Ray tasks."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cavsync.pipeline.config import PrepareConfig
+from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.job import ShardTask, process_shard
 from cavsync.pipeline.plan import Plan
 from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import DatasetPaths
@@ -24,6 +27,12 @@ class Work:
     spans: Mapping[str, slice]  # shard name -> its rows in the plan
     config: PrepareConfig
     paths: DatasetPaths
+    videos: Path | None = None  # the folder that all videos are in, if there is one
+
+    def tasks(self) -> Iterator[ShardTask]:
+        for span in self.spans.values():
+            rows = self.plan.rows(span)
+            yield ShardTask(rows=rows, config=self.config, paths=self.paths, videos=self.videos)
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,6 @@ def run(work: Work, workers: Workers, on_clips: OnClips, say: Callable[[str], No
 
 
 def _run_here(work: Work, on_clips: OnClips) -> Iterator[Record]:
-    from cavsync.pipeline.job import process_shard
-
-    for span in work.spans.values():
-        rows: Sequence[dict[str, Any]] = work.plan.rows(span)
-        yield process_shard(rows, work.config, work.paths, lambda state: on_clips(Counter([state])))
+    with DecoderProcess() as decoder:
+        for task in work.tasks():
+            yield process_shard(task, decoder, lambda state: on_clips(Counter([state])))

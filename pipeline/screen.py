@@ -20,7 +20,11 @@ def time_s(item: Any) -> float | None:
     Old AVI files have decoding times only; their pictures are in order, so those are the same.
     """
     ticks = item.pts if item.pts is not None else item.dts
-    return None if ticks is None else float(ticks * item.time_base)
+    if ticks is None:
+        return None
+    base = item.time_base
+    seconds: float = ticks * base.numerator / base.denominator  # as Fraction divides, without making one
+    return seconds
 
 
 def on_screen(frames: Iterable[av.VideoFrame], times_s: Sequence[float]) -> Iterator[av.VideoFrame]:
@@ -45,16 +49,26 @@ def on_screen(frames: Iterable[av.VideoFrame], times_s: Sequence[float]) -> Iter
         yield from (shown for _ in instants)
 
 
-def decoded(stream: Any, packets: Sequence[Any], times_s: Sequence[float]) -> Iterator[av.VideoFrame]:
-    """The stream's frames in order of presentation; those that no instant shows may be left out."""
+def decoded(
+    stream: Any, packets: Sequence[Any], times_s: Sequence[float] | None = None
+) -> Iterator[av.VideoFrame]:
+    """The stream's frames in order of presentation; those that no instant of `times_s` shows may be left out."""
     context = stream.codec_context
-    needed = needed_times_s(packets, times_s) if context.codec.canonical_name in CAN_SKIP else None
+    can_skip = times_s is not None and context.codec.canonical_name in CAN_SKIP
+    needed = needed_times_s(packets, times_s or ()) if can_skip else None
     for packet in packets:
         if needed is not None:
             context.skip_frame = "DEFAULT" if time_s(packet) in needed else "NONREF"
         yield from packet.decode()
     for frame in stream.decode(None):
         frame.time_base = stream.time_base  # PyAV leaves it open when it flushes
+        yield frame
+
+
+def placed(stream: Any, packets: Sequence[Any]) -> Iterator[av.VideoFrame]:
+    """The stream's frames, the n-th in order of presentation with the n-th packet's time."""
+    for frame, packet in zip(decoded(stream, packets), packets, strict=False):
+        frame.pts, frame.time_base = packet.pts, packet.time_base
         yield frame
 
 

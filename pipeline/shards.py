@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import uuid
 import zlib
@@ -21,6 +22,8 @@ from cavsync.pipeline.schema import INDEX_SCHEMA, SCHEMA_VERSION, frame_member, 
 BLOCK = tarfile.BLOCKSIZE
 # A tar header stores times, owners and modes; fixed ones keep a rebuilt shard byte-identical.
 FILE_MODE = 0o644
+# "train-00000"; "train-00000r2" for the second round of retries.
+SHARD_NAME = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})(?P<round>r\d+)?")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class DatasetPaths:
     def plan(self) -> Path:
         return self.root / "plan.parquet"
 
+    def retry_plan(self, number: int) -> Path:
+        return self.root / f"plan-r{number}.parquet"
+
     def tar(self, shard: str) -> Path:
         return self.root / "shards" / f"{shard}.tar"
 
@@ -45,6 +51,28 @@ class DatasetPaths:
 
     def done(self, shard: str) -> Path:
         return self.root / "done" / f"{shard}.json"
+
+
+def split_of(shard: str) -> str:
+    return _parts(shard)["split"]
+
+
+def shard_number(shard: str) -> int:
+    return int(_parts(shard)["number"])
+
+
+def is_retry(shard: str) -> bool:
+    """Whether the shard holds new results for clips that other shards list as failed."""
+    return _parts(shard)["round"] is not None
+
+
+def _parts(shard: str) -> re.Match[str]:
+    match = SHARD_NAME.fullmatch(shard)
+    if match is None:
+        raise ValueError(
+            f"{shard!r} is no shard's name; those are like train-00000, or train-00000r1 in a retry."
+        )
+    return match
 
 
 def publish(temporary: Path, final: Path) -> None:
@@ -148,11 +176,11 @@ class ShardWriter:
 
 
 def finished_record(paths: DatasetPaths, shard: str) -> dict[str, Any] | None:
-    """The shard's done-record; None unless its tar and index are there too, whole."""
+    """The shard's done-record; None unless it can be read and its tar and index are there too, whole."""
     try:
         record: dict[str, Any] = json.loads(paths.done(shard).read_bytes())
         whole = paths.tar(shard).stat().st_size == record["tar_bytes"] and paths.index(shard).is_file()
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # not there, or no JSON: damaged
         return None
     return record if whole else None
 

@@ -15,6 +15,8 @@ JITTER_S = 0.005
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 # Full scale of each sample type that decoders produce; floats are in [-1, 1] already.
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
+# What is resampled at a time: buffers of this size stay in the cache, and the allocator has them at hand.
+PIECE_SAMPLES = 16_384
 # Below this peak (-60 dB of full scale) a clip counts as silent.
 SILENT_PEAK = 1e-3
 
@@ -94,7 +96,13 @@ def resampled(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     if len(samples) == 0:
         return samples
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+    pieces = (samples[first : first + PIECE_SAMPLES] for first in range(0, len(samples), PIECE_SAMPLES))
+    frames = [*(_mono_frame(piece, rate_hz) for piece in pieces), None]
+    parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
+    return np.concatenate(parts)[: round(len(samples) * SAMPLE_RATE_HZ / rate_hz)]
+
+
+def _mono_frame(samples: np.ndarray, rate_hz: int) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
     frame.sample_rate = rate_hz
-    parts = [part.to_ndarray()[0] for given in (frame, None) for part in resampler.resample(given)]
-    return np.concatenate(parts)[: round(len(samples) * SAMPLE_RATE_HZ / rate_hz)]
+    return frame

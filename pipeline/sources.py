@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.names import SAFE_NAME
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
 
 # What `ID.mp4` holds, without a time in its name: the whole upload, or the clip already cut out of it.
-Layout = Literal["whole", "cut"]
+Holds = Literal["whole", "cut"]
+# "auto": what the tree was found to hold (layout.py).
+Layout = Literal["auto", "whole", "cut"]
+# The ends of a cut clip's name: _000030, _30.000, _30000_40000.
+TIME_IN_NAME = r"_([0-9]{6}|[0-9]+\.[0-9]{3}|[0-9]+_[0-9]+)$"
 
 
 class SourceError(CavsyncError):
@@ -34,6 +39,8 @@ class VideoTree:
 
     root: Path
     paths: pa.StringArray
+    holds: Holds = "whole"  # what files named by an id alone hold
+    note: str = ""  # what else is known about the files, for people
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -41,13 +48,32 @@ class VideoTree:
     def names(self) -> list[str]:
         return list(map(str, self.paths.to_pylist()))
 
+    def sources(self) -> Column:
+        """The files' full paths, as a plan has them."""
+        return _joined(str(self.root), self.paths, os.sep)
+
+    def stems(self) -> Column:
+        """The files' names without folder and suffix."""
+        return pc.replace_substring_regex(self.paths, r"^.*/|\.[^./]*$", "")
+
+    def named_by_id(self) -> Column:
+        """For each file, whether its name is an id without a time."""
+        is_id: Any = pc.match_substring_regex(self.stems(), f"^{SAFE_NAME.pattern}$")
+        return pc.and_(is_id, pc.invert(self.named_by_time()))
+
+    def named_by_time(self) -> Column:
+        """For each file, whether its name ends with a time."""
+        return pc.match_substring_regex(self.stems(), TIME_IN_NAME)
+
     def describe(self) -> str:
         kinds = Counter(path.rpartition(".")[2].lower() for path in self.names())
-        return f"{len(self):,} videos in {self.root} ({', '.join(f'{n:,} {kind}' for kind, n in kinds.most_common())})"
+        formats = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
+        note = f": {self.note}" if self.note else ""
+        return f"{len(self):,} videos in {self.root} ({formats}){note}"
 
 
 def scan(root: Path) -> VideoTree:
-    """Raises SourceError for a folder that is missing or holds no video."""
+    """Every video by suffix, hidden ones left out. Raises SourceError for a folder that is missing or holds none."""
     if not root.is_dir():
         raise SourceError(f"{root} is no folder; it should hold the videos.")
     found = sorted(
@@ -65,17 +91,31 @@ def scan(root: Path) -> VideoTree:
         raise SourceError(f"{root}: the file name {error.object!r} is not UTF-8; rename it.") from error
 
 
+def listed_files(root: Path, sources: Iterable[str | None]) -> VideoTree:
+    """The tree of the files that lists name, as far as they are there. Raises SourceError when none is."""
+    named = {source for source in sources if source is not None}
+    there = sorted(os.path.relpath(source, root.resolve()) for source in named if os.path.isfile(source))
+    if not there:
+        example = min(named, default="no file")
+        raise SourceError(
+            f"None of the {len(named):,} files that the lists name is there, such as {example}."
+        )
+    note = f"{len(there):,} of the {len(named):,} files that the lists name"
+    return VideoTree(root.resolve(), pa.array(there, pa.string()), note=note)
+
+
 def find_sources(tree: VideoTree, clips: pa.Table, layout: Layout) -> tuple[Column, Column]:
     """Path of the video (null: none) and the clip's start inside it, for each row of `clips`.
 
     `clips` has the plan's columns clip_id, start_s and end_s. A file that names the clip's time wins over one that
     names the id alone; among files of one name the first by path.
     """
-    stems = pc.replace_substring_regex(tree.paths, r"^.*/|\.[^.]*$", "")
+    stems = tree.stems()
     cut_names, whole_name = _names(clips)
     cut: Any = pc.coalesce(*[_places(name, value_set=stems) for name in cut_names])
     whole = _places(whole_name, value_set=stems)
-    start_in_whole = clips["start_s"] if layout == "whole" else pc.multiply(clips["start_s"], 0.0)
+    is_cut = (tree.holds if layout == "auto" else layout) == "cut"
+    start_in_whole = pc.multiply(clips["start_s"], 0.0) if is_cut else clips["start_s"]
     start_s = pc.if_else(pc.is_valid(cut), pa.scalar(0.0), start_in_whole)
     relative = pc.take(tree.paths, pc.coalesce(cut, whole))
     source = _joined(str(tree.root), relative, os.sep)

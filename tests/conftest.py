@@ -13,18 +13,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # `import media` in any test: with --import-mode=importlib pytest itself leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from media import BAD_CLIPS, GOOD_CLIPS, KnownClip
+from media import BAD_CLIPS, KnownClip
+from media_kinds import KINDS
 
 
 @pytest.fixture(scope="session")
 def known_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], KnownClip]:
-    """`known_clip("edit_list")`: the clip of that recipe in tests/media.py, made once a session."""
+    """`known_clip("edit_list")`: the clip of that recipe in tests/media.py or media_kinds.py, made once a session."""
     folder = tmp_path_factory.mktemp("known_clips")
     made: dict[str, KnownClip] = {}
 
     def clip(name: str) -> KnownClip:
         if name not in made:
-            made[name] = (GOOD_CLIPS | BAD_CLIPS)[name](folder)
+            made[name] = (KINDS | BAD_CLIPS)[name](folder)
         return made[name]
 
     return clip

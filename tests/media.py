@@ -30,6 +30,15 @@ CLOCK_HZ = 90_000  # a time base that NTSC rates divide: 30000/1001 is 3003 tick
 Sound = Callable[[np.ndarray], np.ndarray]
 
 
+def chirp(times_s: np.ndarray) -> np.ndarray:
+    """The sound at those source times, peak 0.5."""
+    return 0.5 * np.sin(2 * np.pi * (CHIRP_START_HZ * times_s + CHIRP_HZ_PER_S / 2 * times_s**2))
+
+
+def silence(times_s: np.ndarray) -> np.ndarray:
+    return np.zeros_like(times_s)
+
+
 @dataclass(frozen=True, kw_only=True)
 class KnownClip:
     """A file, and what it must show and sound at any time after its start."""
@@ -39,6 +48,8 @@ class KnownClip:
     duration_s: float
     source_start_s: float = 0.0  # source time at the file's start
     audio_start_s: float = 0.0  # the sound's first sample, from the file's start
+    sound: Sound = chirp
+    turned: int = 0  # quarter turns to the left that a player makes
 
     def picture_at(self, time_s: float) -> int:
         """The number on screen `time_s` after the file's start."""
@@ -47,15 +58,6 @@ class KnownClip:
 
     def chirp_hz_at(self, time_s: float) -> float:
         return CHIRP_START_HZ + CHIRP_HZ_PER_S * (self.source_start_s + time_s)
-
-
-def chirp(times_s: np.ndarray) -> np.ndarray:
-    """The sound at those source times, peak 0.5."""
-    return 0.5 * np.sin(2 * np.pi * (CHIRP_START_HZ * times_s + CHIRP_HZ_PER_S / 2 * times_s**2))
-
-
-def silence(times_s: np.ndarray) -> np.ndarray:
-    return np.zeros_like(times_s)
 
 
 def number_picture(number: int, size: tuple[int, int]) -> np.ndarray:
@@ -125,13 +127,15 @@ def write_clip(
     channels: int = 1,
     start_s: float = 0.0,
     audio_start_s: float = 0.0,
+    audio_stop_s: float | None = None,
     picture_times_s: Sequence[float] | None = None,
     video_options: dict[str, str] | None = None,
 ) -> KnownClip:
     """Write a clip of numbered pictures and `audio`; the container follows the path's suffix.
 
     Both streams are stamped `start_s` later than their source time, and the sound before `audio_start_s` is
-    left out, not delayed. `picture_times_s` replaces n / fps. A codec of None leaves that stream out.
+    left out, not delayed. `audio_stop_s` replaces `duration_s` for the sound, `picture_times_s` replaces n / fps.
+    A codec of None leaves that stream out.
     """
     times_s = picture_times_s or [n / fps for n in range(math.ceil(duration_s * fps))]
     with av.open(str(path), "w") as container:
@@ -143,12 +147,14 @@ def write_clip(
         if video:
             _encode_pictures(container, video, times_s, size, start_s)
         if sound:
-            _encode_sound(container, sound, audio, sample_rate, (audio_start_s, duration_s), start_s)
+            span_s = (audio_start_s, audio_stop_s or duration_s)
+            _encode_sound(container, sound, audio, sample_rate, span_s, start_s)
     return KnownClip(
         path=path,
         picture_times_s=tuple(float(time_s) for time_s in times_s),
-        duration_s=duration_s,
+        duration_s=min(duration_s, audio_stop_s or duration_s),
         audio_start_s=audio_start_s,
+        sound=audio,
     )
 
 

@@ -16,7 +16,8 @@ from media import GOOD_CLIPS, KnownClip, chirp, lag_s, read_frame_number, run_ff
 from PIL import Image
 
 from cavsync.pipeline.config import PrepareConfig
-from cavsync.pipeline.decode import DecodedClip, MediaFacts, open_media
+from cavsync.pipeline.container import MediaFacts
+from cavsync.pipeline.decode import DecodedClip, open_media
 from cavsync.pipeline.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.screen import CAN_SKIP, on_screen
 from cavsync.pipeline.sound import SoundTrack, one_channel, resampled
@@ -181,6 +182,13 @@ def test_resampling_moves_nothing(rate_hz: int) -> None:
     result = resampled(at_rate.astype(np.float32), rate_hz)
     assert len(result) == 2 * SAMPLE_RATE_HZ
     assert np.abs(result - at_16k)[200:-200].max() < 0.01
+
+
+def test_resampling_in_pieces_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = chirp(np.arange(100_000) / 44_100).astype(np.float32)
+    in_pieces = resampled(samples, 44_100)
+    monkeypatch.setattr("cavsync.pipeline.sound.PIECE_SAMPLES", len(samples))
+    assert np.array_equal(in_pieces, resampled(samples, 44_100))
 
 
 def sound_frame(pts: int, value: float, size: int = 100) -> av.AudioFrame:

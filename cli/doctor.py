@@ -1,0 +1,190 @@
+"""`cavsync doctor`: what of this machine the commands can use."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+EXIT_UNUSABLE = 1
+GIB = 2**30
+# Distribution -> module, of everything that a command imports and that may be built for another machine.
+LIBRARIES = {
+    "av": "av",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "pillow": "PIL",
+    "pyarrow": "pyarrow",
+    "ray": "ray",
+    "safetensors": "safetensors",
+    "scikit-learn": "sklearn",
+    "timm": "timm",
+    "torch": "torch",
+    "torchaudio": "torchaudio",
+    "torchvision": "torchvision",
+    "webdataset": "webdataset",
+}
+CHOSEN_LIBRARIES = {"decord": "decord", "ffmpeg-python": "ffmpeg"}  # for --decoder
+# What a library built for another machine, or for another version of its neighbour, raises.
+BROKEN_IMPORT = (ImportError, OSError, RuntimeError, AttributeError)
+DecoderName = Literal["pyav", "decord", "ffmpeg"]
+DEFAULT_DECODER = "pyav"
+# Below these a preparation on this machine will not get far.
+MIN_DISK_BYTES, MIN_MEMORY_BYTES = GIB, GIB
+# Ray keeps its object store there, and on disk where it is smaller.
+MIN_SHM_BYTES = GIB // 4
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    part: str
+    name: str
+    usable: bool
+    needed: bool  # by what runs without any option
+    found: str
+
+
+def doctor(
+    root: Annotated[
+        Path, typer.Option(envvar="CAVSYNC_ROOT", help="Where datasets and runs will be, for the free disk.")
+    ] = Path(),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
+) -> None:
+    """Show which decoders, codecs, libraries and hardware are usable here.
+
+    Clips of one second are written in every codec and decoded with every decoder. Exits with code 1 when
+    something is unusable that the commands need without further options; the rest costs a choice only.
+    """
+    with Console(stderr=True).status("Trying libraries and decoders"):
+        checks = [*_machine(root), *_libraries(), *_decoders()]
+    usable = all(check.usable for check in checks if check.needed)
+    if as_json:
+        typer.echo(json.dumps({"usable": usable, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        _print(checks, usable)
+    if not usable:
+        raise typer.Exit(EXIT_UNUSABLE)
+
+
+def _machine(root: Path) -> Iterator[Check]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Check("machine", "CPU cores", True, True, f"{cores}: --workers {cores} uses them all")
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    memory = f"{total / GIB:.1f} GiB, {free / GIB:.1f} GiB of it unused"
+    yield Check("machine", "memory", total >= MIN_MEMORY_BYTES, True, memory)
+    yield _disk("disk", _existing(root), MIN_DISK_BYTES, True)
+    if Path("/dev/shm").is_dir():
+        yield _disk("shared memory", Path("/dev/shm"), MIN_SHM_BYTES, False)
+    yield _gpu()
+
+
+def _disk(name: str, folder: Path, wanted: int, needed: bool) -> Check:
+    free = shutil.disk_usage(folder).free
+    enough = "" if free >= wanted else f"; less than {wanted / GIB:g} GiB"
+    return Check("machine", name, free >= wanted, needed, f"{free / GIB:.1f} GiB free in {folder}{enough}")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    resolved = folder.resolve()
+    return next(one for one in (resolved, *resolved.parents) if one.is_dir())
+
+
+def _gpu() -> Check:
+    try:
+        cuda = import_module("torch").cuda
+    except BROKEN_IMPORT:
+        return Check("machine", "GPU", False, False, "torch does not import")
+    names = [cuda.get_device_name(number) for number in range(cuda.device_count())]
+    found = ", ".join(names) or "none: training runs on the CPU"
+    return Check("machine", "GPU", bool(names), False, found)
+
+
+def _libraries() -> Iterator[Check]:
+    for distribution, module in (LIBRARIES | CHOSEN_LIBRARIES).items():
+        needed = distribution in LIBRARIES
+        try:
+            import_module(module)
+            yield Check("library", distribution, True, needed, _version(distribution))
+        except BROKEN_IMPORT as error:
+            yield Check("library", distribution, False, needed, f"does not import: {_first_line(error)}")
+
+
+def _version(distribution: str) -> str:
+    version = metadata.version(distribution)
+    if distribution == "av":
+        version += f" with FFmpeg {import_module('av').ffmpeg_version_info}"
+    if distribution == "ffmpeg-python":
+        program = import_module("cavsync.pipeline.ffmpeg_program")
+        version += f" with the program {program.ffmpeg_path()}, {program.ffmpeg_version()}"
+    return version
+
+
+def _decoders() -> Iterator[Check]:
+    with tempfile.TemporaryDirectory() as folder:
+        for decoder in get_args(DecoderName):
+            yield from _codecs(decoder, Path(folder))
+
+
+def _codecs(decoder: DecoderName, folder: Path) -> Iterator[Check]:
+    from cavsync.pipeline.decoders.trial import PICTURES, SOUNDS, tried
+
+    for codec in (*PICTURES, *SOUNDS):
+        try:
+            why_not = tried(decoder, codec, folder)
+        except BROKEN_IMPORT as error:
+            why_not = f"does not start: {_first_line(error)}"
+        yield Check(decoder, codec, why_not is None, decoder == DEFAULT_DECODER, why_not or "decoded")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _print(checks: list[Check], usable: bool) -> None:
+    console = Console()
+    decoders = get_args(DecoderName)
+    console.print(_list([check for check in checks if check.part not in decoders]), "")
+    tried = [check for check in checks if check.part in decoders]
+    console.print(_grid(tried), "")
+    for check in tried:
+        if not check.usable:
+            console.print(f"{check.part}, {check.name}: {check.found}", markup=False, highlight=False)
+    missing = ", ".join(check.name for check in checks if check.needed and not check.usable)
+    if usable:
+        console.print("Everything that the commands need by default is usable here.")
+    else:
+        console.print(f"[bold red]Needed, but not usable:[/] {missing}")
+
+
+def _list(checks: list[Check]) -> Table:
+    table = Table("", "", "usable", "", box=None)
+    for check in checks:
+        table.add_row(check.part, check.name, _mark(check), check.found)
+    return table
+
+
+def _grid(checks: list[Check]) -> Table:
+    """A row a decoder, a column a codec."""
+    codecs = list(dict.fromkeys(check.name for check in checks))
+    table = Table("--decoder", *codecs, box=None)
+    for decoder in dict.fromkeys(check.part for check in checks):
+        table.add_row(decoder, *(_mark(check) for check in checks if check.part == decoder))
+    return table
+
+
+def _mark(check: Check) -> str:
+    return "[green]yes" if check.usable else "[bold red]NO" if check.needed else "[yellow]no"

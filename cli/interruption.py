@@ -1,0 +1,19 @@
+"""A polite kill ends a command like Ctrl-C does."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Schedulers and `kill` send SIGTERM: inside the block it raises KeyboardInterrupt, so that the run cleans up."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,74 @@
+"""`cavsync prepare folder` in a process of its own, sabotaged on request, and what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+COMMAND = (str(Path(sys.executable).with_name("cavsync")), "prepare", "folder")
+SMALL = ("--shard-size", "2", "--num-frames", "2", "--frame-size", "32", "--max-failure-rate", "1")
+SABOTAGE = Path(__file__).with_name("sabotage")
+
+
+@contextmanager
+def started(
+    *arguments: str | Path, sabotage: Sequence[Mapping[str, Any]] = (), env: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """The running command, with its output piped; see tests/sabotage for what `sabotage` may be."""
+    environment = {**os.environ, **(env or {})}
+    if sabotage:
+        environment |= {"SABOTAGE": json.dumps(sabotage), "PYTHONPATH": str(SABOTAGE)}
+    run = subprocess.Popen(
+        [*COMMAND, *arguments, *SMALL],
+        env=environment,
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield run
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def prepare(
+    *arguments: str | Path, sabotage: Sequence[Mapping[str, Any]] = (), env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run to the end."""
+    with started(*arguments, sabotage=sabotage, env=env) as run:
+        stdout, stderr = run.communicate(timeout=120)
+    return subprocess.CompletedProcess(run.args, run.returncode, stdout, stderr)
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Everything that must not depend on when or how a dataset was made."""
+    files = [*out.glob("shards/*"), *out.glob("index/*"), *out.glob("*.parquet"), out / "dataset.json"]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def stamps(out: Path) -> dict[Path, int]:
+    """When each file of each finished shard was written."""
+    shards = [path.stem for path in out.glob("done/*.json")]
+    files = [next(out.glob(f"{part}/{shard}.*")) for shard in shards for part in ("shards", "index", "done")]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def index(out: Path) -> pd.DataFrame:
+    tables = [pd.read_parquet(path) for path in sorted(out.glob("index/*.parquet"))]
+    return pd.concat(tables, ignore_index=True)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    stop = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < stop, "it did not come to that"
+        time.sleep(0.02)
