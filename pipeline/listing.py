@@ -1,6 +1,5 @@
 """What a command is asked to prepare: a dataset's lists on the conventional layout, any list, or a folder."""
 
-import csv
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,14 @@ from cavsync.pipeline.layout import with_layout
 from cavsync.pipeline.lists import ListedClip, read_list, sha256_of, splits_in
 from cavsync.pipeline.manifest import ListSpec, Manifest
 from cavsync.pipeline.planning import Listing
-from cavsync.pipeline.rows import ListError, titles_of
+from cavsync.pipeline.rows import ListError, rows_by_title, titles_of
 from cavsync.pipeline.sources import Layout, SourceError, VideoTree, listed_files, scan
 
 # Splits of own lists that are not for training.
 TEST_SPLITS = {"test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"}
+
+# Of the CSV that orders the classes.
+LABEL_TITLES = ("index", "mid", "display_name")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ def _found_by(files: Sequence[_ListFile], videos: Path, layout: Layout) -> dict[
         raise ListError(
             f"Two lists have one name ({', '.join(names)}), by which rows are told apart; rename one."
         )
+    if _name_files(files) and layout == "cut":
+        raise ListError(
+            "These lists name files, and their times are times of those files: leave out --layout cut."
+        )
     clips = partial(_read_all, files, videos.resolve())
     return {
         "lists": {file.path.name: file.digest() for file in files},
@@ -169,11 +175,14 @@ def _labels(manifest: Manifest, folders: Sequence[Path]) -> list[tuple[str, str]
 
 
 def _read_labels(path: Path) -> list[tuple[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    rows = [cells for _, cells in rows_by_title(path, LABEL_TITLES)]
     try:
-        return [(row["mid"], row["display_name"]) for row in sorted(rows, key=lambda row: int(row["index"]))]
-    except (KeyError, ValueError, TypeError) as error:
+        labels = {int(index): (mid, name) for index, mid, name in rows}
+    except ValueError as error:
+        raise ListError(f"{path} is no label list: {error}; its column index numbers the classes.") from error
+    if sorted(labels) != list(range(len(rows))) or len({mid for mid, _ in labels.values()}) < len(rows):
         raise ListError(
-            f"{path} is no label list: {error}. Its header should be index,mid,display_name."
-        ) from error
+            f"{path} is no label list: its {len(rows):,} rows should have the indices 0 to {len(rows) - 1}, each "
+            "once, and every mid once."
+        )
+    return [labels[index] for index in range(len(rows))]

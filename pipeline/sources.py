@@ -48,10 +48,6 @@ class VideoTree:
     def names(self) -> list[str]:
         return list(map(str, self.paths.to_pylist()))
 
-    def sources(self) -> Column:
-        """The files' full paths, as a plan has them."""
-        return _joined(str(self.root), self.paths, os.sep)
-
     def stems(self) -> Column:
         """The files' names without folder and suffix."""
         return pc.replace_substring_regex(self.paths, r"^.*/|\.[^./]*$", "")
@@ -66,8 +62,9 @@ class VideoTree:
         return pc.match_substring_regex(self.stems(), TIME_IN_NAME)
 
     def describe(self) -> str:
-        kinds = Counter(path.rpartition(".")[2].lower() for path in self.names())
-        formats = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
+        suffixes = pc.utf8_lower(pc.replace_substring_regex(self.paths, r"^.*\.", ""))
+        counts = {one["values"]: one["counts"] for one in pc.value_counts(suffixes).to_pylist()}
+        formats = ", ".join(f"{n:,} {kind}" for kind, n in Counter(counts).most_common())
         note = f": {self.note}" if self.note else ""
         return f"{len(self):,} videos in {self.root} ({formats}){note}"
 

@@ -272,6 +272,24 @@ def test_what_is_no_table_is_refused(name: str, tmp_path: Path) -> None:
     assert f"{name} is no Parquet" in said or "this is no JSON in UTF-8" in said
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("0,/m/1,Speech\n2,/m/2,Dog\n", "its 2 rows should have the indices 0 to 1, each once"),
+        ("0,/m/1,Speech\n1,/m/1,Dog\n", "every mid once"),
+        ("a,/m/1,Speech\n", "its column index numbers the classes"),
+        ("0,/m/1\n", "line 2: 2 columns instead of 3"),
+    ],
+)
+def test_a_broken_label_list_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
+    raw = tmp_path / "raw" / "audioset"
+    (raw / "videos").mkdir(parents=True)
+    write(raw, "eval_segments.csv", OFFICIAL)
+    write(raw, "class_labels_indices.csv", f"index,mid,display_name\n{text}")
+    code, said = prepare("audioset", "--root", tmp_path)
+    assert (code, complaint in said) == (1, True), said
+
+
 @pytest.fixture(scope="module")
 def real_lists() -> Path:
     if "CAVSYNC_REAL_DATA" not in os.environ:

@@ -101,6 +101,9 @@ def test_the_first_clip_of_a_list_with_files_is_cut_where_it_says(tmp_path: Path
     assert data.summary["splits"] == {"val": "test"}
     (row,) = data.index("test").to_dict("records")
     assert (row["key"], row["source"], row["source_start_s"]) == ("one_00002000", str(clip.path), 2.0)
+    paths = ("--videos", tmp_path, "--out", tmp_path / "other")
+    code, said = prepare("manifest", tmp_path / "own.csv", *paths, "--layout", "cut")
+    assert (code, "leave out --layout cut" in said) == (1, True)
 
 
 def test_a_list_is_named_like_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,26 @@
+# cavsync for machines without a GPU: preparation, and training at toy size. From the repository's root:
+#   docker build --file docker/cpu.Dockerfile --tag cavsync:cpu .
+FROM python:3.11.9-slim-bookworm AS wheel
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY cli cli
+COPY manifests manifests
+COPY model model
+COPY pipeline pipeline
+COPY train train
+RUN python -m pip install --no-cache-dir "build>=1.2" "setuptools>=77"
+RUN python -m build --wheel --no-isolation --outdir /wheels
+
+FROM python:3.11.9-slim-bookworm
+# KubeRay's probes call wget.
+RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/*
+COPY --from=wheel /wheels /wheels
+COPY constraints.txt /wheels/
+# torch without CUDA is a tenth of the size.
+RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu /wheels/*.whl
+RUN useradd --create-home --uid 10001 cavsync && install --directory --owner cavsync /data
+USER cavsync
+WORKDIR /data
+ENV CAVSYNC_ROOT=/data
+ENTRYPOINT ["cavsync"]
+CMD ["--help"]

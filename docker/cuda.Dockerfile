@@ -1,0 +1,28 @@
+# cavsync for NVIDIA GPUs. torch brings its own CUDA libraries; the host needs a driver and the NVIDIA container toolkit.
+#   docker build --file docker/cuda.Dockerfile --tag cavsync:cuda .
+FROM nvidia/cuda:12.8.1-base-ubuntu24.04 AS python
+RUN apt-get update && apt-get install --yes --no-install-recommends python3 python3-venv wget && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+
+FROM python AS wheel
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY cli cli
+COPY manifests manifests
+COPY model model
+COPY pipeline pipeline
+COPY train train
+RUN python -m pip install --no-cache-dir "build>=1.2" "setuptools>=77"
+RUN python -m build --wheel --no-isolation --outdir /wheels
+
+FROM python
+COPY --from=wheel /wheels /wheels
+COPY constraints.txt /wheels/
+RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt /wheels/*.whl
+RUN useradd --create-home --uid 10001 cavsync && install --directory --owner cavsync /data
+USER cavsync
+WORKDIR /data
+ENV CAVSYNC_ROOT=/data
+ENTRYPOINT ["cavsync"]
+CMD ["--help"]
