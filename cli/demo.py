@@ -84,7 +84,7 @@ def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
 
 def _pretrain(config: "DemoConfig", as_json: bool) -> None:
     """Starts the run, continues an interrupted one, or leaves a complete one."""
-    from cavsync.cli.train import Bar, JsonLines
+    from cavsync.cli.run_output import Bar, JsonLines
     from cavsync.train.loop import pretrain
     from cavsync.train.run import WEIGHTS_NAME
 
@@ -105,9 +105,9 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     from cavsync.cli.tables import print_scores
     from cavsync.pipeline.world.world import read_world
     from cavsync.train.demo import HEADLINE, demo_rows, write_demo_report
+    from cavsync.train.device import choose_device
     from cavsync.train.evaluation.score_retrieval import score_retrieval, write_retrieval
     from cavsync.train.evaluation.task import Task
-    from cavsync.train.device import choose_device
 
     task = Task.of(config.run, None, "test")
     with counting("embedding", "clips", quiet=as_json) as on_clip:

@@ -115,9 +115,9 @@ def retrieval(
 ) -> None:
     """Find each clip's video by its sound, and its sound by its video, among all clips of a split."""
     from cavsync.cli.progress import counting
+    from cavsync.train.device import choose_device
     from cavsync.train.evaluation.score_retrieval import as_record, score_retrieval, write_retrieval
     from cavsync.train.evaluation.task import Task, newest_run
-    from cavsync.train.device import choose_device
 
     task = Task.of(checkpoint or newest_run(root / "runs"), data, split)
     with counting("embedding", "clips", quiet=as_json) as on_clip:
@@ -162,12 +162,12 @@ def segmentation(
 ) -> None:
     """Find what a sound comes from in pictures with exact masks (ADE20K_Sound)."""
     from cavsync.cli.progress import counting
+    from cavsync.train.device import choose_device
     from cavsync.train.evaluation.map_task import MapTask
     from cavsync.train.evaluation.report_segmentation import as_record, segmentation_rows, write_segmentation
     from cavsync.train.evaluation.score_segmentation import score_segmentation
     from cavsync.train.evaluation.sound_map import MapConfig
     from cavsync.train.evaluation.task import newest_run
-    from cavsync.train.device import choose_device
 
     config = MapConfig(sound=sound.value, similarity=similarity.value)
     weights = checkpoint or newest_run(root / "runs")
@@ -224,13 +224,13 @@ def localization(
 ) -> None:
     """Find what a clip's own sound comes from, against boxes (VGG-SS, Flickr-SoundNet)."""
     from cavsync.cli.progress import counting
+    from cavsync.train.device import choose_device
     from cavsync.train.evaluation.boxes import BoxSet
     from cavsync.train.evaluation.map_task import MapTask
     from cavsync.train.evaluation.report_localization import as_record, localization_rows, write_localization
     from cavsync.train.evaluation.score_localization import score_localization
     from cavsync.train.evaluation.sound_map import MapConfig
     from cavsync.train.evaluation.task import newest_run
-    from cavsync.train.device import choose_device
 
     config = MapConfig(sound=sound.value, similarity=similarity.value)
     weights = checkpoint or newest_run(root / "runs")

@@ -7,6 +7,7 @@ arithmetic on what was received.
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from known_shards import (
     seen_in_picture,
     write_known_shards,
 )
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from cavsync.pipeline.dataset import DatasetError
 from cavsync.pipeline.shards import DatasetPaths
@@ -28,7 +29,7 @@ from cavsync.train.augment import crop_and_flip, noise_and_roll
 from cavsync.train.clips import ShardError, fit
 from cavsync.train.config import ConfigError, DataConfig
 from cavsync.train.data import ClipAllPairs, ClipPairs, Draw, normalise_images
-from cavsync.train.order import Position, ShuffledBatches, TooFewClipsError
+from cavsync.train.order import Epochs, Position, ShuffledBatches, TooFewClipsError
 
 # First rows of the 16 windows of 416 rows that published weights were trained on.
 PUBLISHED_STARTS = [0, 0, 0, 0, 48, 112, 176, 240, 304, 368, 432, 496, 560, 608, 608, 608]
@@ -141,8 +142,28 @@ def test_a_rest_smaller_than_a_batch_is_left_out_and_no_clip_comes_twice() -> No
 @pytest.mark.parametrize("num_batches", [0, 1, 2, 3, 5])
 def test_the_order_resumes_in_the_middle_of_an_epoch(num_batches: int) -> None:
     whole = ShuffledBatches(11, 4, Position(7, 0, 0))
-    rest = whole.starting_at(whole.position_after(num_batches))
+    rest = ShuffledBatches(11, 4, Epochs(11, 4, seed=7).position_after(num_batches))
     assert list(islice(whole, num_batches, num_batches + 4)) == list(islice(rest, 4))
+
+
+def test_ranks_share_each_batch_and_together_see_the_same_order() -> None:
+    whole = list(islice(ShuffledBatches(11, 4, Position(7, 0, 4)), 5))
+    for num_ranks in (2, 4):
+        parts = [
+            islice(ShuffledBatches(11, 4, Position(7, 0, 4), rank, num_ranks), 5) for rank in range(num_ranks)
+        ]
+        assert [sum(batch, []) for batch in zip(*parts, strict=True)] == whole  # noqa: RUF017
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"image_augmentation": True, "audio_noise": True}, {"pairing": "other-clip"}]
+)
+def test_a_batch_holds_the_items_that_are_asked_for_one_by_one(shards: Path, changes: dict[str, Any]) -> None:
+    clips = pairs(shards, **changes)
+    draws = [Draw(2, clip) for clip in (5, 0, 11)]
+    batch, items = clips.batch(draws), default_collate([clips[draw] for draw in draws])
+    assert batch.keys() == items.keys()
+    assert equal(batch, items)
 
 
 def test_fewer_clips_than_a_batch_are_refused() -> None:

@@ -1,16 +1,23 @@
 """Proves the loop: it learns, a stopped run continues to the same bits, and what goes wrong is said."""
 
+import errno
 import json
 import os
+import re
+import resource
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from known_shards import micro_model, micro_run, write_known_shards
 from safetensors.torch import load_file
+from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoint import load_model
@@ -19,8 +26,9 @@ from cavsync.train.clips import ShardError
 from cavsync.train.config import ConfigError, DataConfig, TrainConfig
 from cavsync.train.loop import DeviceError, PretrainResult, RunFacts, StepMetrics, choose_device, pretrain
 from cavsync.train.order import TooFewClipsError
-from cavsync.train.run import RunError
-from cavsync.train.step import NonFiniteError
+from cavsync.train.run import RunError, writing
+from cavsync.train.signals import StopRequest
+from cavsync.train.step import NonFiniteError, OutOfMemoryError
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +186,7 @@ def test_training_starts_from_given_weights(shards: Path, tmp_path: Path) -> Non
 def test_given_weights_of_another_model_are_refused(shards: Path, tmp_path: Path) -> None:
     first = pretrain(micro_run(shards), tmp_path / "first", device="cpu")
     other = micro_run(shards, model=micro_model(num_heads=4), initial_weights=str(first.weights))
-    with pytest.raises(ConfigError, match="holds another model: num_heads is 2, not 4"):
+    with pytest.raises(ConfigError, match=r"initial_weights: .* has num_heads=2, and num_heads=4 is wanted"):
         pretrain(other, tmp_path / "second", device="cpu")
     assert not (tmp_path / "second").exists()
 
@@ -239,26 +247,163 @@ def test_resuming_on_other_clips_is_refused(shards: Path, tmp_path: Path) -> Non
         pretrain(moved, tmp_path / "run", device="cpu", resume=True)
 
 
-def test_a_damaged_checkpoint_is_named(shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "a flipped bit"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     config = micro_run(shards, checkpoint_every_steps=1)
+    whole = pretrain(config, tmp_path / "whole", device="cpu")
     result = pretrain(config, tmp_path / "run", device="cpu", on_step=stop_after(2))
-    result.checkpoint.write_bytes(result.checkpoint.read_bytes()[:1000])
+    content = bytearray(result.checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    result.checkpoint.write_bytes(content[:1000] if damage == "cut" else content)
+
+    facts: list[RunFacts] = []
+    resumed = pretrain(config, tmp_path / "run", device="cpu", resume=True, on_start=facts.append)
+    assert facts[0].steps_done == 1
+    (message,) = caplog.messages
+    assert re.search(
+        r"step-000002\.pt is damaged \(.+\): .* step-000002\.damaged, .*step-000001\.pt is used", message
+    )
+    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    assert (result.checkpoint.parent / "step-000002.damaged").stat().st_size in (1000, len(content))
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(shards: Path, tmp_path: Path) -> None:
+    result = pretrain(micro_run(shards), tmp_path / "run", device="cpu", on_step=stop_after(2))
+    result.checkpoint.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(
+            CheckpointError, match=r"No checkpoint in .* is whole, step-000002\.pt is not: File is"
+        ):
+            pretrain(micro_run(shards), tmp_path / "run", device="cpu", resume=True)
+
+
+def test_a_file_that_is_no_training_checkpoint_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.pt"
+    torch.save({"weights": torch.zeros(3)}, other)
     with pytest.raises(
-        CheckpointError, match=r"step-000002\.pt is damaged .*Delete it to continue from the one before"
+        CheckpointError, match=r"other\.pt is no checkpoint of a cavsync run: it holds weights"
     ):
-        pretrain(config, tmp_path / "run", device="cpu", resume=True)
-    result.checkpoint.unlink()
-    assert pretrain(config, tmp_path / "run", device="cpu", resume=True).complete
+        Checkpoints(tmp_path).load(other)
 
 
-def test_a_failed_save_keeps_the_checkpoint_before_it(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    kept = checkpoints.save(1, {"weights": torch.zeros(3)})
-    with pytest.raises((AttributeError, RuntimeError)):
-        checkpoints.save(2, {"weights": lambda: None})  # cannot be written
-    assert checkpoints.newest() == kept
-    assert checkpoints.load(kept)["step"] == 1
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["last.pt", "step-000001.pt"]
+def test_a_full_disk_keeps_the_checkpoint_before_it(shards: Path, tmp_path: Path) -> None:
+    # A limit on the size of files ends a write in the middle, as a full disk does.
+    config = micro_run(shards, checkpoint_every_steps=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk(metrics: StepMetrics) -> None:
+        if metrics.step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+
+    message = r"step-000002\.pt cannot be written .*GB free\. step-000001\.pt, before it, is whole: make room"
+    try:
+        with pytest.raises(CheckpointError, match=message):
+            pretrain(config, tmp_path / "run", device="cpu", on_step=fill_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["last.pt", "step-000001.pt"]
+    resumed = pretrain(config, tmp_path / "run", device="cpu", resume=True)
+    whole = pretrain(config, tmp_path / "whole", device="cpu")
+    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+
+
+def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be written: .*No space left.*--resume"):  # noqa: SIM117
+        with writing(tmp_path / "metrics.jsonl"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_step_that_does_not_fit_says_what_to_try(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*inputs: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(CavMaeSync, "forward", too_large)
+    message = r"Step 1 does not fit into the memory of cpu: batch_size=6, 6 of it .*micro_batch=None.*micro_batch=3 "
+    with pytest.raises(OutOfMemoryError, match=message):
+        pretrain(micro_run(shards, batch_size=6), tmp_path / "run", device="cpu")
+
+
+def test_a_second_signal_kills_unless_it_is_an_echo_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+        now_s[0] = 60.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"micro_batch": 4}, "micro_batch=4 does not divide the 6 clips of batch_size=6"),
+        ({"micro_batch": 0}, "micro_batch=0 must be at least 1"),
+        (
+            {"data": {"source": "stream", "pairing": "other-clip"}},
+            "source='stream' with pairing='other-clip'",
+        ),
+        (
+            {"data": {"source": "stream", "check_crc": True}},
+            "source='stream' with .*check_crc=True contradict",
+        ),
+        ({"data": {"shuffle_clips": 0}}, "shuffle_clips=0 must be at least 1"),
+    ],
+)
+def test_a_configuration_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        micro_run(Path(), batch_size=6, **changes | {"data": DataConfig(**changes.get("data", {}))})
+
+
+def test_a_batch_that_does_not_divide_by_the_processes_names_those_that_do() -> None:
+    config = micro_run(Path(), batch_size=10)
+    with pytest.raises(
+        ConfigError, match=r"batch_size=10 does not divide by 4 processes; the nearest .* 8 and 12"
+    ):
+        config.batch_of_a_rank(4)
+    with pytest.raises(
+        ConfigError, match=r"micro_batch=5 does not divide the 2 clips .* each of 5 processes"
+    ):
+        replace(config, micro_batch=5).batch_of_a_rank(5)
+
+
+def test_compiling_and_forgetting_activations_change_nothing(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The compiler's front half alone: generating code would take the test minutes.
+    monkeypatch.setattr(CavMaeSync, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    config = micro_run(shards, num_steps=2)
+    plain = pretrain(config, tmp_path / "plain", device="cpu")
+    for changes in ({"activation_checkpointing": True}, {"compile": True}):
+        other = pretrain(replace(config, **changes), tmp_path / str(changes), device="cpu")
+        assert other.last.loss == pytest.approx(plain.last.loss, rel=1e-5)
+        assert other.last.grad_norm == pytest.approx(plain.last.grad_norm, rel=1e-4)
+        for name, tensor in load_file(plain.weights).items():
+            torch.testing.assert_close(load_file(other.weights)[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_observers_see_each_step_and_the_end(shards: Path, tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    class Watcher:
+        def started(self, facts: RunFacts, config: TrainConfig, model: CavMaeSync) -> None:
+            seen.append((facts.start, config.data.mel_mean, model.training))
+
+        def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: Mapping[str, Any]) -> None:
+            seen.append((metrics.step, len(batch["key"]), tuple(batch["image"].shape)))
+
+        def ended(self, result: PretrainResult, model: CavMaeSync) -> None:
+            seen.append(result.weights.is_file())
+
+    pretrain(micro_run(shards, num_steps=2), tmp_path / "run", device="cpu", observers=[Watcher()])
+    shape = (2, 32, 32, 3)
+    assert seen == [("random weights of seed 0", -5.0, True), (1, 2, shape), (2, 2, shape), True]
 
 
 def test_a_loss_that_is_no_number_stops_with_step_clips_and_parts(

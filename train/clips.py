@@ -4,6 +4,7 @@ import json
 import os
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,9 @@ class ClipStore:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __getitem__(self, clip: int) -> "StoredClip":
+        return StoredClip(self, clip)
+
     def num_frames(self, clip: int) -> int:
         return int(self._first[clip + 1] - self._first[clip])
 
@@ -89,17 +93,13 @@ class ClipStore:
         contents = self._read(clip, [(int(offset), int(size)) for offset, size in spans])
         return [self._decode(clip, content) for content in contents]
 
-    def _decode(self, clip: int, content: bytes) -> torch.Tensor:
-        # A third faster than Pillow. The operator itself: torchvision's function around it warns at every call
-        # since 0.29 that it will move to TorchCodec, whose decoder has the same signature.
-        buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    def _decode(self, clip: int, content: bytearray) -> torch.Tensor:
         try:
-            picture: torch.Tensor = torch.ops.image.decode_jpeg(buffer, ImageReadMode.RGB.value, False)
+            return decode_jpeg(content)
         except RuntimeError as error:
             raise self._changed(clip, f"a frame of {self.keys[clip]} is no JPEG ({error})") from error
-        return picture.permute(1, 2, 0)
 
-    def _read(self, clip: int, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    def _read(self, clip: int, spans: Sequence[tuple[int, int]]) -> list[bytearray]:
         """The bytes at each (offset, size) of the clip's tar."""
         try:
             file = os.open(self._tars[self._shard[clip]], os.O_RDONLY)
@@ -108,10 +108,14 @@ class ClipStore:
         try:
             if self._check_crc:
                 self._compare_crc(clip, file)
-            contents = [os.pread(file, size, offset) for offset, size in spans]
+            contents = [bytearray(size) for _, size in spans]
+            num_read = [
+                os.preadv(file, [content], offset)
+                for content, (offset, _) in zip(contents, spans, strict=True)
+            ]
         finally:
             os.close(file)
-        if any(len(content) != size for content, (_, size) in zip(contents, spans, strict=True)):
+        if any(count != size for count, (_, size) in zip(num_read, spans, strict=True)):
             raise self._changed(clip, f"it ends before {self.keys[clip]} does")
         return contents
 
@@ -132,6 +136,38 @@ class ClipStore:
         return ShardError(
             f"{self._tars[shard]} is not what was prepared: {what}. {_make_again(self._records[shard])}"
         )
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """One clip of a store."""
+
+    store: ClipStore
+    number: int
+
+    @property
+    def key(self) -> str:
+        return self.store.keys[self.number]
+
+    @property
+    def num_frames(self) -> int:
+        return self.store.num_frames(self.number)
+
+    def frame(self, frame: int) -> torch.Tensor:
+        return self.store.frame(self.number, frame)
+
+    def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
+        start = int(self.store.window_starts(self.number, rows, alignment)[frame])
+        return self.store.mel_rows(self.number, start, start + rows)
+
+
+def decode_jpeg(content: bytearray) -> torch.Tensor:
+    """The picture as uint8 (height, width, 3); RuntimeError where it is none."""
+    # A third faster than Pillow. The operator itself: torchvision's function around it warns at every call
+    # since 0.29 that it will move to TorchCodec, whose decoder has the same signature.
+    buffer = torch.frombuffer(content, dtype=torch.uint8)
+    picture: torch.Tensor = torch.ops.image.decode_jpeg(buffer, ImageReadMode.RGB.value, False)
+    return picture.permute(1, 2, 0)
 
 
 def fit(picture: torch.Tensor, side: int) -> torch.Tensor:

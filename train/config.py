@@ -2,25 +2,34 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.sampling import Alignment
+from cavsync.train.watch_config import WatchConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Pairing = Literal["matched", "other-clip"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Negatives = Literal["global", "local"]
+Source = Literal["index", "stream"]
 
 # Fields that change how a run is carried out but not what it computes: `--resume` accepts new values.
 FREE_ON_RESUME = (
     "data.path",
     "data.num_workers",
     "data.check_crc",
+    "micro_batch",
+    "activation_checkpointing",
     "log_every_steps",
     "checkpoint_every_steps",
     "keep_checkpoints",
     "compile",
+    *(f"watch.{one.name}" for one in dataclasses.fields(WatchConfig)),
 )
 
 
@@ -38,7 +47,12 @@ class DataConfig:
     """Which clips are read, and what an item of them is."""
 
     path: str = "data/audioset"
-    """Folder that `cavsync prepare` wrote."""
+    """Folder that `cavsync prepare` wrote; with source="stream" also a URL, such as https://, s3:// or gs://."""
+    source: Source = "index"
+    """"index" reads each clip where it lies on a disk; "stream" reads whole shards from front to back, from
+    anywhere, and shuffles less."""
+    shuffle_clips: int = 512
+    """With source="stream": how many clips each process that decodes holds (about .5 MB each) to shuffle."""
     split: str = "train"
     """Role ("train", "test") or name of a split in dataset.json."""
     alignment: Alignment = "time"
@@ -64,6 +78,13 @@ class DataConfig:
         require(
             self.num_workers >= 0, f"num_workers={self.num_workers} is negative; 0 decodes in this process."
         )
+        require(self.shuffle_clips >= 1, f"shuffle_clips={self.shuffle_clips} must be at least 1.")
+        if self.source == "stream":
+            require(
+                self.pairing == "matched" and not self.check_crc,
+                f"source='stream' with pairing={self.pairing!r} and check_crc={self.check_crc} contradict: a stream "
+                "reaches no other clip and no checksum. Use source=index, or pairing=matched and check_crc=false.",
+            )
         require(
             (self.mel_mean is None) == (self.mel_std is None),
             f"mel_mean={self.mel_mean} and mel_std={self.mel_std} contradict: give both, or neither to take "
@@ -136,6 +157,11 @@ class TrainConfig:
     schedule: ScheduleConfig
     batch_size: int
     """Clips in a step, over all processes; each brings one random frame and its window."""
+    micro_batch: int | None = None
+    """Clips that go through the model at once in each process, for a batch that its memory cannot hold; None is
+    all of them. The result is the same up to rounding, for one more pass of the encoders."""
+    negatives: Negatives = "global"
+    """Which clips a clip is told apart from: all of the batch, or, as upstream, those in its own process."""
     num_steps: int | None = None
     """Length in optimizer steps."""
     num_epochs: int | None = None
@@ -144,8 +170,12 @@ class TrainConfig:
     """Type that matrix products compute in; weights, losses and the optimizer stay float32."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    activation_checkpointing: bool = False
+    """Compute each block again in the backward instead of keeping what it computed: less memory, a third more
+    time."""
     initial_weights: str | None = None
-    """Checkpoint whose weights the run starts from; None starts from random ones."""
+    """What the run starts from, such as a checkpoint of ours, Sync's or CAV-MAE's, or
+    timm:vit_base_patch16_224.mae; None starts from random weights."""
     seed: int = 0
     """Decides initial weights, order of clips, frames, masks and augmentation."""
     log_every_steps: int = 10
@@ -154,6 +184,7 @@ class TrainConfig:
     """Steps between two checkpoints; the last step always writes one."""
     keep_checkpoints: int | None = 3
     """How many of the newest stay on disk; None keeps all."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
 
     def __post_init__(self) -> None:
         require(
@@ -163,10 +194,27 @@ class TrainConfig:
         )
         for name in ("batch_size", "log_every_steps", "checkpoint_every_steps"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("num_steps", "num_epochs", "keep_checkpoints"):
+        for name in ("num_steps", "num_epochs", "keep_checkpoints", "micro_batch"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name}={value} must be at least 1.")
+        self.batch_of_a_rank(1)
         require(self.seed >= 0, f"seed={self.seed} is negative.")
+
+    def batch_of_a_rank(self, num_ranks: int) -> int:
+        """Clips of each batch that one of `num_ranks` processes takes; ConfigError where it does not divide."""
+        batch, micro = self.batch_size, self.micro_batch
+        require(
+            batch % num_ranks == 0,
+            f"batch_size={batch} does not divide by {num_ranks} processes; the nearest that do are "
+            f"{_multiples_around(batch, num_ranks)}.",
+        )
+        mine = batch // num_ranks
+        require(
+            micro is None or mine % micro == 0,
+            f"micro_batch={micro} does not divide the {mine} clips of batch_size={batch} that each of {num_ranks} "
+            f"process{'' if num_ranks == 1 else 'es'} takes; parts of equal size are needed.",
+        )
+        return mine
 
     def total_steps(self, num_clips: int) -> int:
         """Optimizer steps of the whole run on `num_clips` clips."""
@@ -176,7 +224,12 @@ class TrainConfig:
         return self.num_epochs * (num_clips // self.batch_size)
 
 
-def as_dict(config: TrainConfig | ModelConfig) -> dict[str, Any]:
+def _multiples_around(value: int, step: int) -> str:
+    below = value // step * step
+    return f"{below} and {below + step}" if below else str(step)
+
+
+def as_dict(config: "DataclassInstance") -> dict[str, Any]:
     """The record in JSON's types: what run folders and checkpoints store."""
     content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return content

@@ -1,7 +1,9 @@
 """Items of a prepared split: a frame and its mel window, normalised, for training; all of a clip's for scoring."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypedDict
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, TypedDict, cast
 
 import numpy as np
 import torch
@@ -9,7 +11,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset import Dataset
-from cavsync.pipeline.sampling import cut_window
+from cavsync.pipeline.sampling import Alignment, cut_window
+from cavsync.pipeline.schema import NUM_MELS
 from cavsync.train.augment import crop_and_flip, noise_and_roll
 from cavsync.train.clips import ClipStore, fit
 from cavsync.train.config import DataConfig
@@ -40,6 +43,10 @@ class Pair(TypedDict):
     noise_image: torch.Tensor  # float32 (image patches,)
     key: str
     frame: int
+
+
+# `Pair`s one below the other: the tensors with a first axis, "key" as a list.
+Batch = dict[str, Any]
 
 
 class ClipPairsOf(TypedDict):
@@ -80,9 +87,81 @@ class WindowRule:
 
     def normalised(self, mel: np.ndarray, start: int) -> torch.Tensor:
         """Rows [start, start + rows) of a float16 log-mel, normalised, as float32 (rows, 128)."""
+        window = torch.empty(self.rows, mel.shape[1])
+        self.write(window, mel, start)
+        return window
+
+    def write(self, into: torch.Tensor, mel: np.ndarray, start: int) -> None:
+        """Fills float32 (rows, 128) with what `normalised` returns."""
         window = cut_window(mel, start, self.rows, self.pad_value)
-        # torch widens float16 three times faster than numpy; it wants to own what it reads.
-        return torch.tensor(window).to(torch.float32).sub_(self.mean).mul_(1 / self.std)
+        # torch widens float16 three times faster than numpy; it takes no array that is read-only.
+        into.copy_(torch.from_numpy(np.require(window, requirements="W"))).sub_(self.mean).mul_(1 / self.std)
+
+
+class Clip(Protocol):
+    """What a pair is made from; `ShardError` where it cannot be read."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+    def frame(self, frame: int) -> torch.Tensor:
+        """The picture as stored, uint8 (height, width, 3)."""
+        ...
+
+    def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
+        """The frame's window of the log-mel, float16 (rows, 128); fewer rows where the clip ends."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairRule:
+    """How clips become pairs. All that is random in a pair follows from the seed and its `Draw`."""
+
+    config: DataConfig
+    model: ModelConfig
+    seed: int
+
+    @cached_property
+    def window(self) -> WindowRule:
+        return WindowRule.of(self.config, self.model.audio_rows)
+
+    def empty(self, size: int) -> Batch:
+        """A batch to be filled by `write`."""
+        model = self.model
+        return {
+            "audio": torch.empty(size, model.audio_rows, NUM_MELS),
+            "image": torch.empty(size, model.image_size, model.image_size, 3, dtype=torch.uint8),
+            "noise_audio": torch.empty(size, model.num_audio_patches),
+            "noise_image": torch.empty(size, model.num_image_patches),
+            "key": [""] * size,
+            "frame": torch.empty(size, dtype=torch.int64),
+        }
+
+    def write(self, batch: Batch, row: int, draw: Draw, seen: Clip, heard: Clip) -> None:
+        """Makes row `row` of `batch` a random frame of `seen` and its window of `heard`, usually the same clip."""
+        rng = np.random.default_rng((ITEM_STREAM, self.seed, *draw))
+        frame = int(rng.integers(seen.num_frames))
+        batch["key"][row], batch["frame"][row] = seen.key, frame
+        for name in ("noise_audio", "noise_image"):
+            rng.random(out=batch[name][row].numpy(), dtype=np.float32)
+        self._write_audio(batch["audio"][row], heard, frame if heard is seen else None, rng)
+        picture, side = seen.frame(frame), self.model.image_size
+        augmented = self.config.image_augmentation
+        batch["image"][row] = crop_and_flip(picture, side, rng) if augmented else fit(picture, side)
+
+    def _write_audio(
+        self, into: torch.Tensor, clip: Clip, frame: int | None, rng: np.random.Generator
+    ) -> None:
+        if frame is None:
+            # A foreign frame number too: ends of clips are recognisable, so the number alone could be learned.
+            frame = int(rng.integers(clip.num_frames))
+        mel = clip.mel_of(frame, self.window.rows, self.config.alignment)
+        self.window.write(into, mel, 0)
+        if self.config.audio_noise:
+            into.copy_(noise_and_roll(into, rng))
 
 
 class ClipPairs(TorchDataset[Pair]):
@@ -91,47 +170,27 @@ class ClipPairs(TorchDataset[Pair]):
     def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
         dataset = Dataset.open(config.path)
         self.store = ClipStore(dataset, config.split, check_crc=config.check_crc)
-        self.config, self.seed = resolved(config, dataset), seed
-        self.window = WindowRule.of(self.config, model.audio_rows)
-        self.side = model.image_size
-        self.num_patches = (model.num_audio_patches, model.num_image_patches)
+        self.config = resolved(config, dataset)
+        self.rule = PairRule(self.config, model, seed)
         self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None
 
     def __len__(self) -> int:
         return len(self.store)
 
     def __getitem__(self, draw: Draw) -> Pair:
-        rng = np.random.default_rng((ITEM_STREAM, self.seed, *draw))
-        frame = int(rng.integers(self.store.num_frames(draw.clip)))
-        noise_audio, noise_image = (
-            torch.from_numpy(rng.random(count, dtype=np.float32)) for count in self.num_patches
+        batch = self.batch([draw])
+        return cast(
+            Pair, {name: values[0] for name, values in batch.items()} | {"frame": int(batch["frame"])}
         )
-        return {
-            "audio": self._audio(draw.clip, frame, rng),
-            "image": self._image(draw.clip, frame, rng),
-            "noise_audio": noise_audio,
-            "noise_image": noise_image,
-            "key": self.store.keys[draw.clip],
-            "frame": frame,
-        }
 
-    def _audio(self, clip: int, frame: int, rng: np.random.Generator) -> torch.Tensor:
-        if self._partner is not None:
-            # A foreign frame number too: ends of clips are recognisable, so the number alone could be learned.
-            clip = int(self._partner[clip])
-            frame = int(rng.integers(self.store.num_frames(clip)))
-        start = int(self.store.window_starts(clip, self.window.rows, self.config.alignment)[frame])
-        mel = self.store.mel_rows(clip, start, start + self.window.rows)
-        window = self.window.normalised(mel, 0)
-        return noise_and_roll(window, rng) if self.config.audio_noise else window
-
-    def _image(self, clip: int, frame: int, rng: np.random.Generator) -> torch.Tensor:
-        picture = self.store.frame(clip, frame)
-        return (
-            crop_and_flip(picture, self.side, rng)
-            if self.config.image_augmentation
-            else fit(picture, self.side)
-        )
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """The pairs of `draws`, one below the other."""
+        batch = self.rule.empty(len(draws))
+        for row, draw in enumerate(draws):
+            seen = self.store[draw.clip]
+            heard = seen if self._partner is None else self.store[int(self._partner[draw.clip])]
+            self.rule.write(batch, row, draw, seen, heard)
+        return batch
 
 
 class ClipAllPairs(TorchDataset[ClipPairsOf]):

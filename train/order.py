@@ -20,35 +20,58 @@ class Position:
 
     seed: int
     epoch: int
-    clips_consumed: int  # in this epoch
+    clips_consumed: int  # in this epoch, over all ranks
 
 
-class ShuffledBatches(Sampler[list[Draw]]):
-    """Batches of equal size without end, from `position` on; each epoch visits the clips in its own order.
+@dataclass(frozen=True)
+class Epochs:
+    """Passes over `num_clips` clips in whole batches: no clip comes twice in one, the rest is left out."""
 
-    No clip comes twice in an epoch; the last clips of its order, fewer than a batch, are left out.
-    """
+    num_clips: int
+    batch_size: int
+    seed: int
 
-    def __init__(self, num_clips: int, batch_size: int, position: Position) -> None:
-        if num_clips < batch_size:
+    def __post_init__(self) -> None:
+        if self.num_clips < self.batch_size:
             raise TooFewClipsError(
-                f"{num_clips} clips do not fill one batch of {batch_size}: "
-                f"prepare more videos or lower the batch, with --set batch_size={num_clips}."
+                f"{self.num_clips} clips do not fill one batch of {self.batch_size}: "
+                f"prepare more videos or lower the batch, with --set batch_size={self.num_clips}."
             )
-        self.num_clips, self.batch_size, self.position = num_clips, batch_size, position
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        seed, epoch, first = self.position.seed, self.position.epoch, self.position.clips_consumed
-        while True:
-            order = np.random.default_rng((ORDER_STREAM, seed, epoch)).permutation(self.num_clips)
-            for start in range(first, self.num_clips - self.batch_size + 1, self.batch_size):
-                yield [Draw(epoch, int(clip)) for clip in order[start : start + self.batch_size]]
-            epoch, first = epoch + 1, 0
-
-    def starting_at(self, position: Position) -> "ShuffledBatches":
-        return ShuffledBatches(self.num_clips, self.batch_size, position)
+    @property
+    def num_batches(self) -> int:
+        """In one epoch."""
+        return self.num_clips // self.batch_size
 
     def position_after(self, num_batches: int) -> Position:
         """Where the run is once it has consumed `num_batches` batches from its very beginning."""
-        epoch, batch = divmod(num_batches, self.num_clips // self.batch_size)
-        return Position(self.position.seed, epoch, batch * self.batch_size)
+        epoch, batch = divmod(num_batches, self.num_batches)
+        return Position(self.seed, epoch, batch * self.batch_size)
+
+
+class ShuffledBatches(Sampler[list[Draw]]):
+    """Batches without end, from `position` on; each epoch visits the clips in its own order.
+
+    Of each batch, rank `rank` of `num_ranks` gets its part: together they see the same batches, however many
+    they are.
+    """
+
+    def __init__(
+        self, num_clips: int, batch_size: int, position: Position, rank: int = 0, num_ranks: int = 1
+    ) -> None:
+        self.epochs, self.position = Epochs(num_clips, batch_size, position.seed), position
+        part = batch_size // num_ranks
+        self.part = slice(rank * part, (rank + 1) * part)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, first, size = self.position.epoch, self.position.clips_consumed, self.epochs.batch_size
+        while True:
+            order = epoch_order(self.epochs.num_clips, self.position.seed, epoch)
+            for start in range(first, self.epochs.num_batches * size, size):
+                yield [Draw(epoch, int(clip)) for clip in order[start : start + size][self.part]]
+            epoch, first = epoch + 1, 0
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The numbers below `count` in the order of one epoch."""
+    return np.random.default_rng((ORDER_STREAM, seed, epoch)).permutation(count)

@@ -32,7 +32,7 @@ def sync_base() -> TrainConfig:
             pad_value=PUBLISHED_PAD_VALUE,
             num_workers=8,  # ours
         ),
-        optimizer=_published_adam(lr=2e-4),  # fork
+        optimizer=published_adam(lr=2e-4),  # fork
         # Fork: per step, linear warm-up over a tenth of the run, cosine to a tenth of the rate.
         schedule=ScheduleConfig(name="cosine", warmup_share=0.1, floor_share=0.1),
         batch_size=512,  # fork; over 4 GPUs
@@ -55,7 +55,7 @@ def cavmae_base() -> TrainConfig:
             audio_noise=True,  # CAV-MAE: `--noise True`
             num_workers=8,  # ours
         ),
-        optimizer=_published_adam(lr=1e-4),  # CAV-MAE, Scale+
+        optimizer=published_adam(lr=1e-4),  # CAV-MAE, Scale+
         # CAV-MAE: halved every 5 epochs from the 10th on; its `--warmup` is parsed and never used.
         schedule=ScheduleConfig(name="multistep", milestones=(10, 15, 20), gamma=0.5),
         batch_size=120,  # CAV-MAE's script for Scale+; the released file says 108
@@ -80,7 +80,7 @@ def tiny() -> TrainConfig:
     )
 
 
-def _published_adam(lr: float) -> OptimizerConfig:
+def published_adam(lr: float) -> OptimizerConfig:
     """CAV-MAE's optimizer, which the fork kept: Adam with L2 decay, and no clipping."""
     return OptimizerConfig(name="adam", lr=lr, betas=(0.95, 0.999), weight_decay=5e-7, decay="all")
 

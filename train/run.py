@@ -7,13 +7,17 @@ model.safetensors  the trained weights, once the run is complete
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
+
+from safetensors import SafetensorError
 
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.shards import write_atomically
 from cavsync.train.checkpoint import Checkpoints
-from cavsync.train.config import FREE_ON_RESUME, TrainConfig, as_dict, differing_fields
+from cavsync.train.config import FREE_ON_RESUME, as_dict, differing_fields
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -23,17 +27,26 @@ class RunError(CavsyncError):
     """A run folder that cannot be used as asked."""
 
 
+class RunConfig(Protocol):
+    """A dataclass that says all of a run."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def keep_checkpoints(self) -> int | None: ...
+
+
 class RunFolder:
     """A run on disk; `RunFolder.start` and `RunFolder.reopen` are the two ways to one."""
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
+    def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
         self.metrics = path / "metrics.jsonl"
         self.weights = path / WEIGHTS_NAME
         self.checkpoints = Checkpoints(path, config.keep_checkpoints)
 
     @classmethod
-    def start(cls, path: Path, config: TrainConfig) -> "RunFolder":
+    def start(cls, path: Path, config: RunConfig) -> "RunFolder":
         """A new run; RunError where `path` already holds something."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
@@ -45,7 +58,7 @@ class RunFolder:
         return cls(path, config)
 
     @classmethod
-    def reopen(cls, path: Path, config: TrainConfig) -> "RunFolder":
+    def reopen(cls, path: Path, config: RunConfig) -> "RunFolder":
         """The run in `path`; RunError where there is none or its configuration computes something else."""
         stored = path / CONFIG_NAME
         if not stored.is_file():
@@ -63,7 +76,7 @@ class RunFolder:
         return cls(path, config)
 
     def log(self, record: dict[str, Any]) -> None:
-        with self.metrics.open("a") as file:
+        with writing(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def forget_after(self, step: int) -> None:
@@ -74,3 +87,14 @@ class RunFolder:
         kept = [line for line in whole if json.loads(line)["step"] <= step]
         write_atomically(self.metrics, "".join(f"{line}\n" for line in kept).encode())
         self.checkpoints.drop_leftovers()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says what to do when `path` cannot be written, as on a full disk."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{path} cannot be written: {error}. Make room, then continue with --resume."
+        ) from error

@@ -2,15 +2,18 @@
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_S = 10
+# One Ctrl-C reaches a process from the terminal, and again from a launcher that passes it on.
+ECHO_S = 2
 
 
 class StopRequest:
-    """Within `with`, SIGTERM and Ctrl-C set `.requested` instead of killing; a second one kills.
+    """Within `with`, SIGTERM and Ctrl-C set `.requested` instead of killing; another one, seconds later, kills.
 
     Signals reach the main thread only; in another thread this never requests anything.
     """
@@ -28,8 +31,11 @@ class StopRequest:
         self._restore()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self._restore()
+        if not self.requested:
+            self.requested, self._requested_s = True, time.monotonic()
+        elif time.monotonic() - self._requested_s > ECHO_S:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

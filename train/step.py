@@ -1,9 +1,10 @@
 """One optimizer step: a batch in, its losses out, the model changed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from operator import not_
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import nn
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.train.config import OptimizerConfig, TrainConfig
-from cavsync.train.data import normalise_images
+from cavsync.train.objective import Objective
+from cavsync.train.ranks import Ranks
 
 MAX_KEYS_SHOWN = 8
 
@@ -22,9 +24,13 @@ class NonFiniteError(CavsyncError):
     """A loss or gradient that is no number; nothing was updated with it."""
 
 
+class OutOfMemoryError(CavsyncError):
+    """A step that does not fit into the device's memory."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """What one step measured; the parts are unweighted."""
+    """What one step measured over all ranks; the parts are unweighted."""
 
     loss: float
     reconstruction_audio: float
@@ -35,31 +41,32 @@ class Losses:
 
 
 class TrainStep:
-    """The model and its optimizer; calling it with a batch of `Pair`s trains once."""
+    """The model and its optimizer; calling it with this rank's part of a batch of `Pair`s trains once."""
 
-    def __init__(self, config: TrainConfig, model: CavMaeSync, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(
+        self, config: TrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks | None = None
+    ) -> None:
+        self.config, self.device, self.ranks = config, device, ranks or Ranks()
         self.model = model.to(device).train()
-        self._forward = torch.compile(self.model) if config.compile else self.model
-        self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(config.optimizer, self.model)
         # Half precision has no range for small gradients; the scaler lifts them and skips steps that overflow.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.objective = Objective(config, self.model, device, self.ranks)
+        self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def __call__(self, batch: dict[str, Any], step: int, lr: float) -> Losses:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._losses(batch)
-        _require_finite(losses, step, batch["key"])
-        torch.autograd.backward(self.scaler.scale(losses["loss"]))
-        self.scaler.unscale_(self.optimizer)
-        losses["grad_norm"] = self._clip_gradients()
-        if not self.scaler.is_enabled():
-            _require_finite(losses, step, batch["key"])
-        self.scaler.step(self.optimizer)
+        with self._explained_when_too_large(step):
+            losses = self.objective.backward(batch, self.scaler.scale)
+            self.scaler.unscale_(self.optimizer)
+            losses["grad_norm"] = self._clip_gradients()
+            measured = numbers(losses)
+            self._require_finite(measured, step, batch["key"])
+            self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Losses(**_numbers(losses))
+        return Losses(**measured)
 
     def state_dict(self) -> dict[str, Any]:
         """All that training changes: weights, the optimizer's means, the loss scale."""
@@ -74,28 +81,34 @@ class TrainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def _losses(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        audio, image, noise_audio, noise_image = (
-            batch[name].to(self.device, non_blocking=True)
-            for name in ("audio", "image", "noise_audio", "noise_image")
-        )
-        precision = getattr(torch, self.config.precision)
-        with torch.autocast(self.device.type, precision, enabled=precision is not torch.float32):
-            out = self._forward(audio, normalise_images(image), noise_audio, noise_image)
-        return {
-            "loss": out.loss,
-            "reconstruction_audio": out.reconstruction_audio,
-            "reconstruction_image": out.reconstruction_image,
-            "contrastive": out.contrastive,
-            "accuracy": out.contrastive_accuracy,
-        }
-
     def _clip_gradients(self) -> torch.Tensor:
         gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.config.optimizer.clip_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self._trained, self.config.optimizer.clip_grad_norm, norm)
         return norm
+
+    def _require_finite(self, measured: dict[str, float], step: int, keys: list[str]) -> None:
+        """All ranks measured the same, so each of them raises or none."""
+        # A gradient that overflows in half precision is the scaler's to skip.
+        judged = [name for name in measured if name != "grad_norm" or not self.scaler.is_enabled()]
+        if not all(math.isfinite(measured[name]) for name in judged):
+            everyones = chain.from_iterable(self.ranks.gather_objects(list(keys)))
+            self.ranks.fail(not_finite(measured, step, list(everyones)))
+
+    @contextmanager
+    def _explained_when_too_large(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            config = self.config
+            mine = config.batch_size // self.ranks.count
+            raise OutOfMemoryError(
+                f"Step {step} does not fit into the memory of {self.device}: batch_size={config.batch_size}, "
+                f"{mine} of it in this process, micro_batch={config.micro_batch}. Try, in this order: "
+                f"--set micro_batch={_next_smaller(config.micro_batch or mine, mine)} (the same result in smaller "
+                "parts), precision=bfloat16, activation_checkpointing=true, a smaller batch_size."
+            ) from error
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -114,19 +127,21 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     return optimizer
 
 
-def _require_finite(losses: dict[str, torch.Tensor], step: int, keys: Sequence[str]) -> None:
-    values = _numbers(losses)
-    if all(math.isfinite(value) for value in values.values()):
-        return
-    parts = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+def _next_smaller(part: int, whole: int) -> int:
+    """The largest part below `part` that divides `whole`; 1 where there is none."""
+    return max((size for size in range(1, part) if whole % size == 0), default=1)
+
+
+def not_finite(measured: Mapping[str, float], step: int, keys: Sequence[str]) -> NonFiniteError:
+    parts = ", ".join(f"{name} {value:.6g}" for name, value in measured.items())
     more = f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
-    raise NonFiniteError(
+    return NonFiniteError(
         f"Step {step} is not finite: {parts}. Its clips: {', '.join(keys[:MAX_KEYS_SHOWN])}{more}. Nothing was "
         "updated with it. Try a lower optimizer.lr, optimizer.clip_grad_norm=1 or precision=float32."
     )
 
 
-def _numbers(losses: dict[str, torch.Tensor]) -> dict[str, float]:
+def numbers(losses: dict[str, torch.Tensor]) -> dict[str, float]:
     """One transfer from the device for all of them."""
     values = torch.stack([value.detach().float() for value in losses.values()]).tolist()
     return dict(zip(losses, values, strict=True))

@@ -59,7 +59,9 @@ def trained_inputs(weights: Path) -> DataConfig | None:
     for folder in (weights.parent, weights.parent.parent):
         if (folder / CONFIG_NAME).is_file():
             stored = json.loads((folder / CONFIG_NAME).read_text())["data"]
-            return DataConfig(**{field.name: stored[field.name] for field in fields(DataConfig)})
+            # A run may be older than a field, which then has its default.
+            known = [field.name for field in fields(DataConfig) if field.name in stored]
+            return DataConfig(**{name: stored[name] for name in known})
     return None
 
 

@@ -1,0 +1,207 @@
+"""Proves the stream: the same items as from a disk, every clip once an epoch, over HTTP and from a folder."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from known_shards import micro_run, write_known_shards
+from rank_work import CPU
+from safetensors.torch import load_file
+
+from cavsync.pipeline.dataset import DatasetError
+from cavsync.pipeline.shards import DatasetPaths
+from cavsync.train.clips import ShardError
+from cavsync.train.config import TrainConfig
+from cavsync.train.data import ClipPairs, Draw
+from cavsync.train.loop import StepMetrics, pretrain
+from cavsync.train.order import Position, TooFewClipsError
+from cavsync.train.ranks import Ranks
+from cavsync.train.streaming import StreamedSource
+
+NUM_CLIPS = 24
+START = Position(0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_known_shards(tmp_path_factory.mktemp("shards"), num_clips=NUM_CLIPS)
+
+
+@pytest.fixture(scope="module")
+def served(shards: Path) -> Iterator[str]:
+    """The dataset behind a URL."""
+    with server(shards) as address:
+        yield address
+
+
+class server:  # noqa: N801 (used as a function)
+    """Serves a folder over HTTP within `with`."""
+
+    def __init__(self, folder: Path) -> None:
+        class Quiet(SimpleHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.http.server_port}"
+
+    def __exit__(self, *_: object) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def run_from(
+    path: str | Path, *, num_workers: int = 0, shuffle_clips: int = 3, **changes: Any
+) -> TrainConfig:
+    """Batches of four: six make an epoch."""
+    config = micro_run(Path(path), **({"batch_size": 4} | changes))
+    stream = {
+        "source": "stream",
+        "path": str(path),
+        "num_workers": num_workers,
+        "shuffle_clips": shuffle_clips,
+    }
+    return replace(config, data=replace(config.data, **stream))
+
+
+def batches(
+    config: TrainConfig, count: int, position: Position = START, rank: int = 0, num_ranks: int = 1
+) -> list[dict[str, Any]]:
+    with closing(StreamedSource(config).batches(position, Ranks(rank, num_ranks), CPU)) as stream:
+        return list(islice(stream, count))
+
+
+def keys(found: list[dict[str, Any]]) -> list[str]:
+    return [key for batch in found for key in batch["key"]]
+
+
+ALL_KEYS = [f"clip{clip:03d}_00000000" for clip in range(NUM_CLIPS)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("place", ["http", "file", "folder"])
+def test_every_clip_comes_once_an_epoch(shards: Path, served: str, place: str, num_workers: int) -> None:
+    path = {"http": served, "file": f"file://{shards}", "folder": shards}[place]
+    found = keys(batches(run_from(path, num_workers=num_workers), 12))
+    first, second = found[:NUM_CLIPS], found[NUM_CLIPS:]
+    assert sorted(first) == sorted(second) == ALL_KEYS
+    assert first != second
+
+
+def test_streamed_items_are_those_of_the_index(shards: Path) -> None:
+    config = run_from(shards)
+    indexed = ClipPairs(replace(config.data, source="index"), config.model, config.seed)
+    for batch in batches(config, 6):
+        for row, key in enumerate(batch["key"]):
+            item = indexed[Draw(0, ALL_KEYS.index(key))]
+            for name in ("audio", "image", "noise_audio", "noise_image"):
+                assert torch.equal(batch[name][row], item[name]), name
+
+
+@pytest.mark.parametrize(("num_ranks", "num_workers"), [(2, 0), (2, 2), (4, 1)])
+def test_ranks_get_equal_batches_and_no_clip_twice(shards: Path, num_ranks: int, num_workers: int) -> None:
+    config = run_from(shards, num_workers=num_workers, batch_size=8)
+    parts = [batches(config, 3, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+    assert {len(batch["key"]) for part in parts for batch in part} == {8 // num_ranks}
+    assert Counter(key for part in parts for key in keys(part)) == Counter(ALL_KEYS)
+
+
+def test_a_rest_smaller_than_a_batch_is_left_out(shards: Path) -> None:
+    found = keys(batches(run_from(shards, batch_size=5), 4))
+    assert len(set(found)) == 20
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+@pytest.mark.parametrize(
+    ("num_workers", "num_done"), [(0, 1), (0, 7), (1, 5), (2, 1), (2, 6), (3, 2), (3, 5), (3, 7)]
+)
+def test_the_stream_goes_on_where_it_was_with_as_many_workers(
+    shards: Path, num_workers: int, num_done: int
+) -> None:
+    config = run_from(shards, num_workers=num_workers)
+    epoch, batch = divmod(num_done, 6)
+    rest = batches(config, 2, Position(0, epoch, 4 * batch))
+    assert keys(rest) == keys(batches(config, num_done + 2)[num_done:])
+
+
+def test_chunks_shuffle_more_than_shards(shards: Path) -> None:
+    in_order, shuffled = (keys(batches(run_from(shards, shuffle_clips=size), 6)) for size in (1, 12))
+    neighbours = [sum(int(b[4:7]) - int(a[4:7]) == 1 for a, b in pairwise(k)) for k in (in_order, shuffled)]
+    assert neighbours[0] >= NUM_CLIPS - 5  # of five shards, in an order of their own
+    assert neighbours[1] < 10
+
+
+def test_a_run_from_a_url_resumes_to_the_same_bits(served: str, tmp_path: Path) -> None:
+    config = run_from(served, num_workers=2, num_steps=8)
+
+    def stop(metrics: StepMetrics) -> None:
+        if metrics.step == 3:
+            raise KeyboardInterrupt
+
+    whole = pretrain(config, tmp_path / "whole", device="cpu")
+    every_step = replace(config, checkpoint_every_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(every_step, tmp_path / "run", device="cpu", on_step=stop)
+    resumed = pretrain(every_step, tmp_path / "run", device="cpu", resume=True)
+    one, two = load_file(whole.weights), load_file(resumed.weights)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_place_without_a_dataset_is_told(tmp_path: Path, served: str) -> None:
+    with pytest.raises(
+        DatasetError, match=r"dataset\.json cannot be read: FileNotFoundError .* Is data\.path right"
+    ):
+        StreamedSource(run_from(f"{served}/nothing"))
+    with pytest.raises(DatasetError, match=r"dataset\.json cannot be read: .*No such file"):
+        StreamedSource(run_from(tmp_path))
+
+
+def test_a_done_record_that_is_gone_is_told(tmp_path: Path) -> None:
+    paths = DatasetPaths(write_known_shards(tmp_path))
+    paths.done("train-00001").unlink()
+    with pytest.raises(DatasetError, match=r"done/train-00001\.json cannot be read: .*Copy the folder done/"):
+        StreamedSource(run_from(tmp_path))
+
+
+def test_fewer_clips_than_a_batch_are_refused(shards: Path) -> None:
+    with pytest.raises(TooFewClipsError, match="24 clips do not fill one batch of 25"):
+        StreamedSource(run_from(shards, batch_size=25))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_that_is_gone_is_named(tmp_path: Path, num_workers: int) -> None:
+    paths = DatasetPaths(write_known_shards(tmp_path))
+    paths.tar("train-00001").unlink()
+    with pytest.raises(ShardError, match=r"\A\S+train-00001\.tar cannot be read: FileNotFoundError"):
+        batches(run_from(tmp_path, num_workers=num_workers), 6)
+
+
+def test_a_shard_that_was_cut_is_named(tmp_path: Path) -> None:
+    tar = DatasetPaths(write_known_shards(tmp_path)).tar("train-00000")
+    content = tar.read_bytes()
+    tar.write_bytes(content[: len(content) // 2 + 100])
+    with pytest.raises(
+        ShardError, match=r"train-00000\.tar (cannot be read: ReadError|ends after \d clips, 5 were)"
+    ):
+        batches(run_from(tmp_path), 3)
+
+
+def test_a_shard_with_fewer_clips_than_its_record_is_named(tmp_path: Path) -> None:
+    paths = DatasetPaths(write_known_shards(tmp_path))
+    paths.tar("train-00000").write_bytes(paths.tar("train-00002").read_bytes())
+    with pytest.raises(
+        ShardError, match=r"train-00000\.tar ends after 2 clips, 5 were prepared: it has changed"
+    ):
+        batches(run_from(tmp_path), 3)

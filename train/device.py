@@ -1,0 +1,38 @@
+"""Where a run computes."""
+
+import os
+from typing import Literal, get_args
+
+import torch
+
+from cavsync.pipeline.errors import CavsyncError
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+DEVICE_CHOICES = get_args(DeviceChoice)
+
+
+class DeviceError(CavsyncError):
+    """A device that this machine does not offer."""
+
+
+def choose_device(choice: str) -> torch.device:
+    """The device that "auto", "cpu" or "cuda" means here; under torchrun each process of a node has its own GPU."""
+    if choice not in DEVICE_CHOICES:
+        raise DeviceError(f"There is no device {choice!r}; there are: {', '.join(DEVICE_CHOICES)}.")
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "There is no usable CUDA device here. Use --device cpu, or auto to take what there is."
+        )
+    if choice == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return _own_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _own_gpu(number: int) -> torch.device:
+    if number >= torch.cuda.device_count():
+        raise DeviceError(
+            f"Process {number} of this node has no GPU: there are {torch.cuda.device_count()}. "
+            "Start as many processes as GPUs: torchrun --nproc-per-node gpu."
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

@@ -1,0 +1,143 @@
+"""The processes that train one model together: one a GPU, as torchrun starts them, or this one alone."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cavsync.pipeline.errors import CavsyncError
+
+T = TypeVar("T")
+
+# What torchrun, and any other launcher, tells a process of its group.
+LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class PeerFailedError(SystemExit):
+    """Ends a process without a word because another rank failed, and says why."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `count` that run the same program. Every method that speaks to the others is to be
+    called by all of them, in the same order."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """True for the one that prints and writes."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` holds in any rank."""
+        return self._reduce(int(flag), dist.ReduceOp.MAX) == 1
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives here, once it was done everywhere.
+
+        Where it fails, all end: the lowest rank that failed raises its error, the others PeerFailedError. `work`
+        itself does not speak to the others.
+        """
+        try:
+            result, error = work(), None
+        except CavsyncError as caught:
+            if self.count == 1:
+                raise
+            error = caught
+        speaker = self._reduce(self.count if error is None else self.rank, dist.ReduceOp.MIN)
+        if error is not None and speaker == self.rank:
+            raise error
+        if speaker < self.count:
+            raise PeerFailedError(1) from error
+        return result
+
+    def fail(self, error: CavsyncError) -> NoReturn:
+        """For an error that every rank has found: the first one raises it, all end."""
+        if self.first:
+            raise error
+        raise PeerFailedError(1) from error
+
+    def of_first(self, value: T) -> T:
+        """The `value` that the first rank gave."""
+        return self.gather_objects(value)[0]
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The `value` of each rank, in order."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """(rows, ...) of every rank, one below the other; see `_Gather` for its gradient."""
+        if self.count == 1:
+            return rows
+        gathered: Tensor = _Gather.apply(rows, self)
+        return gathered
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the ranks of equally shaped values, without a gradient."""
+        values = values.detach().clone()
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values / self.count
+
+    def replicated(self, model: nn.Module) -> nn.Module:
+        """`model` so that its backward averages the gradients over the ranks; every parameter must have one."""
+        if self.count == 1:
+            return model
+        return DistributedDataParallel(model, gradient_as_bucket_view=True)
+
+    def _reduce(self, value: int, operation: dist.ReduceOp.RedOpType) -> int:
+        if self.count == 1:
+            return value
+        tensor = torch.tensor(value)
+        dist.all_reduce(tensor, operation)
+        return int(tensor)
+
+
+class _Gather(torch.autograd.Function):
+    """Backwards, each rank takes the gradient of its own rows, times the number of ranks.
+
+    Every rank computes the same loss from all the rows, so that gradient is complete where it is, and nothing
+    needs to travel; the factor undoes the averaging of gradients over the ranks that follows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks, ctx.num_rows = ranks, len(rows)
+        parts = [torch.empty_like(rows) for _ in range(ranks.count)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        first = ctx.ranks.rank * ctx.num_rows
+        return gradients[0][first : first + ctx.num_rows] * ctx.ranks.count, None
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The group that a launcher such as torchrun put this process in, for as long as `with` lasts."""
+    if not all(name in os.environ for name in LAUNCHER_VARIABLES):
+        yield Ranks()
+        return
+    # Flags and objects travel between CPUs, so that no step waits for the GPU on their account.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        with warnings.catch_warnings():
+            # Of the learned tokens, (1, 1, dim): a stride along an axis of one element means nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
