@@ -43,19 +43,23 @@ def show(
 def resolved(preset: str, overrides: list[str]) -> dict[str, Any]:
     """The run as JSON; an unknown preset or field is wrong usage."""
     from cavsync.train.config import ConfigError, as_dict
+    from cavsync.train.finetune_presets import FINETUNE_PRESETS
     from cavsync.train.overrides import apply_overrides
     from cavsync.train.presets import preset as preset_named
 
     try:
-        return as_dict(apply_overrides(preset_named(preset), overrides))
+        config = FINETUNE_PRESETS[preset]() if preset in FINETUNE_PRESETS else preset_named(preset)
+        return as_dict(apply_overrides(config, overrides))
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
 
 
 def _list_presets(as_json: bool) -> None:
+    from cavsync.train.finetune_presets import FINETUNE_PRESETS
     from cavsync.train.presets import PRESETS
 
-    summaries = {name: (make.__doc__ or "").splitlines()[0] for name, make in PRESETS.items()}
+    makers = {**PRESETS, **FINETUNE_PRESETS}
+    summaries = {name: (make.__doc__ or "").splitlines()[0] for name, make in makers.items()}
     if as_json:
         typer.echo(json.dumps(summaries, indent=1))
         return

@@ -118,7 +118,9 @@ def test_the_index_says_where_every_byte_is(dataset: Path) -> None:
         for row in table[table["state"] == "ok"].to_dict("records"):
             frames = zip(row["frame_offset"], row["frame_size"], strict=True)
             parts = [raw[start : start + size] for start, size in frames]
-            parts += [raw[int(row[f"{part}_offset"]) :][: int(row[f"{part}_size"])] for part in ("json", "mel")]
+            parts += [
+                raw[int(row[f"{part}_offset"]) :][: int(row[f"{part}_size"])] for part in ("json", "mel")
+            ]
             names = [*(f"{n:02d}.jpg" for n in range(4)), "json", "mel.npy"]
             assert parts == [stored[f"{row['key']}.{name}"] for name in names]
             assert zlib.crc32(b"".join(parts)) == row["crc32"]
