@@ -66,8 +66,9 @@ def _connect(workers: "Workers", say: Callable[[str], None]) -> None:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if workers.ray_address is None:
         num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
-        # A dashboard of its own would cost a run here memory and seconds to tell what the bar tells.
-        init(num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+        # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own would cost a
+        # run here memory and seconds to tell what the bar tells.
+        init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
     else:
         _join(init, workers.ray_address, say)
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which exits at once

@@ -62,3 +62,18 @@ def test_a_node_that_dies_takes_nothing_along(
     assert "was lost (NodeDiedError); making it again." in said
     assert content(out) == undisturbed
     assert not list(out.rglob(".*"))
+
+
+def test_a_run_without_an_address_leaves_a_cluster_on_this_machine_alone(
+    cluster: Cluster,
+    videos: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Joined by mistake, this head without CPUs would make no shard."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    (tmp_path / "hanging").touch()  # the decoder that hangs has had its turn
+    result = prepare(videos, "--out", tmp_path / "data", "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    assert content(tmp_path / "data") == undisturbed

@@ -48,8 +48,11 @@ def test_it_equals_torchaudio(waveform: np.ndarray) -> None:
 
 
 def test_empty_bands_beside_pure_tones_equal_torchaudio_up_to_rounding() -> None:
-    # There the energy is the rounding error of float32 itself, 1e-6 of the tones'.
-    np.testing.assert_allclose(log_mel(two_tones()), torchaudio_mel(two_tones()), rtol=0, atol=5e-3)
+    # There the energy is the rounding error of a float32 transform, which differs between processors: up to 1e-9 of
+    # the loudest band of the same row.
+    energy, expected = np.exp(log_mel(two_tones())), np.exp(torchaudio_mel(two_tones()))
+    rounding = 1e-9 * expected.max(axis=1, keepdims=True)
+    assert (np.abs(energy - expected) <= 1e-3 * expected + rounding).all()
 
 
 def test_it_equals_the_reference_rows() -> None:
