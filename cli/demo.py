@@ -104,17 +104,28 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     from cavsync.cli.progress import counting
     from cavsync.cli.tables import print_scores
     from cavsync.pipeline.world.world import read_world
-    from cavsync.train.demo import HEADLINE, demo_rows, write_demo_report
+    from cavsync.train.demo import (
+        HEADLINE,
+        demo_rows,
+        segment_world,
+        segmentation_summary,
+        write_demo_report,
+    )
     from cavsync.train.device import choose_device
+    from cavsync.train.evaluation.report_segmentation import write_segmentation
     from cavsync.train.evaluation.score_retrieval import score_retrieval, write_retrieval
     from cavsync.train.evaluation.task import Task
 
     task = Task.of(config.run, None, "test")
+    device = choose_device("auto")
     with counting("embedding", "clips", quiet=as_json) as on_clip:
-        scores = score_retrieval(task, choose_device("auto"), on_clip)
+        scores = score_retrieval(task, device, on_clip)
     write_retrieval(scores, HEADLINE, config.run / "retrieval-test")
-    rows = demo_rows(scores, read_world(config.root))
-    report = write_demo_report(config, scores, rows)
+    with counting("mapping", "rows", quiet=as_json) as on_row:
+        segmented = segment_world(config, device, on_row)
+    write_segmentation(segmented, config.run / "segmentation-ade20k_sound")
+    rows = [*demo_rows(scores, read_world(config.root)), *segmentation_summary(segmented)]
+    report = write_demo_report(config, scores, segmented, rows)
     if as_json:
         typer.echo(json.dumps({row.name: row.percent for row in rows} | {"report": str(report)}))
         return

@@ -37,8 +37,15 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
     (run,) = (demo / "runs").iterdir()
     report = json.loads((run / "retrieval-test" / "report.json").read_text())
     assert report["num_clips"] == report["num_listed"] == 4
+    maps = json.loads((run / "segmentation-ade20k_sound" / "report.json").read_text())
+    assert maps["num_scored"] == maps["num_listed"] > 0
+    assert {"denseav", "masked-view", "constant map", "centred disc", "colour saliency"} == set(
+        maps["methods"]
+    )
     page = (run / "report.html").read_text()
     for part in (
+        "masked-view: prompted object first",
+        "What the maps look like",
         "Training",
         "Frames and their segments of sound",
         "within a clip: same class",

@@ -1,26 +1,35 @@
 """The main job from end to end on a synthesised world: videos, shards, training, scores, a report."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cavsync.pipeline.dataset import Dataset, read_clip
 from cavsync.pipeline.sampling import window_starts
 from cavsync.pipeline.schema import clip_key
 from cavsync.pipeline.world.config import WorldConfig
+from cavsync.pipeline.world.prompted import LIST_NAME, write_prompted
 from cavsync.train.config import Pairing, TrainConfig
+from cavsync.train.evaluation.map_task import MapTask
 from cavsync.train.evaluation.pictures import frames_over_mel, training_curves
 from cavsync.train.evaluation.report import Picture, Report, Score, Section, write_report
+from cavsync.train.evaluation.report_segmentation import maps_section, methods_section, segmentation_rows
 from cavsync.train.evaluation.retrieval import Aggregation
 from cavsync.train.evaluation.score_retrieval import RetrievalScores, facts, gallery_sections, retrieval_rows
+from cavsync.train.evaluation.score_segmentation import SegmentationScores, score_segmentation
+from cavsync.train.evaluation.sound_map import MapConfig
 from cavsync.train.evaluation.synchrony import match_within_clips
 from cavsync.train.presets import tiny
 
 HEADLINE: Aggregation = "diagonal-mean"
 CLIPS_SHOWN = 2
+# Of the segmentation's table, what the demo repeats.
+SEGMENTATION_SHOWN = ("mAP", "prompted object first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +50,10 @@ class DemoConfig:
     def run(self) -> Path:
         kind = "control" if self.control else "demo"
         return self.root / "runs" / f"{kind}-seed{self.seed}-{self.num_steps}steps"
+
+    @property
+    def prompted(self) -> Path:
+        return self.root / "raw" / "ade20k_sound"
 
     @property
     def report(self) -> Path:
@@ -90,7 +103,24 @@ def sounding_at(turns: list[dict[str, Any]], times_s: np.ndarray, classes: list[
     return present
 
 
-def write_demo_report(config: DemoConfig, scores: RetrievalScores, rows: list[Score]) -> Path:
+def segment_world(
+    config: DemoConfig, device: torch.device, on_row: Callable[[int, int], None]
+) -> SegmentationScores:
+    """Where does a sound come from, in test pictures with two sounding things or more; by both maps."""
+    if not (config.prompted / LIST_NAME).exists():
+        write_prompted(config.root, config.prompted)
+    task = MapTask.of(config.run, ("denseav", "masked-view"), MapConfig(), "mean", max_missing=0.0)
+    return score_segmentation(task, config.prompted, "global", device, on_row)
+
+
+def segmentation_summary(scores: SegmentationScores) -> list[Score]:
+    """The rows of its table that the demo's repeats."""
+    return [row for row in segmentation_rows(scores) if row.name.endswith(SEGMENTATION_SHOWN)]
+
+
+def write_demo_report(
+    config: DemoConfig, scores: RetrievalScores, segmented: SegmentationScores, rows: list[Score]
+) -> Path:
     """The page that the demo ends with."""
     metrics = pd.read_json(config.run / "metrics.jsonl", lines=True)
     lead = (
@@ -108,7 +138,13 @@ def write_demo_report(config: DemoConfig, scores: RetrievalScores, rows: list[Sc
         + (" (control: every clip trained on another clip's sound)" if config.control else ""),
         lead=lead,
         scores=rows,
-        sections=[curves, aligned_section(scores), *gallery_sections(scores, HEADLINE)],
+        sections=[
+            curves,
+            aligned_section(scores),
+            *gallery_sections(scores, HEADLINE),
+            methods_section(segmented),
+            maps_section(segmented),
+        ],
         facts=[*facts(scores, HEADLINE), ("seed", str(config.seed)), ("steps", str(config.num_steps))],
     )
     write_report(report, config.report)

@@ -5,6 +5,7 @@ solo clips: one class alone, at another pitch and level than in the picture.
 """
 
 import csv
+import io
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.decode import open_media
 from cavsync.pipeline.sampling import frame_times_s
 from cavsync.pipeline.screen import SAME_INSTANT_S
+from cavsync.pipeline.shards import write_atomically
 from cavsync.pipeline.world.classes import CLASS_IDS, CLASSES
 from cavsync.pipeline.world.clip import list_clip
 from cavsync.pipeline.world.config import WorldConfig, WorldError
@@ -69,8 +71,9 @@ def write_prompted(
             sound = _write_prompt(config, out, question.class_name, int(random.integers(PROMPTS_PER_CLASS)))
             image = f"{_stem(clips[number], question.frame)}.jpg"
             rows.append((image, question.class_name, CLASS_IDS[question.class_name], sound))
-    with (out / LIST_NAME).open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([COLUMNS, *rows])
+    write_atomically(out / LIST_NAME, text.getvalue().encode())
     return len(rows)
 
 
