@@ -127,7 +127,7 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     rows = [*demo_rows(scores, read_world(config.root)), *segmentation_summary(segmented)]
     report = write_demo_report(config, scores, segmented, rows)
     if as_json:
-        typer.echo(json.dumps({row.name: row.percent for row in rows} | {"report": str(report)}))
+        typer.echo(json.dumps({row.name: row.value for row in rows} | {"report": str(report)}))
         return
     print_scores(f"Demo: {len(scores.embeddings.keys)} test clips, seed {config.seed}", rows)
     typer.echo(f"Report: {report}")

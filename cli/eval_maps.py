@@ -87,7 +87,7 @@ def segmentation(
     from cavsync.cli.progress import counting
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.map_task import MapTask
-    from cavsync.train.evaluation.report_segmentation import as_record, segmentation_rows, write_segmentation
+    from cavsync.train.evaluation.report_segmentation import segmentation_rows, write_segmentation
     from cavsync.train.evaluation.score_segmentation import score_segmentation
     from cavsync.train.evaluation.sound_map import MapConfig
     from cavsync.train.evaluation.task import newest_run
@@ -99,9 +99,9 @@ def segmentation(
     with counting("mapping", "rows", quiet=as_json) as on_row:
         scores = score_segmentation(task, folder, scaling.value, choose_device(device), on_row)
     out = out or task.weights.parent / f"segmentation-{folder.resolve().name}"
-    write_segmentation(scores, out)
+    record = write_segmentation(scores, out)
     if as_json:
-        typer.echo(json.dumps(as_record(scores)))
+        typer.echo(json.dumps(record))
         return
     from cavsync.cli.tables import print_scores
 
@@ -149,7 +149,7 @@ def localization(
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.boxes import BoxSet
     from cavsync.train.evaluation.map_task import MapTask
-    from cavsync.train.evaluation.report_localization import as_record, localization_rows, write_localization
+    from cavsync.train.evaluation.report_localization import localization_rows, write_localization
     from cavsync.train.evaluation.score_localization import score_localization
     from cavsync.train.evaluation.sound_map import MapConfig
     from cavsync.train.evaluation.task import newest_run
@@ -162,9 +162,9 @@ def localization(
     with counting("mapping", "rows", quiet=as_json) as on_row:
         scores = score_localization(task, boxes, geometry.value, choose_device(device), on_row)
     out = out or task.weights.parent / f"localization-{folder.resolve().name}"
-    write_localization(scores, out)
+    record = write_localization(scores, out)
     if as_json:
-        typer.echo(json.dumps(as_record(scores)))
+        typer.echo(json.dumps(record))
         return
     from cavsync.cli.tables import print_scores
 

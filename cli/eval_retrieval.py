@@ -42,20 +42,20 @@ def retrieval(
     """Find each clip's video by its sound, and its sound by its video, among all clips of a split."""
     from cavsync.cli.progress import counting
     from cavsync.train.device import choose_device
-    from cavsync.train.evaluation.score_retrieval import as_record, score_retrieval, write_retrieval
+    from cavsync.train.evaluation.score_retrieval import score_retrieval, write_retrieval
     from cavsync.train.evaluation.task import Task, newest_run
 
     task = Task.of(checkpoint or newest_run(root / "runs"), data, split)
     with counting("embedding", "clips", quiet=as_json) as on_clip:
         scores = score_retrieval(task, choose_device(device), on_clip)
     folder = out or task.weights.parent / f"retrieval-{split}"
-    write_retrieval(scores, aggregation.value, folder)
+    record = write_retrieval(scores, aggregation.value, folder)
     if as_json:
-        typer.echo(json.dumps(as_record(scores, aggregation.value)))
+        typer.echo(json.dumps(record))
         return
     from cavsync.cli.tables import print_scores
     from cavsync.train.evaluation.score_retrieval import retrieval_rows
 
-    title = f"Retrieval among {len(scores.embeddings.keys)} clips ({scores.num_listed} listed), {aggregation.value}"
+    title = f"Retrieval among {scores.coverage.sentence}, {aggregation.value}"
     print_scores(title, retrieval_rows(scores.by_aggregation[aggregation.value]))
     typer.echo(f"Report: {folder / 'report.html'}")

@@ -19,6 +19,6 @@ def print_scores(title: str, scores: "Sequence[Score]") -> None:
     table.add_column("")
     for score in scores:
         interval = "" if score.low is None else f"{score.low:.1f} - {score.high:.1f}"
-        chance = "" if score.chance is None else f"{score.chance:.2f} %"
-        table.add_row(score.name, f"{score.percent:.1f} %", interval, chance, score.note)
+        chance = "" if score.chance is None else score.shown(score.chance, 2)
+        table.add_row(score.name, score.shown(score.value), interval, chance, score.note)
     Console().print(table)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.shards import DatasetPaths, is_retry, split_of
+from cavsync.pipeline.shards import DatasetPaths, retry_round, split_of
 
 
 class DatasetError(CavsyncError):
@@ -57,10 +57,20 @@ class Dataset:
         names = self.split_names(role)
         return [shard for shard in sorted(self.summary["shards"]) if split_of(shard) in names]
 
-    def num_listed(self, role: str) -> int:
-        """Clips of the splits of `role`, whatever became of them."""
-        first_tries = [shard for shard in self.shard_names(role) if not is_retry(shard)]
-        return sum(pq.read_metadata(self.paths.index(shard)).num_rows for shard in first_tries)
+    def outcomes(self, role: str) -> pd.DataFrame:
+        """Columns key, state and reason ("" where ok), one row per clip of the splits of `role`: its latest try.
+
+        A key that is listed twice stands once; it is a duplicate only where another split has the clip.
+        """
+        columns = ["key", "state", "reason"]
+        tries = [
+            pq.read_table(self.paths.index(shard), columns=columns).to_pandas()
+            for shard in sorted(self.shard_names(role), key=retry_round)
+        ]
+        rows = pd.concat(tries, ignore_index=True).fillna({"reason": ""})
+        again = rows["state"] == ClipState.DUPLICATE
+        ordered: pd.DataFrame = pd.concat([rows[again], rows[~again]])
+        return ordered.drop_duplicates("key", keep="last", ignore_index=True)
 
     def index(self, role: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`.

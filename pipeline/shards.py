@@ -66,6 +66,11 @@ def is_retry(shard: str) -> bool:
     return _parts(shard)["round"] is not None
 
 
+def retry_round(shard: str) -> int:
+    """0 for the first try, 1 for the first retry."""
+    return int((_parts(shard)["round"] or "r0").removeprefix("r"))
+
+
 def _parts(shard: str) -> re.Match[str]:
     match = SHARD_NAME.fullmatch(shard)
     if match is None:

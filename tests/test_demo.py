@@ -36,11 +36,11 @@ def test_every_clip_of_the_world_is_prepared_in_its_split(demo: Path) -> None:
 def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
     (run,) = (demo / "runs").iterdir()
     report = json.loads((run / "retrieval-test" / "report.json").read_text())
-    assert report["num_clips"] == report["num_listed"] == 4
+    assert report["counts"]["scored"] == report["counts"]["listed"] == 4
     maps = json.loads((run / "segmentation-ade20k_sound" / "report.json").read_text())
-    assert maps["num_scored"] == maps["num_listed"] > 0
+    assert maps["counts"]["scored"] == maps["counts"]["listed"] > 0
     assert {"denseav", "masked-view", "constant map", "centred disc", "colour saliency"} == set(
-        maps["methods"]
+        maps["results"]["methods"]
     )
     page = (run / "report.html").read_text()
     for part in (

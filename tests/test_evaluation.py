@@ -40,18 +40,16 @@ def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, da
     result = retrieval("--root", run.parents[1], "--split", "train")
     assert result.exit_code == 0, result.output
     report = json.loads((run / "retrieval-train" / "report.json").read_text())
-    assert (report["num_clips"], report["num_listed"], report["num_pairs_per_clip"]) == (
-        NUM_CLIPS,
-        NUM_LISTED,
-        16,
-    )
+    assert (report["counts"]["scored"], report["counts"]["listed"]) == (NUM_CLIPS, NUM_LISTED)
+    assert {one["state"] for one in report["counts"]["unusable"]} == {"missing"}
+    assert report["results"]["num_pairs_per_clip"] == 16
     task = Task.of(run, None, "train")
     embedded = embed_split(load_model(run / "model.safetensors"), task.data, torch.device("cpu"))
-    for name, stored in report["retrieval"].items():
+    for name, stored in report["results"]["aggregations"].items():
         expected = retrieve(embedded.audio, embedded.image, name)
         assert stored["audio_to_video"]["recalls"][0]["percent"] == expected.audio_to_video.recalls[0].percent
         assert stored["video_to_audio"]["median_rank"] == expected.video_to_audio.median_rank
-    assert "12 clips (15 listed), diagonal-mean" in result.output
+    assert "12 of 15 clips; 3 missing, diagonal-mean" in result.output
     page = (run / "retrieval-train" / "report.html").read_text()
     assert "Which video does this sound belong to?" in page
     assert 'src="http' not in page  # self-contained

@@ -197,11 +197,17 @@ def test_it_runs_as_it_stands_from_frames_and_from_videos(root: Path) -> None:
     assert result.exit_code == 0, result.output
     folder = root / "runs/micro/localization-vggss"
     report = json.loads((folder / "report.json").read_text())
-    assert (report["num_listed"], report["num_scored"], report["benchmark"]) == (4, 4, "vggss")
-    assert list(report["methods"]) == ["denseav", CEILING, DISC, ONES]
-    assert report["methods"][CEILING]["published"]["ciou"]["percent"] == 100  # the box is half of the picture
-    assert report["methods"][ONES]["published"]["mean_ciou"] == pytest.approx(50)
-    assert report["methods"]["denseav"]["detection"] is None
+    assert (report["counts"]["listed"], report["counts"]["scored"], report["config"]["benchmark"]) == (
+        4,
+        4,
+        "vggss",
+    )
+    assert list(report["results"]["methods"]) == ["denseav", CEILING, DISC, ONES]
+    assert (
+        report["results"]["methods"][CEILING]["published"]["ciou"]["percent"] == 100
+    )  # the box is half of the picture
+    assert report["results"]["methods"][ONES]["published"]["mean_ciou"] == pytest.approx(50)
+    assert report["results"]["methods"]["denseav"]["detection"] is None
     page = (folder / "report.html").read_text()
     for part in ("VGG-SS", "EZ-VSL repository", "data:image/png"):
         assert part in page
@@ -216,12 +222,12 @@ def test_non_sounding_rows_are_told_from_sounding_ones(root: Path, tmp_path: Pat
         *("--map", "masked-view", "--map", "denseav"),
     )
     report = json.loads(result.stdout)
-    assert (report["num_scored"], report["num_negatives"]) == (6, 2)
+    assert (report["counts"]["scored"], report["results"]["num_negatives"]) == (6, 2)
     for route in ("masked-view", "denseav"):
-        found = report["methods"][route]["detection"]
+        found = report["results"]["methods"][route]["detection"]
         assert 0 <= found["ap"] <= 100
         assert 0 <= found["max_f1"] <= 100
-        assert report["methods"][route]["published"]["ciou"]["percent"] in (
+        assert report["results"]["methods"][route]["published"]["ciou"]["percent"] in (
             0,
             25,
             50,
@@ -235,7 +241,7 @@ def test_a_list_chooses_clips(root: Path, tmp_path: Path) -> None:
     (tmp_path / "heard.csv").write_text("a.mp4\nc\nnobody\n")
     result = localization("--root", root, "--list", tmp_path / "heard.csv", "--out", tmp_path, "--json")
     report = json.loads(result.stdout)
-    assert (report["num_listed"], report["num_ids_without_annotation"]) == (2, 1)
+    assert (report["counts"]["listed"], report["results"]["num_ids_without_annotation"]) == (2, 1)
 
 
 def test_pictures_with_several_sounds_get_a_row_of_their_own(root: Path, tmp_path: Path) -> None:
@@ -251,8 +257,8 @@ def test_squeezing_and_cropping_give_different_pictures_of_a_wide_frame(root: Pa
     def table(geometry: str) -> object:
         result = localization("--root", root, "--geometry", geometry, "--out", tmp_path, "--json")
         report = json.loads(result.stdout)
-        assert report["geometry"] == geometry
-        return report["methods"]["denseav"]
+        assert report["config"]["geometry"] == geometry
+        return report["results"]["methods"]["denseav"]
 
     assert table("lvs") != table("ez-vsl")
 
@@ -269,7 +275,7 @@ def test_what_is_missing_is_counted_and_named(root: Path, tmp_path: Path) -> Non
     assert f"{data / 'audio/b.wav'} not there, nor a video in" in flat(refused)
     assert localization(*options, "--max-missing", "0.25").exit_code == 0
     report = json.loads((tmp_path / "out/report.json").read_text())
-    assert [one["item"] for one in report["unusable"]] == ["b"]
+    assert [one["item"] for one in report["counts"]["unusable"]] == ["b"]
 
 
 @pytest.mark.parametrize(

@@ -189,8 +189,8 @@ def test_it_runs_as_it_stands_on_the_conventional_layout(root: Path) -> None:
     folder = root / "runs/micro/segmentation-ade20k_sound"
     report = json.loads((folder / "report.json").read_text())
     table = listed(root / "raw/ade20k_sound/ADE20KSoundPrompted")
-    assert report["num_listed"] == report["num_scored"] == len(table)
-    assert list(report["methods"]) == [
+    assert report["counts"]["listed"] == report["counts"]["scored"] == len(table)
+    assert list(report["results"]["methods"]) == [
         "denseav",
         "masked-view",
         "colour saliency",
@@ -214,10 +214,10 @@ def test_the_constant_row_is_the_area_of_the_masks(root: Path, tmp_path: Path) -
         green = pixels(data / "annotations" / row.image_location.replace(".jpg", "_seg.png"))[..., 1]
         areas.setdefault(row.ade_class, []).append(float((green == row.ade_class_id).mean()))
     expected = 100 * np.mean([np.mean(area) for area in areas.values()])
-    constant = report["methods"]["constant map"]["segmentation"]
+    constant = report["results"]["methods"]["constant map"]["segmentation"]
     assert constant["ap"]["percent"] == pytest.approx(expected)
     assert constant["iou"]["percent"] == pytest.approx(expected)
-    assert "masked-view" not in report["methods"]
+    assert "masked-view" not in report["results"]["methods"]
 
 
 def test_other_scaling_and_sound_sides_give_other_maps(root: Path) -> None:
@@ -264,9 +264,13 @@ def test_rows_that_cannot_be_scored_are_counted_and_named(root: Path, data: Path
     result = segmentation(*options, "--max-missing", "0.9")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["num_scored"] + len(report["unusable"]) == report["num_listed"] == len(table)
-    assert report["num_scored"] < len(table)
-    for one in report["unusable"]:
+    assert (
+        report["counts"]["scored"] + len(report["counts"]["unusable"])
+        == report["counts"]["listed"]
+        == len(table)
+    )
+    assert report["counts"]["scored"] < len(table)
+    for one in report["counts"]["unusable"]:
         image, _, sound = one["item"].split(" · ")
         assert one["state"] in (states.get(image), by_sound.get(sound))
     page = (tmp_path / "out" / "report.html").read_text()

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from cavsync.model.checkpoint import load_model
-from cavsync.pipeline.shards import sha256
 from cavsync.train.config import DataConfig
 from cavsync.train.evaluation.prompt import PromptReader, Windows
 from cavsync.train.evaluation.sound_map import MapConfig, Route, SoundMapper
@@ -54,8 +53,6 @@ class MapTask:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "weights": str(self.weights),
-            "weights_sha256": sha256(self.weights),
             "routes": list(self.routes),
             "map": asdict(self.map),
             "windows": self.windows,

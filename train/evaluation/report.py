@@ -1,6 +1,7 @@
 """A self-contained HTML page: figures beside their chance level, pictures, galleries."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,19 @@ from cavsync.pipeline.shards import write_atomically
 
 @dataclass(frozen=True)
 class Score:
-    """One figure of the table, in %."""
+    """One figure of the table, under a name that no other figure of its evaluation has; NaN is undefined."""
 
     name: str
-    percent: float
+    value: float
     chance: float | None
     low: float | None = None
     high: float | None = None
     note: str = ""
+    unit: str = "%"  # "" for a number without one
+
+    def shown(self, value: float, digits: int = 1) -> str:
+        """`value`, which is this score's or its chance level, for people."""
+        return "undefined" if math.isnan(value) else f"{value:.{digits}f} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,9 @@
 """What `cavsync eval localization` writes: report.json and a page with maps to look at."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cavsync.pipeline.shards import sha256, write_atomically
 from cavsync.train.evaluation.heat_pictures import heat_row
 from cavsync.train.evaluation.published import (
     EXTENDED_FLICKR,
@@ -16,6 +13,7 @@ from cavsync.train.evaluation.published import (
     Published,
     cells,
 )
+from cavsync.train.evaluation.record import Record, make_record, write_record
 from cavsync.train.evaluation.report import Picture, Report, Score, Section, Table, write_report
 from cavsync.train.evaluation.report_segmentation import unusable_sections
 from cavsync.train.evaluation.score_localization import (
@@ -24,15 +22,12 @@ from cavsync.train.evaluation.score_localization import (
     MethodScores,
 )
 
-SCHEMA_VERSION = 1
 NAMES = {"vggss": "VGG-SS", "flickr": "Flickr-SoundNet"}
 NO_FIGURE = ""
 
 
-def write_localization(scores: LocalizationScores, out: Path) -> None:
-    """`report.json` and `report.html` in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "report.json", json.dumps(as_record(scores), indent=1).encode())
+def write_localization(scores: LocalizationScores, out: Path) -> Record:
+    """`report.json` and `report.html` in `out`; returns the record."""
     report = Report(
         title=f"Sound source localisation on {NAMES[scores.data.benchmark]}",
         lead=f"{scores.coverage.sentence} scored, {scores.num_negatives} of them non-sounding.",
@@ -46,24 +41,30 @@ def write_localization(scores: LocalizationScores, out: Path) -> None:
         facts=facts(scores),
     )
     write_report(report, out / "report.html")
+    return write_record(as_record(scores), out)
 
 
-def as_record(scores: LocalizationScores) -> dict[str, Any]:
-    source = scores.data.source
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "evaluation": "localization",
-        "benchmark": scores.data.benchmark,
-        "geometry": scores.geometry,
-        **scores.coverage.as_dict(),
-        "num_negatives": scores.num_negatives,
-        "num_ids_without_annotation": scores.data.num_unlisted,
-        "dirty_annotations": scores.dirt,
-        "data": str(scores.data.root),
-        "annotations_sha256": sha256(source) if source.is_file() else None,
-        **scores.task.as_dict(),
-        "methods": {name: asdict(method) for name, method in scores.methods.items()},
-    }
+def as_record(scores: LocalizationScores) -> Record:
+    return make_record(
+        "localization",
+        scores=localization_rows(scores),
+        coverage=scores.coverage,
+        items=scores.coverage.scored(row.title for row in scores.data.rows),
+        weights=scores.task.weights,
+        data=scores.data.root,
+        defined_by=scores.data.source,
+        config={
+            **scores.task.as_dict(),
+            "benchmark": scores.data.benchmark,
+            "geometry": scores.geometry,
+        },
+        results={
+            "num_negatives": scores.num_negatives,
+            "num_ids_without_annotation": scores.data.num_unlisted,
+            "dirty_annotations": scores.dirt,
+            "methods": scores.methods,
+        },
+    )
 
 
 def localization_rows(scores: LocalizationScores) -> list[Score]:

@@ -1,18 +1,15 @@
 """What `cavsync eval segmentation` writes: report.json and a page with maps to look at."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.shards import sha256, write_atomically
 from cavsync.train.evaluation.coverage import Coverage
 from cavsync.train.evaluation.heat_pictures import heat_row
 from cavsync.train.evaluation.prompted_set import LIST_NAME
 from cavsync.train.evaluation.published import ADE20K_SOUND, cells
+from cavsync.train.evaluation.record import Record, make_record, write_record
 from cavsync.train.evaluation.report import Picture, Report, Score, Section, Table, write_report
 from cavsync.train.evaluation.score_segmentation import (
     CONSTANT,
@@ -24,14 +21,11 @@ from cavsync.train.evaluation.score_segmentation import (
 from cavsync.train.evaluation.segmentation import FIXED_THRESHOLD, NUM_THRESHOLDS, Figure
 from cavsync.train.evaluation.sound_map import upsampled
 
-SCHEMA_VERSION = 1
 ROWS_SHOWN = 8
 
 
-def write_segmentation(scores: SegmentationScores, out: Path) -> None:
-    """`report.json` and `report.html` in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "report.json", json.dumps(as_record(scores), indent=1).encode())
+def write_segmentation(scores: SegmentationScores, out: Path) -> Record:
+    """`report.json` and `report.html` in `out`; returns the record."""
     report = Report(
         title="Sound-prompted segmentation",
         lead=f"{scores.coverage.sentence} of {scores.data.root.name}, {num_classes(scores)} classes.",
@@ -46,22 +40,25 @@ def write_segmentation(scores: SegmentationScores, out: Path) -> None:
         facts=facts(scores),
     )
     write_report(report, out / "report.html")
+    return write_record(as_record(scores), out)
 
 
-def as_record(scores: SegmentationScores) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "evaluation": "segmentation",
-        **scores.coverage.as_dict(),
-        "num_rows_without_sound_prompt": scores.data.num_without_sound,
-        "num_rows_outside_crop": scores.num_outside,
-        "data": str(scores.data.root),
-        "list_sha256": sha256(scores.data.root / LIST_NAME),
-        **scores.task.as_dict(),
-        "scaling": scores.scaling,
-        "fixed_threshold": FIXED_THRESHOLD,
-        "methods": {name: asdict(method) for name, method in scores.methods.items()},
-    }
+def as_record(scores: SegmentationScores) -> Record:
+    return make_record(
+        "segmentation",
+        scores=segmentation_rows(scores),
+        coverage=scores.coverage,
+        items=[row.row.title for row in scores.rows],
+        weights=scores.task.weights,
+        data=scores.data.root,
+        defined_by=scores.data.root / LIST_NAME,
+        config={**scores.task.as_dict(), "scaling": scores.scaling, "fixed_threshold": FIXED_THRESHOLD},
+        results={
+            "num_rows_without_sound_prompt": scores.data.num_without_sound,
+            "num_rows_outside_crop": scores.num_outside,
+            "methods": scores.methods,
+        },
+    )
 
 
 def segmentation_rows(scores: SegmentationScores) -> list[Score]:

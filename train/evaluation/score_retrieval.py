@@ -1,11 +1,8 @@
 """`cavsync eval retrieval`: embed a split once, score it every way, and write what was found."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +10,15 @@ from torch import Tensor
 from cavsync.model.checkpoint import load_model
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset import Dataset
-from cavsync.pipeline.shards import sha256, write_atomically
+from cavsync.pipeline.shards import DatasetPaths
+from cavsync.train.evaluation.coverage import Coverage, split_coverage
 from cavsync.train.evaluation.embeddings import ClipEmbeddings, embed_split
 from cavsync.train.evaluation.gallery import retrieval_gallery
+from cavsync.train.evaluation.record import Record, make_record, write_record
 from cavsync.train.evaluation.report import Report, Score, Section, write_report
 from cavsync.train.evaluation.retrieval import AGGREGATIONS, Aggregation, Retrieval, retrieve, similarity
 from cavsync.train.evaluation.task import Task
 
-SCHEMA_VERSION = 1
 QUERIES_SHOWN = 6
 OnClip = Callable[[int, int], None]
 
@@ -33,7 +31,7 @@ class RetrievalScores:
     model: ModelConfig
     embeddings: ClipEmbeddings
     by_aggregation: dict[Aggregation, Retrieval]
-    num_listed: int  # clips of the split, usable or not
+    coverage: Coverage
 
 
 def score_retrieval(task: Task, device: torch.device, on_clip: OnClip) -> RetrievalScores:
@@ -41,39 +39,39 @@ def score_retrieval(task: Task, device: torch.device, on_clip: OnClip) -> Retrie
     model = load_model(task.weights)
     embeddings = embed_split(model, task.data, device, on_clip)
     by_aggregation = {name: retrieve(embeddings.audio, embeddings.image, name) for name in AGGREGATIONS}
-    num_listed = Dataset.open(task.data.path).num_listed(task.data.split)
-    return RetrievalScores(task, model.config, embeddings, by_aggregation, num_listed)
+    coverage = split_coverage(Dataset.open(task.data.path), task.data.split)
+    return RetrievalScores(task, model.config, embeddings, by_aggregation, coverage)
 
 
-def write_retrieval(scores: RetrievalScores, headline: Aggregation, out: Path) -> None:
-    """`report.json` and `report.html` in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "report.json", json.dumps(as_record(scores, headline), indent=1).encode())
-    num_clips = len(scores.embeddings.keys)
+def write_retrieval(scores: RetrievalScores, headline: Aggregation, out: Path) -> Record:
+    """`report.json` and `report.html` in `out`; returns the record."""
     report = Report(
         title="Zero-shot retrieval",
-        lead=f"Among {num_clips} clips of split {scores.task.data.split!r} ({scores.num_listed} were listed).",
+        lead=f"Among {scores.coverage.sentence} of split {scores.task.data.split!r}.",
         scores=retrieval_rows(scores.by_aggregation[headline]),
         sections=gallery_sections(scores, headline),
         facts=facts(scores, headline),
     )
     write_report(report, out / "report.html")
+    return write_record(as_record(scores, headline), out)
 
 
-def as_record(scores: RetrievalScores, headline: Aggregation) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "evaluation": "retrieval",
-        "headline": headline,
-        "num_listed": scores.num_listed,
-        "num_clips": len(scores.embeddings.keys),
-        "num_pairs_per_clip": scores.embeddings.audio.shape[1],
-        "retrieval": {name: asdict(result) for name, result in scores.by_aggregation.items()},
-        "weights": str(scores.task.weights),
-        "weights_sha256": sha256(scores.task.weights),
-        "data": asdict(scores.task.data),
-        "gallery_sha256": hashlib.sha256("\n".join(scores.embeddings.keys).encode()).hexdigest(),
-    }
+def as_record(scores: RetrievalScores, headline: Aggregation) -> Record:
+    data = Path(scores.task.data.path)
+    return make_record(
+        "retrieval",
+        scores=retrieval_rows(scores.by_aggregation[headline]),
+        coverage=scores.coverage,
+        items=scores.embeddings.keys,
+        weights=scores.task.weights,
+        data=data,
+        defined_by=DatasetPaths(data).summary,
+        config={"aggregation": headline, **asdict(scores.task.data)},
+        results={
+            "num_pairs_per_clip": scores.embeddings.audio.shape[1],
+            "aggregations": scores.by_aggregation,
+        },
+    )
 
 
 def retrieval_rows(result: Retrieval) -> list[Score]:
@@ -81,7 +79,7 @@ def retrieval_rows(result: Retrieval) -> list[Score]:
     directions = {"sound → video": result.audio_to_video, "video → sound": result.video_to_audio}
     return [
         Score(
-            f"{name}  R@{r.k}", r.percent, r.chance, r.low, r.high, _median(d.median_rank) if r.k == 1 else ""
+            f"{name} R@{r.k}", r.percent, r.chance, r.low, r.high, _median(d.median_rank) if r.k == 1 else ""
         )
         for name, d in directions.items()
         for r in d.recalls
@@ -110,7 +108,7 @@ def facts(scores: RetrievalScores, headline: Aggregation) -> list[tuple[str, str
     return [
         ("weights", str(scores.task.weights)),
         ("dataset", f"{scores.task.data.path}, split {scores.task.data.split}"),
-        ("clips", f"{len(scores.embeddings.keys)} usable of {scores.num_listed} listed"),
+        ("clips", scores.coverage.sentence),
         ("pairs a clip", str(scores.embeddings.audio.shape[1])),
         ("aggregation", headline),
         ("alignment", scores.task.data.alignment),
