@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cavsync.cli.checkpoint_fields import OverridesOption, given_fields
 from cavsync.model.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -24,14 +25,6 @@ PATH = Annotated[
         help="A .safetensors file or its folder, a training checkpoint (.pt), or a published .pth file.",
     ),
 ]
-OVERRIDES = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="What a published file does not tell, e.g. num_heads=4 or modality=audio; released values otherwise.",
-    ),
-]
 FORCE = Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -42,7 +35,7 @@ def group() -> None:
 
 
 @app.command()
-def inspect(path: PATH, overrides: OVERRIDES = None, as_json: JSON = False) -> None:
+def inspect(path: PATH, overrides: OverridesOption = None, as_json: JSON = False) -> None:
     """Say what a checkpoint is: its model, its configuration, its size, and how it was trained if it says."""
     from cavsync.model.description import describe_checkpoint
 
@@ -53,7 +46,7 @@ def inspect(path: PATH, overrides: OVERRIDES = None, as_json: JSON = False) -> N
 def import_(
     path: PATH,
     out: Annotated[Path, typer.Argument(help="New .safetensors file, or folder for model.safetensors.")],
-    overrides: OVERRIDES = None,
+    overrides: OverridesOption = None,
     force: FORCE = False,
     as_json: JSON = False,
 ) -> None:
@@ -86,7 +79,7 @@ def export(
     prefix: Annotated[
         str, typer.Option(help="Put before every name; the published files have `module.`.")
     ] = "",
-    overrides: OVERRIDES = None,
+    overrides: OverridesOption = None,
     force: FORCE = False,
     as_json: JSON = False,
 ) -> None:
@@ -113,23 +106,13 @@ def export(
 def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
     from cavsync.model.checkpoint import open_checkpoint
 
-    fields = dict(_field(text) for text in overrides or [])
+    fields = given_fields(overrides)
     try:
         return open_checkpoint(path, **fields)
     except CheckpointError:
         raise
     except ValueError as error:  # an unknown field
         raise typer.BadParameter(str(error), param_hint="--set") from error
-
-
-def _field(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"{text!r} is not FIELD=VALUE, such as num_heads=4", param_hint="--set")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _require_free(out: Path, force: bool) -> None:

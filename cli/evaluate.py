@@ -2,7 +2,7 @@
 
 import typer
 
-from cavsync.cli import eval_maps, eval_retrieval
+from cavsync.cli import eval_classification, eval_maps, eval_retrieval
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -13,5 +13,6 @@ def evaluate() -> None:
 
 
 app.command()(eval_retrieval.retrieval)
+app.command()(eval_classification.classification)
 app.command()(eval_maps.segmentation)
 app.command()(eval_maps.localization)

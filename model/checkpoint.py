@@ -1,6 +1,6 @@
 """Models to files and back: every tensor of a file must be one of the model's, and the other way round."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -67,7 +67,7 @@ def load_classifier(path: Path | str, **overrides: Any) -> CavMaeClassifier:
     `overrides` are fields of `ModelConfig` and of `ClassifierConfig`. Published files do not tell which modality
     is asked for: it is both, or `modality="audio"` or `"image"`, with the features that upstream uses for it.
     """
-    _check_overrides(overrides, ModelConfig, ClassifierConfig)
+    require_fields(overrides)
     stored = read_stored(Path(path))
     if not _is_classifier(stored):
         raise CheckpointError(
@@ -146,10 +146,10 @@ class Checkpoint:
 
 def open_checkpoint(path: Path | str, **overrides: Any) -> Checkpoint:
     """The model or classifier at `path`, whichever it is, read whole; see `load_model` and `load_classifier`."""
-    _check_overrides(overrides, ModelConfig, ClassifierConfig)
+    require_fields(overrides)
     stored = read_stored(Path(path))
     if not _is_classifier(stored):
-        _check_overrides(overrides, ModelConfig)
+        require_fields(overrides, ModelConfig)
     return check_stored(stored, **overrides)
 
 
@@ -177,11 +177,11 @@ def _require_room(blueprint: Blueprint, num_tensors: int) -> None:
         )
 
 
-def _check_overrides(
-    overrides: Mapping[str, Any], *configs: type[ModelConfig] | type[ClassifierConfig]
-) -> None:
+def require_fields(names: Iterable[str], *configs: type[ModelConfig] | type[ClassifierConfig]) -> None:
+    """ValueError, with the nearest field, where one of `names` is no field of `configs`; by default of both."""
+    configs = configs or (ModelConfig, ClassifierConfig)
     known = [field.name for config in configs for field in fields(config)]
-    for name in overrides:
+    for name in names:
         if name not in known:
             nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
             owners = " and ".join(config.__name__ for config in configs)

@@ -24,8 +24,8 @@ WEIGHTS_NAME = "model.safetensors"
 # What stands beside the tensors: entries of a training checkpoint, and of our safetensors' metadata as JSON.
 RECORDS = ("model_config", "classifier_config", "training")
 METADATA_PREFIX = "cavsync_"
-# Of a training checkpoint, what tells how the model was trained.
-TRAINING_ENTRIES = ("step", "position", "config")
+# Of a training checkpoint, what tells how the model was trained, and what its answers are.
+TRAINING_ENTRIES = ("step", "position", "labels", "label_names", "task", "config")
 
 
 @dataclass(frozen=True)

@@ -171,15 +171,18 @@ def _labels(manifest: Manifest, folders: Sequence[Path]) -> list[tuple[str, str]
         return []
     paths = [folder / manifest.labels.file for folder in folders]
     found = next((path for path in paths if path.is_file()), None)
-    return [] if found is None else _read_labels(found)
+    return [] if found is None else read_label_list(found)
 
 
-def _read_labels(path: Path) -> list[tuple[str, str]]:
+def read_label_list(path: Path) -> list[tuple[str, str]]:
+    """(label, display name) of each row, in the order of its column index."""
     rows = [cells for _, cells in rows_by_title(path, LABEL_TITLES)]
     try:
         labels = {int(index): (mid, name) for index, mid, name in rows}
     except ValueError as error:
         raise ListError(f"{path} is no label list: {error}; its column index numbers the classes.") from error
+    if not rows:
+        raise ListError(f"{path} is no label list: it names no class.")
     if sorted(labels) != list(range(len(rows))) or len({mid for mid, _ in labels.values()}) < len(rows):
         raise ListError(
             f"{path} is no label list: its {len(rows):,} rows should have the indices 0 to {len(rows) - 1}, each "

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cavsync.train.evaluation.classification import classification, confusions, d_prime
+from cavsync.train.evaluation.classification import chance, classification, confusions, d_prime
 from cavsync.train.evaluation.retrieval import EvaluationError
 
 
@@ -68,3 +68,13 @@ def test_what_cannot_be_scored_is_refused() -> None:
         classification(np.array([[0.1], [math.nan]]), np.ones((2, 1)), ["bee"])
     with pytest.raises(EvaluationError, match="no clip to score"):
         classification(np.zeros((0, 1)), np.zeros((0, 1)), ["bee"])
+
+
+def test_chance_is_what_needs_no_model() -> None:
+    truth = np.array([[1, 0, 0]] * 3 + [[0, 1, 0]])
+    levels = chance(truth, ["bee", "bell", "siren"])
+    # Equal scores get each class's share of the clips; siren has none and is in no mean.
+    equal = classification(np.full((4, 3), 0.2), truth, ["bee", "bell", "siren"])
+    assert levels.mean_average_precision == equal.mean_average_precision == 0.5
+    assert (levels.top1, levels.top1_macro) == (1 / 3, 1 / 3)
+    assert (levels.frequent_name, levels.frequent_top1) == ("bee", 0.75)

@@ -204,6 +204,7 @@ class FineTuning:
             "classifier_config": as_dict(model.classifier),
             "clips": fingerprint(self._identity()),
             "average": self.average.state_dict(),
+            **self._answers(),
             **self.trainer.state_dict(),
         }
         self.folder.checkpoints.save(self.steps_done, state)
@@ -229,6 +230,11 @@ class FineTuning:
         """Clips and classes, in order: what the numbers in a checkpoint refer to."""
         return [*self.clips.store.keys, "classes", *self.clips.labels.ids]
 
+    def _answers(self) -> dict[str, Any]:
+        """What the outputs stand for, in words that files keep."""
+        labels = self.clips.labels
+        return {"labels": list(labels.ids), "label_names": list(labels.names), "task": self.task}
+
     def _result(self) -> FinetuneResult:
         complete = self.steps_done == self.num_steps
         scores = self._finish() if complete else None
@@ -253,12 +259,8 @@ class FineTuning:
         model = self.trainer.model
         if self.average.count:
             model.load_state_dict(self.average.weights)
-        training = {
-            "labels": self.clips.labels.ids,
-            "label_names": self.clips.labels.names,
-            "task": self.task,
-        }
-        save_classifier(model, self.folder.weights, training | {"config": as_dict(self.config)})
+        training = self._answers() | {"config": as_dict(self.config)}
+        save_classifier(model, self.folder.weights, training)
         if self.validation is None:
             return None
         scores = self.validation.score(model)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -33,6 +34,14 @@ class Labels:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def place_of(self, label_id: str, name: str) -> int | None:
+        """Which of these a class of another list is: the one of the same id, else of the same name.
+
+        CAV-MAE's list for VGGSound writes commas in names as underscores.
+        """
+        by_id, by_name = self._places
+        return by_id.get(label_id, by_name.get(plain_name(name)))
+
     def targets(self, labels: Sequence[Sequence[str]], where: str) -> torch.Tensor:
         """float32 (clips, classes), 1 where the clip has the class; `where` names the clips in messages."""
         numbers = {name: number for number, name in enumerate(self.ids)}
@@ -52,6 +61,18 @@ class Labels:
         for clip, of_clip in enumerate(labels):
             targets[clip, [numbers[name] for name in of_clip]] = 1
         return targets
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+        return (
+            {label_id: number for number, label_id in enumerate(self.ids)},
+            {plain_name(name): number for number, name in enumerate(self.names)},
+        )
+
+
+def plain_name(name: str) -> str:
+    """The same for all spellings of a class that are about."""
+    return name.replace(",", "_").strip().casefold()
 
 
 def task_of(targets: torch.Tensor) -> Task:

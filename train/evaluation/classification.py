@@ -44,6 +44,30 @@ class Classification:
         return [one.name for one in self.classes if one.num_clips == 0]
 
 
+@dataclass(frozen=True)
+class Chance:
+    """What needs no model; shares in [0, 1]."""
+
+    mean_average_precision: float  # of equal scores: the mean share of clips that have a class
+    top1: float  # of a class drawn at random
+    top1_macro: float
+    frequent_name: str  # the class that most clips have
+    frequent_top1: float  # of answering it always
+
+
+def chance(truth: np.ndarray, names: Sequence[str]) -> Chance:
+    """Of (N, C) truth."""
+    num_clips = truth.astype(bool).sum(axis=0)
+    frequent = int(num_clips.argmax())
+    return Chance(
+        mean_average_precision=float(num_clips[num_clips > 0].mean() / len(truth)),
+        top1=float(num_clips.sum() / truth.size),
+        top1_macro=1 / len(names),
+        frequent_name=names[frequent],
+        frequent_top1=float(num_clips[frequent] / len(truth)),
+    )
+
+
 def classification(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> Classification:
     """Scores (N, C) probabilities against (N, C) truth, 1 where the clip has the class."""
     _check(probabilities, truth, names)

@@ -65,11 +65,18 @@ def trained_inputs(weights: Path) -> DataConfig | None:
     return None
 
 
-def newest_run(runs: Path) -> Path:
-    """The run under `runs` whose configuration was written last."""
+def newest_run(runs: Path, *, classifier: bool = False) -> Path:
+    """The run under `runs` whose configuration was written last; of those that learned classes with `classifier`."""
     configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)
+    if classifier:
+        configs = [path for path in configs if "head" in json.loads(path.read_text())]
     if not configs:
+        kind, commands = (
+            ("run that learned classes", "train probe` or `cavsync train finetune")
+            if classifier
+            else ("run", "train pretrain")
+        )
         raise EvaluationError(
-            f"{runs} holds no run: train one with `cavsync train pretrain`, or give --checkpoint FILE."
+            f"{runs} holds no {kind}: train one with `cavsync {commands}`, or give --checkpoint FILE."
         )
     return configs[-1].parent

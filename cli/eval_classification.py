@@ -1,0 +1,111 @@
+"""`cavsync eval classification`."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cavsync.cli.checkpoint_fields import OverridesOption, given_fields
+from cavsync.cli.eval_options import DeviceOption, JsonOption, RootOption
+
+
+class Modality(StrEnum):
+    BOTH = "both"
+    AUDIO = "audio"
+    IMAGE = "image"
+
+
+class Answers(StrEnum):
+    """What a clip can be: of one class (softmax), or of several (a sigmoid each)."""
+
+    SINGLE_LABEL = "single-label"
+    MULTI_LABEL = "multi-label"
+
+
+def classification(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder or weights of a classifier; by default the newest such run under ROOT/runs.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Prepared dataset; by default the one the run was trained on.", show_default=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Role (train, test) or name of a split.")] = "test",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with index,mid,display_name: the order of the classes of a published file.",
+            show_default=False,
+        ),
+    ] = None,
+    modality: Annotated[
+        Modality | None,
+        typer.Option(help="What is heard and seen.", show_default="what the classifier was made for"),
+    ] = None,
+    task: Annotated[
+        Answers | None,
+        typer.Option(
+            help="Classes exclude each other, or not.", show_default="as trained, else as the labels tell"
+        ),
+    ] = None,
+    vggsounder: Annotated[
+        Path | None,
+        typer.Option(help="VGGSounder's CSV: several labels a clip, heard or seen.", show_default=False),
+    ] = None,
+    overrides: OverridesOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the report; by default classification-SPLIT beside the weights.",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    root: RootOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Name the classes of each clip of a split, from all of its frames and their sound."""
+    from cavsync.cli.progress import counting
+    from cavsync.model.checkpoint import require_fields
+    from cavsync.train.device import choose_device
+    from cavsync.train.evaluation.report_classification import (
+        classification_rows,
+        write_classification,
+    )
+    from cavsync.train.evaluation.score_classification import ClassificationTask, score_classification
+    from cavsync.train.evaluation.task import Task, newest_run
+
+    fields = given_fields(overrides) | ({} if modality is None else {"modality": modality.value})
+    try:
+        require_fields(fields)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+    inputs = Task.of(checkpoint or newest_run(root / "runs", classifier=True), data, split)
+    asked = ClassificationTask(
+        inputs=inputs,
+        label_list=labels,
+        task=None if task is None else task.value,
+        overrides=fields,
+        vggsounder=vggsounder,
+    )
+    with counting("classifying", "clips", quiet=as_json) as on_clip:
+        scores = score_classification(asked, choose_device(device), on_clip)
+    folder = out or inputs.weights.parent / f"classification-{split}"
+    record = write_classification(scores, folder)
+    if as_json:
+        typer.echo(json.dumps(record))
+        return
+    from cavsync.cli.tables import print_scores
+
+    print_scores(f"Classification: {scores.coverage.sentence}", classification_rows(scores))
+    without = scores.figures.without_positives
+    if without:
+        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+        typer.echo(f"In no mean, as no clip has them: {', '.join(without[:5])}{more}")
+    typer.echo(f"Report: {folder / 'report.html'}")
