@@ -161,6 +161,8 @@ class Container:
         tick_s = {stream.index: float(stream.time_base) for stream in (self.video, self.audio)}
         for packet in self._opened.demux(self.video, self.audio):
             self.deadline.check()
+            if packet.stream_index not in ended:
+                continue  # the empty packets at the file's end say stream 0, whichever they belong to
             read_s = (packet.dts or 0) * tick_s[packet.stream_index]
             ended[packet.stream_index] |= packet.dts is not None and read_s >= span.end_s
             if all(ended.values()) or read_s >= span.end_s + INTERLEAVE_S:

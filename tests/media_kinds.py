@@ -116,6 +116,14 @@ KINDS: dict[str, Recipe] = {
     "avi_mpeg4_b": lambda folder: converted("mpeg4_b.avi", folder, "-c:v", "mpeg4", "-bf", "2", *PCM),
     "avi_divx": lambda folder: converted("divx.avi", folder, "-c:v", "msmpeg4v3", *PCM),
     "avi_h264": lambda folder: converted("h264.avi", folder, *H264_B, *PCM),
+    # A thumbnail of the film comes first; the film and its sound are streams 1 and 2.
+    "two_videos": lambda folder: converted(
+        "two_videos.mkv",
+        folder,
+        *("-map", "0:v", "-map", "0:v", "-map", "0:a", "-filter:v:0", "scale=40:30"),
+        *("-c:v", "libx264", "-preset", "ultrafast", *PCM),
+        *("-disposition:v:0", "0", "-disposition:v:1", "default"),
+    ),
     "mpegts": lambda folder: converted(
         "clip.ts", folder, *H264_B, "-c:a", "mp2", source_start_s=-MP2_DELAY_S
     ),
