@@ -44,16 +44,23 @@ def window_starts(
     clip padded to 1024 rows, as published weights were trained. At either end the window is shifted inward,
     never cut, unless the clip itself is shorter than the window.
     """
-    num_frames = len(frame_pts_s)
-    if alignment == "upstream":
-        # Python's round, halves to even, as upstream's; L - T is the last start.
-        centres = np.array([round(i * UPSTREAM_ROWS / num_frames) for i in range(num_frames)])
-        starts, total = centres - window_rows // 2, UPSTREAM_ROWS
-    else:
-        centre_rows = (np.asarray(frame_pts_s) - ROW_CENTRE_S) * MEL_ROWS_PER_S
-        starts, total = np.rint(centre_rows - (window_rows - 1) / 2).astype(int), num_mel_rows
+    total = UPSTREAM_ROWS if alignment == "upstream" else num_mel_rows
+    starts = np.rint(unbounded_starts(frame_pts_s, window_rows, alignment))
     inside: np.ndarray = np.clip(starts, 0, max(0, total - window_rows)).astype(np.int32)
     return inside
+
+
+def unbounded_starts(
+    frame_pts_s: Sequence[float] | np.ndarray, window_rows: int, alignment: Alignment = "time"
+) -> np.ndarray:
+    """Where each frame's window would begin if the clip had no ends: parts of a mel row, shape (num_frames,)."""
+    if alignment == "upstream":
+        num_frames = len(frame_pts_s)
+        # Python's round, halves to even, as upstream's.
+        centres = np.array([round(i * UPSTREAM_ROWS / num_frames) for i in range(num_frames)])
+        return (centres - window_rows // 2).astype(np.float64)
+    centre_rows: np.ndarray = (np.asarray(frame_pts_s) - ROW_CENTRE_S) * MEL_ROWS_PER_S
+    return centre_rows - (window_rows - 1) / 2
 
 
 def cut_window(mel: np.ndarray, start: int, window_rows: int, pad_value: float) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cavsync.pipeline.sampling import cut_window, frame_times_s, window_starts
+from cavsync.pipeline.sampling import cut_window, frame_times_s, unbounded_starts, window_starts
 
 
 def test_centred_frames_are_the_middles_of_equal_parts() -> None:
@@ -47,3 +47,10 @@ def test_a_window_past_the_end_is_padded(rows: int, kept: int) -> None:
     assert window.shape == (4, 2)
     assert (window[:kept] == 1).all()
     assert (window[kept:] == -7).all()
+
+
+def test_windows_have_a_place_also_where_the_clip_has_no_rows() -> None:
+    # Row r's centre is 10 r + 12.5 ms; 11 rows around row 5.75 begin 5 rows before it.
+    np.testing.assert_allclose(unbounded_starts([0.07, 5.0], 11), [5.75 - 5, 498.75 - 5])
+    assert unbounded_starts([0.01], 416)[0] < 0
+    assert unbounded_starts(np.arange(16), 416, "upstream").tolist()[:3] == [-208, -144, -80]
