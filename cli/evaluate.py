@@ -2,7 +2,7 @@
 
 import typer
 
-from cavsync.cli import eval_classification, eval_maps, eval_retrieval
+from cavsync.cli import eval_classification, eval_maps, eval_retrieval, eval_synchrony
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -16,3 +16,4 @@ app.command()(eval_retrieval.retrieval)
 app.command()(eval_classification.classification)
 app.command()(eval_maps.segmentation)
 app.command()(eval_maps.localization)
+app.command()(eval_synchrony.synchrony)

@@ -18,7 +18,5 @@ def print_scores(title: str, scores: "Sequence[Score]") -> None:
         table.add_column(column, justify="right")
     table.add_column("")
     for score in scores:
-        interval = "" if score.low is None else f"{score.low:.1f} - {score.high:.1f}"
-        chance = "" if score.chance is None else score.shown(score.chance, 2)
-        table.add_row(score.name, score.shown(score.value), interval, chance, score.note)
+        table.add_row(score.name, score.shown, score.shown_interval, score.shown_chance, score.note)
     Console().print(table)

@@ -12,7 +12,6 @@ from cavsync.train.evaluation.retrieval import (
     score_direction,
     similarity,
 )
-from cavsync.train.evaluation.synchrony import match_within_clips
 
 
 @pytest.fixture
@@ -104,14 +103,3 @@ def test_embeddings_that_are_not_finite_are_refused_with_the_clip() -> None:
 def test_embeddings_of_different_shapes_are_refused_with_both() -> None:
     with pytest.raises(EvaluationError, match=r"\(3, 2, 4\) and image embeddings \(3, 1, 4\)"):
         retrieve(torch.ones(3, 2, 4), torch.ones(3, 1, 4), "mean")
-
-
-def test_within_clip_matching_finds_the_own_window_and_calls_ties_misses() -> None:
-    own = torch.eye(4).expand(3, 4, 4)
-    matched = match_within_clips(own, own.clone())
-    assert (matched.frame_to_window, matched.window_to_frame, matched.chance) == (100, 100, 25)
-    assert matched.chosen_window.tolist() == [[0, 1, 2, 3]] * 3
-    shifted = match_within_clips(own.roll(1, dims=1), own)
-    assert shifted.frame_to_window == 0
-    assert shifted.chosen_window.tolist() == [[1, 2, 3, 0]] * 3
-    assert match_within_clips(torch.ones(3, 4, 4), own).frame_to_window == 0

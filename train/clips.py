@@ -88,6 +88,10 @@ class ClipStore:
         (content,) = self._read(clip, [(int(offset), (stop - start) * MEL_ROW_BYTES)])
         return np.frombuffer(content, np.float16).reshape(-1, NUM_MELS)
 
+    def mel(self, clip: int) -> np.ndarray:
+        """The whole log-mel, float16 (rows, 128)."""
+        return self.mel_rows(clip, 0, int(self._num_rows[clip]))
+
     def _frames(self, clip: int, numbers: np.ndarray) -> list[torch.Tensor]:
         spans = zip(self._frame_offset[numbers], self._frame_size[numbers], strict=True)
         contents = self._read(clip, [(int(offset), int(size)) for offset, size in spans])

@@ -98,5 +98,5 @@ def plain(value: Any) -> Any:
 
 def _figure(score: Score) -> dict[str, Any]:
     figure: dict[str, Any] = plain(score)
-    del figure["name"]
+    del figure["name"], figure["digits"]
     return figure

@@ -22,9 +22,22 @@ class Score:
     high: float | None = None
     note: str = ""
     unit: str = "%"  # "" for a number without one
+    digits: int = 1  # shown after the point; of a chance level one more
 
-    def shown(self, value: float, digits: int = 1) -> str:
-        """`value`, which is this score's or its chance level, for people."""
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return self._shown(self.value, self.digits)
+
+    @property
+    def shown_chance(self) -> str:
+        return "" if self.chance is None else self._shown(self.chance, self.digits + 1)
+
+    @property
+    def shown_interval(self) -> str:
+        return "" if self.low is None else f"{self.low:.{self.digits}f} - {self.high:.{self.digits}f}"
+
+    def _shown(self, value: float, digits: int) -> str:
         return "undefined" if math.isnan(value) else f"{value:.{digits}f} {self.unit}".rstrip()
 
 
