@@ -106,14 +106,16 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     from cavsync.pipeline.world.world import read_world
     from cavsync.train.demo import (
         HEADLINE,
-        demo_rows,
         segment_world,
         segmentation_summary,
+        synchronise_world,
+        synchrony_summary,
         write_demo_report,
     )
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.report_segmentation import write_segmentation
-    from cavsync.train.evaluation.score_retrieval import score_retrieval, write_retrieval
+    from cavsync.train.evaluation.report_synchrony import write_synchrony
+    from cavsync.train.evaluation.score_retrieval import retrieval_rows, score_retrieval, write_retrieval
     from cavsync.train.evaluation.task import Task
 
     task = Task.of(config.run, None, "test")
@@ -121,11 +123,18 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     with counting("embedding", "clips", quiet=as_json) as on_clip:
         scores = score_retrieval(task, device, on_clip)
     write_retrieval(scores, HEADLINE, config.run / "retrieval-test")
+    with counting("sliding", "clips", quiet=as_json) as on_clip:
+        synchrony = synchronise_world(config, device, on_clip)
+    write_synchrony(synchrony, config.run / "synchrony-test")
     with counting("mapping", "rows", quiet=as_json) as on_row:
         segmented = segment_world(config, device, on_row)
     write_segmentation(segmented, config.run / "segmentation-ade20k_sound")
-    rows = [*demo_rows(scores, read_world(config.root)), *segmentation_summary(segmented)]
-    report = write_demo_report(config, scores, segmented, rows)
+    rows = [
+        *retrieval_rows(scores.by_aggregation[HEADLINE]),
+        *synchrony_summary(synchrony, read_world(config.root)),
+        *segmentation_summary(segmented),
+    ]
+    report = write_demo_report(config, scores, synchrony, segmented, rows)
     if as_json:
         typer.echo(json.dumps({row.name: row.value for row in rows} | {"report": str(report)}))
         return

@@ -75,19 +75,17 @@ def _split(
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.report_synchrony import synchrony_rows, write_synchrony
     from cavsync.train.evaluation.score_synchrony import score_synchrony
-    from cavsync.train.evaluation.synchrony_figures import summarise
     from cavsync.train.evaluation.task import Task
 
     task = Task.of(checkpoint, data, split)
     with counting("sliding", "clips", quiet=as_json) as on_clip:
         scores = score_synchrony(task, config, choose_device(device), on_clip)
     folder = out or task.weights.parent / f"synchrony-{split}"
-    figures = summarise(scores)
-    record = write_synchrony(scores, figures, folder)
+    record = write_synchrony(scores, folder)
     if as_json:
         typer.echo(json.dumps(record))
         return
-    print_scores(f"Synchrony: {scores.coverage.sentence}", synchrony_rows(scores, figures))
+    print_scores(f"Synchrony: {scores.coverage.sentence}", synchrony_rows(scores))
     typer.echo(f"Report: {folder / 'report.html'}")
 
 

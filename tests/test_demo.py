@@ -42,6 +42,8 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
     assert {"denseav", "masked-view", "constant map", "centred disc", "colour saliency"} == set(
         maps["results"]["methods"]
     )
+    synchrony = json.loads((run / "synchrony-test" / "report.json").read_text())
+    assert synchrony["counts"]["scored"] == 4
     page = (run / "report.html").read_text()
     for part in (
         "masked-view: prompted object first",
@@ -49,6 +51,8 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
         "Training",
         "Frames and their segments of sound",
         "within a clip: same class",
+        "delay found within 0.25 s",
+        "Similarity by offset",
         "data:image/jpeg",
     ):
         assert part in page

@@ -15,20 +15,25 @@ from cavsync.pipeline.schema import clip_key
 from cavsync.pipeline.world.config import WorldConfig
 from cavsync.pipeline.world.prompted import LIST_NAME, write_prompted
 from cavsync.train.config import Pairing, TrainConfig
+from cavsync.train.evaluation.detection import mean_percent
 from cavsync.train.evaluation.map_task import MapTask
 from cavsync.train.evaluation.pictures import frames_over_mel, training_curves
 from cavsync.train.evaluation.report import Picture, Report, Score, Section, write_report
 from cavsync.train.evaluation.report_segmentation import maps_section, methods_section, segmentation_rows
+from cavsync.train.evaluation.report_synchrony import curve_section, synchrony_rows
 from cavsync.train.evaluation.retrieval import Aggregation
-from cavsync.train.evaluation.score_retrieval import RetrievalScores, facts, gallery_sections, retrieval_rows
+from cavsync.train.evaluation.score_retrieval import RetrievalScores, facts, gallery_sections
 from cavsync.train.evaluation.score_segmentation import SegmentationScores, score_segmentation
+from cavsync.train.evaluation.score_synchrony import SynchronyScores, score_synchrony
 from cavsync.train.evaluation.sound_map import MapConfig
-from cavsync.train.evaluation.synchrony import match_within_clips
+from cavsync.train.evaluation.synchrony_config import SynchronyConfig
+from cavsync.train.evaluation.task import Task
 from cavsync.train.presets import tiny
 
 HEADLINE: Aggregation = "diagonal-mean"
 CLIPS_SHOWN = 2
-# Of the segmentation's table, what the demo repeats.
+# Of the tables of synchrony and segmentation, what the demo repeats.
+SYNCHRONY_SHOWN = ("within a clip", "delay found")
 SEGMENTATION_SHOWN = ("mAP", "prompted object first")
 
 
@@ -67,31 +72,42 @@ class DemoConfig:
         return replace(preset, data=data, num_steps=self.num_steps, seed=self.seed)
 
 
-def demo_rows(scores: RetrievalScores, truth: dict[str, Any]) -> list[Score]:
-    """The demo's table: retrieval among the test clips, then matching inside each clip."""
-    matched = match_within_clips(scores.embeddings.audio, scores.embeddings.image)
-    shared = classes_shared(scores, truth)
-    chosen = np.take_along_axis(shared, matched.chosen_window[..., None], axis=2)
-    inside = "16 windows of the same clip"
-    return [
-        *retrieval_rows(scores.by_aggregation[HEADLINE]),
-        Score("within a clip: frame → window", matched.frame_to_window, matched.chance, note=inside),
-        Score("within a clip: window → frame", matched.window_to_frame, matched.chance, note=inside),
-        Score("within a clip: same class", 100 * chosen.mean(), 100 * shared.mean(), note="frame → window"),
+def synchronise_world(
+    config: DemoConfig, device: torch.device, on_clip: Callable[[int, int], None]
+) -> SynchronyScores:
+    """Which sound belongs to which instant of the test clips."""
+    return score_synchrony(Task.of(config.run, None, "test"), SynchronyConfig(), device, on_clip)
+
+
+def synchrony_summary(scores: SynchronyScores, truth: dict[str, Any]) -> list[Score]:
+    """The rows of its table that the demo's repeats, and what only the world's truth can tell."""
+    shown = [
+        row for row in synchrony_rows(scores) if row.name.startswith(SYNCHRONY_SHOWN) and row.unit == "%"
     ]
+    return [*shown, same_class_row(scores, truth)]
 
 
-def classes_shared(scores: RetrievalScores, truth: dict[str, Any]) -> np.ndarray:
-    """(N, F, F) bool: whether something visible in frame f also sounds at the centre of window w."""
-    rows = Dataset.open(scores.task.data.path).index(scores.task.data.split, ["key", "frame_pts_s"])
+def same_class_row(scores: SynchronyScores, truth: dict[str, Any]) -> Score:
+    """How often the window that a frame chose holds a class that the frame shows."""
+    shared = classes_shared(scores.task, truth)
+    chosen = [
+        np.take_along_axis(shared[clip.key], clip.within.chosen_of_picture[:, None], axis=1).mean()
+        for clip in scores.clips
+    ]
+    found = mean_percent(np.array(chosen))
+    chance = 100 * float(np.mean([shared[clip.key].mean() for clip in scores.clips]))
+    return Score("within a clip: same class", found.percent, chance, found.low, found.high, "frame → window")
+
+
+def classes_shared(task: Task, truth: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Key -> (F, F) bool: whether something visible in frame f also sounds at the centre of window w."""
+    rows = Dataset.open(task.data.path).index(task.data.split, ["key", "frame_pts_s"])
     turns = {clip_key(clip["id"], clip["start_s"]): clip["turns"] for clip in truth["clips"]}
-    audible = [
-        sounding_at(turns[key], np.asarray(pts_s), truth["classes"])
+    present = {
+        key: sounding_at(turns[key], np.asarray(pts_s), truth["classes"]).astype(int)
         for key, pts_s in zip(rows["key"], rows["frame_pts_s"], strict=True)
-    ]
-    present = np.stack(audible).astype(int)
-    shared: np.ndarray = np.einsum("nfc,nwc->nfw", present, present) > 0
-    return shared
+    }
+    return {key: audible @ audible.T > 0 for key, audible in present.items()}
 
 
 def sounding_at(turns: list[dict[str, Any]], times_s: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -119,7 +135,11 @@ def segmentation_summary(scores: SegmentationScores) -> list[Score]:
 
 
 def write_demo_report(
-    config: DemoConfig, scores: RetrievalScores, segmented: SegmentationScores, rows: list[Score]
+    config: DemoConfig,
+    scores: RetrievalScores,
+    synchrony: SynchronyScores,
+    segmented: SegmentationScores,
+    rows: list[Score],
 ) -> Path:
     """The page that the demo ends with."""
     metrics = pd.read_json(config.run / "metrics.jsonl", lines=True)
@@ -141,6 +161,7 @@ def write_demo_report(
         sections=[
             curves,
             aligned_section(scores),
+            curve_section(synchrony),
             *gallery_sections(scores, HEADLINE),
             methods_section(segmented),
             maps_section(segmented),

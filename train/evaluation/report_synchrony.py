@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from cavsync.pipeline.shards import DatasetPaths
+from cavsync.train.evaluation.clip_synchrony import ClipSynchrony, Heard
 from cavsync.train.evaluation.detection import Detection, Interval
 from cavsync.train.evaluation.record import Record, make_record, write_record
 from cavsync.train.evaluation.report import Picture, Report, Score, Section, Table, write_report
-from cavsync.train.evaluation.score_synchrony import ClipSynchrony, Heard, SynchronyScores
+from cavsync.train.evaluation.score_synchrony import SynchronyScores
 from cavsync.train.evaluation.segmentation import Figure
 from cavsync.train.evaluation.synchrony_figures import MatchingFigures, SynchronyFigures
 from cavsync.train.evaluation.synchrony_pictures import (
@@ -25,38 +26,38 @@ CLIPS_SHOWN = 8
 UNUSABLE_SHOWN = 50
 
 
-def write_synchrony(scores: SynchronyScores, figures: SynchronyFigures, out: Path) -> Record:
+def write_synchrony(scores: SynchronyScores, out: Path) -> Record:
     """`report.json` and `report.html` in `out`; returns the record."""
     report = Report(
         title="Synchrony",
         lead="Does sound belong to the instant of its picture? "
         f"{scores.coverage.sentence} of split {scores.task.data.split!r}.",
-        scores=synchrony_rows(scores, figures),
-        sections=[*synchrony_sections(scores, figures), *_unusable_sections(scores)],
+        scores=synchrony_rows(scores),
+        sections=[*synchrony_sections(scores), *_unusable_sections(scores)],
         facts=facts(scores),
     )
     write_report(report, out / "report.html")
-    return write_record(as_record(scores, figures), out)
+    return write_record(as_record(scores), out)
 
 
-def as_record(scores: SynchronyScores, figures: SynchronyFigures) -> Record:
+def as_record(scores: SynchronyScores) -> Record:
     data = Path(scores.task.data.path)
     return make_record(
         "synchrony",
-        scores=synchrony_rows(scores, figures),
+        scores=synchrony_rows(scores),
         coverage=scores.coverage,
         items=[clip.key for clip in scores.clips],
         weights=scores.task.weights,
         data=data,
         defined_by=DatasetPaths(data).summary,
         config={**asdict(scores.config), "window_rows": scores.model.audio_rows, **asdict(scores.task.data)},
-        results={**vars(figures), "clips": [_clip_record(clip) for clip in scores.clips]},
+        results={**vars(scores.figures), "clips": [_clip_record(clip) for clip in scores.clips]},
     )
 
 
-def synchrony_rows(scores: SynchronyScores, figures: SynchronyFigures) -> list[Score]:
+def synchrony_rows(scores: SynchronyScores) -> list[Score]:
     """The table: matching inside clips, delays, and what moved or foreign sound is told by."""
-    delay = figures.delay
+    figures, delay = scores.figures, scores.figures.delay
     return [
         *_matching_rows("frame → window", figures.picture_to_window),
         *_matching_rows("window → frame", figures.window_to_picture),
@@ -64,20 +65,20 @@ def synchrony_rows(scores: SynchronyScores, figures: SynchronyFigures) -> list[S
         _seconds("delay: error", delay.median_error_s, delay.error_chance_s, "median"),
         _score("delay told", delay.told, delay.told_other.percent, "chance: another's sound"),
         *(_detection_row(f"moved by {shift_s:g} s", one) for shift_s, one in _known(figures).items()),
-        *([_detection_row("another clip's sound", figures.other)] if figures.other else []),
+        *([_detection_row("another clip's sound", figures.other_sound)] if figures.other_sound else []),
     ]
 
 
-def synchrony_sections(scores: SynchronyScores, figures: SynchronyFigures) -> list[Section]:
+def synchrony_sections(scores: SynchronyScores) -> list[Section]:
     return [
-        curve_section(scores, figures),
-        _delay_section(scores, figures),
-        _detection_section(figures),
+        curve_section(scores),
+        _delay_section(scores),
+        _detection_section(scores.figures),
         _clips_section(scores),
     ]
 
 
-def curve_section(scores: SynchronyScores, figures: SynchronyFigures) -> Section:
+def curve_section(scores: SynchronyScores) -> Section:
     window_s = scores.model.audio_rows / 100
     text = (
         "Every frame with the windows of sound around it. At 1 s each frame is paired with the window one second after its own, as "
@@ -85,12 +86,12 @@ def curve_section(scores: SynchronyScores, figures: SynchronyFigures) -> Section
         f"which is what it gives to another clip's sound. Windows are {window_s:g} s long, so the peak cannot be much narrower. "
         "The curve ends where more than half of the frames have no window left."
     )
-    picture = Picture(mean_curve(figures.curve), f"mean over {len(scores.clips)} clips")
+    picture = Picture(mean_curve(scores.figures.curve), f"mean over {len(scores.clips)} clips")
     return Section("Similarity by offset", text, pictures=[picture])
 
 
-def _delay_section(scores: SynchronyScores, figures: SynchronyFigures) -> Section:
-    delay = figures.delay
+def _delay_section(scores: SynchronyScores) -> Section:
+    delay = scores.figures.delay
     own, other = (
         [one.delay.delay_s for one in heard if one.delay]
         for heard in ([clip.own for clip in scores.clips], [clip.other for clip in scores.clips])
@@ -124,8 +125,8 @@ def _detection_section(figures: SynchronyFigures) -> Section:
         "that have both windows; sound was moved to both sides."
     )
     rows = [[f"{shift_s:g} s", *_detection_cells(one)] for shift_s, one in known.items()]
-    if figures.other:
-        rows.append(["another clip's sound", *_detection_cells(figures.other)])
+    if figures.other_sound:
+        rows.append(["another clip's sound", *_detection_cells(figures.other_sound)])
     table = Table(["sound moved by", "clips", "AUC", "each clip by itself"], rows)
     pictures = [Picture(detection_curve(known), "bars: 95 % over resampled clips")] if known else []
     return Section("Is moved sound noticed?", text, pictures=pictures, tables=[table])

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 
 from cavsync.model.checkpoint import load_model
@@ -11,42 +10,17 @@ from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset import Dataset
 from cavsync.pipeline.schema import MEL_ROWS_PER_S
 from cavsync.train.data import resolved
+from cavsync.train.evaluation.clip_synchrony import ClipSynchrony, measure_clip
 from cavsync.train.evaluation.coverage import Coverage, Unusable
-from cavsync.train.evaluation.offsets import Delay, OffsetCurve, estimate_delay, offset_curve
 from cavsync.train.evaluation.retrieval import EvaluationError
 from cavsync.train.evaluation.sliding import Medium, Slid, Slider
 from cavsync.train.evaluation.split_media import SplitMedia
 from cavsync.train.evaluation.synchrony import WithinClip, match_within
 from cavsync.train.evaluation.synchrony_config import SynchronyConfig
+from cavsync.train.evaluation.synchrony_figures import SynchronyFigures, summarise
 from cavsync.train.evaluation.task import Task
 
 OnClip = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Heard:
-    """Pictures with one sound: how similar at each offset, and where they are most similar."""
-
-    curve: np.ndarray  # (O,) NaN where too few pictures have a window
-    delay: Delay | None
-
-    @classmethod
-    def of(cls, curve: OffsetCurve) -> "Heard":
-        return cls(curve.mean, estimate_delay(curve))
-
-
-@dataclass(frozen=True)
-class ClipSynchrony:
-    """One clip; scores are mean similarities over the pictures that both sides have, NaN where there is none."""
-
-    key: str
-    within: WithinClip
-    own: Heard
-    other: Heard  # with the sound of another clip
-    in_step: np.ndarray  # (shifts, 2) beside the sound that comes sooner, and that comes later
-    shifted: np.ndarray  # (shifts, 2)
-    in_step_beside_other: float
-    with_other: float
 
 
 @dataclass(frozen=True)
@@ -56,6 +30,7 @@ class SynchronyScores:
     model: ModelConfig
     coverage: Coverage
     clips: list[ClipSynchrony]
+    figures: SynchronyFigures
 
 
 def score_synchrony(
@@ -79,7 +54,8 @@ def score_synchrony(
             f"{dataset.paths.root}, split {data.split!r}: {coverage.sentence}, and two are needed, because each clip is "
             "also given another one's sound. For a single file there is --video FILE."
         )
-    return SynchronyScores(task, config, model.config, coverage, scoring.finish())
+    measured = scoring.finish()
+    return SynchronyScores(task, config, model.config, coverage, measured, summarise(measured, config))
 
 
 @dataclass
@@ -102,31 +78,13 @@ class _Scoring:
         if self._previous is None:
             self._first = slid, within
         else:
-            self._clips.append(self._score(slid, within, self._previous))
+            self._clips.append(measure_clip(slid, within, self._previous, self.config))
         self._previous = slid
 
     def finish(self) -> list[ClipSynchrony]:
         assert self._first is not None
         assert self._previous is not None
-        return [self._score(*self._first, self._previous), *self._clips]
-
-    def _score(self, slid: Slid, within: WithinClip, other: Slid) -> ClipSynchrony:
-        config = self.config
-        pairs = np.array([[-shift_s, shift_s] for shift_s in config.shifts_s])
-        moved = offset_curve(slid, slid, np.array([0.0, *pairs.ravel()])).each
-        foreign = offset_curve(slid, other, np.zeros(1)).each
-        in_step, shifted = _beside(moved[:, :1], moved[:, 1:])
-        in_step_beside_other, with_other = _beside(moved[:, :1], foreign)
-        return ClipSynchrony(
-            key=slid.name,
-            within=within,
-            own=Heard.of(offset_curve(slid, slid, config.offsets_s)),
-            other=Heard.of(offset_curve(slid, other, config.offsets_s)),
-            in_step=in_step.reshape(pairs.shape),
-            shifted=shifted.reshape(pairs.shape),
-            in_step_beside_other=float(in_step_beside_other[0]),
-            with_other=float(with_other[0]),
-        )
+        return [measure_clip(*self._first, self._previous, self.config), *self._clips]
 
 
 def _one_window(slid: Slid, window_rows: int) -> Unusable:
@@ -135,15 +93,3 @@ def _one_window(slid: Slid, window_rows: int) -> Unusable:
         f"(the model hears {window_rows / MEL_ROWS_PER_S:g} s at once)"
     )
     return Unusable(slid.name, "one_window", reason)
-
-
-def _beside(in_step: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean scores (V,) of (P, 1) and (P, V) similarities over the pictures that have both; NaN without any."""
-    both = np.isfinite(in_step) & np.isfinite(wrong)
-    count = both.sum(axis=0)
-    nothing = np.full(len(count), np.nan)
-    means = (
-        np.divide(np.where(both, part, 0.0).sum(axis=0), count, out=nothing.copy(), where=count > 0)
-        for part in (in_step, wrong)
-    )
-    return next(means), next(means)

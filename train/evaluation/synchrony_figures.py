@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cavsync.train.evaluation.clip_synchrony import ClipSynchrony, Heard
 from cavsync.train.evaluation.detection import Detection, Interval, bootstrap, detect, mean, mean_percent
-from cavsync.train.evaluation.score_synchrony import ClipSynchrony, Heard, SynchronyScores
 from cavsync.train.evaluation.segmentation import Figure
 from cavsync.train.evaluation.synchrony import Matching
+from cavsync.train.evaluation.synchrony_config import SynchronyConfig
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,10 @@ class SynchronyFigures:
     curve: MeanCurve
     delay: DelayFigures
     shifts: dict[float, Detection | None]  # seconds -> None where no clip is long enough
-    other: Detection | None
+    other_sound: Detection | None
 
 
-def summarise(scores: SynchronyScores) -> SynchronyFigures:
-    clips, config = scores.clips, scores.config
+def summarise(clips: Sequence[ClipSynchrony], config: SynchronyConfig) -> SynchronyFigures:
     in_step, shifted = (np.stack([getattr(clip, kind) for clip in clips]) for kind in ("in_step", "shifted"))
     beside, other = (
         np.array([[getattr(clip, kind)] for clip in clips]) for kind in ("in_step_beside_other", "with_other")
@@ -72,12 +72,12 @@ def summarise(scores: SynchronyScores) -> SynchronyFigures:
         picture_to_window=_matching([clip.within.picture_to_window for clip in clips], config.seed),
         window_to_picture=_matching([clip.within.window_to_picture for clip in clips], config.seed),
         curve=_mean_curve(clips, config.offsets_s),
-        delay=_delays(scores),
+        delay=_delays(clips, config),
         shifts={
             shift_s: detect(in_step[:, number], shifted[:, number], config.seed)
             for number, shift_s in enumerate(config.shifts_s)
         },
-        other=detect(beside, other, config.seed),
+        other_sound=detect(beside, other, config.seed),
     )
 
 
@@ -106,8 +106,7 @@ def _mean_curve(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> MeanCu
     return MeanCurve(offsets_s, np.isfinite(own).sum(axis=0), *curves)
 
 
-def _delays(scores: SynchronyScores) -> DelayFigures:
-    clips, config = scores.clips, scores.config
+def _delays(clips: Sequence[ClipSynchrony], config: SynchronyConfig) -> DelayFigures:
     own, other = [clip.own for clip in clips], [clip.other for clip in clips]
     errors = errors_s(own, config.max_offset_s)
     within = errors <= config.tolerance_s

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cavsync.train.evaluation.clip_synchrony import ClipSynchrony
 from cavsync.train.evaluation.detection import Detection
 from cavsync.train.evaluation.offsets import Delay, OffsetCurve
 from cavsync.train.evaluation.pictures import ACCENT, WINDOW_COLOURS, png
-from cavsync.train.evaluation.score_synchrony import ClipSynchrony
 from cavsync.train.evaluation.synchrony_figures import MeanCurve
 
 QUIET = "#9db4c0"
