@@ -184,6 +184,17 @@ def test_a_run_on_its_own_dataset_needs_no_option_but_the_root(run: Path) -> Non
     assert (run / "synchrony-train" / "report.html").is_file()
 
 
+def test_published_windows_of_4_s_are_11_for_16_frames(dataset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "published.safetensors"
+    save_model(CavMaeSync(micro_model(audio_rows=416)), path)
+    options = ("--data", dataset, "--split", "train", "--out", tmp_path / "out")
+    record = record_of("--checkpoint", path, *options)
+    assert record["config"]["alignment"] == "upstream"
+    for direction in ("frame → window", "window → frame"):
+        assert record["figures"][f"within a clip: {direction}"]["chance"] == pytest.approx(100 / 11)
+    assert record["results"]["shifts"]["4.0"]["num_clips"] == NUM_CLIPS
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
