@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 
 # The tests' models are far too small for a second thread to help, and a busy machine makes one costly.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A script's background job is started with Ctrl-C ignored, and would hand that on to the commands under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `import media` in any test: with --import-mode=importlib pytest itself leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))
