@@ -134,6 +134,7 @@ def carry_out(
     from cavsync.train.config import as_dict
     from cavsync.train.finetune import finetune as run_finetuning
     from cavsync.train.finetune_observe import Listeners, headline
+    from cavsync.train.run import with_nulls
 
     show = JsonLines() if as_json else Bar(described, one_line)
 
@@ -145,7 +146,7 @@ def carry_out(
         if isinstance(show, Bar):
             show.say(f"epoch {epoch}: {in_words(scores)}")
         else:
-            show.record("scored", {"epoch": epoch, **headline(scores)})
+            show.record("scored", {"epoch": epoch, **with_nulls(headline(scores))})
 
     with show:
         listeners = Listeners(started, show.encoded, show.step, scored)

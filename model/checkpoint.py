@@ -197,7 +197,11 @@ def _blueprints(stored: Stored, overrides: dict[str, Any]) -> tuple[Blueprint, B
         classifier = _classifier(stored, {n: v for n, v in overrides.items() if n not in of_model})
         sizes = {name: filed[name] for name in ("audio_rows", "image_size")}
         return Blueprint(replace(model, **sizes), classifier), Blueprint(model, classifier)
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise CheckpointError(
+            f"{stored.path} gives no valid configuration: it has no {error.args[0]}"
+        ) from error
+    except (TypeError, ValueError) as error:
         hint = "; published files do not tell it, pass it to load_model" if "num_heads" in str(error) else ""
         raise CheckpointError(f"{stored.path} gives no valid configuration: {error}{hint}") from error
 

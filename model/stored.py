@@ -91,7 +91,10 @@ def _unfinished(target: Path) -> Iterator[Path]:
     """A file beside `target` that takes its place once it is written."""
     unfinished = target.with_suffix(".unfinished")
     try:
+        unfinished.touch()
+        usual_mode = unfinished.stat().st_mode
         yield unfinished
+        unfinished.chmod(usual_mode)  # safetensors leaves files that nobody else may read
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)

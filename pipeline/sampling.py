@@ -70,3 +70,10 @@ def cut_window(mel: np.ndarray, start: int, window_rows: int, pad_value: float) 
     if missing == 0:
         return window
     return np.pad(window, ((0, missing), (0, 0)), constant_values=pad_value)
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Up to `most` of the numbers below `count`: the middles of equal parts."""
+    parts = min(count, most)
+    numbers: np.ndarray = ((np.arange(parts) + 0.5) * count / parts).astype(int)
+    return numbers

@@ -94,8 +94,11 @@ def publish(temporary: Path, final: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     temporary = temporary_name(path)
-    temporary.write_bytes(content)
-    publish(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:

@@ -174,3 +174,11 @@ def test_a_few_bytes_do_not_become_a_huge_tensor(tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "bomb.pth")
     with pytest.raises(CheckpointError, match=r"pos_embed_a is \(1, 8589934592, 8\) without its values"):
         load_model(tmp_path / "bomb.pth", num_heads=2, decoder_num_heads=2)
+
+
+def test_a_configuration_that_lacks_a_size_says_which(tmp_path: Path) -> None:
+    model = CavMaeSync(CONFIG)
+    config = {name: value for name, value in asdict(CONFIG).items() if name != "audio_rows"}
+    torch.save({"model": model.state_dict(), "model_config": config}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt gives no valid configuration: it has no audio_rows"):
+        load_model(tmp_path / "last.pt")

@@ -1,6 +1,8 @@
 """Proves that classes are learned: by whole models and by probes, resumable to the bit, and with clear refusals."""
 
+import errno
 import json
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.dataset import DatasetError
 from cavsync.train.averaging import WeightAverage
 from cavsync.train.balance import Turn, TurnBatches, class_weights
+from cavsync.train.clips import ShardError
 from cavsync.train.config import ConfigError
 from cavsync.train.finetune import finetune
 from cavsync.train.finetune_config import FinetuneConfig
@@ -38,7 +41,7 @@ from cavsync.train.labels import task_of
 from cavsync.train.mixing import hide_bands, mix_mels, mix_pictures, smoothed
 from cavsync.train.order import Epochs
 from cavsync.train.run import RunError
-from cavsync.train.step import NonFiniteError
+from cavsync.train.step import NonFiniteError, OutOfMemoryError
 from cavsync.train.validation import class_probabilities
 
 Recipe = Callable[..., FinetuneConfig]
@@ -356,6 +359,77 @@ def test_a_loss_that_is_no_number_names_the_clips(
     )
     with pytest.raises(NonFiniteError, match=r"Step 1 is not finite: loss nan, .* Its clips: clip0\d\d_"):
         run(micro_finetuning(shards, weights), tmp_path / "run")
+
+
+def test_a_step_that_does_not_fit_says_what_to_try(
+    shards: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*inputs: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(CavMaeClassifier, "describe", too_large)
+    message = r"Step 1 does not fit .* batch_size=4 clips of 2 frames .*frames_per_clip=1, batch_size=2"
+    with pytest.raises(OutOfMemoryError, match=message):
+        run(micro_finetuning(shards, weights), tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    shards: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = micro_finetuning(shards, weights, "checkpoint_every_steps=1")
+    whole = run(config, tmp_path / "whole")
+    stopped = run(config, tmp_path / "parts", stop_after=3)
+    stopped.checkpoint.write_bytes(stopped.checkpoint.read_bytes()[:-1000])
+    resumed = run(config, tmp_path / "parts", resume=True)
+    assert "step-000003.pt is damaged" in caplog.text
+    before, after = load_file(whole.weights), load_file(resumed.weights)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_full_disk_at_the_end_is_told_and_the_run_is_kept(
+    shards: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    config = micro_finetuning(shards, weights)
+    with monkeypatch.context() as patch:
+        patch.setattr("cavsync.train.finetune.save_classifier", full)
+        with pytest.raises(
+            RunError, match=r"model\.safetensors cannot be written: .*No space left.*--resume"
+        ):
+            run(config, tmp_path / "run")
+    assert run(config, tmp_path / "run", resume=True).complete
+
+
+def test_scores_are_json_even_where_a_figure_is_infinite(shards: Path, weights: Path, tmp_path: Path) -> None:
+    config = micro_probe(shards, weights, "num_epochs=20", "average_epochs=none", "optimizer.lr=0.003")
+    result = run(config, tmp_path / "run")
+    assert math.isinf(result.scores.d_prime)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text(), parse_constant=refuse)
+    assert (scores["mean_average_precision"], scores["d_prime"]) == (1.0, None)
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_lost_before_the_scores_is_named_in_one_line(
+    weights: Path, tmp_path: Path, num_workers: int
+) -> None:
+    shards = write_labelled_shards(tmp_path / "data")
+    config = micro_finetuning(shards, weights, f"data.num_workers={num_workers}", "average_epochs=none")
+    lost = shards / "shards" / "test-00004.tar"
+    with pytest.raises(ShardError, match=r"test-00004\.tar is not what was prepared: it is gone"):
+        finetune(
+            config,
+            tmp_path / "run",
+            device="cpu",
+            listeners=Listeners(stepped=lambda metrics: lost.unlink(missing_ok=True)),
+        )
 
 
 @pytest.mark.parametrize("name", FINETUNE_PRESETS)

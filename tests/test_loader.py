@@ -166,6 +166,28 @@ def test_a_batch_holds_the_items_that_are_asked_for_one_by_one(shards: Path, cha
     assert equal(batch, items)
 
 
+def test_fewer_frames_of_a_clip_are_spread_over_it_with_their_own_windows(shards: Path) -> None:
+    model = micro_model()
+    every = ClipAllPairs(raw_data(shards), model)[3]
+    some = ClipAllPairs(raw_data(shards, num_frames=4), model)[3]
+    assert [seen_in_picture(picture) for picture in some["image"]] == [(3, 2), (3, 6), (3, 10), (3, 14)]
+    torch.testing.assert_close(some["audio"], every["audio"][[2, 6, 10, 14]])
+    upstream = {"alignment": "upstream"}
+    every = ClipAllPairs(raw_data(shards, **upstream), model)[3]
+    some = ClipAllPairs(raw_data(shards, num_frames=4, **upstream), model)[3]
+    torch.testing.assert_close(some["audio"], every["audio"][[2, 6, 10, 14]])
+    drawn = ClipPairs(raw_data(shards, num_frames=2), model, seed=0)
+    assert {drawn[Draw(epoch, 3)]["frame"] for epoch in range(30)} == {0, 1}
+    assert {seen_in_picture(drawn[Draw(epoch, 3)]["image"]) for epoch in range(30)} == {(3, 4), (3, 12)}
+
+
+def test_more_frames_than_were_prepared_are_refused(shards: Path) -> None:
+    with pytest.raises(DatasetError, match=r"num_frames=20, .* prepared with 16 frames: .*--num-frames 20"):
+        ClipPairs(raw_data(shards, num_frames=20), micro_model(), seed=0)
+    with pytest.raises(ConfigError, match="num_frames=0 must be at least 1"):
+        raw_data(shards, num_frames=0)
+
+
 def test_fewer_clips_than_a_batch_are_refused() -> None:
     with pytest.raises(TooFewClipsError, match=r"3 clips do not fill one batch of 4.*--set batch_size=3"):
         ShuffledBatches(3, 4, Position(0, 0, 0))

@@ -1,9 +1,12 @@
 """Real clips from the wild, where they are at hand: CAVSYNC_REAL_DATA names a folder with clips/ and lists/."""
 
 import io
+import json
 import os
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -137,3 +140,24 @@ def test_an_official_list_with_a_handful_of_videos_adds_up(real_data: Path, tmp_
     states = Dataset.open(tmp_path / "data").summary["states"]
     assert sum(states.values()) == 15_446
     assert states["ok"] >= 1
+
+
+@pytest.fixture
+def large_folder(tmp_path: Path) -> Iterator[Path]:
+    """Gone after the test, unlike others: a full-size run leaves 3 GB."""
+    yield tmp_path / "run"
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_the_full_size_model_takes_real_steps(dataset: Path, large_folder: Path) -> None:
+    sets = ["--set", "batch_size=8", "--set", "log_every_steps=1", "--num-workers", "0", "--device", "cpu"]
+    run = ["--data", str(dataset), "--run", str(large_folder), "--steps", "2", "--no-estimate"]
+    result = CliRunner().invoke(app, ["train", "pretrain", "--preset", "sync-base", *run, *sets])
+    assert result.exit_code == 0, result.output
+    steps = pd.read_json(large_folder / "metrics.jsonl", lines=True)
+    # Normalised patches have variance 1, so an untrained model is wrong by more than that, and by little more.
+    assert steps["reconstruction_image"].iloc[1] < steps["reconstruction_image"].iloc[0] < 3
+    assert steps["grad_norm"].between(0.1, 100).all()
+    described = CliRunner().invoke(app, ["checkpoint", "inspect", str(large_folder), "--json"])
+    assert json.loads(described.stdout)["num_official_parameters"] == 190_660_864

@@ -100,8 +100,10 @@ def test_every_clip_comes_once_an_epoch(shards: Path, served: str, place: str, n
     assert first != second
 
 
-def test_streamed_items_are_those_of_the_index(shards: Path) -> None:
+@pytest.mark.parametrize("num_frames", [None, 3])
+def test_streamed_items_are_those_of_the_index(shards: Path, num_frames: int | None) -> None:
     config = run_from(shards)
+    config = replace(config, data=replace(config.data, num_frames=num_frames))
     indexed = ClipPairs(replace(config.data, source="index"), config.model, config.seed)
     for batch in batches(config, 6):
         for row, key in enumerate(batch["key"]):
@@ -173,6 +175,12 @@ def test_a_done_record_that_is_gone_is_told(tmp_path: Path) -> None:
     paths.done("train-00001").unlink()
     with pytest.raises(DatasetError, match=r"done/train-00001\.json cannot be read: .*Copy the folder done/"):
         StreamedSource(run_from(tmp_path))
+
+
+def test_more_frames_than_were_prepared_are_refused(shards: Path) -> None:
+    config = run_from(shards)
+    with pytest.raises(DatasetError, match=r"num_frames=17, .* prepared with 16 frames"):
+        StreamedSource(replace(config, data=replace(config.data, num_frames=17))).stored_frame()
 
 
 def test_fewer_clips_than_a_batch_are_refused(shards: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoint import load_model
+from cavsync.model.stored import read_stored
 from cavsync.train.checkpoint import CheckpointError, Checkpoints
 from cavsync.train.clips import ShardError
 from cavsync.train.config import ConfigError, DataConfig, TrainConfig
@@ -71,7 +72,7 @@ def test_two_steps_and_two_more_equal_four(shards: Path, tmp_path: Path) -> None
     resumed = pretrain(config, tmp_path / "parts", device="cpu", resume=True)
     assert (resumed.step, resumed.complete) == (4, True)
     assert_same(final_state(resumed), final_state(whole))
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    assert_same(load_file(resumed.weights), load_file(whole.weights))
 
 
 def test_a_run_resumes_with_other_workers_to_the_same_weights(shards: Path, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_run_resumes_with_other_workers_to_the_same_weights(shards: Path, tmp_
     pretrain(config, tmp_path / "parts", device="cpu", on_step=stop_after(1))
     two_workers = replace(config, data=replace(config.data, num_workers=2))
     resumed = pretrain(two_workers, tmp_path / "parts", device="cpu", resume=True)
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    assert_same(load_file(resumed.weights), load_file(whole.weights))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -110,7 +111,7 @@ def test_what_a_killed_run_did_after_its_checkpoint_is_forgotten(shards: Path, t
     (tmp_path / "run" / "checkpoints" / ".step-000004.pt.half.tmp").write_bytes(b"half")
     resumed = pretrain(config, tmp_path / "run", device="cpu", resume=True)
     whole = pretrain(config, tmp_path / "whole", device="cpu")
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    assert_same(load_file(resumed.weights), load_file(whole.weights))
     assert logged_steps(tmp_path / "run") == [1, 2, 3, 4]
     assert not list((tmp_path / "run" / "checkpoints").glob("*.tmp"))
 
@@ -128,10 +129,10 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(
 
 def test_resuming_a_complete_run_changes_nothing(shards: Path, tmp_path: Path) -> None:
     config = micro_run(shards)
-    weights = pretrain(config, tmp_path / "run", device="cpu").weights.read_bytes()
+    weights = load_file(pretrain(config, tmp_path / "run", device="cpu").weights)
     again = pretrain(config, tmp_path / "run", device="cpu", resume=True)
     assert (again.complete, again.last) == (True, None)
-    assert again.weights.read_bytes() == weights
+    assert_same(load_file(again.weights), weights)
 
 
 def test_training_lowers_the_loss(shards: Path, tmp_path: Path) -> None:
@@ -166,6 +167,19 @@ def test_checkpoint_and_weights_load_as_the_same_model(shards: Path, tmp_path: P
     assert from_checkpoint.config == published.config == micro_model()
     assert_same(dict(from_checkpoint.state_dict()), dict(published.state_dict()))
     assert load_file(result.weights).keys() == published.state_dict().keys()
+
+
+def test_the_weights_tell_how_they_were_trained(shards: Path, tmp_path: Path) -> None:
+    result = pretrain(micro_run(shards), tmp_path / "run", device="cpu")
+    training = read_stored(result.weights).training
+    assert (training["step"], training["config"]["preset"], training["config"]["batch_size"]) == (
+        4,
+        "micro",
+        2,
+    )
+    config = tmp_path / "run" / "config.json"
+    # Whoever may read the configuration may read the weights.
+    assert result.weights.stat().st_mode == config.stat().st_mode
 
 
 def test_only_the_newest_checkpoints_stay(shards: Path, tmp_path: Path) -> None:
@@ -265,7 +279,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert re.search(
         r"step-000002\.pt is damaged \(.+\): .* step-000002\.damaged, .*step-000001\.pt is used", message
     )
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    assert_same(load_file(resumed.weights), load_file(whole.weights))
     assert (result.checkpoint.parent / "step-000002.damaged").stat().st_size in (1000, len(content))
 
 
@@ -307,7 +321,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(shards: Path, tmp_path: Path
     assert names == ["last.pt", "step-000001.pt"]
     resumed = pretrain(config, tmp_path / "run", device="cpu", resume=True)
     whole = pretrain(config, tmp_path / "whole", device="cpu")
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    assert_same(load_file(resumed.weights), load_file(whole.weights))
 
 
 def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
@@ -328,6 +342,15 @@ def test_a_step_that_does_not_fit_says_what_to_try(
         pretrain(micro_run(shards, batch_size=6), tmp_path / "run", device="cpu")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Whoever starts the tests in the background has Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_kills_unless_it_is_an_echo_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])

@@ -1,7 +1,9 @@
 """Proves that watching a run shows what it does and changes nothing of it."""
 
+import errno
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +13,17 @@ import torch
 from known_shards import micro_model, micro_run, raw_data
 from labelled_shards import NUM_TEST, write_labelled_shards
 from PIL import Image
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.pipeline.sampling import spread
 from cavsync.train.config import ConfigError, TrainConfig
 from cavsync.train.estimate import estimate
 from cavsync.train.evaluation.pictures import class_curves, reconstructions, run_curves
-from cavsync.train.held_out import HeldOutClips, effective_rank, spread
+from cavsync.train.held_out import HeldOutClips, effective_rank
 from cavsync.train.loop import pretrain
 from cavsync.train.observe import StepMetrics
 from cavsync.train.order import TooFewClipsError
@@ -50,7 +54,8 @@ def test_a_watched_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> 
     config = watched(shards)
     alone = pretrain(config, tmp_path / "alone", device="cpu")
     seen = pretrain(config, tmp_path / "seen", device="cpu", observers=[Watch()])
-    assert seen.weights.read_bytes() == alone.weights.read_bytes()
+    tensors = load_file(alone.weights)
+    assert all(torch.equal(tensors[name], other) for name, other in load_file(seen.weights).items())
     assert torch.equal(*(torch.load(run.checkpoint, weights_only=True)["rng"] for run in (seen, alone)))
 
 
@@ -111,6 +116,32 @@ def test_a_dataset_without_held_out_clips_is_trained_on_all_the_same(
     assert "has no split 'eval'" in caplog.text
     assert not (tmp_path / "run" / "looks.jsonl").exists()
     assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_a_disk_without_room_for_pictures_does_not_end_a_run(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cavsync.train.watch.write_atomically", full)
+    modes: list[bool] = []
+
+    class Mode:
+        def started(self, *_: object) -> None: ...
+        def ended(self, *_: object) -> None: ...
+        def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: object) -> None:
+            modes.append(model.training)
+
+    config = watched(shards, num_pictures=1, curves=True)
+    result = pretrain(config, tmp_path / "run", device="cpu", observers=[Watch(), Mode()])
+    assert result.complete
+    assert all(modes)
+    assert looks(tmp_path / "run")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[-1].startswith(
+        "What was seen at the end of the run is not written: [Errno 28] No space left"
+    )
 
 
 def test_watching_can_be_switched_off(shards: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from torchvision.io import ImageReadMode
 from torchvision.transforms.v2 import functional as pictures
 
 from cavsync.pipeline.dataset import Dataset, DatasetError
-from cavsync.pipeline.sampling import Alignment, window_starts
+from cavsync.pipeline.sampling import Alignment, spread, window_starts
 from cavsync.pipeline.schema import NUM_MELS
 from cavsync.pipeline.shards import DatasetPaths
+from cavsync.train.config import DataConfig
 
 MEL_ROW_BYTES = NUM_MELS * 2  # float16
 COLUMNS = (
@@ -35,9 +37,12 @@ class ClipStore:
     that reads raises ShardError where the shard's bytes are not what the index promises.
     """
 
-    def __init__(self, dataset: Dataset, role: str, *, check_crc: bool = False) -> None:
+    def __init__(
+        self, dataset: Dataset, role: str, *, num_frames: int | None = None, check_crc: bool = False
+    ) -> None:
+        """Of each clip `num_frames` frames, spread over it; all of them by default."""
         index = dataset.index(role, COLUMNS)
-        self._check_crc = check_crc
+        self._num_frames, self._check_crc = num_frames, check_crc
         self.keys: list[str] = index["key"].tolist()
         self.labels: list[list[str]] = [list(labels) for labels in index["labels"]]
         shards: list[str] = sorted(set(index["shard"]))
@@ -50,6 +55,8 @@ class ClipStore:
         self._pts_s = np.concatenate(index["frame_pts_s"].tolist())
         self._frame_offset = np.concatenate(index["frame_offset"].tolist())
         self._frame_size = np.concatenate(index["frame_size"].tolist())
+        for count in set(np.diff(self._first).tolist()):
+            used_frames(count, num_frames)
         for shard in shards:
             _check_tar(dataset.paths, shard)
 
@@ -60,23 +67,27 @@ class ClipStore:
         return StoredClip(self, clip)
 
     def num_frames(self, clip: int) -> int:
-        return int(self._first[clip + 1] - self._first[clip])
+        return len(self._used(clip))
 
     def frame_pts_s(self, clip: int) -> np.ndarray:
         """Presentation times of the clip's frames, seconds from its start."""
-        return self._pts_s[self._first[clip] : self._first[clip + 1]]
+        pts_s: np.ndarray = self._stored_pts_s(clip)[self._used(clip)]
+        return pts_s
 
     def window_starts(self, clip: int, window_rows: int, alignment: Alignment) -> np.ndarray:
         """First mel row of each frame's window of `window_rows` rows."""
-        return window_starts(self.frame_pts_s(clip), int(self._num_rows[clip]), window_rows, alignment)
+        pts_s, num_rows = self._stored_pts_s(clip), int(self._num_rows[clip])
+        # A frame's window does not depend on which others are used.
+        starts: np.ndarray = window_starts(pts_s, num_rows, window_rows, alignment)[self._used(clip)]
+        return starts
 
     def frame(self, clip: int, frame: int) -> torch.Tensor:
         """The picture as stored, uint8 (height, width, 3)."""
-        return self._frames(clip, self._first[clip] + np.array([frame]))[0]
+        return self._frames(clip, self._first[clip] + self._used(clip)[[frame]])[0]
 
     def frames(self, clip: int) -> list[torch.Tensor]:
         """All pictures of the clip, in order of time."""
-        return self._frames(clip, np.arange(self._first[clip], self._first[clip + 1]))
+        return self._frames(clip, self._first[clip] + self._used(clip))
 
     def mel_rows(self, clip: int, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of the log-mel, float16 (rows, 128); fewer where the clip ends before `stop`."""
@@ -91,6 +102,13 @@ class ClipStore:
     def mel(self, clip: int) -> np.ndarray:
         """The whole log-mel, float16 (rows, 128)."""
         return self.mel_rows(clip, 0, int(self._num_rows[clip]))
+
+    def _stored_pts_s(self, clip: int) -> np.ndarray:
+        return self._pts_s[self._first[clip] : self._first[clip + 1]]
+
+    def _used(self, clip: int) -> np.ndarray:
+        """Which of the stored frames are the clip's."""
+        return used_frames(int(self._first[clip + 1] - self._first[clip]), self._num_frames)
 
     def _frames(self, clip: int, numbers: np.ndarray) -> list[torch.Tensor]:
         spans = zip(self._frame_offset[numbers], self._frame_size[numbers], strict=True)
@@ -142,6 +160,11 @@ class ClipStore:
         )
 
 
+def open_clips(config: DataConfig, dataset: Dataset) -> ClipStore:
+    """The clips that `config` names, and of each the frames that it uses."""
+    return ClipStore(dataset, config.split, num_frames=config.num_frames, check_crc=config.check_crc)
+
+
 @dataclass(frozen=True)
 class StoredClip:
     """One clip of a store."""
@@ -163,6 +186,19 @@ class StoredClip:
     def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
         start = int(self.store.window_starts(self.number, rows, alignment)[frame])
         return self.store.mel_rows(self.number, start, start + rows)
+
+
+@cache
+def used_frames(num_stored: int, num_frames: int | None) -> np.ndarray:
+    """The numbers of the frames that count as a clip's; DatasetError where fewer are stored."""
+    if num_frames is None:
+        return np.arange(num_stored)
+    if num_frames > num_stored:
+        raise DatasetError(
+            f"data.num_frames={num_frames}, and a clip was prepared with {num_stored} frames: lower it, or prepare "
+            f"the dataset again with --num-frames {num_frames}."
+        )
+    return spread(num_stored, num_frames)
 
 
 def decode_jpeg(content: bytearray) -> torch.Tensor:

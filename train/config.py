@@ -57,6 +57,8 @@ class DataConfig:
     """Role ("train", "test") or name of a split in dataset.json."""
     alignment: Alignment = "time"
     """Which mel rows belong to a frame: by its presentation time, or by its number as in published weights."""
+    num_frames: int | None = None
+    """How many frames of a clip are used, spread over it; None is all that were prepared."""
     mel_mean: float | None = None
     """Subtracted from the log-mel; None takes the dataset's own, from dataset.json."""
     mel_std: float | None = None
@@ -77,6 +79,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(
             self.num_workers >= 0, f"num_workers={self.num_workers} is negative; 0 decodes in this process."
+        )
+        require(
+            self.num_frames is None or self.num_frames >= 1,
+            f"num_frames={self.num_frames} must be at least 1.",
         )
         require(self.shuffle_clips >= 1, f"shuffle_clips={self.shuffle_clips} must be at least 1.")
         if self.source == "stream":

@@ -14,7 +14,7 @@ from cavsync.pipeline.dataset import Dataset
 from cavsync.pipeline.sampling import Alignment, cut_window
 from cavsync.pipeline.schema import NUM_MELS
 from cavsync.train.augment import crop_and_flip, noise_and_roll
-from cavsync.train.clips import ClipStore, fit
+from cavsync.train.clips import fit, open_clips
 from cavsync.train.config import DataConfig
 
 # ImageNet's statistics of each colour, for pictures in [0, 1].
@@ -169,7 +169,7 @@ class ClipPairs(TorchDataset[Pair]):
 
     def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
         dataset = Dataset.open(config.path)
-        self.store = ClipStore(dataset, config.split, check_crc=config.check_crc)
+        self.store = open_clips(config, dataset)
         self.config = resolved(config, dataset)
         self.rule = PairRule(self.config, model, seed)
         self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None
@@ -198,7 +198,7 @@ class ClipAllPairs(TorchDataset[ClipPairsOf]):
 
     def __init__(self, config: DataConfig, model: ModelConfig) -> None:
         dataset = Dataset.open(config.path)
-        self.store = ClipStore(dataset, config.split, check_crc=config.check_crc)
+        self.store = open_clips(config, dataset)
         self.config, self.side = resolved(config, dataset), model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)
 

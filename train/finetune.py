@@ -38,7 +38,7 @@ from cavsync.train.labels import require_single, task_of
 from cavsync.train.loader import batches_of, fingerprint
 from cavsync.train.order import Epochs
 from cavsync.train.probe import EncodedClips
-from cavsync.train.run import RunError, RunFolder
+from cavsync.train.run import RunError, RunFolder, writing
 from cavsync.train.schedule import lr_share
 from cavsync.train.signals import StopRequest
 from cavsync.train.stopwatch import StopWatch
@@ -210,8 +210,8 @@ class FineTuning:
         self.folder.checkpoints.save(self.steps_done, state)
 
     def _restore(self) -> int:
-        """Continue from the newest checkpoint; from the start where the run was killed before its first."""
-        newest = self.folder.checkpoints.newest()
+        """Continue from the newest whole checkpoint; from the start where the run was killed before its first."""
+        newest = self.folder.checkpoints.newest_whole()
         if newest is None:
             self.folder.forget_after(0)
             return 0
@@ -242,7 +242,7 @@ class FineTuning:
             self.events.close()
         result = {} if scores is None else headline(scores)
         curves = class_curves(pd.read_json(self.folder.metrics, lines=True), result)
-        write_atomically(self.folder.path / CURVES_NAME, curves)
+        self._write(CURVES_NAME, curves)
         checkpoint = self.folder.checkpoints.newest()
         assert checkpoint is not None  # the last step saved one
         return FinetuneResult(
@@ -260,10 +260,15 @@ class FineTuning:
         if self.average.count:
             model.load_state_dict(self.average.weights)
         training = self._answers() | {"config": as_dict(self.config)}
-        save_classifier(model, self.folder.weights, training)
+        with writing(self.folder.weights):
+            save_classifier(model, self.folder.weights, training)
         if self.validation is None:
             return None
         scores = self.validation.score(model)
         self.listeners.scored(self.config.num_epochs, scores)
-        write_atomically(self.folder.path / SCORES_NAME, json.dumps(as_record(scores), indent=1).encode())
+        self._write(SCORES_NAME, json.dumps(as_record(scores), indent=1).encode())
         return scores
+
+    def _write(self, name: str, content: bytes) -> None:
+        with writing(self.folder.path / name):
+            write_atomically(self.folder.path / name, content)

@@ -10,6 +10,7 @@ from cavsync.train.evaluation.classification import Classification
 from cavsync.train.finetune_config import FinetuneConfig
 from cavsync.train.finetune_step import FinetuneLosses
 from cavsync.train.labels import Task
+from cavsync.train.run import with_nulls
 
 HEADLINE = ("mean_average_precision", "auc", "d_prime", "top1", "top1_macro")
 
@@ -86,7 +87,7 @@ def headline(scores: Classification) -> dict[str, float]:
 
 def as_record(scores: Classification) -> dict[str, Any]:
     """All figures in JSON's types."""
-    return {"num_clips": scores.num_clips, **headline(scores)} | {
+    return {"num_clips": scores.num_clips, **with_nulls(headline(scores))} | {
         "without_positives": scores.without_positives,
         "classes": [dataclasses.asdict(one) for one in scores.classes],
     }

@@ -13,7 +13,7 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.data import normalise_images
 from cavsync.train.finetune_config import FinetuneConfig
 from cavsync.train.labels import Task
-from cavsync.train.step import MAX_KEYS_SHOWN, NonFiniteError, build_optimizer
+from cavsync.train.step import MAX_KEYS_SHOWN, NonFiniteError, OutOfMemoryError, build_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,12 @@ class FinetuneStep:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
+        try:
+            return self._step(batch, step)
+        except torch.OutOfMemoryError as error:
+            raise self._too_large(batch, step) from error
+
+    def _step(self, batch: dict[str, Any], step: int) -> FinetuneLosses:
         loss = self._loss(batch)
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.unscale_(self.optimizer)
@@ -51,6 +57,14 @@ class FinetuneStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return losses
+
+    def _too_large(self, batch: dict[str, Any], step: int) -> OutOfMemoryError:
+        num_frames = next(len(batch[name][0]) for name in INPUTS if name in batch)
+        return OutOfMemoryError(
+            f"Step {step} does not fit into the memory of {self.device}: batch_size={self.config.batch_size} clips of "
+            f"{num_frames} frames each. Try, in this order: --set precision=bfloat16, frames_per_clip={max(1, num_frames // 2)}, "
+            f"batch_size={max(1, self.config.batch_size // 2)}; a probe also cache_features=true."
+        )
 
     def _require_finite(self, losses: FinetuneLosses, step: int, keys: Sequence[str]) -> None:
         # A gradient that overflows in half precision is the scaler's to skip.

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.model.inpainting import Inpainting, inpaint
+from cavsync.pipeline.sampling import spread
 from cavsync.train.clips import fit
 from cavsync.train.config import DataConfig
 from cavsync.train.data import ClipAllPairs, normalise_images
@@ -82,13 +82,6 @@ class Reconstructions:
     audio: Tensor
     image: Tensor
     filled: Inpainting
-
-
-def spread(count: int, most: int) -> np.ndarray:
-    """Up to `most` of the numbers below `count`: the middles of equal parts."""
-    parts = min(count, most)
-    numbers: np.ndarray = ((np.arange(parts) + 0.5) * count / parts).astype(int)
-    return numbers
 
 
 def effective_rank(embeddings: Tensor) -> float:

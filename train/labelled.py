@@ -15,7 +15,7 @@ from cavsync.pipeline.dataset import Dataset
 from cavsync.pipeline.sampling import cut_window
 from cavsync.train.augment import crop_and_flip, noise_and_roll
 from cavsync.train.balance import Turn
-from cavsync.train.clips import ClipStore, fit
+from cavsync.train.clips import fit, open_clips
 from cavsync.train.config import ConfigError, DataConfig
 from cavsync.train.data import Batch, WindowRule, resolved
 from cavsync.train.finetune_config import FinetuneConfig
@@ -40,7 +40,7 @@ class LabelledClips:
 
     def __init__(self, config: DataConfig, model: ModelConfig, modality: Modality) -> None:
         dataset = Dataset.open(config.path)
-        self.store = ClipStore(dataset, config.split, check_crc=config.check_crc)
+        self.store = open_clips(config, dataset)
         self.config, self.modality, self.side = resolved(config, dataset), modality, model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)
         self.labels = Labels.of(dataset)

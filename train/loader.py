@@ -5,10 +5,10 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from cavsync.train.clips import ShardError
+from cavsync.pipeline.dataset import DatasetError
 from cavsync.train.config import DataConfig, TrainConfig
 from cavsync.train.data import Batch, ClipPairs
 from cavsync.train.order import Position, ShuffledBatches
@@ -65,19 +65,19 @@ def fingerprint(names: Iterable[str]) -> str:
 
 
 def batches_of(
-    make: Callable[[Any], Batch], places: Sampler[Any], num_workers: int, device: torch.device
+    make: Callable[[Any], Any], places: Iterable[Any], num_workers: int, device: torch.device
 ) -> Generator[Batch, None, None]:
     """What `make` gives for each of `places`, in their order, made in `num_workers` processes."""
     return loaded(_Made(make), num_workers, device, sampler=places)
 
 
 def loaded(
-    batches: "TorchDataset[Batch | ShardError] | IterableDataset[Batch | ShardError]",
+    batches: "TorchDataset[Batch | DatasetError] | IterableDataset[Batch | DatasetError]",
     num_workers: int,
     device: torch.device,
     **options: Any,
 ) -> Generator[Batch, None, None]:
-    """Whole batches out of `num_workers` processes; ShardError where one of them is that.
+    """Whole batches out of `num_workers` processes; DatasetError where one of them is that.
 
     An expected error is a value until here: raised in a worker it would arrive with that worker's traceback as
     its message, and keep the workers alive.
@@ -93,17 +93,18 @@ def loaded(
         **options,
     )
     for batch in loader:
-        if isinstance(batch, ShardError):
+        if isinstance(batch, DatasetError):
             raise batch
         yield batch
 
 
-class _Made(TorchDataset[Batch | ShardError]):
-    def __init__(self, make: Callable[[Any], Batch]) -> None:
+class _Made(TorchDataset[Batch | DatasetError]):
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         self.make = make
 
-    def __getitem__(self, place: Any) -> Batch | ShardError:
+    def __getitem__(self, place: Any) -> Batch | DatasetError:
         try:
-            return self.make(place)
-        except ShardError as error:
+            made: Batch = self.make(place)
+            return made
+        except DatasetError as error:
             return error

@@ -201,7 +201,8 @@ class Pretraining:
         complete = self.steps_done == self.num_steps
         if complete and self.ranks.first:
             with writing(self.folder.weights):
-                save_model(self.trainer.model, self.folder.weights)
+                training = {"step": self.steps_done, "config": as_dict(self.config)}
+                save_model(self.trainer.model, self.folder.weights, training)
         checkpoint = self.folder.checkpoints.path(self.steps_done)
         return PretrainResult(
             run_dir=self.folder.path,

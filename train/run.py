@@ -7,7 +7,8 @@ model.safetensors  the trained weights, once the run is complete
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -77,7 +78,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         with writing(self.metrics), self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(with_nulls(record)) + "\n")
 
     def forget_after(self, step: int) -> None:
         """Drop what a killed run left behind its newest checkpoint: metrics of lost steps, half-written files."""
@@ -87,6 +88,14 @@ class RunFolder:
         kept = [line for line in whole if json.loads(line)["step"] <= step]
         write_atomically(self.metrics, "".join(f"{line}\n" for line in kept).encode())
         self.checkpoints.drop_leftovers()
+
+
+def with_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
+    """`record` with null for infinity and NaN, which JSON has not."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from cavsync.pipeline.dataset import Dataset, DatasetError
 from cavsync.pipeline.sampling import Alignment, window_starts
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.shards import DatasetPaths
-from cavsync.train.clips import ShardError, decode_jpeg
+from cavsync.train.clips import ShardError, decode_jpeg, used_frames
 from cavsync.train.config import TrainConfig
 from cavsync.train.data import Batch, Draw, PairRule, resolved
 from cavsync.train.loader import fingerprint, loaded
@@ -53,6 +53,8 @@ class StreamedClip:
 
     members: dict[str, Any]
     url: str
+    asked: int | None = None
+    """How many frames count as the clip's; None is all."""
 
     @property
     def key(self) -> str:
@@ -60,22 +62,27 @@ class StreamedClip:
 
     @property
     def num_frames(self) -> int:
-        return len(self.frame_pts_s)
+        return len(self._used)
+
+    @property
+    def _used(self) -> np.ndarray:
+        return used_frames(len(self._stored_pts_s), self.asked)
 
     @cached_property
-    def frame_pts_s(self) -> list[float]:
+    def _stored_pts_s(self) -> list[float]:
         pts_s: list[float] = json.loads(self.members["json"])["frame_pts_s"]
         return pts_s
 
     def frame(self, frame: int) -> torch.Tensor:
+        number = self._used[frame]
         try:
-            return decode_jpeg(bytearray(self.members[f"{frame:02d}.jpg"]))
+            return decode_jpeg(bytearray(self.members[f"{number:02d}.jpg"]))
         except (KeyError, RuntimeError) as error:
-            raise ShardError(f"{self.url}: frame {frame} of {self.key} is not there or no JPEG.") from error
+            raise ShardError(f"{self.url}: frame {number} of {self.key} is not there or no JPEG.") from error
 
     def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
         mel = np.load(io.BytesIO(self.members["mel.npy"]), allow_pickle=False)
-        start = window_starts(self.frame_pts_s, len(mel), rows, alignment)[frame]
+        start = window_starts(self._stored_pts_s, len(mel), rows, alignment)[self._used[frame]]
         window: np.ndarray = mel[start : start + rows]
         return window
 
@@ -100,7 +107,7 @@ class StreamedSource:
 
     def stored_frame(self) -> tuple[int, int]:
         with_clips = next(shard for shard in self.shards if shard.count)
-        height, width = next(_read(with_clips, 0, 1)).frame(0).shape[:2]
+        height, width = next(_read(with_clips, 0, 1, self.config.num_frames)).frame(0).shape[:2]
         return height, width
 
     def batches(self, position: Position, ranks: Ranks, device: torch.device) -> Generator[Batch, None, None]:
@@ -113,7 +120,7 @@ class StreamedSource:
 
 
 @dataclass(frozen=True)
-class _Stretches(IterableDataset[Batch | ShardError]):
+class _Stretches(IterableDataset[Batch | DatasetError]):
     """What is left of one epoch for one rank, in batches; iterated once in each of its workers."""
 
     source: StreamedSource
@@ -122,10 +129,10 @@ class _Stretches(IterableDataset[Batch | ShardError]):
     num_done: int
     """Batches that the rank has had of this epoch."""
 
-    def __iter__(self) -> Iterator[Batch | ShardError]:
+    def __iter__(self) -> Iterator[Batch | DatasetError]:
         try:
             yield from self._batches()
-        except ShardError as error:
+        except DatasetError as error:
             yield error
 
     def _batches(self) -> Iterator[Batch]:
@@ -165,9 +172,8 @@ class _Stretches(IterableDataset[Batch | ShardError]):
         for shard in (shards[n] for n in epoch_order(len(shards), self.source.epochs.seed, self.epoch)):
             low, high = max(start - place, 0), min(stop - place, shard.count)
             if low < high:
-                yield from zip(
-                    range(shard.first + low, shard.first + high), _read(shard, low, high), strict=True
-                )
+                clips = _read(shard, low, high, self.source.config.num_frames)
+                yield from zip(range(shard.first + low, shard.first + high), clips, strict=True)
             place += shard.count
 
     @property
@@ -180,7 +186,7 @@ def _turns(num_batches: int, worker: int, num_workers: int) -> int:
     return (num_batches - worker + num_workers - 1) // num_workers
 
 
-def _read(shard: Shard, low: int, high: int) -> Iterator[StreamedClip]:
+def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> Iterator[StreamedClip]:
     """Clips [low, high) of a shard, read from its beginning; ShardError where they are not there."""
     num_read = 0
     try:
@@ -188,7 +194,7 @@ def _read(shard: Shard, low: int, high: int) -> Iterator[StreamedClip]:
             samples = group_by_keys(tar_file_expander([{"url": shard.url, "stream": stream}]))
             for members in islice(samples, low, high):
                 num_read += 1
-                yield StreamedClip(members, shard.url)
+                yield StreamedClip(members, shard.url, num_frames)
     except READ_ERRORS as error:
         raise ShardError(
             f"{shard.url} cannot be read: {_first_line(error)}. --resume continues the run."

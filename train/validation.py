@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.evaluation.classification import Classification, classification
 from cavsync.train.finetune_step import INPUTS, autocast, describe
 from cavsync.train.labelled import LabelledClips, WholeClips
 from cavsync.train.labels import Task
+from cavsync.train.loader import batches_of
 
 
 class Validation:
@@ -54,14 +54,8 @@ def clip_vectors(
     model: CavMaeClassifier, clips: LabelledClips, device: torch.device, precision: str
 ) -> Iterator[Tensor]:
     """(frames, dim) float32 on the CPU for each clip: what the head sees of it."""
-    loader = DataLoader(
-        WholeClips(clips),
-        batch_size=None,
-        num_workers=clips.config.num_workers,
-        # Otherwise the loader takes its seed from torch's own generator, and a resumed run goes astray.
-        generator=torch.Generator(),
-    )
-    for item in loader:
+    whole = WholeClips(clips)
+    for item in batches_of(whole.__getitem__, range(len(whole)), clips.config.num_workers, device):
         given = {name: item[name].unsqueeze(0).to(device) for name in INPUTS if name in item}
         with autocast(device, precision):
             vectors = describe(model, given)

@@ -9,7 +9,8 @@ curves.png                 drawn when the run ends
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,20 @@ class Watch:
         self.held_out = self._held_out()
 
     def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: Mapping[str, Any]) -> None:
-        if self.events and metrics.step % self.config.log_every_steps == 0:
-            self.events.numbers("train", _without_step(metrics), metrics.step)
-        every = self.watch.every_steps
-        if every and (metrics.step % every == 0 or metrics.step == self.num_steps):
-            self._look(model, metrics.step)
+        with unless_disk_is_full(f"step {metrics.step}"):
+            if self.events and metrics.step % self.config.log_every_steps == 0:
+                self.events.numbers("train", _without_step(metrics), metrics.step)
+            every = self.watch.every_steps
+            if every and (metrics.step % every == 0 or metrics.step == self.num_steps):
+                self._look(model, metrics.step)
 
     def ended(self, result: PretrainResult, model: CavMaeSync) -> None:
-        if self.events:
-            self.events.close()
-        metrics = self.run_dir / "metrics.jsonl"
+        with unless_disk_is_full("the end of the run"):
+            if self.events:
+                self.events.close()
+            self._draw_curves(self.run_dir / "metrics.jsonl")
+
+    def _draw_curves(self, metrics: Path) -> None:
         if self.watch.curves and metrics.exists():
             looks = pd.read_json(self.looks, lines=True) if self.looks.exists() else pd.DataFrame()
             write_atomically(self.run_dir / CURVES_NAME, run_curves(pd.read_json(metrics, lines=True), looks))
@@ -71,14 +76,18 @@ class Watch:
         if self.held_out is None:
             return
         model.eval()
-        look = dataclasses.asdict(self.held_out.look(model, self.device))
+        try:
+            self._record(dataclasses.asdict(self.held_out.look(model, self.device)), step)
+            if self.watch.num_pictures:
+                self._draw(reconstructions(self.held_out.reconstruct(model, self.device)), step)
+        finally:
+            model.train()
+
+    def _record(self, look: Mapping[str, float], step: int) -> None:
         with self.looks.open("a") as file:
             file.write(json.dumps({"step": step, **look}) + "\n")
         if self.events:
             self.events.numbers("held out", look, step)
-        if self.watch.num_pictures:
-            self._draw(reconstructions(self.held_out.reconstruct(model, self.device)), step)
-        model.train()
 
     def _draw(self, png: bytes, step: int) -> None:
         folder = self.run_dir / PICTURES_NAME
@@ -86,6 +95,15 @@ class Watch:
         write_atomically(folder / f"step-{step:06d}.png", png)
         if self.events:
             self.events.picture("reconstructions", png, step)
+
+
+@contextmanager
+def unless_disk_is_full(when: str) -> Iterator[None]:
+    """What is written for people to look at does not end a run."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("What was seen at %s is not written: %s. The run goes on.", when, error)
 
 
 def forget_lines_after(path: Path, step: int) -> None:
