@@ -22,7 +22,9 @@ from cavsync.cli.eval_synchrony import synchrony as command
 from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoint import save_model
+from cavsync.pipeline.dataset import Dataset
 from cavsync.train.evaluation.offsets import MIN_AGREEMENT
+from cavsync.train.evaluation.split_media import SplitMedia
 from cavsync.train.evaluation.synchrony_config import SynchronyConfig
 from cavsync.train.evaluation.task import PUBLISHED_INPUTS
 from cavsync.train.loop import pretrain
@@ -155,6 +157,13 @@ def test_each_distinct_window_is_encoded_once(use_model: UseModel, run: Path, tm
     record_of("--checkpoint", run, "--split", "train", "--step", "0.5", "--out", tmp_path)
     # 998 rows: windows of 32 rows at 0, 50, ... 950, at the last place (966), and the frames' own 16, the last at 950.
     assert model.num_windows == NUM_CLIPS * (20 + 1 + 15)
+
+
+def test_synchrony_looks_at_the_frames_that_the_run_uses(dataset: Path) -> None:
+    data = replace(raw_data(dataset), num_frames=4)
+    media = list(SplitMedia(Dataset.open(dataset), data, micro_model().image_size).read())
+    assert len(media) == NUM_CLIPS
+    assert {len(one.pictures) for one in media} == {len(one.times_s) for one in media} == {4}
 
 
 def test_clips_that_cannot_be_in_step_are_named_and_counted(

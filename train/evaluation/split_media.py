@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.pipeline.dataset import Dataset
-from cavsync.train.clips import ClipStore, fit
+from cavsync.train.clips import fit, open_clips
 from cavsync.train.config import DataConfig
 from cavsync.train.evaluation.coverage import Unusable, split_coverage
 from cavsync.train.evaluation.sliding import Medium
@@ -19,7 +19,7 @@ class SplitMedia(TorchDataset[Medium]):
     """The clips of `data.split` that can be in step at all, in shard order; `coverage` names the others."""
 
     def __init__(self, dataset: Dataset, data: DataConfig, side: int) -> None:
-        self.store = ClipStore(dataset, data.split, check_crc=data.check_crc)
+        self.store = open_clips(data, dataset)
         self.side, self._num_workers = side, data.num_workers
         flags = dataset.index(data.split, ["silent", "still"])
         self._numbers: list[int] = []
