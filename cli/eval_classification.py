@@ -1,14 +1,17 @@
 """`cavsync eval classification`."""
 
-import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cavsync.cli.checkpoint_fields import OverridesOption, given_fields
 from cavsync.cli.eval_options import DeviceOption, JsonOption, RootOption
+from cavsync.cli.eval_output import print_report
+
+CLASSES_NAMED = 5
 
 
 class Modality(StrEnum):
@@ -72,7 +75,6 @@ def classification(
 ) -> None:
     """Name the classes of each clip of a split, from all of its frames and their sound."""
     from cavsync.cli.progress import counting
-    from cavsync.model.checkpoint import require_fields
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.report_classification import (
         classification_rows,
@@ -81,11 +83,7 @@ def classification(
     from cavsync.train.evaluation.score_classification import ClassificationTask, score_classification
     from cavsync.train.evaluation.task import Task, newest_run
 
-    fields = given_fields(overrides) | ({} if modality is None else {"modality": modality.value})
-    try:
-        require_fields(fields)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--set") from error
+    fields = _fields(overrides, modality)
     inputs = Task.of(checkpoint or newest_run(root / "runs", classifier=True), data, split)
     asked = ClassificationTask(
         inputs=inputs,
@@ -98,14 +96,25 @@ def classification(
         scores = score_classification(asked, choose_device(device), on_clip)
     folder = out or inputs.weights.parent / f"classification-{split}"
     record = write_classification(scores, folder)
-    if as_json:
-        typer.echo(json.dumps(record))
-        return
-    from cavsync.cli.tables import print_scores
+    title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)
+    print_report(title, classification_rows(scores), record, folder, as_json=as_json, notes=notes)
 
-    print_scores(f"Classification: {scores.coverage.sentence}", classification_rows(scores))
-    without = scores.figures.without_positives
-    if without:
-        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
-        typer.echo(f"In no mean, as no clip has them: {', '.join(without[:5])}{more}")
-    typer.echo(f"Report: {folder / 'report.html'}")
+
+def _fields(overrides: list[str] | None, modality: Modality | None) -> dict[str, Any]:
+    """What --set and --modality say of the model; an unknown field is wrong usage."""
+    from cavsync.model.checkpoint import require_fields
+
+    fields = given_fields(overrides) | ({} if modality is None else {"modality": modality.value})
+    try:
+        require_fields(fields)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+    return fields
+
+
+def _left_out(classes: Sequence[str]) -> list[str]:
+    """A line on the classes that no clip has, if there are any."""
+    if not classes:
+        return []
+    more = f" and {len(classes) - CLASSES_NAMED} more" if len(classes) > CLASSES_NAMED else ""
+    return [f"In no mean, as no clip has them: {', '.join(classes[:CLASSES_NAMED])}{more}"]

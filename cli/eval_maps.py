@@ -1,13 +1,16 @@
 """`cavsync eval segmentation` and `cavsync eval localization`: maps of where a sound comes from."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cavsync.cli.eval_options import CheckpointOption, DeviceOption, JsonOption, RootOption
+from cavsync.cli.eval_output import print_report
+
+if TYPE_CHECKING:
+    from cavsync.train.evaluation.map_task import MapTask
 
 
 class Map(StrEnum):
@@ -86,27 +89,17 @@ def segmentation(
     """Find what a sound comes from in pictures with exact masks (ADE20K_Sound)."""
     from cavsync.cli.progress import counting
     from cavsync.train.device import choose_device
-    from cavsync.train.evaluation.map_task import MapTask
     from cavsync.train.evaluation.report_segmentation import segmentation_rows, write_segmentation
     from cavsync.train.evaluation.score_segmentation import score_segmentation
-    from cavsync.train.evaluation.sound_map import MapConfig
-    from cavsync.train.evaluation.task import newest_run
 
-    config = MapConfig(sound=sound.value, similarity=similarity.value)
-    weights = checkpoint or newest_run(root / "runs")
-    task = MapTask.of(weights, [route.value for route in maps], config, windows.value, max_missing)
+    task = _map_task(checkpoint, root, maps, sound, similarity, windows, max_missing)
     folder = data or root / "raw" / "ade20k_sound"
     with counting("mapping", "rows", quiet=as_json) as on_row:
         scores = score_segmentation(task, folder, scaling.value, choose_device(device), on_row)
     out = out or task.weights.parent / f"segmentation-{folder.resolve().name}"
     record = write_segmentation(scores, out)
-    if as_json:
-        typer.echo(json.dumps(record))
-        return
-    from cavsync.cli.tables import print_scores
-
-    print_scores(f"Sound-prompted segmentation: {scores.coverage.sentence}", segmentation_rows(scores))
-    typer.echo(f"Report: {out / 'report.html'}")
+    title = f"Sound-prompted segmentation: {scores.coverage.sentence}"
+    print_report(title, segmentation_rows(scores), record, out, as_json=as_json)
 
 
 def localization(
@@ -148,25 +141,34 @@ def localization(
     from cavsync.cli.progress import counting
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.boxes import BoxSet
-    from cavsync.train.evaluation.map_task import MapTask
     from cavsync.train.evaluation.report_localization import localization_rows, write_localization
     from cavsync.train.evaluation.score_localization import score_localization
-    from cavsync.train.evaluation.sound_map import MapConfig
-    from cavsync.train.evaluation.task import newest_run
 
-    config = MapConfig(sound=sound.value, similarity=similarity.value)
-    weights = checkpoint or newest_run(root / "runs")
-    task = MapTask.of(weights, [route.value for route in maps], config, windows.value, max_missing)
+    task = _map_task(checkpoint, root, maps, sound, similarity, windows, max_missing)
     folder = data or root / "raw" / "vggss"
     boxes = BoxSet.open(folder, subset, negatives)
     with counting("mapping", "rows", quiet=as_json) as on_row:
         scores = score_localization(task, boxes, geometry.value, choose_device(device), on_row)
     out = out or task.weights.parent / f"localization-{folder.resolve().name}"
     record = write_localization(scores, out)
-    if as_json:
-        typer.echo(json.dumps(record))
-        return
-    from cavsync.cli.tables import print_scores
+    title = f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}"
+    print_report(title, localization_rows(scores), record, out, as_json=as_json)
 
-    print_scores(f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}", localization_rows(scores))
-    typer.echo(f"Report: {out / 'report.html'}")
+
+def _map_task(
+    checkpoint: Path | None,
+    root: Path,
+    maps: list[Map],
+    sound: Sound,
+    similarity: Similarity,
+    windows: Windows,
+    max_missing: float,
+) -> "MapTask":
+    """What both commands ask of a checkpoint."""
+    from cavsync.train.evaluation.map_task import MapTask
+    from cavsync.train.evaluation.sound_map import MapConfig
+    from cavsync.train.evaluation.task import newest_run
+
+    config = MapConfig(sound=sound.value, similarity=similarity.value)
+    weights = checkpoint or newest_run(root / "runs")
+    return MapTask.of(weights, [route.value for route in maps], config, windows.value, max_missing)

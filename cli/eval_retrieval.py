@@ -1,6 +1,5 @@
 """`cavsync eval retrieval`."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cavsync.cli.eval_options import CheckpointOption, DeviceOption, JsonOption, RootOption
+from cavsync.cli.eval_output import print_report
 
 
 class Aggregation(StrEnum):
@@ -42,7 +42,7 @@ def retrieval(
     """Find each clip's video by its sound, and its sound by its video, among all clips of a split."""
     from cavsync.cli.progress import counting
     from cavsync.train.device import choose_device
-    from cavsync.train.evaluation.score_retrieval import score_retrieval, write_retrieval
+    from cavsync.train.evaluation.score_retrieval import retrieval_rows, score_retrieval, write_retrieval
     from cavsync.train.evaluation.task import Task, newest_run
 
     task = Task.of(checkpoint or newest_run(root / "runs"), data, split)
@@ -50,12 +50,6 @@ def retrieval(
         scores = score_retrieval(task, choose_device(device), on_clip)
     folder = out or task.weights.parent / f"retrieval-{split}"
     record = write_retrieval(scores, aggregation.value, folder)
-    if as_json:
-        typer.echo(json.dumps(record))
-        return
-    from cavsync.cli.tables import print_scores
-    from cavsync.train.evaluation.score_retrieval import retrieval_rows
-
     title = f"Retrieval among {scores.coverage.sentence}, {aggregation.value}"
-    print_scores(title, retrieval_rows(scores.by_aggregation[aggregation.value]))
-    typer.echo(f"Report: {folder / 'report.html'}")
+    rows = retrieval_rows(scores.by_aggregation[aggregation.value])
+    print_report(title, rows, record, folder, as_json=as_json)

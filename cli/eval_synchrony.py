@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cavsync.cli.eval_options import CheckpointOption, DeviceOption, JsonOption, RootOption
+from cavsync.cli.eval_output import print_report
 
 if TYPE_CHECKING:
     from cavsync.train.evaluation.synchrony_config import SynchronyConfig
@@ -71,7 +72,6 @@ def _split(
     as_json: bool,
 ) -> None:
     from cavsync.cli.progress import counting
-    from cavsync.cli.tables import print_scores
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.report_synchrony import synchrony_rows, write_synchrony
     from cavsync.train.evaluation.score_synchrony import score_synchrony
@@ -82,11 +82,8 @@ def _split(
         scores = score_synchrony(task, config, choose_device(device), on_clip)
     folder = out or task.weights.parent / f"synchrony-{split}"
     record = write_synchrony(scores, folder)
-    if as_json:
-        typer.echo(json.dumps(record))
-        return
-    print_scores(f"Synchrony: {scores.coverage.sentence}", synchrony_rows(scores))
-    typer.echo(f"Report: {folder / 'report.html'}")
+    title = f"Synchrony: {scores.coverage.sentence}"
+    print_report(title, synchrony_rows(scores), record, folder, as_json=as_json)
 
 
 def _video(

@@ -36,3 +36,9 @@ def _own_gpu(number: int) -> torch.device:
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Matrix products in `precision`, a `Precision` of the configuration."""
+    dtype = getattr(torch, precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)

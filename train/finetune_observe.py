@@ -10,6 +10,7 @@ from cavsync.train.evaluation.classification import Classification
 from cavsync.train.finetune_config import FinetuneConfig
 from cavsync.train.finetune_step import FinetuneLosses
 from cavsync.train.labels import Task
+from cavsync.train.observe import Pace, RunResult
 from cavsync.train.run import with_nulls
 
 HEADLINE = ("mean_average_precision", "auc", "d_prime", "top1", "top1_macro")
@@ -39,31 +40,15 @@ class FinetuneFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneMetrics(FinetuneLosses):
-    """One step, with speeds since the last logged one."""
-
-    step: int  # steps done, this one included
-    epoch: float
-    lr: float  # of the encoders; the head's is `head_lr_factor` times it
-    clips_per_s: float
-    data_wait_share: float  # of the wall time, in [0, 1]
-    seconds: float  # since this process began to train
+class FinetuneMetrics(Pace, FinetuneLosses):
+    """One step; `lr` is that of the encoders, the head's is `head_lr_factor` times it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneResult:
-    """How a call of `finetune` ended: complete, or stopped by a signal and saved."""
+class FinetuneResult(RunResult):
+    """How a call of `finetune` ended."""
 
-    run_dir: Path
-    step: int
-    num_steps: int
-    checkpoint: Path
-    weights: Path | None  # None while steps are left
     scores: Classification | None  # of the resulting weights; None without a validation split
-
-    @property
-    def complete(self) -> bool:
-        return self.step == self.num_steps
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.data import normalise_images
+from cavsync.train.device import autocast
 from cavsync.train.finetune_config import FinetuneConfig
 from cavsync.train.labels import Task
-from cavsync.train.step import MAX_KEYS_SHOWN, NonFiniteError, OutOfMemoryError, build_optimizer
+from cavsync.train.step import OutOfMemoryError, build_optimizer, clip_gradients, not_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +72,8 @@ class FinetuneStep:
         skipped = self.scaler.is_enabled()
         if math.isfinite(losses.loss) and (skipped or math.isfinite(losses.grad_norm)):
             return
-        more = f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
-        raise NonFiniteError(
-            f"Step {step} is not finite: loss {losses.loss:.6g}, gradient norm {losses.grad_norm:.6g}. Its clips: "
-            f"{', '.join(keys[:MAX_KEYS_SHOWN])}{more}. Nothing was updated with it. Try a lower optimizer.lr or "
-            "head_lr_factor, optimizer.clip_grad_norm=1 or precision=float32."
-        )
+        measured = {"loss": losses.loss, "gradient norm": losses.grad_norm}
+        raise not_finite(measured, step, keys, rates="optimizer.lr or head_lr_factor")
 
     def state_dict(self) -> dict[str, Any]:
         """All that training changes: weights, the optimizer's means, the loss scale."""
@@ -115,19 +112,6 @@ def class_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
     if task == "single-label":
         return functional.cross_entropy(logits, targets)
     return functional.binary_cross_entropy_with_logits(logits, targets)
-
-
-def clip_gradients(trained: list[nn.Parameter], limit: float | None) -> Tensor:
-    """The norm of all gradients, which are then scaled down to `limit` where they exceed it."""
-    norm = nn.utils.get_total_norm([one.grad for one in trained if one.grad is not None])
-    if limit is not None:
-        nn.utils.clip_grads_with_norm_(trained, limit, norm)
-    return norm
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    dtype = getattr(torch, precision)
-    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
 def scale_group(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], factor: float) -> None:

@@ -22,6 +22,7 @@ from cavsync.model.masking import draw_mask, strike
 from cavsync.model.output import Output
 from cavsync.train.config import TrainConfig
 from cavsync.train.data import normalise_images
+from cavsync.train.device import autocast
 from cavsync.train.ranks import Ranks
 
 INPUTS = ("audio", "image", "noise_audio", "noise_image")
@@ -92,7 +93,7 @@ class Objective:
 
     def _forward(self, inputs: Inputs) -> Output:
         audio, image, noise_audio, noise_image = inputs
-        with self._precision():
+        with autocast(self.device, self.config.precision):
             out: Output = self._replica(audio, normalise_images(image), noise_audio, noise_image)
         return out
 
@@ -104,7 +105,7 @@ class Objective:
         seen_audio = draw_mask(struck, config.mask_ratio_audio).kept
         seen_image = draw_mask(noise_image, config.mask_ratio_image).kept
         pictures = normalise_images(image)
-        with self._precision():
+        with autocast(self.device, self.config.precision):
             encodings = (
                 self.model.encode_audio(audio, seen_audio),
                 self.model.encode_image(pictures, seen_image),
@@ -129,10 +130,6 @@ class Objective:
         if isinstance(self._replica, DistributedDataParallel) and not last:
             return self._replica.no_sync()
         return nullcontext()
-
-    def _precision(self) -> AbstractContextManager[object]:
-        precision = getattr(torch, self.config.precision)
-        return torch.autocast(self.device.type, precision, enabled=precision is not torch.float32)
 
 
 def forget_activations(model: CavMaeSync) -> None:

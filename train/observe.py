@@ -31,8 +31,8 @@ class RunFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepMetrics(Losses):
-    """One step, with speeds since the last logged one."""
+class Pace:
+    """Where a run is after a step, and how fast it has been since the last logged one."""
 
     step: int  # steps done, this one included
     epoch: float
@@ -43,19 +43,30 @@ class StepMetrics(Losses):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainResult:
-    """How a call of `pretrain` ended: complete, or stopped by a signal and saved."""
+class StepMetrics(Pace, Losses):
+    """One step of pretraining."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended: complete, or stopped by a signal and saved."""
 
     run_dir: Path
     step: int
     num_steps: int
     checkpoint: Path
     weights: Path | None  # None while steps are left
-    last: StepMetrics | None  # None when no step was left to do
 
     @property
     def complete(self) -> bool:
         return self.step == self.num_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainResult(RunResult):
+    """How a call of `pretrain` ended."""
+
+    last: StepMetrics | None  # None when no step was left to do
 
 
 class Observer(Protocol):

@@ -82,12 +82,16 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop what a killed run left behind its newest checkpoint: metrics of lost steps, half-written files."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        # A line that was cut short by the kill is no record.
-        whole = [line for line in lines if line.endswith("}")]
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-        write_atomically(self.metrics, "".join(f"{line}\n" for line in kept).encode())
+        forget_lines_after(self.metrics, step)
         self.checkpoints.drop_leftovers()
+
+
+def forget_lines_after(path: Path, step: int) -> None:
+    """Drop the lines of steps that a killed run did after its newest checkpoint, and one cut short by the kill."""
+    if path.exists():
+        whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def with_nulls(record: Mapping[str, Any]) -> dict[str, Any]:

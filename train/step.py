@@ -61,7 +61,7 @@ class TrainStep:
         with self._explained_when_too_large(step):
             losses = self.objective.backward(batch, self.scaler.scale)
             self.scaler.unscale_(self.optimizer)
-            losses["grad_norm"] = self._clip_gradients()
+            losses["grad_norm"] = clip_gradients(self._trained, self.config.optimizer.clip_grad_norm)
             measured = numbers(losses)
             self._require_finite(measured, step, batch["key"])
             self.scaler.step(self.optimizer)
@@ -80,13 +80,6 @@ class TrainStep:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-
-    def _clip_gradients(self) -> torch.Tensor:
-        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if self.config.optimizer.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._trained, self.config.optimizer.clip_grad_norm, norm)
-        return norm
 
     def _require_finite(self, measured: dict[str, float], step: int, keys: list[str]) -> None:
         """All ranks measured the same, so each of them raises or none."""
@@ -127,17 +120,28 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     return optimizer
 
 
+def clip_gradients(trained: list[nn.Parameter], limit: float | None) -> torch.Tensor:
+    """The norm of all gradients, which are then scaled down to `limit` where they exceed it."""
+    norm = nn.utils.get_total_norm([one.grad for one in trained if one.grad is not None])
+    if limit is not None:
+        nn.utils.clip_grads_with_norm_(trained, limit, norm)
+    return norm
+
+
 def _next_smaller(part: int, whole: int) -> int:
     """The largest part below `part` that divides `whole`; 1 where there is none."""
     return max((size for size in range(1, part) if whole % size == 0), default=1)
 
 
-def not_finite(measured: Mapping[str, float], step: int, keys: Sequence[str]) -> NonFiniteError:
+def not_finite(
+    measured: Mapping[str, float], step: int, keys: Sequence[str], rates: str = "optimizer.lr"
+) -> NonFiniteError:
+    """`rates` names the fields that a lower learning rate is set by."""
     parts = ", ".join(f"{name} {value:.6g}" for name, value in measured.items())
     more = f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
     return NonFiniteError(
         f"Step {step} is not finite: {parts}. Its clips: {', '.join(keys[:MAX_KEYS_SHOWN])}{more}. Nothing was "
-        "updated with it. Try a lower optimizer.lr, optimizer.clip_grad_norm=1 or precision=float32."
+        f"updated with it. Try a lower {rates}, optimizer.clip_grad_norm=1 or precision=float32."
     )
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
+from cavsync.train.device import autocast
 from cavsync.train.evaluation.classification import Classification, classification
-from cavsync.train.finetune_step import INPUTS, autocast, describe
+from cavsync.train.finetune_step import INPUTS, describe
 from cavsync.train.labelled import LabelledClips, WholeClips
 from cavsync.train.labels import Task
 from cavsync.train.loader import batches_of

@@ -25,6 +25,7 @@ from cavsync.train.evaluation.pictures import reconstructions, run_curves
 from cavsync.train.events import EventLog
 from cavsync.train.held_out import HeldOutClips
 from cavsync.train.observe import PretrainResult, RunFacts, StepMetrics
+from cavsync.train.run import forget_lines_after
 
 LOOKS_NAME, CURVES_NAME, PICTURES_NAME = "looks.jsonl", "curves.png", "reconstructions"
 
@@ -104,14 +105,6 @@ def unless_disk_is_full(when: str) -> Iterator[None]:
         yield
     except OSError as error:
         logger.warning("What was seen at %s is not written: %s. The run goes on.", when, error)
-
-
-def forget_lines_after(path: Path, step: int) -> None:
-    """Drop the lines of steps that a killed run did after its newest checkpoint, and one cut short by the kill."""
-    if path.exists():
-        whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _without_step(metrics: StepMetrics) -> dict[str, float]:
