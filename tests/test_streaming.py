@@ -1,5 +1,6 @@
 """Proves the stream: the same items as from a disk, every clip once an epoch, over HTTP and from a folder."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -9,23 +10,24 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
-from known_shards import micro_run, write_known_shards
+from known_shards import mel, micro_run, picture, write_known_shards
 from rank_work import CPU
 from safetensors.torch import load_file
 
 from cavsync.pipeline.dataset import DatasetError
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.shards import DatasetPaths, npy_bytes
 from cavsync.train.clips import ShardError
-from cavsync.train.config import TrainConfig
+from cavsync.train.config import ConfigError, DataConfig, TrainConfig
 from cavsync.train.data import ClipPairs, Draw
 from cavsync.train.loop import StepMetrics, pretrain
 from cavsync.train.order import Position, TooFewClipsError
 from cavsync.train.ranks import Ranks
-from cavsync.train.streaming import StreamedSource
+from cavsync.train.streaming import StreamedClip, StreamedSource
 
 NUM_CLIPS = 24
 START = Position(0, 0, 0)
@@ -46,8 +48,17 @@ def served(shards: Path) -> Iterator[str]:
 class server:  # noqa: N801 (used as a function)
     """Serves a folder over HTTP within `with`."""
 
+    asked: ClassVar[list[tuple[str, dict[str, str]]]] = []
+    """What was requested of the one that was opened last: path and headers."""
+
     def __init__(self, folder: Path) -> None:
+        asked = server.asked = []
+
         class Quiet(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append((self.path, dict(self.headers)))
+                super().do_GET()
+
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -161,9 +172,57 @@ def test_a_run_from_a_url_resumes_to_the_same_bits(served: str, tmp_path: Path) 
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_shard_is_one_request_from_front_to_back(shards: Path) -> None:
+    # Many web servers give no parts of files, and a shard is larger than what a client asks for at once.
+    with server(shards) as address:
+        batches(run_from(address, shuffle_clips=NUM_CLIPS), 6)
+    asked = [path for path, headers in server.asked if path.endswith(".tar")]
+    assert len(asked) == len(set(asked)) > 1
+    assert not any("Range" in headers for _, headers in server.asked)
+
+
+@pytest.mark.parametrize(
+    ("member", "what"), [("mel.npy", "the log-mel"), ("json", "the description"), ("00.jpg", "frame 0")]
+)
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_a_member_that_is_gone_or_damaged_is_named(member: str, what: str, content: bytes | None) -> None:
+    members = {
+        "json": json.dumps({"frame_pts_s": [0.0]}).encode(),
+        "00.jpg": picture(0, 0, 32),
+        "mel.npy": npy_bytes(mel(0).astype(np.float16)),
+    }
+    del members[member]
+    clip = StreamedClip(
+        {"__key__": "clip000", **members, **({} if content is None else {member: content})}, "a.tar"
+    )
+    with pytest.raises(ShardError, match=rf"a\.tar: {what} of clip000 is not there or damaged"):
+        clip.frame(0), clip.mel_of(0, 32, "time")
+
+
+def test_a_protocols_own_error_is_told(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_credentials(*_: object, **__: object) -> None:
+        raise LookupError("Unable to locate credentials")
+
+    config = run_from(shards)
+    stream = StreamedSource(config).batches(START, Ranks(), CPU)
+    monkeypatch.setattr("cavsync.train.streaming.fsspec.open", without_credentials)
+    with pytest.raises(ShardError, match="cannot be read: LookupError Unable to locate credentials"):
+        next(stream)
+    with pytest.raises(DatasetError, match=r"Unable to locate credentials\. Are data\.path and your"):
+        StreamedSource(config)
+
+
+def test_a_url_is_streamed_or_refused(shards: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"path=s3://bucket/set is a URL, and source='index' .*set source=stream"
+    ):
+        DataConfig(path="s3://bucket/set")
+
+
 def test_a_place_without_a_dataset_is_told(tmp_path: Path, served: str) -> None:
     with pytest.raises(
-        DatasetError, match=r"dataset\.json cannot be read: FileNotFoundError .* Is data\.path right"
+        DatasetError,
+        match=r"dataset\.json cannot be read: FileNotFoundError .* Are data\.path and your credentials right",
     ):
         StreamedSource(run_from(f"{served}/nothing"))
     with pytest.raises(DatasetError, match=r"dataset\.json cannot be read: .*No such file"):

@@ -451,6 +451,9 @@ def test_a_loss_that_is_no_number_stops_with_step_clips_and_parts(
         pretrain(config, tmp_path / "run", device="cpu")
     newest = Checkpoints(tmp_path / "run").newest()
     assert newest.name == "step-000001.pt"
+    # A batch of 512 has more clips than a message.
+    kept = json.loads((tmp_path / "run" / "not-finite.json").read_text())["clips"]
+    assert len(kept) == config.batch_size
     assert all(tensor.isfinite().all() for tensor in load_model(newest).state_dict().values())
 
 

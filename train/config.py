@@ -52,7 +52,8 @@ class DataConfig:
     """"index" reads each clip where it lies on a disk; "stream" reads whole shards from front to back, from
     anywhere, and shuffles less."""
     shuffle_clips: int = 512
-    """With source="stream": how many clips each process that decodes holds (about .5 MB each) to shuffle."""
+    """With source="stream": how many clips each process that decodes holds (about .5 MB each) to shuffle. A shard is
+    read from its front once for each such handful, so few clips of large shards mean much reading."""
     split: str = "train"
     """Role ("train", "test") or name of a split in dataset.json."""
     alignment: Alignment = "time"
@@ -85,6 +86,11 @@ class DataConfig:
             f"num_frames={self.num_frames} must be at least 1.",
         )
         require(self.shuffle_clips >= 1, f"shuffle_clips={self.shuffle_clips} must be at least 1.")
+        require(
+            self.source == "stream" or "://" not in self.path,
+            f"path={self.path} is a URL, and source='index' reads each clip where it lies on a disk: set source=stream, "
+            "or copy the dataset here.",
+        )
         if self.source == "stream":
             require(
                 self.pairing == "matched" and not self.check_crc,

@@ -38,9 +38,10 @@ from cavsync.train.labels import require_single, task_of
 from cavsync.train.loader import batches_of, fingerprint
 from cavsync.train.order import Epochs
 from cavsync.train.probe import EncodedClips
-from cavsync.train.run import RunError, RunFolder, writing
+from cavsync.train.run import NOT_FINITE_NAME, RunError, RunFolder, writing
 from cavsync.train.schedule import lr_share
 from cavsync.train.signals import StopRequest
+from cavsync.train.step import clips_kept_in
 from cavsync.train.stopwatch import StopWatch
 from cavsync.train.validation import Validation
 
@@ -64,7 +65,8 @@ def finetune(
         raise RunError("Classes are learned in one process, on one GPU: start this command without torchrun.")
     run = FineTuning(config, run_dir, choose_device(device), listeners, resume=resume)
     listeners.started(run.facts(), run.config)
-    return run.train()
+    with clips_kept_in(run.folder.path / NOT_FINITE_NAME):
+        return run.train()
 
 
 class FineTuning:

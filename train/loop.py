@@ -18,10 +18,10 @@ from cavsync.train.loader import IndexedSource, Source
 from cavsync.train.observe import Observer, PretrainResult, RunFacts, StepMetrics
 from cavsync.train.order import Epochs
 from cavsync.train.ranks import Ranks, joined
-from cavsync.train.run import RunError, RunFolder, writing
+from cavsync.train.run import NOT_FINITE_NAME, RunError, RunFolder, writing
 from cavsync.train.schedule import lr_share
 from cavsync.train.signals import StopRequest
-from cavsync.train.step import TrainStep
+from cavsync.train.step import TrainStep, clips_kept_in
 from cavsync.train.stopwatch import StopWatch
 
 # What others know a run by.
@@ -65,7 +65,8 @@ def pretrain(
             on_start(run.facts())
         for observer in told:
             observer.started(run.facts(), run.config, run.trainer.model)
-        result = run.train(on_step if ranks.first else lambda metrics: None, told)
+        with clips_kept_in(run.folder.path / NOT_FINITE_NAME):
+            result = run.train(on_step if ranks.first else lambda metrics: None, told)
         for observer in told:
             observer.ended(result, run.trainer.model)
     return result

@@ -4,6 +4,7 @@ config.json        the resolved TrainConfig
 metrics.jsonl      one line per logged step
 checkpoints/       step-000500.pt ..., and last.pt which points to the newest
 model.safetensors  the trained weights, once the run is complete
+not-finite.json    the clips of a step whose loss was no number, which ended the run
 """
 
 import json
@@ -22,6 +23,7 @@ from cavsync.train.config import FREE_ON_RESUME, as_dict, differing_fields
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+NOT_FINITE_NAME = "not-finite.json"
 
 
 class RunError(CavsyncError):

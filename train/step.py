@@ -1,11 +1,13 @@
 """One optimizer step: a batch in, its losses out, the model changed."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, compress
 from operator import not_
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.shards import write_atomically
 from cavsync.train.config import OptimizerConfig, TrainConfig
 from cavsync.train.objective import Objective
 from cavsync.train.ranks import Ranks
@@ -22,6 +25,20 @@ MAX_KEYS_SHOWN = 8
 
 class NonFiniteError(CavsyncError):
     """A loss or gradient that is no number; nothing was updated with it."""
+
+    def __init__(self, message: str, keys: Sequence[str]) -> None:
+        super().__init__(message)
+        self.keys = list(keys)  # of the step's clips
+
+
+@contextmanager
+def clips_kept_in(path: Path) -> Iterator[None]:
+    """Writes the clips of a step that is not finite to `path`; the message names some, and the file."""
+    try:
+        yield
+    except NonFiniteError as error:
+        write_atomically(path, json.dumps({"clips": error.keys}, indent=1).encode())
+        raise NonFiniteError(f"{error} All its clips: {path}.", error.keys) from error
 
 
 class OutOfMemoryError(CavsyncError):
@@ -141,7 +158,8 @@ def not_finite(
     more = f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
     return NonFiniteError(
         f"Step {step} is not finite: {parts}. Its clips: {', '.join(keys[:MAX_KEYS_SHOWN])}{more}. Nothing was "
-        f"updated with it. Try a lower {rates}, optimizer.clip_grad_norm=1 or precision=float32."
+        f"updated with it. Try a lower {rates}, optimizer.clip_grad_norm=1 or precision=float32.",
+        keys,
     )
 
 

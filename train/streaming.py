@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from tarfile import TarError
 from typing import Any
 
 import fsspec
@@ -34,8 +33,7 @@ from cavsync.train.order import Epochs, Position, epoch_order
 from cavsync.train.ranks import Ranks
 
 CHUNK_STREAM = 4  # see data.ITEM_STREAM
-# What fsspec's file systems and tarfile raise when a shard is gone, cut off or no tar.
-READ_ERRORS = (OSError, TarError, ValueError)
+SILENCE_S = 60  # of a web server, before it is given up
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,10 @@ class StreamedClip:
 
     @cached_property
     def _stored_pts_s(self) -> list[float]:
-        pts_s: list[float] = json.loads(self.members["json"])["frame_pts_s"]
+        try:
+            pts_s: list[float] = json.loads(self.members["json"])["frame_pts_s"]
+        except (KeyError, ValueError) as error:
+            raise self._incomplete("the description") from error
         return pts_s
 
     def frame(self, frame: int) -> torch.Tensor:
@@ -78,13 +79,21 @@ class StreamedClip:
         try:
             return decode_jpeg(bytearray(self.members[f"{number:02d}.jpg"]))
         except (KeyError, RuntimeError) as error:
-            raise ShardError(f"{self.url}: frame {number} of {self.key} is not there or no JPEG.") from error
+            raise self._incomplete(f"frame {number}") from error
 
     def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
-        mel = np.load(io.BytesIO(self.members["mel.npy"]), allow_pickle=False)
+        try:
+            mel = np.load(io.BytesIO(self.members["mel.npy"]), allow_pickle=False)
+        except (KeyError, ValueError, EOFError) as error:
+            raise self._incomplete("the log-mel") from error
         start = window_starts(self._stored_pts_s, len(mel), rows, alignment)[self._used[frame]]
         window: np.ndarray = mel[start : start + rows]
         return window
+
+    def _incomplete(self, what: str) -> ShardError:
+        return ShardError(
+            f"{self.url}: {what} of {self.key} is not there or damaged. Copy the shard and its done-record there again."
+        )
 
 
 class StreamedSource:
@@ -190,12 +199,12 @@ def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> I
     """Clips [low, high) of a shard, read from its beginning; ShardError where they are not there."""
     num_read = 0
     try:
-        with fsspec.open(shard.url, "rb") as stream:
+        with fsspec.open(shard.url, "rb", **_front_to_back(shard.url)) as stream:
             samples = group_by_keys(tar_file_expander([{"url": shard.url, "stream": stream}]))
             for members in islice(samples, low, high):
                 num_read += 1
                 yield StreamedClip(members, shard.url, num_frames)
-    except READ_ERRORS as error:
+    except Exception as error:  # each protocol raises errors of its own library
         raise ShardError(
             f"{shard.url} cannot be read: {_first_line(error)}. --resume continues the run."
         ) from error
@@ -206,14 +215,26 @@ def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> I
         )
 
 
+def _front_to_back(url: str) -> dict[str, Any]:
+    """Options that make one request of a whole file, however long it takes: many web servers give no parts of files."""
+    if not url.startswith(("http://", "https://")):
+        return {}
+    from aiohttp import ClientTimeout
+
+    patient = ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
+    return {"block_size": 0, "client_kwargs": {"timeout": patient}}
+
+
 def _open_summary(root: str) -> Dataset:
     """The dataset at a path or URL; only its summary is at hand."""
     url = f"{root}/dataset.json"
     try:
-        with fsspec.open(url, "rb") as file:
+        with fsspec.open(url, "rb", **_front_to_back(url)) as file:
             summary = json.load(file)
-    except READ_ERRORS as error:
-        raise DatasetError(f"{url} cannot be read: {_first_line(error)}. Is data.path right?") from error
+    except Exception as error:  # each protocol raises errors of its own library
+        raise DatasetError(
+            f"{url} cannot be read: {_first_line(error)}. Are data.path and your credentials right?"
+        ) from error
     if summary.get("schema_version") != SCHEMA_VERSION:
         raise DatasetError(f"{url} has schema version {summary.get('schema_version')}, not {SCHEMA_VERSION}.")
     return Dataset(DatasetPaths(Path(root)), summary)
