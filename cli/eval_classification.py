@@ -62,6 +62,10 @@ def classification(
         typer.Option(help="VGGSounder's CSV: several labels a clip, heard or seen.", show_default=False),
     ] = None,
     overrides: OverridesOption = None,
+    max_missing: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the listed clips that may be left out; more is an error."),
+    ] = 0.5,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +95,7 @@ def classification(
         task=None if task is None else task.value,
         overrides=fields,
         vggsounder=vggsounder,
+        max_missing=max_missing,
     )
     with counting("classifying", "clips", quiet=as_json) as on_clip:
         scores = score_classification(asked, choose_device(device), on_clip)

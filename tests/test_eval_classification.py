@@ -228,6 +228,11 @@ def test_what_cannot_be_scored_is_refused_in_one_message(
     refused(classify(*options(run)), message)
 
 
+def test_a_split_that_is_mostly_missing_is_not_scored_silently(run: Path) -> None:
+    result = classify("--checkpoint", run, "--max-missing", "0.3")
+    refused(result, "only 4 of 6 clips; 2 missing can be scored", "accept it with --max-missing 0.3")
+
+
 def test_an_unknown_field_is_wrong_usage(run: Path) -> None:
     result = classify("--checkpoint", run, "--set", "num_head=2")
     assert result.exit_code == 2

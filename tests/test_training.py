@@ -7,7 +7,7 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
@@ -342,15 +342,6 @@ def test_a_step_that_does_not_fit_says_what_to_try(
         pretrain(micro_run(shards, batch_size=6), tmp_path / "run", device="cpu")
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Whoever starts the tests in the background has Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_kills_unless_it_is_an_echo_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])

@@ -42,6 +42,8 @@ class ClassificationTask:
     overrides: Mapping[str, Any]
     """What a published file does not tell: fields of `ModelConfig` and `ClassifierConfig`."""
     vggsounder: Path | None = None
+    max_missing: float = 0.5
+    """Share of the listed clips that may be left out; a larger one is an error."""
     seed: int = 0
 
     def checkpoint(self) -> Checkpoint:
@@ -112,6 +114,9 @@ def score_classification(
     """Scores every usable clip of the split; raises CavsyncError or CheckpointError on what a user can mend."""
     checkpoint = task.checkpoint()
     labels = model_labels(checkpoint, task.label_list)
+    dataset = Dataset.open(task.inputs.data.path)
+    coverage = split_coverage(dataset, task.inputs.data.split)
+    coverage.require(task.max_missing)
     listed = None if task.vggsounder is None else VggSounder.read(task.vggsounder)
     model = checkpoint.build()
     assert isinstance(model, CavMaeClassifier)  # `checkpoint` sees to it
@@ -120,7 +125,6 @@ def score_classification(
     training = checkpoint.stored.training or {}
     answers = task.task or training.get("task") or task_of(clips.targets)
     probabilities = _probabilities(model.to(device), clips, answers, device, on_clip)
-    dataset = Dataset.open(task.inputs.data.path)
     modality = model.classifier.modality
     return ClassificationScores(
         task=task,
@@ -133,7 +137,7 @@ def score_classification(
         figures=classification(probabilities, truth, labels.names),
         intervals=class_intervals(probabilities, truth, task.seed),
         chance=chance(truth, labels.names),
-        coverage=split_coverage(dataset, task.inputs.data.split),
+        coverage=coverage,
         dataset=str(dataset.summary.get("name", "")),
         training=training,
         vggsounder=None
