@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cavsync.cli.places import Where, place_argument
+
 if TYPE_CHECKING:
     from cavsync.pipeline.inventory import Inventory
+    from cavsync.pipeline.place import Place
     from cavsync.pipeline.validation import Validation
 
 EXIT_FAILED = 1
+# Where pages go by default.
+BESIDE = "DIR/{0}; for a URL NAME/{0} here"
 
 app = typer.Typer(no_args_is_help=True)
 
 Folder = Annotated[
-    Path,
-    typer.Argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
+    Where,
+    place_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of bars and tables.")]
 
@@ -31,7 +36,7 @@ def group() -> None:
 def status(
     folder: Folder,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Ask again every second, until it is finished.")
+        bool, typer.Option("--watch", help="Ask again every second (30 s for a URL), until it is finished.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +56,7 @@ def status(
         return
     with Live(status_view(found), auto_refresh=False) as live:
         while not found.is_finished:
-            time.sleep(1.0)
+            time.sleep(_pause_s(folder))
             found = read_status(folder)
             live.update(status_view(found), refresh=True)
 
@@ -96,7 +101,8 @@ def validate(
 def stats(
     folder: Folder,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the page and its plots.", show_default="DIR/stats")
+        Path | None,
+        typer.Option(help="Folder of the page and its plots.", show_default=BESIDE.format("stats")),
     ] = None,
     mel_clips: Annotated[
         int, typer.Option(min=0, help="Clips whose log-mel is read for the curve over the bands.")
@@ -115,7 +121,7 @@ def stats(
         found = measure(inventory, num_mel_clips=mel_clips, on_shard=on_shard)
     from cavsync.train.evaluation.dataset_page import write_statistics
 
-    page = write_statistics(found, out or folder / "stats")
+    page = write_statistics(found, out or _beside(folder, "stats"))
     if as_json:
         # One number for every clip would be most of it.
         content = asdict(found) | {"durations_s": found.duration_percentiles_s(), "page": str(page)}
@@ -134,7 +140,9 @@ def show(
         str | None, typer.Option(help="Clips that ended in this state only, such as no_audio.")
     ] = None,
     num: Annotated[int, typer.Option(min=1, max=100, help="How many clips.")] = 8,
-    out: Annotated[Path | None, typer.Option(help="Folder of the sheet.", show_default="DIR/show")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the sheet.", show_default=BESIDE.format("show"))
+    ] = None,
 ) -> None:
     """Make a contact sheet, PNG and HTML: frames over the log-mel with each frame's window, and the sound."""
     from cavsync.pipeline.exhibits import clip_of_key, first_clips
@@ -150,11 +158,16 @@ def show(
     from cavsync.train.evaluation.dataset_page import write_sheet
 
     lead = f"{len(exhibits)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
-    page = write_sheet(inventory.name, lead, exhibits, out or folder / "show")
+    page = write_sheet(inventory.name, lead, exhibits, out or _beside(folder, "show"))
     typer.echo(f"Page: {page}\nPicture: {page.with_suffix('.png')}")
 
 
-def _inventory(folder: Path) -> "Inventory":
+def _beside(folder: "Place", part: str) -> Path:
+    """Where pages about a dataset go: into its folder, or below this one if it is at a URL."""
+    return folder / part if isinstance(folder, Path) else Path(folder.name) / part
+
+
+def _inventory(folder: "Place") -> "Inventory":
     from cavsync.pipeline.inventory import Inventory
 
     inventory = Inventory.read(folder)
@@ -167,7 +180,11 @@ def _inventory(folder: Path) -> "Inventory":
     return inventory
 
 
-def _print_status(folder: Path, watch: bool) -> None:
+def _pause_s(folder: "Place") -> float:
+    return 1.0 if isinstance(folder, Path) else 30.0
+
+
+def _print_status(folder: "Place", watch: bool) -> None:
     from dataclasses import asdict
 
     from cavsync.pipeline.status import read_status
@@ -178,10 +195,10 @@ def _print_status(folder: Path, watch: bool) -> None:
         typer.echo(json.dumps(content))
         if found.is_finished or not watch:
             return
-        time.sleep(1.0)
+        time.sleep(_pause_s(folder))
 
 
-def _validation_content(folder: Path, found: "Validation", fixed: bool) -> dict[str, Any]:
+def _validation_content(folder: "Place", found: "Validation", fixed: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {"root": str(folder), "clean": found.is_clean, "fixed": fixed, **asdict(found)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -15,6 +14,7 @@ from rich.text import Text
 from cavsync.cli.prepare_report import MEANINGS
 
 if TYPE_CHECKING:
+    from cavsync.pipeline.place import Place
     from cavsync.pipeline.statistics import Statistics
     from cavsync.pipeline.status import Runner, Status
     from cavsync.pipeline.validation import Validation
@@ -38,7 +38,7 @@ def status_view(status: "Status") -> RenderableType:
     return Group(Text(str(status.root), style="bold"), bar, facts, *states)
 
 
-def print_validation(folder: Path, found: "Validation", fixed: bool) -> None:
+def print_validation(folder: "Place", found: "Validation", fixed: bool) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for shard, problems in found.damaged.items():
         console.print(f"[red]{escape(shard)} is damaged")
@@ -59,7 +59,7 @@ def print_validation(folder: Path, found: "Validation", fixed: bool) -> None:
         console.print(f"{whole:,} of {found.num_checked:,} shards are whole. {_way_out(folder, found)}")
 
 
-def _way_out(folder: Path, found: "Validation") -> str:
+def _way_out(folder: "Place", found: "Validation") -> str:
     if found.damaged or found.summary_is_wrong:
         return f"`cavsync data validate {folder} --fix` removes what is damaged; then repeat the prepare command."
     return "Prepare into another folder."

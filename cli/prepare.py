@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cavsync.cli.interruption import sigterm_as_ctrl_c
+from cavsync.cli.places import Where, place_argument, place_option
 
 if TYPE_CHECKING:
+    from cavsync.pipeline.place import Place
     from cavsync.pipeline.planning import Listing
 
 EXIT_TOO_MANY_FAILED = 3
@@ -24,23 +26,23 @@ DecoderName = Literal["pyav", "decord", "ffmpeg"]
 Layout = Literal["auto", "whole", "cut"]
 Clips = Literal["first", "all"]
 
-Out = Annotated[Path, typer.Option(help="Folder of the dataset to make or to continue.")]
+Out = Annotated[Where, place_option(help="Folder of the dataset to make or to continue.")]
 OutByDefault = Annotated[
-    Path | None, typer.Option("--out", help="Folder of the dataset.", show_default="ROOT/data/<dataset>")
+    Where | None, place_option("--out", help="Folder of the dataset.", show_default="ROOT/data/<dataset>")
 ]
 Root = Annotated[
-    Path,
-    typer.Option(
+    Where,
+    place_option(
         envvar="CAVSYNC_ROOT", help="Where raw/<dataset>/ with lists and videos is, and data/ will be."
     ),
 ]
 Videos = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the videos, of any depth.", show_default="ROOT/raw/<dataset>/videos"),
+    Where | None,
+    place_option(help="Folder of the videos, of any depth.", show_default="ROOT/raw/<dataset>/videos"),
 ]
 Lists = Annotated[
-    list[Path] | None,
-    typer.Option("--list", help="A list to read instead of those in ROOT/raw/<dataset>; repeatable."),
+    list[Where] | None,
+    place_option("--list", help="A list to read instead of those in ROOT/raw/<dataset>; repeatable."),
 ]
 LayoutOption = Annotated[
     Layout,
@@ -113,7 +115,7 @@ def column_option(title: str, holds: str) -> Any:
 @app.command()
 def folder(
     videos: Annotated[
-        Path, typer.Argument(help="Folder of videos, of any depth: mp4, mkv, webm, avi, mov, m4v.")
+        Where, place_argument(help="Folder of videos, of any depth: mp4, mkv, webm, avi, mov, m4v.")
     ],
     out: Out,
     workers: NumWorkers = 1,
@@ -200,17 +202,17 @@ def vggsound(
 @app.command()
 def manifest(
     lists: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="LIST...", help="Lists of clips: CSV, Parquet or JSON Lines."),
+        list[Where] | None,
+        place_argument(metavar="LIST...", help="Lists of clips: CSV, Parquet or JSON Lines."),
     ] = None,
     dataset_file: Annotated[
-        Path | None,
-        typer.Option(
+        Where | None,
+        place_option(
             help="A TOML that describes a dataset (docs/datasets.md), or the name of one that ships."
         ),
     ] = None,
     root: Root = Path(),
-    videos: Annotated[Path | None, typer.Option(help="Folder of the videos, of any depth.")] = None,
+    videos: Annotated[Where | None, place_option(help="Folder of the videos, of any depth.")] = None,
     id_column: Annotated[str | None, column_option("id", "the clip's id")] = None,
     start_column: Annotated[str | None, column_option("start_s", "where the clip begins, in seconds")] = None,
     end_column: Annotated[
@@ -225,7 +227,7 @@ def manifest(
         str | None, column_option("file", "its video's path below the folder of the videos")
     ] = None,
     layout: LayoutOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder of the dataset to make or to continue.")] = None,
+    out: Annotated[Where | None, place_option(help="Folder of the dataset to make or to continue.")] = None,
     workers: NumWorkers = 1,
     shard_size: ShardSize = 512,
     num_frames: NumFrames = 16,
@@ -274,12 +276,13 @@ def _own_lists(titles: dict[str, str | None], options: dict[str, Any]) -> None:
     _run(listing, out, config, options)
 
 
-def _official(name: str | Path, options: dict[str, Any]) -> None:
+def _official(name: "str | Place", options: dict[str, Any]) -> None:
     config = _config(options)
     from cavsync.pipeline.listing import official_listing
     from cavsync.pipeline.manifest import read_manifest
+    from cavsync.pipeline.place import place_of
 
-    root, lists, dataset = options["root"], options["lists"] or [], read_manifest(Path(name))
+    root, lists, dataset = options["root"], options["lists"] or [], read_manifest(place_of(name))
     listing = official_listing(dataset, root, options["videos"], lists, options["layout"])
     out = options["out"] or root / "data" / dataset.name
     _run(listing, out, config, options)
@@ -300,14 +303,14 @@ def _config(options: dict[str, Any]) -> Any:
         raise typer.BadParameter(str(error)) from error
 
 
-def _run(listing: "Listing", out: Path, config: Any, options: dict[str, Any]) -> None:
+def _run(listing: "Listing", out: "Place", config: Any, options: dict[str, Any]) -> None:
     if options["dry_run"]:
         _estimate(listing, out, config, options)
     else:
         _prepare(listing, out, config, options)
 
 
-def _estimate(listing: "Listing", out: Path, config: Any, options: dict[str, Any]) -> None:
+def _estimate(listing: "Listing", out: "Place", config: Any, options: dict[str, Any]) -> None:
     from cavsync.cli.prepare_estimate import print_estimate
     from cavsync.cli.prepare_report import BarReporter, JsonReporter
     from cavsync.pipeline.estimate import estimate
@@ -317,7 +320,7 @@ def _estimate(listing: "Listing", out: Path, config: Any, options: dict[str, Any
     print_estimate(expected, ", ".join(listing.lists), out, as_json=options["json"])
 
 
-def _prepare(listing: "Listing", out: Path, config: Any, options: dict[str, Any]) -> None:
+def _prepare(listing: "Listing", out: "Place", config: Any, options: dict[str, Any]) -> None:
     from cavsync.cli.prepare_report import BarReporter, JsonReporter
     from cavsync.pipeline.prepare import prepare
     from cavsync.pipeline.progress_record import recorded

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,11 +9,12 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from cavsync.pipeline.estimate import Estimate
+    from cavsync.pipeline.place import Place
 
 GB = 1e9
 
 
-def print_estimate(expected: "Estimate | None", lists: str, out: Path, *, as_json: bool) -> None:
+def print_estimate(expected: "Estimate | None", lists: str, out: "Place", *, as_json: bool) -> None:
     """`lists` are the names of the lists, for people. Nothing to estimate means that all is prepared."""
     if as_json:
         facts = {"num_found": 0} if expected is None else asdict(expected)
@@ -27,9 +27,9 @@ def print_estimate(expected: "Estimate | None", lists: str, out: Path, *, as_jso
         _print_estimate(expected, lists, out)
 
 
-def _print_estimate(expected: "Estimate", lists: str, out: Path) -> None:
+def _print_estimate(expected: "Estimate", lists: str, out: "Place") -> None:
     _print_table(expected, lists)
-    if expected.num_bytes > expected.free_bytes:
+    if expected.free_bytes is not None and expected.num_bytes > expected.free_bytes:
         Console(stderr=True).print(f"[red]Only {expected.free_bytes / GB:,.1f} GB are free for {out}.")
 
 
@@ -58,8 +58,14 @@ def _lines(expected: "Estimate") -> list[tuple[str, str]]:
             _duration(expected.wall_s),
             f"on the clock with --workers {workers:,}, if each has a core like this one",
         ),
-        (_size(expected.num_bytes), f"on disk; {expected.free_bytes / GB:,.1f} GB are free"),
+        (_size(expected.num_bytes), _room(expected)),
     ]
+
+
+def _room(expected: "Estimate") -> str:
+    if expected.free_bytes is None:
+        return "to store"
+    return f"on disk; {expected.free_bytes / GB:,.1f} GB are free"
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.lists import ListedClip
+from cavsync.pipeline.place import place_of
 from cavsync.pipeline.plan import Numbering, listed_table, placed, seen_before
 from cavsync.pipeline.shards import shard_number
 from cavsync.pipeline.sources import Layout, VideoTree
@@ -63,7 +63,7 @@ def _numbered(rows: pa.Table) -> pd.DataFrame:
 def _refuse_lost(before: pd.DataFrame, now: pd.DataFrame) -> None:
     """A clip may leave a list only together with its video, as one that was deleted from a folder does."""
     lost = before[~before.index.isin(now.index)]
-    lost = lost[[source is None or Path(source).exists() for source in lost["source"]]]
+    lost = lost[[source is None or place_of(source).exists() for source in lost["source"]]]
     if len(lost):
         raise ListChangedError(
             f"{len(lost):,} planned clips are no longer listed, the first being {_name(lost, 0)}. Name the lists of "

@@ -21,6 +21,7 @@ import ray.exceptions
 from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.job import ShardTask, process_shard
+from cavsync.pipeline.remote import RemotePath
 from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import finished_record
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 MAX_TRIES = 5
 # What a worker and its decoder take; Ray places no more tasks on a node than this fits into.
 WORKER_BYTES = 200 * 2**20
+# The same where they read from or write to a store: its library and the blocks of files are in both.
+STORE_WORKER_BYTES = 300 * 2**20
 # A worker is replaced after so many shards, whatever it may have leaked.
 SHARDS_PER_WORKER = 50
 REPORT_EVERY_S = 0.5
@@ -52,7 +55,7 @@ def run_on_ray(
     """
     _connect(workers, say)
     try:
-        _say_how_many(workers, say)
+        _say_how_many(work, workers, say)
         yield from _Driver(work, workers, on_clips, say).run()
     finally:
         ray.shutdown()
@@ -83,9 +86,9 @@ def _join(init: Callable[..., Any], address: str, say: Callable[[str], None]) ->
         say(f"Ray's dashboard: http://{context.dashboard_url}")
 
 
-def _say_how_many(workers: "Workers", say: Callable[[str], None]) -> None:
+def _say_how_many(work: "Work", workers: "Workers", say: Callable[[str], None]) -> None:
     """One line when fewer shards will run at a time than were asked for. Raises ClusterError when none would."""
-    room, scarce = _room()
+    room, scarce = _room(work)
     if room < 1:
         where = "here" if workers.ray_address is None else f"at {workers.ray_address}"
         raise ClusterError(f"the Ray cluster {where} has too few {scarce} for a worker.")
@@ -93,11 +96,17 @@ def _say_how_many(workers: "Workers", say: Callable[[str], None]) -> None:
         say(f"{workers.number} workers were asked for, there are {scarce} for {room}: running {room}.")
 
 
-def _room() -> tuple[int, str]:
+def _room(work: "Work") -> tuple[int, str]:
     """How many workers fit into the cluster as it is now, and what limits them."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    num_cpus, num_memories = int(resources.get("CPU", 0)), int(resources.get("memory", 0) // WORKER_BYTES)
-    return min((num_cpus, "CPUs"), (num_memories, f"portions of {WORKER_BYTES >> 20} MiB"))
+    portion = _worker_bytes(work)
+    num_cpus, num_memories = int(resources.get("CPU", 0)), int(resources.get("memory", 0) // portion)
+    return min((num_cpus, "CPUs"), (num_memories, f"portions of {portion >> 20} MiB"))
+
+
+def _worker_bytes(work: "Work") -> int:
+    uses_store = isinstance(work.paths.root, RemotePath) or isinstance(work.videos, RemotePath)
+    return STORE_WORKER_BYTES if uses_store else WORKER_BYTES
 
 
 class _Driver:
@@ -117,7 +126,7 @@ class _Driver:
     def run(self) -> Iterator["Record"]:
         waiting = self._work.tasks()
         while True:
-            slots = min(self._most, max(1, _room()[0]))  # a cluster grows and shrinks
+            slots = min(self._most, max(1, _room(self._work)[0]))  # a cluster grows and shrinks
             while len(self._running) < slots and (task := next(waiting, None)) is not None:
                 self._start(task)
             if not self._running:
@@ -128,7 +137,8 @@ class _Driver:
             self._progress.tell(ray.get(self._tally.states.remote()))
 
     def _start(self, task: ShardTask) -> None:
-        self._running[_make_shard.remote(task, self._tally)] = task
+        make = _make_shard.options(memory=_worker_bytes(self._work))
+        self._running[make.remote(task, self._tally)] = task
 
     def _finished(self, reference: Any) -> Iterator["Record"]:
         """The record of a task that has ended; none when its worker was lost and the task begins again."""
@@ -220,7 +230,7 @@ def _decoder() -> DecoderProcess:
 
 
 # num_cpus=1 also makes Ray set OMP_NUM_THREADS=1, which OpenBLAS obeys.
-@ray.remote(num_cpus=1, memory=WORKER_BYTES, max_retries=0, max_calls=SHARDS_PER_WORKER)
+@ray.remote(num_cpus=1, max_retries=0, max_calls=SHARDS_PER_WORKER)
 def _make_shard(task: ShardTask, tally: Any) -> "Record":
     states: Counter[ClipState] = Counter()
     reported = time.monotonic()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import av.error
 from av.stream import Disposition
 
 from cavsync.pipeline.deadline import Deadline
+from cavsync.pipeline.place import Place, place_of
 from cavsync.pipeline.schema import ClipState, MediaError
 from cavsync.pipeline.screen import time_s
 
@@ -75,16 +77,32 @@ def url(path: str | Path) -> str:
 
 
 @contextmanager
-def open_container(path: str | Path, deadline: Deadline) -> Iterator["Container"]:
-    """Raises MediaError for a file that no demuxer reads, also from within."""
-    options = OPEN_OPTIONS | CODEC_OPTIONS
+def opened(source: str | Place, timeout_s: float) -> Iterator[Any]:
+    """A file as PyAV opens it. Raises StoreError where a store fails, at any time, and what PyAV raises."""
+    where, options = place_of(source), OPEN_OPTIONS | CODEC_OPTIONS
+    begin = partial(av.open, mode="r", timeout=timeout_s, options=options, metadata_errors="replace")
+    if isinstance(where, Path):
+        with begin(url(where)) as media:
+            yield media
+        return
+    with where.open("rb") as file:
+        try:
+            with begin(file) as media:
+                yield media
+        finally:
+            # FFmpeg may take a failed read for the end of the file, and a part of the clip for all of it.
+            if file.failure is not None:
+                raise file.failure
+
+
+@contextmanager
+def open_container(source: str | Place, deadline: Deadline) -> Iterator["Container"]:
+    """Raises MediaError for a file that no demuxer reads, also from within; StoreError where a store fails."""
     try:
-        with av.open(
-            url(path), timeout=deadline.left_s, options=options, metadata_errors="replace"
-        ) as opened:
-            yield Container(Path(path), opened, deadline)
+        with opened(source, deadline.left_s) as media:
+            yield Container(place_of(source), media, deadline)
     except FileNotFoundError as error:
-        raise MediaError(ClipState.MISSING, f"{path} is gone since the plan was made") from error
+        raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
     except av.error.ExitError as error:  # reading itself took too long
         raise deadline.passed() from error
     except av.error.FFmpegError as error:
@@ -94,8 +112,8 @@ def open_container(path: str | Path, deadline: Deadline) -> Iterator["Container"
 class Container:
     """An open file with at most one stream of pictures and one of sound in use."""
 
-    def __init__(self, path: Path, opened: Any, deadline: Deadline) -> None:
-        self.path, self.deadline, self._opened = path, deadline, opened
+    def __init__(self, source: Place, opened: Any, deadline: Deadline) -> None:
+        self._source, self.deadline, self._opened = source, deadline, opened
         self.video = _main_video(opened)
         self.audio = opened.streams.best("audio")
         self.origin_s = (opened.start_time or 0) / av.time_base
@@ -104,6 +122,12 @@ class Container:
                 raise MediaError(ClipState.DECODE_ERROR, f"no decoder for the {stream.type} stream's codec")
             stream.codec_context.options = dict(CODEC_OPTIONS)
             stream.codec_context.thread_count = 1  # the runner gives each worker one core
+
+    @property
+    def path(self) -> Path:
+        """For a backend that opens the file itself, and so is given none at a URL."""
+        assert isinstance(self._source, Path)
+        return self._source
 
     def require_both_streams(self) -> None:
         """Raises MediaError with the state that a file without pictures or sound ends in."""

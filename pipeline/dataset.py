@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.place import Place, place_of, read_range, readable
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.shards import DatasetPaths, retry_round, split_of
 
@@ -28,9 +28,9 @@ class Dataset:
     summary: dict[str, Any]
 
     @classmethod
-    def open(cls, root: Path | str) -> "Dataset":
+    def open(cls, root: Place | str) -> "Dataset":
         """Raises DatasetError where `root` is no dataset, or one of another schema version."""
-        paths = DatasetPaths(Path(root))
+        paths = DatasetPaths(place_of(root))
         if not paths.summary.is_file():
             raise DatasetError(
                 f"{root} is no prepared dataset: {paths.summary.name} is not there. "
@@ -64,7 +64,7 @@ class Dataset:
         """
         columns = ["key", "state", "reason"]
         tries = [
-            pq.read_table(self.paths.index(shard), columns=columns).to_pandas()
+            pq.read_table(readable(self.paths.index(shard)), columns=columns).to_pandas()
             for shard in sorted(self.shard_names(role), key=retry_round)
         ]
         rows = pd.concat(tries, ignore_index=True).fillna({"reason": ""})
@@ -82,7 +82,7 @@ class Dataset:
         for shard in self.shard_names(role):
             # Filtered before pandas sees it: a null in another row would turn whole numbers into floats.
             usable = pq.read_table(
-                self.paths.index(shard), columns=wanted, filters=[("state", "=", ClipState.OK)]
+                readable(self.paths.index(shard)), columns=wanted, filters=[("state", "=", ClipState.OK)]
             )
             tables.append(usable.to_pandas().assign(shard=shard))
         rows = pd.concat(tables, ignore_index=True)
@@ -104,14 +104,14 @@ class StoredClip:
 
 def read_clip(paths: DatasetPaths, row: "pd.Series[Any]") -> StoredClip:
     """The frames and the log-mel of one index row that has a column `shard`."""
-    with paths.tar(row["shard"]).open("rb") as tar:
-
-        def member(offset: int, size: int) -> bytes:
-            tar.seek(offset)
-            return tar.read(size)
-
-        frames = [member(*place) for place in zip(row["frame_offset"], row["frame_size"], strict=True)]
-        return StoredClip(frames, read_mel(member(row["mel_offset"], row["mel_size"])))
+    members = [
+        *zip(row["frame_offset"], row["frame_size"], strict=True),
+        (row["mel_offset"], row["mel_size"]),
+    ]
+    start, stop = min(offset for offset, _ in members), max(offset + size for offset, size in members)
+    content = read_range(paths.tar(row["shard"]), start, stop)
+    *frames, mel = (content[offset - start : offset - start + size] for offset, size in members)
+    return StoredClip(frames, read_mel(mel))
 
 
 def read_mel(content: bytes) -> np.ndarray:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Protocol
 
 import av
@@ -18,6 +17,7 @@ from cavsync.pipeline.config import AudioChannel, DecoderName, PrepareConfig
 from cavsync.pipeline.container import Container, MediaFacts, Span, open_container
 from cavsync.pipeline.deadline import Deadline
 from cavsync.pipeline.pictures import Shrinker, is_still, jpeg
+from cavsync.pipeline.place import Place, local_copy, place_of
 from cavsync.pipeline.sampling import frame_times_s
 from cavsync.pipeline.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.screen import time_s
@@ -31,6 +31,7 @@ class Backend(Protocol):
     """
 
     name: str  # with the version, for the index
+    opens_path: bool  # itself, so it needs a file on this machine
 
     def read(self, span: Span, channel: AudioChannel) -> tuple[SoundTrack, float]:
         """The span's sound, and when its last picture leaves the screen, on the container's clock."""
@@ -53,13 +54,28 @@ class DecodedClip:
 
 
 @contextmanager
-def open_media(path: str | Path, timeout_s: float, decoder: DecoderName = "pyav") -> Iterator["Media"]:
-    """The file's streams, closed at the end. Raises MediaError for a file that cannot be read.
+def open_media(source: str | Place, timeout_s: float, decoder: DecoderName = "pyav") -> Iterator["Media"]:
+    """The file's streams, closed at the end. Raises MediaError for a file that cannot be read, and StoreError where
+    a store fails.
 
     `timeout_s` is wall clock from here to the end of `decode`.
     """
-    with open_container(path, Deadline(timeout_s)) as container:
-        yield Media(container, backend_class(decoder)(container))
+    deadline, backend = Deadline(timeout_s), backend_class(decoder)
+    with _at_hand(source, backend) as file, open_container(file, deadline) as container:
+        yield Media(container, backend(container))
+
+
+@contextmanager
+def _at_hand(source: str | Place, backend: Any) -> Iterator[str | Place]:
+    """The source as the backend can take it; of one at a URL, PyAV reads what it needs, the others need all."""
+    if not backend.opens_path:
+        yield source
+        return
+    try:
+        with local_copy(place_of(source)) as path:
+            yield path
+    except FileNotFoundError as error:
+        raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
 
 
 def backend_class(decoder: DecoderName) -> Any:

@@ -21,6 +21,7 @@ from cavsync.pipeline.clip import PreparedClip, Row, failed
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.schema import ClipState
+from cavsync.pipeline.store import StoreError, patience
 
 # A clip is given up when its decoder has died so often.
 MAX_DEATHS = 2
@@ -28,6 +29,8 @@ MAX_DEATHS = 2
 HANG_FACTOR = 1.5
 # Far above what 8K pictures take, far below what a broken header may ask for.
 MAX_MEMORY_BYTES = 4 * 2**30
+# A store that does not answer is waited for by whoever asks, whose clock is not the clip's.
+PATIENCE_S = 2.0
 # Native decoders may leak: a new process after so many clips.
 CLIPS_PER_PROCESS = 5_000
 
@@ -59,7 +62,9 @@ class DecoderProcess:
         self._stop()
 
     def prepare(self, row: Row, config: PrepareConfig) -> PreparedClip:
-        """The clip of a plan row that has a video, in whatever state it ends."""
+        """The clip of a plan row that has a video, in whatever state it ends. Raises StoreError where the video's
+        store fails.
+        """
         for _ in range(MAX_DEATHS):
             try:
                 return self._ask(row, config)
@@ -101,15 +106,17 @@ class _Running:
         self._ready = False
 
     def ask(self, row: Row, config: PrepareConfig) -> PreparedClip:
-        """Raises DecoderDiedError when there is no answer any more."""
+        """Raises StoreError, or DecoderDiedError when there is no answer any more."""
         self.num_clips += 1
         self._wait_until_ready()
         try:
             self._connection.send((row, config))
-            clip: PreparedClip = self._connection.recv()
+            answer: PreparedClip | StoreError = self._connection.recv()
         except (EOFError, ConnectionError) as error:
             raise self._death(row["key"]) from error
-        return clip
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
 
     def stop(self) -> None:
         self._process.kill()
@@ -149,7 +156,12 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         signal.setitimer(signal.ITIMER_REAL, config.clip_timeout_s * HANG_FACTOR)
-        answer: Any = prepare_clip(row, config)
+        answer: Any
+        try:
+            with patience(PATIENCE_S):
+                answer = prepare_clip(row, config)
+        except StoreError as error:
+            answer = error
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
 

@@ -3,16 +3,19 @@
 import av
 import av.error
 
-from cavsync.pipeline.container import OPEN_OPTIONS, url
+from cavsync.pipeline.container import opened
+from cavsync.pipeline.store import StoreError
 
 # A header is read in milliseconds; a file that takes longer does not tell its length.
 TIMEOUT_S = 10.0
 
 
 def duration_s(path: str) -> float | None:
-    """None for a file that cannot be opened or does not say."""
+    """None for a file that cannot be opened or does not say. Raises StoreError where its store fails."""
     try:
-        with av.open(url(path), timeout=TIMEOUT_S, options=OPEN_OPTIONS, metadata_errors="replace") as opened:
-            return None if opened.duration is None else opened.duration / av.time_base
+        with opened(path, TIMEOUT_S) as media:
+            return None if media.duration is None else media.duration / av.time_base
+    except StoreError:
+        raise
     except (av.error.FFmpegError, OSError):
         return None

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from cavsync.pipeline.estimate_sample import (
     prepare_sample,
     spread_by_size,
 )
+from cavsync.pipeline.place import Place, each
 from cavsync.pipeline.plan import Plan
 from cavsync.pipeline.planning import Listing, PrepareError, Reporter, plan_for
 from cavsync.pipeline.shards import DatasetPaths, finished_record
@@ -43,7 +45,7 @@ class Estimate:
     core_s: float
     wall_s: float
     num_bytes: int
-    free_bytes: int
+    free_bytes: int | None  # None where a store does not tell
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class _PlanElsewhere(DatasetPaths):
 
 
 def estimate(
-    listing: Listing, out: Path, config: PrepareConfig, num_workers: int, reporter: Reporter
+    listing: Listing, out: Place, config: PrepareConfig, num_workers: int, reporter: Reporter
 ) -> Estimate | None:
     """None where all is prepared already. Reads lists, folder and a sample of the videos; writes nothing to `out`.
 
@@ -67,15 +69,17 @@ def estimate(
     with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
         paths = _PlanElsewhere(out, Path(folder) / "plan.parquet")
         if DatasetPaths(out).plan.is_file():
-            shutil.copyfile(DatasetPaths(out).plan, paths.plan)
+            paths.plan.write_bytes(DatasetPaths(out).plan.read_bytes())
         plan = plan_for(listing, paths, config, reporter)
         return _estimate(listing, plan, paths, config, num_workers)
 
 
 def _estimate(
-    listing: Listing, plan: Plan, paths: DatasetPaths, config: PrepareConfig, num_workers: int
+    listing: Listing, plan: Plan, paths: _PlanElsewhere, config: PrepareConfig, num_workers: int
 ) -> Estimate | None:
-    shards = [name for name in plan.shards() if finished_record(paths, name) is None]
+    names = list(plan.shards())
+    records = each(partial(finished_record, paths), names, paths.root)
+    shards = [name for name, record in zip(names, records, strict=True) if record is None]
     if not shards:
         return None
     left = plan.table.filter(pc.is_in(plan.table["shard"], value_set=pa.array(shards, pa.string())))
@@ -103,7 +107,7 @@ def _estimate(
         num_bytes=round(sample.num_bytes * scale)
         + _beside_clips(absent, len(shards))
         + paths.plan.stat().st_size,
-        free_bytes=shutil.disk_usage(_existing(paths.root)).free,
+        free_bytes=_free_bytes(paths.root),
     )
 
 
@@ -120,7 +124,9 @@ def _some(rows: pa.Table) -> Sequence[Row]:
     return some
 
 
-def _existing(path: Path) -> Path:
-    """The folder that is there and in which `path` will be."""
-    path = path.resolve()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+def _free_bytes(root: Place) -> int | None:
+    """On the disk of the folder that is there and in which `root` will be."""
+    if not isinstance(root, Path):
+        return None
+    path = root.resolve()
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free

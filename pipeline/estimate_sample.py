@@ -1,6 +1,5 @@
 """A few clips prepared into a temporary folder, and what that took."""
 
-import os
 import resource
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from cavsync.pipeline.clip import Row, without_video
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.job import ShardTask, process_shard
+from cavsync.pipeline.place import Place, each, num_bytes, place_of
 from cavsync.pipeline.shards import DatasetPaths, ShardWriter
 
 # So many clips are prepared, one from each of as many classes of file size.
@@ -52,14 +52,17 @@ class _Made:
 
 def spread_by_size(rows: Sequence[Row]) -> list[Row]:
     """At most NUM_SAMPLED of the rows: the middle one of as many classes, equally many rows each, by file size."""
-    ordered = sorted(rows, key=lambda row: (_size(row["source"]), row["key"]))
+    sources = [place_of(row["source"]) for row in rows]
+    sizes = each(_size, sources, sources[0])
+    by_size = sorted(zip(sizes, rows, strict=True), key=lambda sized: (sized[0], sized[1]["key"]))
+    ordered = [row for _, row in by_size]
     num_classes = min(NUM_SAMPLED, len(ordered))
     return [ordered[(2 * place + 1) * len(ordered) // (2 * num_classes)] for place in range(num_classes)]
 
 
-def _size(path: str) -> int:
+def _size(source: Place) -> int:
     try:
-        return os.stat(path).st_size
+        return num_bytes(source)
     except OSError:  # gone since it was found; decoding it will say so
         return 0
 

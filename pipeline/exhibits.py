@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,9 @@ from cavsync.pipeline.dataset import StoredClip, read_clip
 from cavsync.pipeline.deadline import Deadline
 from cavsync.pipeline.decode import backend_class
 from cavsync.pipeline.inventory import Inventory, InventoryError, plan_files, plan_inputs
+from cavsync.pipeline.place import place_of, readable
 from cavsync.pipeline.schema import SAMPLE_RATE_HZ, ClipState, MediaError
+from cavsync.pipeline.store import StoreError
 
 # Comparing a key with more than these would take seconds; in order of the alphabet the nearest are neighbours.
 MAX_COMPARED = 5_000
@@ -70,14 +71,16 @@ def _shards_with(inventory: Inventory, key: str) -> Iterator[str]:
     """The shards that the key is planned in, retries last."""
     found: list[str] = []
     for file in plan_files(inventory.paths):
-        found += pq.read_table(file, columns=["shard"], filters=[("key", "=", key)])["shard"].to_pylist()
+        found += pq.read_table(readable(file), columns=["shard"], filters=[("key", "=", key)])[
+            "shard"
+        ].to_pylist()
     if not found:
         raise InventoryError(_unknown_key(inventory, key))
     return iter(dict.fromkeys(found))
 
 
 def _unknown_key(inventory: Inventory, key: str) -> str:
-    planned = pq.read_table(inventory.paths.plan, columns=["key"])["key"]
+    planned = pq.read_table(readable(inventory.paths.plan), columns=["key"])["key"]
     keys = sorted({*pc.unique(planned).to_pylist()})
     if len(keys) > MAX_COMPARED:
         place = bisect_left(keys, key)
@@ -94,13 +97,15 @@ def _exhibit(inventory: Inventory, row: dict[str, Any]) -> Exhibit:
     row["labels"] = [names.get(label, label) for label in row["labels"] or ()]
     if stored is None:
         return Exhibit(row, None, None, "")
-    if not Path(row["source"]).is_file():
-        return Exhibit(row, stored, None, f"no sound to play: {row['source']} is gone since it was prepared")
     try:
+        if not place_of(row["source"]).is_file():
+            return Exhibit(
+                row, stored, None, f"no sound to play: {row['source']} is gone since it was prepared"
+            )
         channel = plan_inputs(inventory.paths).get("audio_channel", "first")
         return Exhibit(row, stored, wav_bytes(_waveform(row, channel)), "")
-    except MediaError as error:
-        return Exhibit(row, stored, None, f"no sound to play: {error.reason}")
+    except (MediaError, StoreError) as error:
+        return Exhibit(row, stored, None, f"no sound to play: {error}")
 
 
 def _waveform(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:

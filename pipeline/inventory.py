@@ -4,9 +4,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count, takewhile
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.lock import LOCK_NAME
+from cavsync.pipeline.place import Place, each, readable
 from cavsync.pipeline.plan import INPUTS
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.shards import DatasetPaths, finished_record, is_retry, split_of
@@ -35,14 +36,14 @@ class Inventory:
     summary: Mapping[str, Any] | None  # dataset.json, written when the last shard is finished
 
     @classmethod
-    def read(cls, root: Path) -> "Inventory":
+    def read(cls, root: Place) -> "Inventory":
         """Raises InventoryError where nothing was planned, or by another schema."""
         paths = DatasetPaths(root)
         _require_plan(paths)
         summary = read_json(paths.summary) if paths.summary.is_file() else None
         planned = {name: size for plan in plan_files(paths) for name, size in _shard_sizes(plan).items()}
-        found = {name: _finished(paths, name) for name in planned}
-        records = {name: record for name, record in found.items() if record is not None}
+        found = zip(planned, each(partial(_finished, paths), planned, root), strict=True)
+        records = {name: record for name, record in found if record is not None}
         for described in (summary, next(iter(records.values()), None)):
             _require_version(root, described)
         return cls(paths, planned, records, summary)
@@ -92,7 +93,9 @@ class Inventory:
     def rows(self, shard: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The index rows of a finished shard that no later try of their clips replaces, with `shard`."""
         wanted = None if columns is None else list({*columns, "key", "state"})
-        rows: list[dict[str, Any]] = pq.read_table(self.paths.index(shard), columns=wanted).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(
+            readable(self.paths.index(shard)), columns=wanted
+        ).to_pylist()
         return [row | {"shard": shard} for row in rows if self._is_latest(shard, row)]
 
     def shards_of(self, split: str | None) -> Iterator[str]:
@@ -111,24 +114,24 @@ class Inventory:
         """Key -> its last finished try, for clips that were tried again."""
         retried: dict[str, str] = {}
         for plan in plan_files(self.paths)[1:]:
-            table = pq.read_table(plan, columns=["key", "shard"])
+            table = pq.read_table(readable(plan), columns=["key", "shard"])
             pairs = zip(table["key"].to_pylist(), table["shard"].to_pylist(), strict=True)
             retried.update((key, shard) for key, shard in pairs if shard in self.records)
         return retried
 
 
-def plan_files(paths: DatasetPaths) -> list[Path]:
+def plan_files(paths: DatasetPaths) -> list[Place]:
     """The plan, then that of each round of retries."""
-    return [paths.plan, *takewhile(Path.is_file, map(paths.retry_plan, count(1)))]
+    return [paths.plan, *takewhile(lambda plan: plan.is_file(), map(paths.retry_plan, count(1)))]
 
 
 def plan_inputs(paths: DatasetPaths) -> dict[str, Any]:
     """What the plan was made from: the dataset's name, its lists, and how clips are prepared."""
-    inputs: dict[str, Any] = json.loads(pq.read_schema(paths.plan).metadata[INPUTS])
+    inputs: dict[str, Any] = json.loads(pq.read_schema(readable(paths.plan)).metadata[INPUTS])
     return inputs
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Place) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:  # neither JSON nor text
@@ -145,9 +148,9 @@ def _finished(paths: DatasetPaths, shard: str) -> Record | None:
         return None  # a damaged done-record; `validate` names it
 
 
-def _shard_sizes(plan: Path) -> dict[str, int]:
+def _shard_sizes(plan: Place) -> dict[str, int]:
     try:
-        counted = pc.value_counts(pq.read_table(plan, columns=["shard"])["shard"]).to_pylist()
+        counted = pc.value_counts(pq.read_table(readable(plan), columns=["shard"])["shard"]).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise InventoryError(
             f"{plan} cannot be read: {error}. Restore it from a copy, or prepare into another folder."
@@ -158,7 +161,7 @@ def _shard_sizes(plan: Path) -> dict[str, int]:
 def _require_plan(paths: DatasetPaths) -> None:
     if paths.plan.is_file():
         return
-    if (paths.root / ".lock").is_file():
+    if (paths.root / LOCK_NAME).is_file():
         raise InventoryError(f"{paths.root} is being planned; ask again when its lists and videos are read.")
     raise InventoryError(
         f"{paths.root} is no dataset: {paths.plan.name} is not there. Name the folder that was given to "
@@ -166,7 +169,7 @@ def _require_plan(paths: DatasetPaths) -> None:
     )
 
 
-def _require_version(root: Path, described: Mapping[str, Any] | None) -> None:
+def _require_version(root: Place, described: Mapping[str, Any] | None) -> None:
     found = SCHEMA_VERSION if described is None else described.get("schema_version")
     if found != SCHEMA_VERSION:
         raise InventoryError(

@@ -7,19 +7,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.clip import PreparedClip, Row, without_video
+from cavsync.pipeline.clip import PreparedClip, Row, failed, without_video
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.place import Place
 from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import DatasetPaths, ShardWriter
+from cavsync.pipeline.store import StoreError
 
 OnClip = Callable[[ClipState], None]
+
+
+# A video that its store refuses is given up after so many tries.
+MAX_READS = 3
 
 
 class VideosGoneError(CavsyncError):
@@ -33,7 +38,7 @@ class ShardTask:
     rows: Sequence[Row]
     config: PrepareConfig
     paths: DatasetPaths
-    videos: Path | None = None  # the folder that all videos are in, if there is one
+    videos: Place | None = None  # the folder that all videos are in, if there is one
 
 
 @dataclass
@@ -61,8 +66,7 @@ def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> 
     sums = MelSums()
     with ShardWriter(task.paths, task.rows[0]["shard"]) as writer:
         for row in task.rows:
-            clip = without_video(row) or decoder.prepare(row, task.config)
-            _refuse_without_folder(clip, task.videos)
+            clip = without_video(row) or _prepared(row, task, decoder)
             _write(clip, writer, sums)
             on_clip(clip.state)
         seconds = round(time.perf_counter() - started, 3)
@@ -77,13 +81,27 @@ def _write(clip: PreparedClip, writer: ShardWriter, sums: MelSums) -> None:
     sums.add(clip.mel)
 
 
-def _refuse_without_folder(clip: PreparedClip, videos: Path | None) -> None:
-    """One video that is gone is a missing clip; a folder that is gone is an unplugged disk.
+def _prepared(row: Row, task: ShardTask, decoder: DecoderProcess) -> PreparedClip:
+    """The clip of a row that has a video. One whose store fails is tried again, as long as the others are there."""
+    for _ in range(MAX_READS):
+        try:
+            clip = decoder.prepare(row, task.config)
+        except StoreError as error:
+            unread = error
+        else:
+            if clip.state in (ClipState.MISSING, ClipState.TIMEOUT):
+                _refuse_without_folder(task.videos)
+            return clip
+        _refuse_without_folder(task.videos)
+    return failed(row, ClipState.DECODE_ERROR, f"not read in {MAX_READS} tries: {unread}")
 
-    Raises VideosGoneError, so that no shard is finished with every clip missing.
+
+def _refuse_without_folder(videos: Place | None) -> None:
+    """One video that is gone is a missing clip; a folder that is gone is an unplugged disk or a store that is down.
+
+    Raises VideosGoneError or StoreError, so that no shard is finished with every clip missing.
     """
-    is_gone = clip.state == ClipState.MISSING and clip.columns["source"] is not None
-    if is_gone and videos is not None and not videos.is_dir():
+    if videos is not None and not videos.is_dir():
         raise VideosGoneError(
             f"{videos}, the folder of the videos, is gone since the run began. Finished shards are kept; "
             "bring it back and repeat the command to continue."

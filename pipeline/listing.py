@@ -4,15 +4,16 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cavsync.pipeline.folder import Clips, folder_clips
 from cavsync.pipeline.layout import with_layout
-from cavsync.pipeline.lists import ListedClip, read_list, sha256_of, splits_in
+from cavsync.pipeline.lists import ListedClip, read_list, splits_in
 from cavsync.pipeline.manifest import ListSpec, Manifest
+from cavsync.pipeline.place import Place
 from cavsync.pipeline.planning import Listing
 from cavsync.pipeline.rows import ListError, rows_by_title, titles_of
+from cavsync.pipeline.shards import sha256
 from cavsync.pipeline.sources import Layout, SourceError, VideoTree, listed_files, scan
 
 # Splits of own lists that are not for training.
@@ -24,19 +25,19 @@ LABEL_TITLES = ("index", "mid", "display_name")
 
 @dataclass(frozen=True)
 class _ListFile:
-    path: Path
+    path: Place
     spec: ListSpec
 
     def digest(self) -> str:
         """Of its content, and of how it is read where the user chose that."""
         if not self.spec.titles:
-            return sha256_of(self.path)
+            return sha256(self.path)
         chosen = ",".join(map("=".join, zip(self.spec.columns, self.spec.titles, strict=True)))
-        return f"{sha256_of(self.path)} {chosen}"
+        return f"{sha256(self.path)} {chosen}"
 
 
 def folder_listing(
-    videos: Path, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
+    videos: Place, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
 ) -> Listing:
     """Videos without a list: the first 10 s of each, or all of it. `test_share` of them, chosen by a hash of the
     id, make the split "test".
@@ -58,7 +59,7 @@ def folder_listing(
 
 
 def official_listing(
-    manifest: Manifest, root: Path, videos: Path | None, lists: Sequence[Path], layout: Layout
+    manifest: Manifest, root: Place, videos: Place | None, lists: Sequence[Place], layout: Layout
 ) -> Listing:
     """The dataset's lists in `root`/raw/<name>/ with videos in its folder videos/, unless named otherwise.
 
@@ -86,7 +87,7 @@ def official_listing(
     )
 
 
-def list_listing(name: str, lists: Sequence[Path], spec: ListSpec, videos: Path, layout: Layout) -> Listing:
+def list_listing(name: str, lists: Sequence[Place], spec: ListSpec, videos: Place, layout: Layout) -> Listing:
     """Clips of lists of one's own, whose columns `spec` names; split by role as `TEST_SPLITS` says."""
     files = [_ListFile(path, spec) for path in lists]
     if not videos.is_dir():
@@ -96,7 +97,7 @@ def list_listing(name: str, lists: Sequence[Path], spec: ListSpec, videos: Path,
     return Listing(name=name, splits=roles, **_found_by(files, videos, layout))
 
 
-def _found_by(files: Sequence[_ListFile], videos: Path, layout: Layout) -> dict[str, Any]:
+def _found_by(files: Sequence[_ListFile], videos: Place, layout: Layout) -> dict[str, Any]:
     """The fields of a Listing that say which clips there are and how their videos are found."""
     names = [file.path.name for file in files]
     if len(set(names)) < len(names):
@@ -126,19 +127,19 @@ def _name_files(files: Sequence[_ListFile]) -> bool:
 
 
 def _tree(
-    videos: Path, layout: Layout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
+    videos: Place, layout: Layout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
 ) -> VideoTree:
     if lists_name_files:
         return listed_files(videos, (clip.source for clip in clips()))
     return with_layout(scan(videos), layout, clips())
 
 
-def _read_all(files: Sequence[_ListFile], videos: Path) -> Iterator[ListedClip]:
+def _read_all(files: Sequence[_ListFile], videos: Place) -> Iterator[ListedClip]:
     for file in files:
         yield from read_list(file.path, file.spec, videos)
 
 
-def _default_lists(manifest: Manifest, raw: Path) -> list[_ListFile]:
+def _default_lists(manifest: Manifest, raw: Place) -> list[_ListFile]:
     specs = [spec for spec in manifest.lists if spec.read_by_default]
     files = [_ListFile(raw / spec.file, spec) for spec in specs if (raw / spec.file).is_file()]
     if not files:
@@ -153,11 +154,11 @@ def _comes_from(spec: ListSpec) -> str:
     return f" from {spec.comes_from}" if spec.comes_from else ""
 
 
-def _given_lists(manifest: Manifest, paths: Sequence[Path]) -> list[_ListFile]:
+def _given_lists(manifest: Manifest, paths: Sequence[Place]) -> list[_ListFile]:
     return [_ListFile(path, manifest.spec_for(path.name, _num_columns(path))) for path in paths]
 
 
-def _num_columns(path: Path) -> int:
+def _num_columns(path: Place) -> int:
     """Cells of the list's first row that is no comment."""
     num_columns = len(titles_of(path))
     if not num_columns:
@@ -165,7 +166,7 @@ def _num_columns(path: Path) -> int:
     return num_columns
 
 
-def _labels(manifest: Manifest, folders: Sequence[Path]) -> list[tuple[str, str]]:
+def _labels(manifest: Manifest, folders: Sequence[Place]) -> list[tuple[str, str]]:
     """(label, display name) in class order from the first label list found; none without one."""
     if manifest.labels is None:
         return []
@@ -174,7 +175,7 @@ def _labels(manifest: Manifest, folders: Sequence[Path]) -> list[tuple[str, str]
     return [] if found is None else read_label_list(found)
 
 
-def read_label_list(path: Path) -> list[tuple[str, str]]:
+def read_label_list(path: Place) -> list[tuple[str, str]]:
     """(label, display name) of each row, in the order of its column index."""
     rows = [cells for _, cells in rows_by_title(path, LABEL_TITLES)]
     try:

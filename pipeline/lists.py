@@ -4,7 +4,6 @@ Everything in a list is data. An id becomes part of file names and a path is ope
 folder is refused with the row that holds it.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from cavsync.pipeline.manifest import ListSpec
 from cavsync.pipeline.names import SAFE_NAME, relative_path, safe_id
+from cavsync.pipeline.place import Place
 from cavsync.pipeline.rows import SPREADSHEET_ERROR, ListError, NumberedRow, rows_by_place, rows_by_title
 
 # Keys hold the start as 8 digits of milliseconds.
@@ -45,7 +45,7 @@ class ListedClip(NamedTuple):
     source: str | None = None  # where the list itself names the file
 
 
-def read_list(path: Path, spec: ListSpec, videos: Path | None = None) -> Iterator[ListedClip]:
+def read_list(path: Place, spec: ListSpec, videos: Place | None = None) -> Iterator[ListedClip]:
     """The clips of a list whose columns `spec` names, in order. Raises ListError at the first broken row.
 
     `videos` is the folder in which a list that names files means them.
@@ -63,23 +63,18 @@ def read_list(path: Path, spec: ListSpec, videos: Path | None = None) -> Iterato
             ) from error
 
 
-def numbered_rows(path: Path, spec: ListSpec) -> Iterator[NumberedRow]:
+def numbered_rows(path: Place, spec: ListSpec) -> Iterator[NumberedRow]:
     """Line and cells, in the order of the spec's columns, of every row that is neither empty nor a comment."""
     if spec.titles:
         return rows_by_title(path, spec.titles)
     return rows_by_place(path, len(spec.columns))
 
 
-def splits_in(path: Path, spec: ListSpec) -> set[str]:
+def splits_in(path: Place, spec: ListSpec) -> set[str]:
     """The splits that a list names."""
     if "split" not in spec.columns:
         return {spec.split}
     return {clip.split for clip in read_list(path, spec, Path())}
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shown(value: object) -> str:
@@ -91,7 +86,7 @@ def shown(value: object) -> str:
 class _RowReader:
     """Rows of one list to clips. The places of its columns are looked up once: lists have two million rows."""
 
-    def __init__(self, spec: ListSpec, file: str, videos: Path | None) -> None:
+    def __init__(self, spec: ListSpec, file: str, videos: Place | None) -> None:
         self._spec, self._file, self._width, self._videos = spec, file, len(spec.columns), videos
         at = {name: place for place, name in enumerate(spec.columns)}
         self._id, self._start, self._end = at.get("id"), at.get("start_s"), at.get("end_s")

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.place import each, readable
 from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import DatasetPaths
 
@@ -24,7 +25,11 @@ class Overlaps:
 def find_overlaps(paths: DatasetPaths, shards: Iterable[str], roles: Mapping[str, str]) -> Overlaps:
     """Over the clips in state ok of `shards`; keeps three columns of them in memory."""
     usable = [("state", "=", ClipState.OK)]
-    tables = [pq.read_table(paths.index(shard), columns=COLUMNS, filters=usable) for shard in shards]
+
+    def clips_of(shard: str) -> pa.Table:
+        return pq.read_table(readable(paths.index(shard)), columns=COLUMNS, filters=usable)
+
+    tables = list(each(clips_of, shards, paths.root))
     if not tables:
         return Overlaps([], [])
     clips = pa.concat_tables(tables)

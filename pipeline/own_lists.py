@@ -1,13 +1,13 @@
 """Lists without a description: which column holds what is told by its title."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from cavsync.pipeline.manifest import ListSpec
+from cavsync.pipeline.place import Place
 from cavsync.pipeline.rows import ListError, places_of, titles_of
 
 
-def spec_from_titles(path: Path, titles: Mapping[str, str | None]) -> ListSpec:
+def spec_from_titles(path: Place, titles: Mapping[str, str | None]) -> ListSpec:
     """How to read a list with a header. `titles` tells the title of some columns; where it does not, a column that
     is titled like what it holds (id, start_s, ...) is taken.
 

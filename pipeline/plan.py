@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.lists import ListedClip
+from cavsync.pipeline.place import Draft, Place, readable
 from cavsync.pipeline.schema import PLAN_SCHEMA, clip_key
-from cavsync.pipeline.shards import publish, temporary_name
 from cavsync.pipeline.sources import Layout, VideoTree, find_sources
 
 # Key of the Parquet file's metadata under which the plan says what it was made from.
@@ -35,14 +34,14 @@ class Plan:
     inputs: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> "Plan":
-        table = pq.read_table(path)
+    def read(cls, path: Place) -> "Plan":
+        table = pq.read_table(readable(path))
         return cls(table, json.loads(table.schema.metadata[INPUTS]))
 
-    def write(self, path: Path) -> None:
-        temporary = temporary_name(path)
-        pq.write_table(self.table.replace_schema_metadata({INPUTS: json.dumps(self.inputs)}), temporary)
-        publish(temporary, path)
+    def write(self, path: Place) -> None:
+        with Draft(path) as draft:
+            pq.write_table(self.table.replace_schema_metadata({INPUTS: json.dumps(self.inputs)}), draft.file)
+            draft.publish()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

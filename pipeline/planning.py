@@ -5,12 +5,12 @@ Refuses what would mix two preparations in one folder.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.lists import ListedClip
+from cavsync.pipeline.place import Place
 from cavsync.pipeline.plan import Plan, make_plan
 from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import DatasetPaths
@@ -32,7 +32,7 @@ class Listing:
     splits: Mapping[str, str]  # name -> role ("train", "test")
     lists: Mapping[str, str]  # name of each list -> sha256
     clips: Callable[[], Iterable[ListedClip]]
-    videos: Path
+    videos: Place
     tree: Callable[[], VideoTree]
     layout: Layout = "whole"
     labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
@@ -126,7 +126,7 @@ def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
     }
 
 
-def _refuse_changes(root: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _refuse_changes(root: Place, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changes = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in sorted({*before, *now} - {"lists"})  # lists may grow

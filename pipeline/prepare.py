@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
-from pathlib import Path
 
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.lock import run_lock
+from cavsync.pipeline.place import Place, each, remove_temporaries
 from cavsync.pipeline.plan import Numbering, Plan
 from cavsync.pipeline.planning import Listing, PrepareError, Reporter, plan_for
 from cavsync.pipeline.retries import REPLACES, Retry, failed_clips, plan_retry, retry_plans
@@ -18,7 +19,7 @@ from cavsync.pipeline.summary import Summary, write_summary
 
 def prepare(
     listing: Listing,
-    out: Path,
+    out: Place,
     config: PrepareConfig,
     workers: Workers,
     reporter: Reporter,
@@ -35,13 +36,14 @@ def prepare(
 
 
 @contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
+def _disk_errors(out: Place) -> Iterator[None]:
     """A disk that is full, read-only or broken is an expected error."""
     try:
         yield
     except OSError as error:
         raise PrepareError(
-            f"Preparing {out} stopped: {error}. Finished shards are kept; repeat the command when the cause is gone."
+            f"Preparing {out} stopped: {str(error).removesuffix('.')}. Finished shards are kept; repeat the command "
+            "when the cause is gone."
         ) from error
 
 
@@ -83,9 +85,9 @@ class _Run:
 
     def _missing(self, plan: Plan) -> dict[str, slice]:
         """The shards of the plan that are not finished."""
-        return {
-            name: span for name, span in plan.shards().items() if finished_record(self.paths, name) is None
-        }
+        spans = plan.shards()
+        records = each(partial(finished_record, self.paths), spans, self.paths.root)
+        return {name: spans[name] for name, record in zip(spans, records, strict=True) if record is None}
 
     def _make(self, plan: Plan, spans: Mapping[str, slice]) -> None:
         if spans:
@@ -132,8 +134,6 @@ def _described_retry(retry: Retry, failed: Mapping[str, str]) -> Iterator[str]:
         yield "No clip is to be tried again."
 
 
-def _remove_temporaries(root: Path) -> None:
+def _remove_temporaries(root: Place) -> None:
     """What killed workers left; nobody else works here while the lock is held."""
-    for folder in (root, root / "shards", root / "index", root / "done"):
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+    remove_temporaries((root, root / "shards", root / "index", root / "done"))

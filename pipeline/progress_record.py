@@ -10,21 +10,22 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cavsync.pipeline.inventory import Inventory
-from cavsync.pipeline.shards import temporary_name
+from cavsync.pipeline.place import Place, let_go, temporary_name, write_atomically
+from cavsync.pipeline.store import StoreError, patience
 
 if TYPE_CHECKING:
     from cavsync.pipeline.planning import Reporter
     from cavsync.pipeline.schema import ClipState
 
 RECORD_NAME = "run.json"
-UPDATE_EVERY_S = 2.0
+UPDATE_EVERY_S, UPDATE_URL_EVERY_S = 2.0, 15.0
 RATE_OVER_S = 60.0  # clips a second are those of the last minute
 
 
@@ -52,7 +53,7 @@ class RunRecord:
         return (datetime.now(UTC) - datetime.fromisoformat(self.updated)).total_seconds()
 
 
-def read_record(root: Path) -> RunRecord | None:
+def read_record(root: Place) -> RunRecord | None:
     """What the run in `root` says; None when no run does."""
     try:
         return RunRecord(**json.loads((root / RECORD_NAME).read_bytes()))
@@ -61,7 +62,7 @@ def read_record(root: Path) -> RunRecord | None:
 
 
 @contextmanager
-def recorded(reporter: "Reporter", root: Path, workers: int) -> Iterator["Reporter"]:
+def recorded(reporter: "Reporter", root: Place, workers: int) -> Iterator["Reporter"]:
     """A reporter that also keeps the record in `root`, which is removed at the end of the block."""
     recorder = _Recorder(reporter, root, workers)
     try:
@@ -88,10 +89,11 @@ class _Rate:
 
 
 class _Recorder:
-    """Passes everything on, and writes the record every two seconds at most."""
+    """Passes everything on, and writes the record every few seconds at most."""
 
-    def __init__(self, reporter: "Reporter", root: Path, workers: int) -> None:
-        self._reporter, self._path, self._workers = reporter, root / RECORD_NAME, workers
+    def __init__(self, reporter: "Reporter", root: Place, workers: int) -> None:
+        self._reporter, self._root, self._workers = reporter, root, workers
+        self._every_s = UPDATE_EVERY_S if isinstance(root, Path) else UPDATE_URL_EVERY_S
         self._started = _now()
         self._states: Counter[str] = Counter()
         self._rate = _Rate()
@@ -104,7 +106,7 @@ class _Recorder:
         self._reporter.start(num_clips, num_done)
         if num_done == num_clips:
             return
-        inventory = Inventory.read(self._path.parent)
+        inventory = Inventory.read(self._root)
         self._num_clips = sum(inventory.planned.values())
         self._num_before = sum(record["num_rows"] for record in inventory.records.values())
         self._states_before, self._states = inventory.states(), Counter()
@@ -113,13 +115,13 @@ class _Recorder:
     def clips(self, states: "Mapping[ClipState, int]") -> None:
         self._reporter.clips(states)
         self._states.update({str(state): count for state, count in states.items()})
-        if time.monotonic() - self._written_at >= UPDATE_EVERY_S:
+        if time.monotonic() - self._written_at >= self._every_s:
             self._write()
 
     def remove(self) -> None:
         # A run that was refused, because another one works there, has written nothing and removes nothing.
         if self._wrote:
-            self._path.unlink(missing_ok=True)
+            let_go(self._root / RECORD_NAME)
 
     def _write(self) -> None:
         record = RunRecord(
@@ -134,11 +136,19 @@ class _Recorder:
             states=dict(+self._states),
             clips_per_s=self._rate.per_s(self._states.total()),
         )
-        # Not synced to the disk: after a crash of the machine no run is going on.
-        draft = temporary_name(self._path)
-        draft.write_text(json.dumps(asdict(record)))
-        draft.replace(self._path)
+        self._store(json.dumps(asdict(record)))
         self._wrote, self._written_at = True, time.monotonic()
+
+    def _store(self, text: str) -> None:
+        path = self._root / RECORD_NAME
+        if isinstance(path, Path):
+            # Not synced to the disk: after a crash of the machine no run is going on.
+            draft = temporary_name(path)
+            draft.write_text(text)
+            draft.replace(path)
+            return
+        with patience(0.0), suppress(StoreError):  # no run ends because it could not tell of itself
+            write_atomically(path, text.encode())
 
 
 def _now() -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.place import each, readable
 from cavsync.pipeline.plan import Numbering, Plan, shard_order
 from cavsync.pipeline.schema import PLAN_SCHEMA, ClipState
 from cavsync.pipeline.shards import DatasetPaths
@@ -73,9 +74,12 @@ def _with_sources(rows: pa.Table, source: Any, start_s: Any) -> pa.Table:
 
 def failed_clips(paths: DatasetPaths, shards: Iterable[str]) -> dict[str, str]:
     """Key and latest state of every clip that failed; `shards` are all finished ones, retries after what they retry."""
+
+    def rows_of(shard: str) -> pa.Table:
+        return pq.read_table(readable(paths.index(shard)), columns=["key", "state"])
+
     failed: dict[str, str] = {}
-    for shard in shards:
-        rows = pq.read_table(paths.index(shard), columns=["key", "state"])
+    for rows in each(rows_of, shards, paths.root):
         for key, state in zip(rows["key"].to_pylist(), rows["state"].to_pylist(), strict=True):
             if state not in SETTLED:
                 failed[key] = state

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.job import ShardTask, process_shard
+from cavsync.pipeline.place import Place
 from cavsync.pipeline.plan import Plan
 from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import DatasetPaths
@@ -27,7 +27,7 @@ class Work:
     spans: Mapping[str, slice]  # shard name -> its rows in the plan
     config: PrepareConfig
     paths: DatasetPaths
-    videos: Path | None = None  # the folder that all videos are in, if there is one
+    videos: Place | None = None  # the folder that all videos are in, if there is one
 
     def tasks(self) -> Iterator[ShardTask]:
         for span in self.spans.values():

@@ -8,16 +8,18 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from cavsync.pipeline.place import Place, local_copy, num_bytes, readable
 from cavsync.pipeline.sampling import UPSTREAM_ROWS
 from cavsync.pipeline.schema import (
     INDEX_SCHEMA,
@@ -50,23 +52,35 @@ class ShardCheck:
         """What is wrong, one sentence each; empty for a shard that is whole."""
         missing = [path for path in self._files() if not path.is_file()]
         if missing:
-            return [f"{path.relative_to(self.paths.root)} is missing" for path in missing]
+            return [f"{path.parent.name}/{path.name} is missing" for path in missing]
         record = self._record()
         if record is None:
             return ["its done-record is damaged"]
-        wrong_tar, wrong_index = list(self._changed_tar(record)), list(self._changed_index(record))
-        if wrong_index:
-            return wrong_tar + wrong_index
-        rows = pq.read_table(self.paths.index(self.shard)).to_pylist()
-        return [
-            *wrong_tar,
-            *self._wrong_counts(record, rows),
-            *self._wrong_rows(rows),
-            *self._wrong_tar(rows),
-        ]
+        with self._tar_at_hand() as tar:
+            return list(self._wrong(record, tar))
 
-    def _files(self) -> tuple[Path, Path, Path]:
+    def _files(self) -> tuple[Place, Place, Place]:
         return self.paths.done(self.shard), self.paths.tar(self.shard), self.paths.index(self.shard)
+
+    @contextmanager
+    def _tar_at_hand(self) -> Iterator[Place]:
+        """The tar; a copy of one at a URL that will be read from end to end, more than once."""
+        tar = self.paths.tar(self.shard)
+        if self.quick:
+            yield tar
+            return
+        with local_copy(tar) as copy:
+            yield copy
+
+    def _wrong(self, record: Row, tar: Place) -> Iterator[str]:
+        yield from self._changed_tar(record, tar)
+        wrong_index = list(self._changed_index(record))
+        yield from wrong_index
+        if not wrong_index:
+            rows = pq.read_table(readable(self.paths.index(self.shard))).to_pylist()
+            yield from self._wrong_counts(record, rows)
+            yield from self._wrong_rows(rows)
+            yield from self._wrong_tar(rows, tar)
 
     def _record(self) -> dict[str, Any] | None:
         """The done-record; None where it is no JSON or lacks what it should tell."""
@@ -76,10 +90,10 @@ class ShardCheck:
             return None
         return record if isinstance(record, dict) and set(RECORDED) <= record.keys() else None
 
-    def _changed_tar(self, record: Row) -> Iterator[str]:
-        tar = self.paths.tar(self.shard)
-        if tar.stat().st_size != record["tar_bytes"]:
-            yield f"tar has {tar.stat().st_size:,} bytes, the done-record says {record['tar_bytes']:,}"
+    def _changed_tar(self, record: Row, tar: Place) -> Iterator[str]:
+        size = num_bytes(tar)
+        if size != record["tar_bytes"]:
+            yield f"tar has {size:,} bytes, the done-record says {record['tar_bytes']:,}"
         elif not self.quick and sha256(tar) != record["tar_sha256"]:
             yield "tar has another sha256 than the done-record says: bytes of it have changed"
 
@@ -87,7 +101,7 @@ class ShardCheck:
         index = self.paths.index(self.shard)
         if sha256(index) != record["index_sha256"]:
             yield "index has another sha256 than the done-record says: bytes of it have changed"
-        elif lacking := sorted(set(INDEX_SCHEMA.names) - set(pq.read_schema(index).names)):
+        elif lacking := sorted(set(INDEX_SCHEMA.names) - set(pq.read_schema(readable(index)).names)):
             yield f"index lacks the columns {', '.join(lacking)}"
 
     def _wrong_counts(self, record: Row, rows: Sequence[Row]) -> Iterator[str]:
@@ -125,19 +139,20 @@ class ShardCheck:
         if np.any(starts < 0) or np.any(stops > last) or np.any(stops - starts != window_rows):
             yield f"windows of rows {starts.min()} to {stops.max()} do not fit a log-mel of {total} rows"
 
-    def _wrong_tar(self, rows: Sequence[Row]) -> list[str]:
+    def _wrong_tar(self, rows: Sequence[Row], tar: Place) -> list[str]:
         """The tar against the index: headers, checksums, and one clip decoded if those are right."""
         prepared = [row for row in rows if row["state"] == ClipState.OK]
-        found = list(_wrong_headers(self.paths.tar(self.shard), prepared))
-        with self.paths.tar(self.shard).open("rb") as tar:
+        # Headers are all over the tar, so that whoever reads them over a network reads all of it.
+        found = list(_wrong_headers(tar, prepared)) if isinstance(tar, Path) else []
+        with tar.open("rb") as file:
             if not self.quick:
-                found += _wrong_checksums(tar, prepared)
+                found += _wrong_checksums(file, prepared)
             if prepared and not found:
                 row = prepared[len(prepared) // 2]
-                found += (f"{row['key']}: {problem}" for problem in self._undecodable(tar, row))
+                found += (f"{row['key']}: {problem}" for problem in self._undecodable(file, row))
         return found
 
-    def _undecodable(self, tar: BinaryIO, row: Row) -> Iterator[str]:
+    def _undecodable(self, tar: Any, row: Row) -> Iterator[str]:
         contents = {member.name: _content(tar, member) for member in _members_of(row)}
         for number in range(len(row["frame_size"])):
             name = frame_member(row["key"], number)
@@ -189,7 +204,7 @@ def _placed(member: Member) -> str:
     return f"{member.name} ({member.size:,} bytes at {member.offset:,})"
 
 
-def _wrong_checksums(tar: BinaryIO, rows: Sequence[Row]) -> Iterator[str]:
+def _wrong_checksums(tar: Any, rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         crc = 0
         for member in _members_of(row):
@@ -198,9 +213,10 @@ def _wrong_checksums(tar: BinaryIO, rows: Sequence[Row]) -> Iterator[str]:
             yield f"{row['key']}: its bytes have changed (another crc32 than the index says)"
 
 
-def _content(tar: BinaryIO, member: Member) -> bytes:
+def _content(tar: Any, member: Member) -> bytes:
     tar.seek(member.offset)
-    return tar.read(member.size)
+    content: bytes = tar.read(member.size)
+    return content
 
 
 def _tried(name: str, check: Callable[[], str | None]) -> Iterator[str]:

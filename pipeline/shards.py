@@ -3,20 +3,19 @@
 import hashlib
 import io
 import json
-import os
 import re
 import tarfile
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.place import Draft, Place, num_bytes, write_atomically
 from cavsync.pipeline.schema import INDEX_SCHEMA, SCHEMA_VERSION, frame_member, json_member, mel_member
 
 BLOCK = tarfile.BLOCKSIZE
@@ -30,26 +29,26 @@ SHARD_NAME = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})(?P<round>r\d+)?")
 class DatasetPaths:
     """Where the parts of a dataset are."""
 
-    root: Path
+    root: Place
 
     @property
-    def summary(self) -> Path:
+    def summary(self) -> Place:
         return self.root / "dataset.json"
 
     @property
-    def plan(self) -> Path:
+    def plan(self) -> Place:
         return self.root / "plan.parquet"
 
-    def retry_plan(self, number: int) -> Path:
+    def retry_plan(self, number: int) -> Place:
         return self.root / f"plan-r{number}.parquet"
 
-    def tar(self, shard: str) -> Path:
+    def tar(self, shard: str) -> Place:
         return self.root / "shards" / f"{shard}.tar"
 
-    def index(self, shard: str) -> Path:
+    def index(self, shard: str) -> Place:
         return self.root / "index" / f"{shard}.parquet"
 
-    def done(self, shard: str) -> Path:
+    def done(self, shard: str) -> Place:
         return self.root / "done" / f"{shard}.json"
 
 
@@ -80,33 +79,6 @@ def _parts(shard: str) -> re.Match[str]:
     return match
 
 
-def publish(temporary: Path, final: Path) -> None:
-    """Move a finished file to its name so that a crash leaves the old state or the new one, never a part."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    temporary = temporary_name(path)
-    try:
-        temporary.write_bytes(content)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other attempt uses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-
-
 class ShardWriter:
     """Writes one shard: `add` each listed clip in order, then `finish`.
 
@@ -116,16 +88,17 @@ class ShardWriter:
 
     def __init__(self, paths: DatasetPaths, shard: str) -> None:
         self.paths, self.shard = paths, shard
-        self._tar_temporary = temporary_name(paths.tar(shard))
         self._rows: list[dict[str, Any]] = []
-        self._tar = tarfile.open(self._tar_temporary, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self._draft = Draft(paths.tar(shard))
+        self._tar = tarfile.open(fileobj=self._draft.file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._tar.close()
-        self._tar_temporary.unlink(missing_ok=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._draft.__exit__(kind, error, at)
 
     def add_failed(self, row: Mapping[str, Any]) -> None:
         """A clip that has no bytes: `row` holds its plan columns, `state` and `reason`."""
@@ -157,20 +130,20 @@ class ShardWriter:
     def finish(self, **facts: Any) -> dict[str, Any]:
         """Publish the shard; returns its done-record, to which `facts` are added."""
         self._tar.close()
-        index_temporary = temporary_name(self.paths.index(self.shard))
-        pq.write_table(pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA), index_temporary)
+        index = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA), index)
         record = {
             "schema_version": SCHEMA_VERSION,
             "shard": self.shard,
             "num_rows": len(self._rows),
             "states": count_states(self._rows),
-            "tar_bytes": self._tar_temporary.stat().st_size,
-            "tar_sha256": sha256(self._tar_temporary),
-            "index_sha256": sha256(index_temporary),
+            "tar_bytes": self._draft.num_bytes(),
+            "tar_sha256": self._draft.sha256(),
+            "index_sha256": hashlib.sha256(index.getbuffer()).hexdigest(),
             **facts,
         }
-        publish(self._tar_temporary, self.paths.tar(self.shard))
-        publish(index_temporary, self.paths.index(self.shard))
+        self._draft.publish()
+        write_atomically(self.paths.index(self.shard), index.getvalue())
         write_atomically(self.paths.done(self.shard), json.dumps(record, indent=1).encode())
         return record
 
@@ -187,7 +160,7 @@ def finished_record(paths: DatasetPaths, shard: str) -> dict[str, Any] | None:
     """The shard's done-record; None unless it can be read and its tar and index are there too, whole."""
     try:
         record: dict[str, Any] = json.loads(paths.done(shard).read_bytes())
-        whole = paths.tar(shard).stat().st_size == record["tar_bytes"] and paths.index(shard).is_file()
+        whole = num_bytes(paths.tar(shard)) == record["tar_bytes"] and paths.index(shard).is_file()
     except (FileNotFoundError, ValueError):  # not there, or no JSON: damaged
         return None
     return record if whole else None
@@ -199,7 +172,7 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Place) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,6 +11,8 @@ import pyarrow.compute as pc
 
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.names import SAFE_NAME
+from cavsync.pipeline.place import Place, each, files_below, place_of
+from cavsync.pipeline.remote import RemotePath
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
 
@@ -37,7 +38,7 @@ _places: Any = pc.index_in
 class VideoTree:
     """Every video under a folder, sorted by path relative to it."""
 
-    root: Path
+    root: Place
     paths: pa.StringArray
     holds: Holds = "whole"  # what files named by an id alone hold
     note: str = ""  # what else is known about the files, for people
@@ -47,6 +48,13 @@ class VideoTree:
 
     def names(self) -> list[str]:
         return list(map(str, self.paths.to_pylist()))
+
+    def located(self, paths: Column) -> Column:
+        """Where videos of the tree are, from their paths in it, which may be null."""
+        if isinstance(self.root, RemotePath) and self.root.is_http:
+            quoted = [None if path is None else self.root.quoted(path) for path in paths.to_pylist()]
+            paths = pa.array(quoted, pa.string())
+        return _joined(str(self.root), paths, "/")
 
     def stems(self) -> Column:
         """The files' names without folder and suffix."""
@@ -69,31 +77,45 @@ class VideoTree:
         return f"{len(self):,} videos in {self.root} ({formats}){note}"
 
 
-def scan(root: Path) -> VideoTree:
+def scan(root: Place) -> VideoTree:
     """Every video by suffix, hidden ones left out. Raises SourceError for a folder that is missing or holds none."""
     if not root.is_dir():
         raise SourceError(f"{root} is no folder; it should hold the videos.")
-    found = sorted(
-        os.path.relpath(os.path.join(folder, name), root)
-        for folder, _, names in os.walk(root)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
-    )
+    found = sorted(files_below(root, _is_video))
     if not found:
         kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise SourceError(f"{root} holds no video (looked for {kinds}, in sub-folders too).")
+        raise SourceError(f"{root} holds no video (looked for {kinds}, in sub-folders too).{_hint(root)}")
     try:
         return VideoTree(root.resolve(), pa.array(found, pa.string()))
     except UnicodeEncodeError as error:
         raise SourceError(f"{root}: the file name {error.object!r} is not UTF-8; rename it.") from error
 
 
-def listed_files(root: Path, sources: Iterable[str | None]) -> VideoTree:
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+
+
+def _is_there(source: str) -> bool:
+    where = place_of(source)
+    return where.is_file() if isinstance(where, RemotePath) else os.path.isfile(where)
+
+
+def _hint(root: Place) -> str:
+    if not isinstance(root, RemotePath) or not root.is_http:
+        return ""
+    return (
+        " An HTTP server shows its files on pages of links, if at all; a list can name them (--file-column)."
+    )
+
+
+def listed_files(root: Place, sources: Iterable[str | None]) -> VideoTree:
     """The tree of the files that lists name, as far as they are there. Raises SourceError when none is."""
-    named = {source for source in sources if source is not None}
-    there = sorted(os.path.relpath(source, root.resolve()) for source in named if os.path.isfile(source))
+    named = sorted({source for source in sources if source is not None})
+    is_there = each(_is_there, named, root)
+    begins = f"{root.resolve()}/"
+    there = [source.removeprefix(begins) for source, found in zip(named, is_there, strict=True) if found]
     if not there:
-        example = min(named, default="no file")
+        example = named[0] if named else "no file"
         raise SourceError(
             f"None of the {len(named):,} files that the lists name is there, such as {example}."
         )
@@ -114,8 +136,7 @@ def find_sources(tree: VideoTree, clips: pa.Table, layout: Layout) -> tuple[Colu
     is_cut = (tree.holds if layout == "auto" else layout) == "cut"
     start_in_whole = pc.multiply(clips["start_s"], 0.0) if is_cut else clips["start_s"]
     start_s = pc.if_else(pc.is_valid(cut), pa.scalar(0.0), start_in_whole)
-    relative = pc.take(tree.paths, pc.coalesce(cut, whole))
-    source = _joined(str(tree.root), relative, os.sep)
+    source = tree.located(pc.take(tree.paths, pc.coalesce(cut, whole)))
     return source, pc.if_else(pc.is_valid(source), start_s, pa.scalar(None, pa.float64()))
 
 

@@ -1,15 +1,14 @@
 """How far a dataset is: from its done-records, and from the run that goes on in it, if one does."""
 
-import json
 import socket
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from cavsync.pipeline.inventory import Inventory
-from cavsync.pipeline.lock import lives
+from cavsync.pipeline.lock import LOCK_NAME, lives, read_holder
+from cavsync.pipeline.place import Place
 from cavsync.pipeline.progress_record import RunRecord, read_record
 
 # A clip may take two minutes before it ends as timeout, and a run tells of itself when a clip ends.
@@ -35,7 +34,7 @@ class Runner:
 class Status:
     """A dataset's progress; clips are counted once for each try."""
 
-    root: Path
+    root: Place
     num_shards: int
     num_shards_done: int
     num_clips: int
@@ -56,10 +55,10 @@ class Status:
         return (self.num_clips - self.num_clips_done) / self.clips_per_s
 
 
-def read_status(root: Path) -> Status:
+def read_status(root: Place) -> Status:
     """Raises InventoryError for a folder that is no dataset."""
     inventory = Inventory.read(root)
-    record, holder = read_record(root), _holder(root)
+    record, holder = read_record(root), read_holder(root / LOCK_NAME)
     runner = None if holder is None else _runner(holder, record)
     is_live = runner is not None and runner.life == "running" and runner.heard_s is not None
     live = record if is_live else None
@@ -80,14 +79,6 @@ def read_status(root: Path) -> Status:
         clips_per_s=live.clips_per_s if live else None,
         worker_seconds=round(sum(one.get("seconds", 0.0) for one in inventory.records.values()), 1),
     )
-
-
-def _holder(root: Path) -> dict[str, Any] | None:
-    try:
-        holder: dict[str, Any] = json.loads((root / ".lock").read_bytes())
-    except FileNotFoundError:
-        return None
-    return holder
 
 
 def _runner(holder: Mapping[str, Any], record: RunRecord | None) -> Runner:

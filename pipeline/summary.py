@@ -6,24 +6,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cavsync.pipeline.config import PrepareConfig
+from cavsync.pipeline.place import Place, each, write_atomically
 from cavsync.pipeline.plan import Plan
 from cavsync.pipeline.planning import Listing, PrepareError
 from cavsync.pipeline.runner import Record
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.shards import DatasetPaths, split_of, write_atomically
+from cavsync.pipeline.shards import DatasetPaths, split_of
 
 
 @dataclass(frozen=True)
 class Summary:
     """How a preparation ended; `states` adds up to the list."""
 
-    root: Path
+    root: Place
     content: Mapping[str, Any]  # dataset.json
     num_made: int  # shards that this run made
 
@@ -61,7 +61,8 @@ def _summed_up(
     listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
 ) -> dict[str, Any]:
     """The content of dataset.json, from the done-records of all shards."""
-    records = {name: json.loads(paths.done(name).read_text()) for name in shards}
+    texts = each(lambda name: paths.done(name).read_text(), shards, paths.root)
+    records = {name: json.loads(text) for name, text in zip(shards, texts, strict=True)}
     states = _states_once(records.values())
     if states.total() != len(plan):
         raise PrepareError(

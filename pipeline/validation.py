@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from cavsync.pipeline.inventory import Inventory, plan_files, plan_inputs
 from cavsync.pipeline.lock import run_lock
 from cavsync.pipeline.overlaps import find_overlaps
+from cavsync.pipeline.place import each, files_below, readable
 from cavsync.pipeline.plan import Plan
 from cavsync.pipeline.shard_check import ShardCheck, digest_of
 from cavsync.pipeline.shards import DatasetPaths
@@ -59,7 +59,7 @@ def validate(
         summary_is_wrong=bool(wrong_summary),
         leaked_ids=overlaps.leaked_ids,
         num_unfinished=len(inventory.planned.keys() - checked),
-        strays=[path.name for path in _tars(inventory.paths) if path.stem not in inventory.planned],
+        strays=[name for name in _tars(inventory.paths) if name[: -len(".tar")] not in inventory.planned],
     )
 
 
@@ -79,9 +79,11 @@ def _checks(inventory: Inventory, quick: bool) -> Iterator[ShardCheck]:
     paths, config = inventory.paths, plan_inputs(inventory.paths)
     promised = set(inventory.summary["shards"]) if inventory.summary else set()
     for file in plan_files(paths):
-        plan = Plan(pq.read_table(file, columns=["key", "shard"]), {})
-        for shard, span in plan.shards().items():
-            if shard in promised or paths.done(shard).is_file():
+        plan = Plan(pq.read_table(readable(file), columns=["key", "shard"]), {})
+        spans = plan.shards()
+        was_done = each(lambda shard: paths.done(shard).is_file(), spans, paths.root)
+        for (shard, span), is_done in zip(spans.items(), was_done, strict=True):
+            if shard in promised or is_done:
                 keys = plan.table["key"].slice(span.start, span.stop - span.start).to_pylist()
                 yield ShardCheck(
                     paths=paths,
@@ -105,8 +107,8 @@ def _wrong_summary(inventory: Inventory) -> Iterator[str]:
         yield f"dataset.json counts {summary['states']}, its shards {dict(sorted(states.items()))}"
 
 
-def _tars(paths: DatasetPaths) -> list[Path]:
-    return sorted((paths.root / "shards").glob("*.tar"))
+def _tars(paths: DatasetPaths) -> list[str]:
+    return sorted(files_below(paths.root / "shards", lambda name: name.endswith(".tar")))
 
 
 @contextmanager

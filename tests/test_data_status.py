@@ -105,7 +105,7 @@ def test_another_process_sees_the_run(out: Path) -> None:
     command = [
         sys.executable,
         "-c",
-        "from cavsync.pipeline.status import *; print(read_status(Path('.')).runner)",
+        "from pathlib import Path; from cavsync.pipeline.status import read_status; print(read_status(Path('.')).runner)",
     ]
     with run_lock(out):
         seen = subprocess.run(command, cwd=out, capture_output=True, text=True, check=True).stdout

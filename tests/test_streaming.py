@@ -199,16 +199,17 @@ def test_a_member_that_is_gone_or_damaged_is_named(member: str, what: str, conte
         clip.frame(0), clip.mel_of(0, 32, "time")
 
 
-def test_a_protocols_own_error_is_told(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_credentials(*_: object, **__: object) -> None:
-        raise LookupError("Unable to locate credentials")
+def test_a_protocols_own_error_is_told(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Files:
+        def __getattr__(self, _: str) -> None:
+            raise LookupError("Unable to locate credentials")
 
-    config = run_from(shards)
+    config = run_from(served)
     stream = StreamedSource(config).batches(START, Ranks(), CPU)
-    monkeypatch.setattr("cavsync.train.streaming.fsspec.open", without_credentials)
-    with pytest.raises(ShardError, match="cannot be read: LookupError Unable to locate credentials"):
+    monkeypatch.setattr("cavsync.pipeline.store.file_system", lambda url: (Files(), url))
+    with pytest.raises(ShardError, match=r"cannot be read \(LookupError: Unable to locate credentials\)"):
         next(stream)
-    with pytest.raises(DatasetError, match=r"Unable to locate credentials\. Are data\.path and your"):
+    with pytest.raises(DatasetError, match=r"locate credentials\)\. .* Are data\.path and your credentials"):
         StreamedSource(config)
 
 

@@ -14,6 +14,7 @@ from torchvision.io import ImageReadMode
 from torchvision.transforms.v2 import functional as pictures
 
 from cavsync.pipeline.dataset import Dataset, DatasetError
+from cavsync.pipeline.place import Place, num_bytes
 from cavsync.pipeline.sampling import Alignment, spread, window_starts
 from cavsync.pipeline.schema import NUM_MELS
 from cavsync.pipeline.shards import DatasetPaths
@@ -41,6 +42,7 @@ class ClipStore:
         self, dataset: Dataset, role: str, *, num_frames: int | None = None, check_crc: bool = False
     ) -> None:
         """Of each clip `num_frames` frames, spread over it; all of them by default."""
+        _require_local(dataset)
         index = dataset.index(role, COLUMNS)
         self._num_frames, self._check_crc = num_frames, check_crc
         self.keys: list[str] = index["key"].tolist()
@@ -222,17 +224,26 @@ def fit(picture: torch.Tensor, side: int) -> torch.Tensor:
     return cropped.permute(1, 2, 0)
 
 
+def _require_local(dataset: Dataset) -> None:
+    root = dataset.paths.root
+    if not isinstance(root, Path):
+        raise DatasetError(
+            f"{root} is a URL, from which clips can only be trained on as a stream: --set data.source=stream. For "
+            "anything else copy the dataset to a disk."
+        )
+
+
 def _check_tar(paths: DatasetPaths, shard: str) -> None:
     """The tar is there and as long as its done-record says; no byte of it is read."""
     tar, record = paths.tar(shard), paths.done(shard)
     if not tar.is_file():
         raise ShardError(f"{tar} is gone, but the dataset lists it. {_make_again(record)}")
-    size, recorded = tar.stat().st_size, json.loads(record.read_text())["tar_bytes"]
+    size, recorded = num_bytes(tar), json.loads(record.read_text())["tar_bytes"]
     if size != recorded:
         raise ShardError(
             f"{tar} has {size} bytes, {recorded} were prepared: it has changed. {_make_again(record)}"
         )
 
 
-def _make_again(record: Path | str) -> str:
+def _make_again(record: Place | str) -> str:
     return f"Delete {record} and run the same `cavsync prepare` again: it makes that shard anew."

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from cavsync.model.checkpoint import save_classifier
-from cavsync.pipeline.shards import write_atomically
+from cavsync.pipeline.place import write_atomically
 from cavsync.train.averaging import WeightAverage
 from cavsync.train.balance import TurnBatches, class_weights
 from cavsync.train.config import as_dict

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 from safetensors import SafetensorError
 
 from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.shards import write_atomically
+from cavsync.pipeline.place import write_atomically
 from cavsync.train.checkpoint import Checkpoints
 from cavsync.train.config import FREE_ON_RESUME, as_dict, differing_fields
 

@@ -12,19 +12,19 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from cavsync.pipeline.dataset import Dataset, DatasetError
+from cavsync.pipeline.place import Place, each, place_of, read_through
 from cavsync.pipeline.sampling import Alignment, window_starts
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.store import StoreError
 from cavsync.train.clips import ShardError, decode_jpeg, used_frames
 from cavsync.train.config import TrainConfig
 from cavsync.train.data import Batch, Draw, PairRule, resolved
@@ -33,7 +33,6 @@ from cavsync.train.order import Epochs, Position, epoch_order
 from cavsync.train.ranks import Ranks
 
 CHUNK_STREAM = 4  # see data.ITEM_STREAM
-SILENCE_S = 60  # of a web server, before it is given up
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,9 @@ class StreamedSource:
     they are needed."""
 
     def __init__(self, config: TrainConfig) -> None:
-        root = config.data.path.rstrip("/")
-        dataset = _open_summary(root)
+        dataset = _open_summary(place_of(config.data.path))
         self.config = resolved(config.data, dataset)
-        self.shards = _shards(root, dataset.shard_names(config.data.split))
+        self.shards = _shards(dataset.paths, dataset.shard_names(config.data.split))
         self.epochs = Epochs(len(self), config.batch_size, config.seed)
         self.rule = PairRule(self.config, config.model, config.seed)
 
@@ -199,15 +197,13 @@ def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> I
     """Clips [low, high) of a shard, read from its beginning; ShardError where they are not there."""
     num_read = 0
     try:
-        with fsspec.open(shard.url, "rb", **_front_to_back(shard.url)) as stream:
+        with read_through(place_of(shard.url)) as stream:
             samples = group_by_keys(tar_file_expander([{"url": shard.url, "stream": stream}]))
             for members in islice(samples, low, high):
                 num_read += 1
                 yield StreamedClip(members, shard.url, num_frames)
     except Exception as error:  # each protocol raises errors of its own library
-        raise ShardError(
-            f"{shard.url} cannot be read: {_first_line(error)}. --resume continues the run."
-        ) from error
+        raise ShardError(f"{_refused(shard.url, error)} --resume continues the run.") from error
     if num_read < high - low:
         raise ShardError(
             f"{shard.url} ends after {low + num_read} clips, {shard.count} were prepared: it has changed. Copy the "
@@ -215,49 +211,39 @@ def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> I
         )
 
 
-def _front_to_back(url: str) -> dict[str, Any]:
-    """Options that make one request of a whole file, however long it takes: many web servers give no parts of files."""
-    if not url.startswith(("http://", "https://")):
-        return {}
-    from aiohttp import ClientTimeout
-
-    patient = ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
-    return {"block_size": 0, "client_kwargs": {"timeout": patient}}
-
-
-def _open_summary(root: str) -> Dataset:
+def _open_summary(root: Place) -> Dataset:
     """The dataset at a path or URL; only its summary is at hand."""
-    url = f"{root}/dataset.json"
+    paths = DatasetPaths(root)
     try:
-        with fsspec.open(url, "rb", **_front_to_back(url)) as file:
-            summary = json.load(file)
+        summary = json.loads(paths.summary.read_bytes())
     except Exception as error:  # each protocol raises errors of its own library
-        raise DatasetError(
-            f"{url} cannot be read: {_first_line(error)}. Are data.path and your credentials right?"
-        ) from error
+        raise DatasetError(f"{_refused(paths.summary, error)} Are data.path and your credentials right?") from error
     if summary.get("schema_version") != SCHEMA_VERSION:
-        raise DatasetError(f"{url} has schema version {summary.get('schema_version')}, not {SCHEMA_VERSION}.")
-    return Dataset(DatasetPaths(Path(root)), summary)
+        raise DatasetError(
+            f"{paths.summary} has schema version {summary.get('schema_version')}, not {SCHEMA_VERSION}."
+        )
+    return Dataset(paths, summary)
 
 
-def _shards(root: str, names: Sequence[str]) -> list[Shard]:
-    """The shards with the number of clips that their done-records tell, fetched together."""
-    files, folder = fsspec.core.url_to_fs(root)
-    paths = [f"{folder}/done/{name}.json" for name in names]
-    records = files.cat(paths, on_error="return")
-    counts = [_count(records[path], path) for path in paths]
+def _shards(paths: DatasetPaths, names: Sequence[str]) -> list[Shard]:
+    """The shards with the number of clips that their done-records tell."""
+    counts = list(each(lambda name: _num_usable(paths.done(name)), names, paths.root))
     firsts = np.cumsum([0, *counts[:-1]])
     return [
-        Shard(f"{root}/shards/{name}.tar", int(first), count)
+        Shard(str(paths.tar(name)), int(first), count)
         for name, first, count in zip(names, firsts, counts, strict=True)
     ]
 
 
-def _count(record: bytes | Exception, url: str) -> int:
-    if isinstance(record, Exception):
-        raise DatasetError(f"{url} cannot be read: {_first_line(record)}. Copy the folder done/ there too.")
-    return int(json.loads(record)["states"].get(ClipState.OK, 0))
+def _num_usable(record: Place) -> int:
+    try:
+        return int(json.loads(record.read_bytes())["states"].get(ClipState.OK, 0))
+    except Exception as error:  # each protocol raises errors of its own library
+        raise DatasetError(f"{_refused(record, error)} Copy the folder done/ there too.") from error
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__} {error}".partition("\n")[0]
+def _refused(where: Place | str, error: Exception) -> str:
+    if isinstance(error, StoreError):
+        return str(error)
+    first_line = f"{type(error).__name__} {error}".partition("\n")[0]
+    return f"{where} cannot be read: {first_line}."

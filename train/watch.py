@@ -19,7 +19,7 @@ import torch
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset import DatasetError
-from cavsync.pipeline.shards import write_atomically
+from cavsync.pipeline.place import write_atomically
 from cavsync.train.config import TrainConfig
 from cavsync.train.evaluation.pictures import reconstructions, run_curves
 from cavsync.train.events import EventLog

@@ -34,6 +34,7 @@ decord.logging.set_level(decord.logging.QUIET)
 
 class Decoder:
     name = f"decord-{decord.__version__}"
+    opens_path = True
 
     def __init__(self, container: Container) -> None:
         self._container = container

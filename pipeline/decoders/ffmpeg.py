@@ -23,6 +23,8 @@ QUIET = ["-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1"]
 
 
 class Decoder:
+    opens_path = True
+
     def __init__(self, container: Container) -> None:
         self.name = f"ffmpeg-{ffmpeg_version()}"
         self._container = container

@@ -13,6 +13,7 @@ from cavsync.pipeline.sound import SoundTrack
 
 class Decoder:
     name = f"pyav-{av.__version__}"
+    opens_path = False
 
     def __init__(self, container: Container) -> None:
         self._container = container

@@ -16,9 +16,9 @@ from PIL import Image
 
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.decode import open_media
+from cavsync.pipeline.place import write_atomically
 from cavsync.pipeline.sampling import frame_times_s
 from cavsync.pipeline.screen import SAME_INSTANT_S
-from cavsync.pipeline.shards import write_atomically
 from cavsync.pipeline.world.classes import CLASS_IDS, CLASSES
 from cavsync.pipeline.world.clip import list_clip
 from cavsync.pipeline.world.config import WorldConfig, WorldError

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from cavsync.pipeline.exhibits import Exhibit
-from cavsync.pipeline.shards import write_atomically
+from cavsync.pipeline.place import write_atomically
 from cavsync.pipeline.statistics import PERCENTILES, Statistics
 from cavsync.train.evaluation.contact_sheet import LEFT, RIGHT, clip_picture, end_s, sheet, title
 from cavsync.train.evaluation.dataset_pictures import dataset_plots

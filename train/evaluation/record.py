@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.shards import sha256, write_atomically
+from cavsync.pipeline.place import write_atomically
+from cavsync.pipeline.shards import sha256
 from cavsync.train.evaluation.coverage import Coverage
 from cavsync.train.evaluation.report import Score
 

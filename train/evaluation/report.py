@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
-from cavsync.pipeline.shards import write_atomically
+from cavsync.pipeline.place import write_atomically
 
 
 @dataclass(frozen=True)

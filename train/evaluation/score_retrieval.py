@@ -65,7 +65,7 @@ def as_record(scores: RetrievalScores, headline: Aggregation) -> Record:
         items=scores.embeddings.keys,
         weights=scores.task.weights,
         data=data,
-        defined_by=DatasetPaths(data).summary,
+        defined_by=data / DatasetPaths(data).summary.name,
         config={"aggregation": headline, **asdict(scores.task.data)},
         results={
             "num_pairs_per_clip": scores.embeddings.audio.shape[1],
