@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from cavsync.pipeline.place import Draft, Place, num_bytes, write_atomically
 from cavsync.pipeline.schema import INDEX_SCHEMA, SCHEMA_VERSION, frame_member, json_member, mel_member
 
+SUMMARY_NAME = "dataset.json"
 BLOCK = tarfile.BLOCKSIZE
 # A tar header stores times, owners and modes; fixed ones keep a rebuilt shard byte-identical.
 FILE_MODE = 0o644
@@ -33,7 +34,7 @@ class DatasetPaths:
 
     @property
     def summary(self) -> Place:
-        return self.root / "dataset.json"
+        return self.root / SUMMARY_NAME
 
     @property
     def plan(self) -> Place:

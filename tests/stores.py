@@ -105,7 +105,9 @@ class S3Store:
     def files(self, name: str) -> dict[str, bytes]:
         """What is below, by relative name."""
         keys = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET].keys
-        return {key.removeprefix(f"{name}/"): one.value for key, one in keys.items() if key.startswith(f"{name}/")}
+        return {
+            key.removeprefix(f"{name}/"): one.value for key, one in keys.items() if key.startswith(f"{name}/")
+        }
 
     @contextmanager
     def failing(self, *faults: Fault) -> Iterator[None]:
@@ -119,7 +121,9 @@ class S3Store:
         query = environ["QUERY_STRING"]
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{'?' if query else ''}{query}"
         # To be read to its end, or what is left of it is taken for the next request of the connection.
-        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+        environ["wsgi.input"] = io.BytesIO(
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        )
         self.requests.append(request)
         due = [fault for fault in self.faults if fault.is_due(request)]
         for fault in due:

@@ -15,7 +15,7 @@ from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.shards import write_atomically
+from cavsync.pipeline.place import write_atomically
 from cavsync.train.config import OptimizerConfig, TrainConfig
 from cavsync.train.objective import Objective
 from cavsync.train.ranks import Ranks

@@ -217,7 +217,9 @@ def _open_summary(root: Place) -> Dataset:
     try:
         summary = json.loads(paths.summary.read_bytes())
     except Exception as error:  # each protocol raises errors of its own library
-        raise DatasetError(f"{_refused(paths.summary, error)} Are data.path and your credentials right?") from error
+        raise DatasetError(
+            f"{_refused(paths.summary, error)} Are data.path and your credentials right?"
+        ) from error
     if summary.get("schema_version") != SCHEMA_VERSION:
         raise DatasetError(
             f"{paths.summary} has schema version {summary.get('schema_version')}, not {SCHEMA_VERSION}."

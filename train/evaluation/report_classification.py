@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cavsync.pipeline.dataset import Dataset, read_clip
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.shards import SUMMARY_NAME
 from cavsync.train.evaluation.class_intervals import Interval
 from cavsync.train.evaluation.class_pictures import answer_picture, confusion_matrix
 from cavsync.train.evaluation.classification import confusions
@@ -51,7 +51,7 @@ def as_record(scores: ClassificationScores) -> Record:
         items=scores.clips.store.keys,
         weights=scores.task.inputs.weights,
         data=data,
-        defined_by=DatasetPaths(data).summary,
+        defined_by=data / SUMMARY_NAME,
         config={
             "classifier": scores.model.classifier,
             "answers": scores.answers,

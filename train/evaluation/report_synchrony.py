@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.shards import SUMMARY_NAME
 from cavsync.train.evaluation.clip_synchrony import ClipSynchrony, Heard
 from cavsync.train.evaluation.detection import Detection, Interval
 from cavsync.train.evaluation.record import Record, make_record, write_record
@@ -49,7 +49,7 @@ def as_record(scores: SynchronyScores) -> Record:
         items=[clip.key for clip in scores.clips],
         weights=scores.task.weights,
         data=data,
-        defined_by=DatasetPaths(data).summary,
+        defined_by=data / SUMMARY_NAME,
         config={**asdict(scores.config), "window_rows": scores.model.audio_rows, **asdict(scores.task.data)},
         results={**vars(scores.figures), "clips": [_clip_record(clip) for clip in scores.clips]},
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from cavsync.model.checkpoint import load_model
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset import Dataset
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.shards import SUMMARY_NAME
 from cavsync.train.evaluation.coverage import Coverage, split_coverage
 from cavsync.train.evaluation.embeddings import ClipEmbeddings, embed_split
 from cavsync.train.evaluation.gallery import retrieval_gallery
@@ -65,7 +65,7 @@ def as_record(scores: RetrievalScores, headline: Aggregation) -> Record:
         items=scores.embeddings.keys,
         weights=scores.task.weights,
         data=data,
-        defined_by=data / DatasetPaths(data).summary.name,
+        defined_by=data / SUMMARY_NAME,
         config={"aggregation": headline, **asdict(scores.task.data)},
         results={
             "num_pairs_per_clip": scores.embeddings.audio.shape[1],
