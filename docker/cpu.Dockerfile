@@ -17,7 +17,8 @@ RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -
 COPY --from=wheel /wheels /wheels
 COPY constraints.txt /wheels/
 # torch without CUDA is a tenth of the size.
-RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu /wheels/*.whl
+# s3fs: the extra `remote`.
+RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu s3fs /wheels/*.whl
 RUN useradd --create-home --uid 10001 cavsync && install --directory --owner cavsync /data
 USER cavsync
 WORKDIR /data

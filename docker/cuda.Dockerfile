@@ -19,7 +19,8 @@ RUN python -m build --wheel --no-isolation --outdir /wheels
 FROM python
 COPY --from=wheel /wheels /wheels
 COPY constraints.txt /wheels/
-RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt /wheels/*.whl
+# s3fs: the extra `remote`.
+RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt s3fs /wheels/*.whl
 RUN useradd --create-home --uid 10001 cavsync && install --directory --owner cavsync /data
 USER cavsync
 WORKDIR /data

@@ -30,6 +30,8 @@ def run_lock(folder: Place) -> Iterator[None]:
     path = folder / LOCK_NAME
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder.require_writable()
     with _alone(folder):
         _remove_if_stale(path)
         _create(path)

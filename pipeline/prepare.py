@@ -14,6 +14,7 @@ from cavsync.pipeline.planning import Listing, PrepareError, Reporter, plan_for
 from cavsync.pipeline.retries import REPLACES, Retry, failed_clips, plan_retry, retry_plans
 from cavsync.pipeline.runner import Work, Workers, run
 from cavsync.pipeline.shards import DatasetPaths, finished_record, is_retry
+from cavsync.pipeline.store import StoreError
 from cavsync.pipeline.summary import Summary, write_summary
 
 
@@ -37,13 +38,14 @@ def prepare(
 
 @contextmanager
 def _disk_errors(out: Place) -> Iterator[None]:
-    """A disk that is full, read-only or broken is an expected error."""
+    """A disk that is full, read-only or broken is an expected error, and so is a store that fails."""
     try:
         yield
+    except StoreError as error:  # which tells what to do
+        raise PrepareError(f"Preparing {out} stopped: {error} Finished shards are kept.") from error
     except OSError as error:
         raise PrepareError(
-            f"Preparing {out} stopped: {str(error).removesuffix('.')}. Finished shards are kept; repeat the command "
-            "when the cause is gone."
+            f"Preparing {out} stopped: {error}. Finished shards are kept; repeat the command when the cause is gone."
         ) from error
 
 

@@ -159,12 +159,12 @@ class RemotePath:
             with files.transaction, files.open(path, "wb", block_size=PART_BYTES) as target:
                 shutil.copyfileobj(file, target, COPIED_BYTES)
 
-        self._refuse_http()
+        self.require_writable()
         ask(self.url, "written", put)
 
     def create(self, content: bytes) -> None:
         """Store what is not there. Raises FileExistsError where something is, if the store can tell in that moment."""
-        self._refuse_http()
+        self.require_writable()
         try:
             ask(self.url, "written", lambda files, path: files.pipe_file(path, content, mode="create"))
         except StoreError as error:
@@ -173,14 +173,15 @@ class RemotePath:
             self.write(io.BytesIO(content))
 
     def unlink(self, missing_ok: bool = False) -> None:
-        self._refuse_http()
+        self.require_writable()
         try:
             ask(self.url, "removed", lambda files, path: files.rm_file(path))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
-    def _refuse_http(self) -> None:
+    def require_writable(self) -> None:
+        """Raises StoreError for an address of HTTP."""
         if self.is_http:
             raise StoreError(
                 f"{self.url} cannot be changed: HTTP is there to read from. Name a folder, or a store such as "

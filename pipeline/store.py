@@ -19,7 +19,7 @@ from cavsync.pipeline.errors import CavsyncError
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # fsspec's way to say that one file system is in another.
 CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*::")
-HTTP = {"http", "https"}
+HTTP, S3 = {"http", "https"}, {"s3", "s3a"}
 # How long a question is repeated.
 PATIENCE_VARIABLE, DEFAULT_PATIENCE_S = "CAVSYNC_PATIENCE_S", 30.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
@@ -61,7 +61,7 @@ def ask(url: str, deed: str, question: Question[T]) -> T:
             answer = question(files, path)
         except Exception as raised:
             error = _root_cause(raised)
-            if isinstance(error, FileNotFoundError) and deed != "written":
+            if isinstance(error, FileNotFoundError) and deed != "written" and not _lacks_bucket(error):
                 raise FileNotFoundError(f"{url} is not there") from raised
             if isinstance(error, FileExistsError):
                 raise
@@ -129,11 +129,12 @@ def _connected(host: str, _: int) -> Any:
         kind = fsspec.get_filesystem_class(protocol)
         files = kind(**kind._get_kwargs_from_urls(host), **_options(protocol))
     except ImportError as error:
-        raise StoreError(
-            f"{host} cannot be used: {error}. `pip install 'cavsync[remote]'` brings S3 and HTTP."
-        ) from error
+        way_out = "`pip install 'cavsync[remote]'` brings it." if protocol in S3 else "Install that."
+        raise StoreError(f"{host} cannot be used: {error}. {way_out}") from error
     except ValueError as error:
-        raise StoreError(f"{host} cannot be used: {error}.") from error
+        raise StoreError(
+            f"{host} cannot be used: {error}. Name a path, or a URL such as s3://BUCKET/NAME."
+        ) from error
     files.dircache.use_listings_cache = False  # others write while we read
     return files
 
@@ -145,7 +146,7 @@ def _options(protocol: str) -> dict[str, Any]:
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
         return {"client_kwargs": {"timeout": timeout, "trust_env": True}}
-    if protocol in {"s3", "s3a"}:
+    if protocol in S3:
         waits = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
         # One request at a time for a file, whose length then need not be asked first.
         return {"config_kwargs": waits | {"retries": {"total_max_attempts": 1}}, "max_concurrency": 1}
@@ -164,6 +165,11 @@ def _root_cause(error: Exception) -> Exception:
         return error
     is_answer = _status(cause) in STATUS_ABSENT or hasattr(cause, "response")  # of aiohttp, of botocore
     return error if is_answer else cause
+
+
+def _lacks_bucket(error: Exception) -> bool:
+    """Whether it is not only the file that is not there: an address that is wrong from its beginning."""
+    return type(error.__cause__).__name__ == "NoSuchBucket"
 
 
 def _status(error: BaseException | None) -> int | None:
@@ -185,7 +191,7 @@ def _refusal(url: str, deed: str, error: Exception) -> StoreError:
     way_out = (
         "The store does not answer; repeat the command when it does"
         if _may_pass(error)
-        else "Check the address, and what you may do there"
+        else "Check the address, your credentials and what they allow"
     )
     return StoreError(f"{url} cannot be {deed} ({_words(error)}). {way_out}.")
 
