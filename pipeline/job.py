@@ -6,7 +6,9 @@ Any runner can call `process_shard`: it gets rows, leaves files, and returns a s
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,15 @@ from cavsync.pipeline.clip import PreparedClip, Row, failed, without_video
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.place import Place
+from cavsync.pipeline.place import Place, place_of, read_range
 from cavsync.pipeline.schema import ClipState
 from cavsync.pipeline.shards import DatasetPaths, ShardWriter
 from cavsync.pipeline.store import StoreError
 
 OnClip = Callable[[ClipState], None]
 
-
-# A video that its store refuses is given up after so many tries.
-MAX_READS = 3
+# A video that its store refuses is given up after so many tries, if the store gives one of so many others.
+MAX_READS, NUM_OTHERS = 3, 4
 
 
 class VideosGoneError(CavsyncError):
@@ -82,7 +83,7 @@ def _write(clip: PreparedClip, writer: ShardWriter, sums: MelSums) -> None:
 
 
 def _prepared(row: Row, task: ShardTask, decoder: DecoderProcess) -> PreparedClip:
-    """The clip of a row that has a video. One whose store fails is tried again, as long as the others are there."""
+    """The clip of a row that has a video. Raises StoreError where the store fails for more than this one."""
     for _ in range(MAX_READS):
         try:
             clip = decoder.prepare(row, task.config)
@@ -93,7 +94,25 @@ def _prepared(row: Row, task: ShardTask, decoder: DecoderProcess) -> PreparedCli
                 _refuse_without_folder(task.videos)
             return clip
         _refuse_without_folder(task.videos)
+    _refuse_without_others(row, task.rows, unread)
     return failed(row, ClipState.DECODE_ERROR, f"not read in {MAX_READS} tries: {unread}")
+
+
+def _refuse_without_others(row: Row, rows: Sequence[Row], unread: StoreError) -> None:
+    """One video that its store refuses is a clip that cannot be prepared; a store that lists its videos and gives none
+    is busy, or forbids to read them.
+
+    Raises StoreError, so that no shard is finished with every clip failed.
+    """
+    sources = dict.fromkeys(other["source"] for other in rows if other["source"] is not None)
+    for source in islice((source for source in sources if source != row["source"]), NUM_OTHERS):
+        try:
+            with suppress(FileNotFoundError):
+                read_range(place_of(source), 0, 1)
+            return
+        except StoreError as error:
+            unread = error
+    raise unread
 
 
 def _refuse_without_folder(videos: Place | None) -> None:
