@@ -136,6 +136,8 @@ def _connected(host: str, _: int) -> Any:
             f"{host} cannot be used: {error}. Name a path, or a URL such as s3://BUCKET/NAME."
         ) from error
     files.dircache.use_listings_cache = False  # others write while we read
+    if protocol in S3:
+        files.retries = 1  # see _options
     return files
 
 

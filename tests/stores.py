@@ -6,6 +6,7 @@ Both run in threads of the test; what the S3 server holds outlives its death, as
 import asyncio
 import fnmatch
 import io
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class S3Store:
 
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    is_up: bool = False
     _port: int = 0
 
     def __enter__(self) -> Self:
@@ -68,6 +70,7 @@ class S3Store:
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.clear()
 
     def start(self) -> None:
+        self.is_up = True
         self._server: BaseWSGIServer = make_server(
             "127.0.0.1", self._port, self._serve, threaded=True, request_handler=_Quiet
         )
@@ -76,6 +79,8 @@ class S3Store:
         threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
 
     def stop(self) -> None:
+        """From now on nobody can connect, and who is connected gets no answer any more."""
+        self.is_up = False
         self._server.shutdown()
         self._server.server_close()
 
@@ -131,14 +136,18 @@ class S3Store:
             if fault.status is not None:
                 start_response(f"{fault.status} on request", [("Content-Type", "text/xml")])
                 return [ERROR.format(code=CODES[fault.status]).encode()]
-        answer = b"".join(self._app(environ, start_response))
+        answer = b"".join(self._app(environ, start_response)) if self.is_up else b""
         for fault in due:
             fault.after()
-        return _half(answer) if any(fault.cut for fault in due) else [answer]
+        is_cut = any(fault.cut for fault in due)
+        return _cut(answer, environ["werkzeug.socket"]) if is_cut or not self.is_up else [answer]
 
 
-def _half(content: bytes) -> Iterator[bytes]:
-    yield content[: len(content) // 2]
+def _cut(answer: bytes, connection: socket.socket) -> Iterator[bytes]:
+    """Half of an answer, if there is one, and the end of the connection."""
+    if answer:
+        yield answer[: len(answer) // 2]
+    connection.shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("on request")
 
 
