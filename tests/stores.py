@@ -135,7 +135,7 @@ class S3Store:
             fault.before()
             if fault.status is not None:
                 start_response(f"{fault.status} on request", [("Content-Type", "text/xml")])
-                return [ERROR.format(code=CODES[fault.status]).encode()]
+                return [] if request.startswith("HEAD") else [ERROR.format(code=CODES[fault.status]).encode()]
         answer = b"".join(self._app(environ, start_response)) if self.is_up else b""
         for fault in due:
             fault.after()

@@ -252,6 +252,13 @@ def test_a_store_that_returns_in_time_is_waited_for(
     assert tars(without_done(s3.files("data"))) == tars(content(local))
 
 
+def test_ray_works_from_and_to_a_store(s3: S3Store, videos: Path, local: Path, out: str) -> None:
+    with started(s3.put_folder(videos, "videos"), "--out", out, "--workers", "2") as run:
+        _, message = run.communicate(timeout=100)
+    assert run.returncode == 0, message
+    assert tars(without_done(s3.files("data"))) == tars(content(local))
+
+
 def test_one_video_that_is_forbidden_is_one_clip(s3: S3Store, videos: Path, out: str) -> None:
     url = s3.put_folder(videos, "videos")
     with s3.failing(Fault("GET */videos/a.mp4", status=403)):
