@@ -1,13 +1,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check typing clean
+.PHONY: bench check clean demo test typing
 
 demo: .venv/installed  ## the whole path on a synthesised world, in a few minutes
 	$(BIN)/cavsync demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+bench: .venv/installed  ## every benchmark's table, in about 15 minutes; each runs alone too
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python -m benchmarks
 
 check: .venv/installed typing
 	$(BIN)/ruff check .

@@ -1,0 +1,91 @@
+"""How fast one process with one thread makes training pairs and whole clips, against upstream's data set.
+
+    python -m benchmarks.load [--clips FOLDER] [--rounds N]
+
+Everything is in the page cache. Upstream reads a JPEG and a WAV file, and computes the log-mel of the whole clip, for
+every item.
+"""
+
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import typer
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from benchmarks import footage, results, timing, upstream
+from benchmarks.program import cavsync
+from cavsync.model.config import sync_base
+from cavsync.pipeline.dataset import Dataset
+from cavsync.train.config import DataConfig
+from cavsync.train.data import ClipAllPairs, ClipPairs
+from cavsync.train.loader import batches_of
+from cavsync.train.order import Position, ShuffledBatches
+
+NUM_PAIRS = 384
+OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, (frame, window) pairs", "upstream, (frame, window) pairs"
+OURS_CLIPS, UPSTREAM_CLIPS = "cavsync, whole clips of 16 pairs", "upstream, whole clips of 16 pairs"
+
+
+def main(clips: Path | None = None, rounds: int = 7) -> None:
+    timing.use_one_core()
+    torch.set_num_threads(1)
+    videos = clips or footage.synthesised()
+    with TemporaryDirectory() as name:
+        ours, theirs = Path(name, "ours"), Path(name, "theirs")
+        cavsync("prepare", "folder", videos, "--out", ours, "--max-failure-rate", "1")
+        data = DataConfig(path=str(ours))
+        whole = ClipAllPairs(data, sync_base())
+        files = prepared_files(ours)
+        upstream.extract(files, theirs)
+        actions = {
+            OURS_PAIRS: partial(_our_pairs, ClipPairs(data, sync_base(), seed=0)),
+            UPSTREAM_PAIRS: partial(_all_of, upstream.Pairs(theirs, NUM_PAIRS), batch_size=len(files)),
+            OURS_CLIPS: partial(_all_of, whole, batch_size=None),
+            UPSTREAM_CLIPS: partial(_all_of, upstream.WholeClips(theirs), batch_size=1),
+        }
+        costs = timing.in_turns(actions, rounds)
+    results.publish("load", "One process, one thread, warm", _rows(costs, len(files)))
+
+
+def prepared_files(dataset: Path) -> list[Path]:
+    """The videos of its clips; what could not be prepared is no one's clip."""
+    index = Dataset.open(dataset).index("train", ["source"])
+    return [Path(source) for source in index["source"]]
+
+
+def _our_pairs(pairs: ClipPairs) -> None:
+    """As training asks for them: in shuffled batches."""
+    size = len(pairs)
+    order = ShuffledBatches(size, size, Position(seed=0, epoch=0, clips_consumed=0), rank=0, num_ranks=1)
+    for _ in islice(batches_of(pairs.batch, order, 0, torch.device("cpu")), NUM_PAIRS // size):
+        pass
+
+
+def _all_of(items: TorchDataset, batch_size: int | None) -> None:
+    for _ in DataLoader(items, batch_size=batch_size):
+        pass
+
+
+def _rows(costs: dict[str, timing.Series], num_clips: int) -> list[results.Row]:
+    def row(name: str, count: int, unit: str, to: str, aim: str) -> results.Row:
+        rate = [count / seconds for seconds in costs[name].cpu_s]
+        other = [count / seconds for seconds in costs[to].cpu_s]
+        return results.Row(
+            what=name, values=rate, unit=unit, ratio=timing.ratio(rate, other), to="upstream", aim=aim
+        )
+
+    num_pairs = NUM_PAIRS // num_clips * num_clips
+    return [
+        row(UPSTREAM_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ""),
+        row(OURS_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ">= 2,000/s, upstream 164/s"),
+        row(UPSTREAM_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ""),
+        row(OURS_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ">= 100/s, upstream 9.7/s"),
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,83 @@
+"""What preparing a clip costs, everything included, against decoding it and doing nothing, and against upstream.
+
+python -m benchmarks.prepare [--clips FOLDER] [--rounds N]
+"""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import typer
+
+from benchmarks import footage, results, timing, upstream
+from cavsync.pipeline.clip import Row
+from cavsync.pipeline.config import PrepareConfig
+from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.ffmpeg_program import ffmpeg_path
+from cavsync.pipeline.job import ShardTask, process_shard
+from cavsync.pipeline.schema import ClipState
+from cavsync.pipeline.shards import DatasetPaths
+
+FLOOR, OURS, UPSTREAM = "ffmpeg -f null", "cavsync, one shard", "upstream, 16 frames and sound"
+
+
+def main(clips: Path | None = None, rounds: int = 5) -> None:
+    config = PrepareConfig()
+    timing.use_one_core()
+    with TemporaryDirectory() as name, DecoderProcess() as decoder:
+        folder = Path(name)
+        rows = usable_rows(clips or footage.synthesised(), config, decoder)
+        files = [Path(row["source"]) for row in rows]
+        actions = {
+            FLOOR: partial(decode_to_nothing, files),
+            OURS: partial(prepare_shard, rows, config, decoder, folder / "ours"),
+            UPSTREAM: partial(prepare_as_upstream, files, folder / "upstream"),
+        }
+        costs = timing.in_turns(actions, rounds)
+    results.publish("prepare", f"Preparing {len(files)} clips on one core", _rows(costs, len(files)))
+
+
+def usable_rows(videos: Path, config: PrepareConfig, decoder: DecoderProcess) -> list[Row]:
+    """Those that all three can prepare: files with picture and sound."""
+    rows = footage.plan_rows(videos, config)
+    return [row for row in rows if decoder.prepare(row, config).state == ClipState.OK]
+
+
+def decode_to_nothing(files: Sequence[Path]) -> None:
+    """The floor: one thread decodes both streams and throws them away."""
+    for file in files:
+        command = [ffmpeg_path(), "-v", "error", "-threads", "1", "-i", file, "-f", "null", "-"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+
+
+def prepare_shard(rows: Sequence[Row], config: PrepareConfig, decoder: DecoderProcess, out: Path) -> None:
+    """Ours: frames, log-mel, tar, index and hashes, on disk; the decoder's process runs already."""
+    task = ShardTask(rows=rows, config=config, paths=DatasetPaths(out))
+    record = process_shard(task, decoder, lambda state: None)
+    assert record["states"] == {"ok": len(rows)}
+    shutil.rmtree(out)
+
+
+def prepare_as_upstream(files: Sequence[Path], out: Path) -> None:
+    upstream.extract(files, out)
+    shutil.rmtree(out)
+
+
+def _rows(costs: dict[str, timing.Series], num_clips: int) -> list[results.Row]:
+    def row(name: str, to: str, aim: str = "") -> results.Row:
+        ratio = timing.ratio(costs[name].cpu_s, costs[to].cpu_s)
+        values = [seconds / num_clips for seconds in costs[name].cpu_s]
+        return results.Row(what=name, values=values, unit="CPU s a clip", ratio=ratio, to=to, aim=aim)
+
+    return [
+        row(FLOOR, FLOOR),
+        row(OURS, FLOOR, "<= 1.0"),
+        row(UPSTREAM, OURS, ">= 4.7"),
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)

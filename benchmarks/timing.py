@@ -1,0 +1,76 @@
+"""What an action costs, and how several are compared: in turns, on the same core, in one run.
+
+CPU time is that of this process and of all that it starts, so a neighbour on the machine does not count. Wall time
+does count neighbours; a median over rounds, in which all actions take turns, keeps their ratio honest.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+Action = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Cost:
+    cpu_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """One action's costs, round by round."""
+
+    costs: Sequence[Cost]
+
+    @property
+    def cpu_s(self) -> list[float]:
+        return [cost.cpu_s for cost in self.costs]
+
+    @property
+    def wall_s(self) -> list[float]:
+        return [cost.wall_s for cost in self.costs]
+
+
+def cost_of(action: Action) -> Cost:
+    cpu_s, wall_s = _cpu_s(), time.perf_counter()
+    action()
+    return Cost(_cpu_s() - cpu_s, time.perf_counter() - wall_s)
+
+
+def in_turns(actions: Mapping[str, Action], rounds: int, warm_ups: int = 1) -> dict[str, Series]:
+    """Every action once a round, `rounds` times, after rounds that do not count."""
+    costs: dict[str, list[Cost]] = {name: [] for name in actions}
+    for number in range(warm_ups + rounds):
+        for name, action in actions.items():
+            cost = cost_of(action)
+            if number >= warm_ups:
+                costs[name].append(cost)
+    return {name: Series(series) for name, series in costs.items()}
+
+
+def ratio(values: Sequence[float], base: Sequence[float]) -> float:
+    """The median of the rounds' ratios: what disturbed a round disturbed both."""
+    return statistics.median(one / other for one, other in zip(values, base, strict=True))
+
+
+def use_one_core() -> None:
+    """This process and what it starts stay on one core, so that threads and neighbours change nothing."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def _cpu_s() -> float:
+    """Of this process, and of its children, living and ended; theirs in steps of 10 ms."""
+    this = psutil.Process()
+    ended = this.cpu_times()
+    total = time.process_time() + ended.children_user + ended.children_system
+    for process in this.children(recursive=True):
+        try:
+            total += sum(process.cpu_times()[:4])  # user and system, own and of ended children
+        except psutil.NoSuchProcess:
+            continue
+    return total
