@@ -2,8 +2,8 @@
 
     python -m benchmarks.load [--clips FOLDER] [--rounds N]
 
-Everything is in the page cache. Upstream reads a JPEG and a WAV file, and computes the log-mel of the whole clip, for
-every item.
+A pair is a frame and its window; a whole clip is all of its 16 pairs. Everything is in the page cache. Upstream reads a
+JPEG and a WAV file, and computes the log-mel of the whole clip, for every item.
 """
 
 from functools import partial
@@ -26,8 +26,8 @@ from cavsync.train.loader import batches_of
 from cavsync.train.order import Position, ShuffledBatches
 
 NUM_PAIRS = 384
-OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, (frame, window) pairs", "upstream, (frame, window) pairs"
-OURS_CLIPS, UPSTREAM_CLIPS = "cavsync, whole clips of 16 pairs", "upstream, whole clips of 16 pairs"
+OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, pairs", "upstream, pairs"
+OURS_CLIPS, UPSTREAM_CLIPS = "cavsync, whole clips", "upstream, whole clips"
 
 
 def main(clips: Path | None = None, rounds: int = 7) -> None:

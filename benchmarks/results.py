@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path("build/bench")
-WIDTH = 110
+WIDTH = 120
 LIBRARIES = ("av", "numpy", "pyarrow", "ray", "torch")
 
 
@@ -26,6 +26,7 @@ class Row:
     unit: str
     ratio: float | None = None
     to: str = ""
+    peak_mib: float | None = None
     aim: str = ""
 
     @property
@@ -35,13 +36,14 @@ class Row:
 
 def publish(name: str, title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
     """Print the table and write `build/bench/NAME.json`."""
-    table = Table("what", "median", "lowest - highest", "ratio", "aim", title=title, title_justify="left")
-    for column in table.columns[1:4]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(row.what, _shown(row.median, row.unit), _spread(row), _ratio(row), row.aim)
-    console = Console(width=WIDTH)
-    console.print(table, *notes, sep="\n", highlight=False)
+    columns = {heading: [show(row) for row in rows] for heading, show in COLUMNS.items()}
+    shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+    table = Table(title=title, title_justify="left")
+    for heading in shown:
+        table.add_column(heading, justify="left" if heading in ("what", "aim") else "right", no_wrap=True)
+    for cells in zip(*shown.values(), strict=True):
+        table.add_row(*cells)
+    Console(width=WIDTH).print(table, *notes, sep="\n", highlight=False)
     _write(name, rows, notes)
 
 
@@ -69,9 +71,8 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _shown(value: float, unit: str) -> str:
-    digits = ",.0f" if value >= 100 else ".2f" if value >= 1 else ".3f"
-    return f"{value:{digits}} {unit}"
+def _median(row: Row) -> str:
+    return _shown(row.median, row.unit)
 
 
 def _spread(row: Row) -> str:
@@ -82,3 +83,22 @@ def _spread(row: Row) -> str:
 
 def _ratio(row: Row) -> str:
     return "" if row.ratio is None else f"{row.ratio:.2f} x {row.to}"
+
+
+def _peak(row: Row) -> str:
+    return "" if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB"
+
+
+def _shown(value: float, unit: str) -> str:
+    digits = ",.0f" if value >= 100 else ".2f" if value >= 1 else ".3f"
+    return f"{value:{digits}} {unit}"
+
+
+COLUMNS: Mapping[str, Callable[[Row], str]] = {
+    "what": lambda row: row.what,
+    "median": _median,
+    "lowest - highest": _spread,
+    "ratio": _ratio,
+    "peak memory": _peak,
+    "aim": lambda row: row.aim,
+}

@@ -4,11 +4,14 @@ CPU time is that of this process and of all that it starts, so a neighbour on th
 does count neighbours; a median over rounds, in which all actions take turns, keeps their ratio honest.
 """
 
+import multiprocessing
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -19,6 +22,7 @@ Action = Callable[[], object]
 class Cost:
     cpu_s: float
     wall_s: float
+    peak_mib: float | None = None  # known of an action that had a process of its own
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ def cost_of(action: Action) -> Cost:
     cpu_s, wall_s = _cpu_s(), time.perf_counter()
     action()
     return Cost(_cpu_s() - cpu_s, time.perf_counter() - wall_s)
+
+
+def in_own_process(action: Action) -> Cost:
+    """The action's cost in a new process, with the most memory that this, or one that it started, held."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_weighed, action).result()
+
+
+def _weighed(action: Action) -> Cost:
+    cost = cost_of(action)
+    peaks = [
+        resource.getrusage(whose).ru_maxrss for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
+    return replace(cost, peak_mib=max(peaks) / 1024)
 
 
 def in_turns(actions: Mapping[str, Action], rounds: int, warm_ups: int = 1) -> dict[str, Series]:

@@ -6,6 +6,7 @@ call that hangs, so it needs no thread and no lock of the interpreter. The decod
 is left when its owner is killed: it ends after the clip in work.
 """
 
+import os
 import pickle
 import resource
 import signal
@@ -31,6 +32,8 @@ HANG_FACTOR = 1.5
 MAX_MEMORY_BYTES = 4 * 2**30
 # A store that does not answer is waited for by whoever asks, whose clock is not the clip's.
 PATIENCE_S = 2.0
+# A worker has one core; more threads of OpenBLAS would wait for each other on it, or take another worker's.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Native decoders may leak: a new process after so many clips.
 CLIPS_PER_PROCESS = 5_000
 
@@ -100,7 +103,12 @@ class _Running:
         # -P: not a module of the folder that the user happens to be in.
         command = [sys.executable, "-P", "-X", "faulthandler", "-m", __name__, str(theirs.fileno())]
         self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            command,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=os.environ | ONE_THREAD,
         )
         theirs.close()
         self._ready = False

@@ -1,0 +1,112 @@
+"""What grows with the number of clips: planning, making shards, resuming, watching, validating, starting to load.
+
+    python -m benchmarks.plan [--rows N]
+
+The lists have AudioSet's form. For planning, four of five clips have a video, as of AudioSet today; the shards are
+those of a folder that holds one video only, so that they weigh the bookkeeping and not the bytes of clips. Each step
+runs in a process of its own, whose greatest memory is in the table.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import typer
+
+from benchmarks import footage, large, results, timing
+from benchmarks.program import cavsync
+from cavsync.pipeline.config import PrepareConfig
+from cavsync.pipeline.listing import official_listing
+from cavsync.pipeline.manifest import read_manifest
+from cavsync.pipeline.planning import plan_for
+from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.sources import VideoTree
+
+GROWTH = 2  # from one size to the next
+PLAN, MAKE, AGAIN, STATUS = "plan", "prepare, one video", "prepare again", "data status"
+VALIDATE, LOAD = "data validate", "start of a loader"
+AIMS = {PLAN: "< 30 s, < 1,536 MiB"}
+Costs = Mapping[str, timing.Cost]
+
+
+def main(rows: int = 2_000_000) -> None:
+    sizes = [rows // GROWTH**2, rows // GROWTH, rows]
+    found = {size: costs(size) for size in sizes}
+    num_shards = rows // large.SHARD_SIZE
+    table = [_row(step, size, found, rows) for step, size in product(found[rows], sizes)]
+    results.publish("plan", f"Bookkeeping of up to {rows:,} clips in {num_shards:,} shards", table)
+
+
+def costs(num_rows: int) -> Costs:
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        raw = root / "raw" / "audioset"
+        large.write_lists(raw, num_rows)
+        (raw / "videos").mkdir()
+        shutil.copy(footage.synthesised() / "small-1.mp4", raw / "videos" / f"{next(large.ids(1))}.mp4")
+        large.write_prepared(root / "prepared", num_rows // large.SHARD_SIZE)
+        return {step: timing.in_own_process(action) for step, action in steps(root, num_rows).items()}
+
+
+def steps(root: Path, num_rows: int) -> Mapping[str, Callable[[], object]]:
+    """In their order: later ones need what earlier ones left."""
+    prepare = partial(cavsync, "prepare", "audioset", "--root", root, "--layout", "cut")
+    dataset = root / "data" / "audioset"
+    return {
+        PLAN: partial(plan, root, num_rows),
+        MAKE: prepare,
+        AGAIN: prepare,
+        STATUS: partial(cavsync, "data", "status", dataset, "--json"),
+        VALIDATE: partial(cavsync, "data", "validate", dataset),
+        LOAD: partial(start_loader, root / "prepared"),
+    }
+
+
+def plan(root: Path, num_rows: int) -> None:
+    """Reads the list, finds the videos, writes the plan; the folder of videos is made up."""
+    listing = official_listing(read_manifest(Path("audioset")), root, None, [], "cut")
+    names = sorted(f"{clip_id}.mp4" for number, clip_id in enumerate(large.ids(num_rows)) if number % 5)
+    tree = VideoTree(listing.videos, pa.array(names, pa.string()), holds="cut")
+    del names
+    plan_for(replace(listing, tree=lambda: tree), DatasetPaths(root / "planned"), PrepareConfig(), _Silence())
+
+
+class _Silence:
+    def say(self, line: str) -> None: ...
+
+    def start(self, num_clips: int, num_done: int) -> None: ...
+
+    def clips(self, states: Mapping[object, int]) -> None: ...
+
+
+def start_loader(dataset: Path) -> None:
+    """From nothing to the first batch."""
+    # Torch would weigh on the other steps too.
+    from cavsync.model.config import sync_base
+    from cavsync.train.config import DataConfig
+    from cavsync.train.data import ClipPairs, Draw
+
+    pairs = ClipPairs(DataConfig(path=str(dataset)), sync_base(), seed=0)
+    pairs.batch([Draw(0, clip) for clip in range(8)])
+
+
+def _row(step: str, size: int, found: Mapping[int, Costs], largest: int) -> results.Row:
+    cost, smaller = found[size][step], found.get(size // GROWTH)
+    return results.Row(
+        what=f"{step}, {size:,} clips",
+        values=[cost.wall_s],
+        unit="s",
+        ratio=cost.wall_s / smaller[step].wall_s if smaller else None,
+        to="half as many",
+        peak_mib=cost.peak_mib,
+        aim=AIMS.get(step, "") if size == largest else "",
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
