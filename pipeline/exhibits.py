@@ -98,19 +98,22 @@ def _exhibit(inventory: Inventory, row: dict[str, Any]) -> Exhibit:
     if stored is None:
         return Exhibit(row, None, None, "")
     try:
-        if not place_of(row["source"]).is_file():
-            return Exhibit(
-                row, stored, None, f"no sound to play: {row['source']} is gone since it was prepared"
-            )
         channel = plan_inputs(inventory.paths).get("audio_channel", "first")
-        return Exhibit(row, stored, wav_bytes(_waveform(row, channel)), "")
+        return Exhibit(row, stored, wav_bytes(sound_of(row, channel)), "")
     except (MediaError, StoreError) as error:
         return Exhibit(row, stored, None, f"no sound to play: {error}")
 
 
-def _waveform(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:
-    """(samples,) at 16 kHz: what the log-mel was computed from, decoded again."""
-    with open_container(row["source"], Deadline(SOUND_TIMEOUT_S)) as container:
+def sound_of(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:
+    """(samples,) at 16 kHz: what the log-mel of an index row was computed from, decoded again from its source.
+
+    Raises MediaError where that is gone or cannot be read any more, StoreError where its store does not answer.
+    """
+    source = row["source"]
+    # A null of the index is None in a record and NaN in pandas.
+    if not isinstance(source, str) or not place_of(source).is_file():
+        raise MediaError(ClipState.MISSING, f"{source} is gone since it was prepared")
+    with open_container(source, Deadline(SOUND_TIMEOUT_S)) as container:
         container.require_both_streams()
         span = Span(container.origin_s + row["source_start_s"], row["duration_s"])
         sound, _ = backend_class("pyav")(container).read(span, channel)

@@ -32,7 +32,7 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
     spectrum = np.fft.rfft(_preemphasised(frames) * _window(), FFT_SAMPLES)
     power = spectrum.real**2 + spectrum.imag**2
     # The Nyquist bin lies on the last filter's edge and has no weight.
-    mel: np.ndarray = np.log(np.maximum(power[:, :-1] @ _mel_filters(), np.float32(FLOOR)))
+    mel: np.ndarray = np.log(np.maximum(power[:, :-1] @ mel_filters(), np.float32(FLOOR)))
     return mel
 
 
@@ -50,7 +50,7 @@ def _window() -> np.ndarray:
 
 
 @cache
-def _mel_filters() -> np.ndarray:
+def mel_filters() -> np.ndarray:
     """(256, 128): triangles in mel, their corners equally spaced in mel between 20 Hz and 8 kHz."""
     bins = _mel(np.arange(FFT_SAMPLES // 2) * (SAMPLE_RATE_HZ / FFT_SAMPLES))[:, None]
     corners = np.linspace(_mel(LOW_HZ), _mel(HIGH_HZ), NUM_MELS + 2)
