@@ -105,7 +105,6 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     from cavsync.cli.tables import print_scores
     from cavsync.pipeline.world.world import read_world
     from cavsync.train.demo import (
-        HEADLINE,
         segment_world,
         segmentation_summary,
         synchronise_world,
@@ -113,16 +112,21 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
         write_demo_report,
     )
     from cavsync.train.device import choose_device
+    from cavsync.train.evaluation.candidates import embed_candidates
+    from cavsync.train.evaluation.report_retrieval import write_retrieval
     from cavsync.train.evaluation.report_segmentation import write_segmentation
     from cavsync.train.evaluation.report_synchrony import write_synchrony
-    from cavsync.train.evaluation.score_retrieval import retrieval_rows, score_retrieval, write_retrieval
+    from cavsync.train.evaluation.retrieval_rows import own_clip_rows
+    from cavsync.train.evaluation.retrieval_scores import RetrievalJob
+    from cavsync.train.evaluation.score_retrieval import score_retrieval
     from cavsync.train.evaluation.task import Task
 
     task = Task.of(config.run, None, "test")
     device = choose_device("auto")
     with counting("embedding", "clips", quiet=as_json) as on_clip:
-        scores = score_retrieval(task, device, on_clip)
-    write_retrieval(scores, HEADLINE, config.run / "retrieval-test")
+        candidates = embed_candidates(task, RetrievalJob(), device, on_clip)
+    scores = score_retrieval(candidates, device)
+    write_retrieval(scores, config.run / "retrieval-test")
     with counting("sliding", "clips", quiet=as_json) as on_clip:
         synchrony = synchronise_world(config, device, on_clip)
     write_synchrony(synchrony, config.run / "synchrony-test")
@@ -130,7 +134,7 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
         segmented = segment_world(config, device, on_row)
     write_segmentation(segmented, config.run / "segmentation-ade20k_sound")
     rows = [
-        *retrieval_rows(scores.by_aggregation[HEADLINE]),
+        *own_clip_rows(scores.headline),
         *synchrony_summary(synchrony, read_world(config.root)),
         *segmentation_summary(segmented),
     ]

@@ -45,9 +45,9 @@ class Dataset:
         return cls(paths, summary)
 
     def split_names(self, role: str) -> list[str]:
-        """The splits that `role` ("train", "test", or the name of one split) stands for."""
+        """The splits that `role` ("train", "test", "all", or the name of one split) stands for."""
         splits: dict[str, str] = self.summary["splits"]  # name -> role
-        names = [name for name in splits if role in (name, splits[name])]
+        names = [name for name in splits if role in (name, splits[name], "all")]
         if not names:
             known = ", ".join(f"{name} ({splits[name]})" for name in splits)
             raise DatasetError(f"{self.paths.root} has no split {role!r}; it has: {known}.")

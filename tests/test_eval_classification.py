@@ -89,7 +89,13 @@ def test_the_newest_classifier_is_scored_as_its_training_scored_it(run: Path, da
 def test_the_page_is_self_contained_and_has_every_part(run: Path, tmp_path: Path) -> None:
     assert classify("--checkpoint", run, "--out", tmp_path).exit_code == 0
     page = (tmp_path / "report.html").read_text()
-    for title in ("What was answered", "What is taken for what", "By class", "Beside published figures"):
+    for title in (
+        "What was answered",
+        "What is taken for what",
+        "By class",
+        "Beside published figures",
+        "Clips without a score",
+    ):
         assert f"<h2>{title}</h2>" in page
     assert "computed here on other clips: not comparable" in page
     assert "No clip has these 1, which are in no mean: never." in page

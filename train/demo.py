@@ -19,10 +19,11 @@ from cavsync.train.evaluation.detection import mean_percent
 from cavsync.train.evaluation.map_task import MapTask
 from cavsync.train.evaluation.pictures import frames_over_mel, training_curves
 from cavsync.train.evaluation.report import Picture, Report, Score, Section, write_report
+from cavsync.train.evaluation.report_retrieval import facts
 from cavsync.train.evaluation.report_segmentation import maps_section, methods_section, segmentation_rows
 from cavsync.train.evaluation.report_synchrony import curve_section, synchrony_rows
-from cavsync.train.evaluation.retrieval import Aggregation
-from cavsync.train.evaluation.score_retrieval import RetrievalScores, facts, gallery_sections
+from cavsync.train.evaluation.retrieval_examples import example_sections
+from cavsync.train.evaluation.retrieval_scores import RetrievalScores
 from cavsync.train.evaluation.score_segmentation import SegmentationScores, score_segmentation
 from cavsync.train.evaluation.score_synchrony import SynchronyScores, score_synchrony
 from cavsync.train.evaluation.sound_map import MapConfig
@@ -30,7 +31,6 @@ from cavsync.train.evaluation.synchrony_config import SynchronyConfig
 from cavsync.train.evaluation.task import Task
 from cavsync.train.presets import tiny
 
-HEADLINE: Aggregation = "diagonal-mean"
 CLIPS_SHOWN = 2
 # Of the tables of synchrony and segmentation, what the demo repeats.
 SYNCHRONY_SHOWN = ("within a clip", "delay found")
@@ -162,11 +162,11 @@ def write_demo_report(
             curves,
             aligned_section(scores),
             curve_section(synchrony),
-            *gallery_sections(scores, HEADLINE),
+            *example_sections(scores),
             methods_section(segmented),
             maps_section(segmented),
         ],
-        facts=[*facts(scores, HEADLINE), ("seed", str(config.seed)), ("steps", str(config.num_steps))],
+        facts=[*facts(scores), ("seed", str(config.seed)), ("steps", str(config.num_steps))],
     )
     write_report(report, config.report)
     return config.report

@@ -12,7 +12,7 @@ from cavsync.pipeline.sampling import spread
 from cavsync.train.clips import fit
 from cavsync.train.config import DataConfig
 from cavsync.train.data import ClipAllPairs, normalise_images
-from cavsync.train.evaluation.retrieval import retrieve
+from cavsync.train.evaluation.recall import retrieve
 from cavsync.train.watch_config import WatchConfig
 
 

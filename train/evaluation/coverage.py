@@ -1,5 +1,6 @@
 """How much of what was listed could be scored: nothing that fails leaves silently."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from cavsync.pipeline.schema import ClipState
 from cavsync.train.evaluation.retrieval import EvaluationError
 
 NAMED_IN_MESSAGES = 3
+NOT_IN_DATASET = "not_in_dataset"
 # States of what is not there at all; what has another one is there, but cannot be used.
-ABSENT = ("missing", "not_in_dataset")
+ABSENT = (ClipState.MISSING, NOT_IN_DATASET)
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Coverage:
             return
         reasons = "; ".join(item.reason for item in self.unusable[:NAMED_IN_MESSAGES])
         more = len(self.unusable) - NAMED_IN_MESSAGES
+        accepted = math.ceil(100 * share) / 100
         way_out = "Complete the data" + (
-            f", or accept it with --max-missing {share:.2g}" if share < 1 else ""
+            f", or accept it with --max-missing {accepted:g}" if share < 1 else ""
         )
         raise EvaluationError(
             f"only {self.sentence} can be scored, and --max-missing allows {max_missing:.0%} to be left out. "

@@ -18,6 +18,8 @@ from cavsync.train.held_out import Reconstructions
 ACCENT = "#d1495b"
 # Seen on dark and on bright parts of the magma map alike.
 WINDOW_COLOURS = ("#00d5ff", "#7dff4f", "#ffffff")
+MEL_STRIP_SIZE = (320, 72)
+THUMBNAIL_SIDE = 112
 # Of what a model does not see.
 HIDDEN_GREY = 0.75
 MEL_COLOURS = mpl.colormaps["magma"].with_extremes(bad=str(HIDDEN_GREY))
@@ -170,12 +172,25 @@ def frames_over_mel(
 
 
 def mel_strip(mel: np.ndarray) -> bytes:
-    """The log-mel alone, as a thumbnail without axes."""
-    figure = Figure(figsize=(3.2, 0.9))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(mel.astype(np.float32).T, origin="lower", aspect="auto", cmap="magma")
-    axes.set_axis_off()
-    return png(figure)
+    """The log-mel alone, as a JPEG thumbnail without axes; time goes to the right, frequency up."""
+    values = mel.astype(np.float32).T[::-1]
+    low, high = np.percentile(values, [1, 99.9])
+    colours = MEL_COLOURS(np.clip((values - low) / max(high - low, 1e-6), 0, 1), bytes=True)[..., :3]
+    picture = Image.fromarray(np.ascontiguousarray(colours))
+    return small_jpeg(picture.resize(MEL_STRIP_SIZE, Image.Resampling.BILINEAR))
+
+
+def thumbnail(jpeg: bytes, side: int = THUMBNAIL_SIDE) -> bytes:
+    """A frame of a shard, smaller: a page holds hundreds."""
+    picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    picture.thumbnail((side, side))
+    return small_jpeg(picture)
+
+
+def small_jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def png(figure: Figure) -> bytes:

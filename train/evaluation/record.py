@@ -69,7 +69,9 @@ def make_record(
 
 def write_record(record: Record, out: Path) -> Record:
     """Writes `report.json` in `out`, and returns it."""
-    write_atomically(out / RECORD_NAME, json.dumps(record, indent=1, allow_nan=False).encode())
+    write_atomically(
+        out / RECORD_NAME, json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode()
+    )
     return record
 
 

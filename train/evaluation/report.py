@@ -4,11 +4,18 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 from cavsync.pipeline.place import write_atomically
+from cavsync.train.evaluation.coverage import Coverage
+
+MAX_MISSING_SHOWN = 100
+# Filters of the templates.
+MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "mp3": "audio/mpeg"}
 
 
 @dataclass(frozen=True)
@@ -48,21 +55,40 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Chart:
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Media:
-    """A clip to look at: some of its frames (JPEG), or its log-mel (PNG)."""
+    """A clip to look at and listen to: some of its frames (JPEG), or its log-mel (JPEG) and its sound (MP3)."""
 
     title: str
     frames: Sequence[bytes] = ()
     mel: bytes | None = None
+    mp3: bytes | None = None
+    remade: bool = False  # the sound comes out of the log-mel, so it is not what was recorded
+
+
+@dataclass(frozen=True)
+class Answer:
+    media: Media
+    score: float
+    rank: int  # 1 is best
+    right: bool
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query and its best answers, the best first."""
+    """A query and its best answers, the best first; the right one stands last where it is not among them."""
 
     media: Media
     rank: int  # of the right answer, 1 is best
-    answers: Sequence[tuple[Media, float, bool]]  # the clip, its score, whether it is the right one
+    answers: Sequence[Answer]
+
+    def all_media(self) -> list[Media]:
+        return [self.media, *(answer.media for answer in self.answers)]
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,10 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: bool = False
+    faded: Sequence[int] = ()  # numbers of rows that are there for orientation only
+    groups: Sequence[
+        tuple[str, int]
+    ] = ()  # a row above the header: titles, and how many columns each is over
 
 
 @dataclass(frozen=True)
@@ -81,6 +111,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     queries: Sequence[Query] = ()
     tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
 
 
 @dataclass(frozen=True)
@@ -92,14 +123,37 @@ class Report:
     facts: Sequence[tuple[str, str]]  # what was run: name and value
 
 
+def unusable_sections(coverage: Coverage) -> list[Section]:
+    """What was listed and has no score, with the reasons; nothing where nothing is missing."""
+    if not coverage.unusable:
+        return []
+    shown = coverage.unusable[:MAX_MISSING_SHOWN]
+    rest = len(coverage.unusable) - len(shown)
+    text = f"{coverage.num_found:,} of {coverage.num_listed:,} {coverage.kind} were found; these are in no figure above."
+    if rest:
+        text += f" Here are the first {len(shown)}; report.json names the {rest:,} others too."
+    rows = [[one.item, one.state, one.reason] for one in shown]
+    return [
+        Section(
+            f"{coverage.kind.capitalize()} without a score",
+            text,
+            tables=[Table(["item", "state", "why"], rows, note=True)],
+        )
+    ]
+
+
 def write_report(report: Report, path: Path) -> None:
+    write_page("report.html.j2", path, report=report)
+
+
+def write_page(template: str, path: Path, **content: Any) -> None:
+    """A page from a template of this folder, in which bytes of media become part of the page itself."""
     environment = Environment(
         loader=PackageLoader("cavsync.train.evaluation", "."), autoescape=True, trim_blocks=True
     )
-    environment.filters["png"] = lambda content: data_url(content, "image/png")
-    environment.filters["jpeg"] = lambda content: data_url(content, "image/jpeg")
-    page = environment.get_template("report.html.j2").render(report=report)
-    write_atomically(path, page.encode())
+    for name, media_type in MEDIA_TYPES.items():
+        environment.filters[name] = partial(data_url, media_type=media_type)
+    write_atomically(path, environment.get_template(template).render(**content).encode())
 
 
 def data_url(content: bytes, media_type: str) -> str:

@@ -13,7 +13,15 @@ from cavsync.train.evaluation.class_pictures import answer_picture, confusion_ma
 from cavsync.train.evaluation.classification import confusions
 from cavsync.train.evaluation.published import FINETUNED, PROBED, cells
 from cavsync.train.evaluation.record import Record, make_record, write_record
-from cavsync.train.evaluation.report import Picture, Report, Score, Section, Table, write_report
+from cavsync.train.evaluation.report import (
+    Picture,
+    Report,
+    Score,
+    Section,
+    Table,
+    unusable_sections,
+    write_report,
+)
 from cavsync.train.evaluation.report_vggsounder import vggsounder_record, vggsounder_sections
 from cavsync.train.evaluation.score_classification import OFFICIAL_CLIPS, ClassificationScores
 
@@ -35,6 +43,7 @@ def write_classification(scores: ClassificationScores, out: Path) -> Record:
             confusions_section(scores),
             classes_section(scores),
             published_section(scores),
+            *unusable_sections(scores.coverage),
         ],
         facts=facts(scores),
     )

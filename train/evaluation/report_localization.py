@@ -14,8 +14,15 @@ from cavsync.train.evaluation.published import (
     cells,
 )
 from cavsync.train.evaluation.record import Record, make_record, write_record
-from cavsync.train.evaluation.report import Picture, Report, Score, Section, Table, write_report
-from cavsync.train.evaluation.report_segmentation import unusable_sections
+from cavsync.train.evaluation.report import (
+    Picture,
+    Report,
+    Score,
+    Section,
+    Table,
+    unusable_sections,
+    write_report,
+)
 from cavsync.train.evaluation.score_localization import (
     DISC,
     LocalizationScores,

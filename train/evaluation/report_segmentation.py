@@ -1,16 +1,22 @@
 """What `cavsync eval segmentation` writes: report.json and a page with maps to look at."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cavsync.train.evaluation.coverage import Coverage
 from cavsync.train.evaluation.heat_pictures import heat_row
 from cavsync.train.evaluation.prompted_set import LIST_NAME
 from cavsync.train.evaluation.published import ADE20K_SOUND, cells
 from cavsync.train.evaluation.record import Record, make_record, write_record
-from cavsync.train.evaluation.report import Picture, Report, Score, Section, Table, write_report
+from cavsync.train.evaluation.report import (
+    Picture,
+    Report,
+    Score,
+    Section,
+    Table,
+    unusable_sections,
+    write_report,
+)
 from cavsync.train.evaluation.score_segmentation import (
     CONSTANT,
     DISC,
@@ -148,15 +154,6 @@ def published_section(scores: SegmentationScores) -> Section:
         "route with its default options. CAV-MAE Sync's own evaluation code for it is not public."
     )
     return Section("Beside published figures", text, tables=[table])
-
-
-def unusable_sections(coverage: Coverage) -> Sequence[Section]:
-    if not coverage.unusable:
-        return []
-    table = Table(
-        ["row", "state", "why"], [[one.item, one.state, one.reason] for one in coverage.unusable], note=True
-    )
-    return [Section("Rows without a score", "Listed, but not in any figure above.", tables=[table])]
 
 
 def facts(scores: SegmentationScores) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """What `cavsync eval synchrony` writes about a split: report.json and a page with curves."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,15 @@ from cavsync.pipeline.shards import SUMMARY_NAME
 from cavsync.train.evaluation.clip_synchrony import ClipSynchrony, Heard
 from cavsync.train.evaluation.detection import Detection, Interval
 from cavsync.train.evaluation.record import Record, make_record, write_record
-from cavsync.train.evaluation.report import Picture, Report, Score, Section, Table, write_report
+from cavsync.train.evaluation.report import (
+    Picture,
+    Report,
+    Score,
+    Section,
+    Table,
+    unusable_sections,
+    write_report,
+)
 from cavsync.train.evaluation.score_synchrony import SynchronyScores
 from cavsync.train.evaluation.segmentation import Figure
 from cavsync.train.evaluation.synchrony_figures import MatchingFigures, SynchronyFigures
@@ -23,7 +30,6 @@ from cavsync.train.evaluation.synchrony_pictures import (
 )
 
 CLIPS_SHOWN = 8
-UNUSABLE_SHOWN = 50
 
 
 def write_synchrony(scores: SynchronyScores, out: Path) -> Record:
@@ -33,7 +39,7 @@ def write_synchrony(scores: SynchronyScores, out: Path) -> Record:
         lead="Does sound belong to the instant of its picture? "
         f"{scores.coverage.sentence} of split {scores.task.data.split!r}.",
         scores=synchrony_rows(scores),
-        sections=[*synchrony_sections(scores), *_unusable_sections(scores)],
+        sections=[*synchrony_sections(scores), *unusable_sections(scores.coverage)],
         facts=facts(scores),
     )
     write_report(report, out / "report.html")
@@ -137,18 +143,6 @@ def _clips_section(scores: SynchronyScores) -> Section:
     clips = [scores.clips[number] for number in sorted(drawn.tolist())]
     picture = Picture(clip_curves(clips, scores.config.offsets_s), "red: own sound; grey: another clip's")
     return Section("Single clips", "Drawn at random, with the delay that was found.", pictures=[picture])
-
-
-def _unusable_sections(scores: SynchronyScores) -> Sequence[Section]:
-    unusable = scores.coverage.unusable
-    if not unusable:
-        return []
-    rows = [[one.item, one.state, one.reason] for one in unusable[:UNUSABLE_SHOWN]]
-    more = f" The first {UNUSABLE_SHOWN} of {len(unusable)}; report.json has all." * (
-        len(unusable) > len(rows)
-    )
-    text = "Listed, but not in any figure above." + more
-    return [Section("Clips without a score", text, tables=[Table(["clip", "state", "why"], rows, note=True)])]
 
 
 def facts(scores: SynchronyScores) -> list[tuple[str, str]]:

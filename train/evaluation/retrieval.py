@@ -1,13 +1,13 @@
-"""Zero-shot retrieval between the sound and the picture of clips, by matrix products.
+"""How well the sound of one clip fits the picture of another: scores of clips with clips, by matrix products.
 
-Axis words: N clips, F (frame, window) pairs a clip, D embedding width. Row i of a score matrix is query i,
-column j is candidate j, and the right answer of query i is candidate i.
+Axis words: N clips, F (frame, window) pairs a clip, D embedding width. Row i of a score matrix is the sound of clip
+i, column j the picture of clip j; the diagonal holds the right pairs.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,66 +15,29 @@ from cavsync.pipeline.errors import CavsyncError
 
 Aggregation = Literal["diagonal-mean", "diagonal-max", "mean", "max"]
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
-RECALLS_AT = (1, 5, 10)
 # Two equal embeddings may differ by a rounding of the product; a score this near the right one is a tie.
 TIE_TOLERANCE = 1e-6
-# Scores of one block of queries against all candidates: 64 million float32 are 256 MB.
-MAX_BLOCK_SCORES = 2**26
+# Scores of pairs with pairs that exist at a time: 16 million float32 are 64 MB.
+MAX_BLOCK_SCORES = 2**24
+# Clips that are looked at in one go where the result does not depend on it.
+CHUNK_CLIPS = 512
 
 
 class EvaluationError(CavsyncError):
     """An evaluation that cannot be computed as asked."""
 
 
-@dataclass(frozen=True)
-class Recall:
-    """Share of queries, in %, whose right answer is among the first k, with a 95 % bootstrap interval."""
-
-    k: int
-    percent: float
-    low: float
-    high: float
-    chance: float
-
-
-@dataclass(frozen=True)
-class Direction:
-    recalls: tuple[Recall, ...]
-    median_rank: float  # 1 is best
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """Both directions under one aggregation."""
-
-    aggregation: Aggregation
-    num_clips: int
-    audio_to_video: Direction
-    video_to_audio: Direction
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
-
-
-def retrieve(audio: Tensor, image: Tensor, aggregation: Aggregation, seed: int = 0) -> Retrieval:
-    """Scores (N, F, D) embeddings, which need not be unit vectors; `seed` draws the bootstrap."""
-    scores = similarity(audio, image, aggregation)
-    return Retrieval(
-        aggregation=aggregation,
-        num_clips=len(scores),
-        audio_to_video=score_direction(scores, seed),
-        video_to_audio=score_direction(scores.T, seed),
-    )
-
-
 def similarity(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:
-    """The (N, N) scores of every clip's audio (rows) with every clip's video (columns), float32."""
-    audio, image = unit_vectors(audio, "audio"), unit_vectors(image, "image")
-    if audio.shape != image.shape:
-        raise EvaluationError(
-            f"audio embeddings {tuple(audio.shape)} and image embeddings {tuple(image.shape)} differ in shape; "
-            "both must be (clips, pairs, width)."
-        )
+    """The (N, M) scores of every clip's sound (rows) with every clip's picture (columns), float32.
+
+    `audio` is (N, F, D) and `image` (M, F, D); they need not be unit vectors.
+    """
+    heard, seen = UnitVectors.of(audio, "audio"), UnitVectors.of(image, "image")
+    return product(heard.all(), seen.all(), aggregation)
+
+
+def product(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:
+    """`similarity` of unit vectors."""
     num_pairs = audio.shape[1]
     match aggregation:
         case "diagonal-mean":  # the mean of F products is one product of the concatenated vectors
@@ -89,7 +52,71 @@ def similarity(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor
             return best
         case "max":
             return _max_over_pairs(audio, image)
-    raise EvaluationError(f"unknown aggregation {aggregation!r}; one of {', '.join(AGGREGATIONS)}.")
+    raise _unknown(aggregation)
+
+
+def right_scores(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:
+    """(N,) scores of the right pairs of unit vectors: the diagonal of `product`, up to rounding."""
+    blocks = torch.bmm(audio, image.transpose(1, 2))  # (N, F, F)
+    match aggregation:
+        case "diagonal-mean":
+            return blocks.diagonal(dim1=1, dim2=2).mean(1)
+        case "diagonal-max":
+            return blocks.diagonal(dim1=1, dim2=2).amax(1)
+        case "mean":
+            return blocks.mean((1, 2))
+        case "max":
+            return blocks.amax((1, 2))
+    raise _unknown(aggregation)
+
+
+@dataclass(frozen=True)
+class UnitVectors:
+    """Embeddings (N, F, D) of any float type, left as they are: pieces are scaled as they are taken."""
+
+    embeddings: Tensor
+    lengths: Tensor  # (N, F) float32
+
+    @classmethod
+    def of(cls, embeddings: Tensor, name: str, keys: Sequence[str] = ()) -> "UnitVectors":
+        """Raises EvaluationError where one has no direction; the message names its clip, of `keys` (N)."""
+        lengths = torch.empty(embeddings.shape[:2], device=embeddings.device)
+        room = room_for_pieces(embeddings, embeddings.device)
+        pieces = zip(torch.split(embeddings, CHUNK_CLIPS), torch.split(lengths, CHUNK_CLIPS), strict=True)
+        for piece, of_piece in pieces:
+            torch.linalg.vector_norm(room[: len(piece)].copy_(piece), dim=-1, out=of_piece)
+        _require_directions(lengths, name, keys)
+        return cls(embeddings, lengths)
+
+    def all(self) -> Tensor:
+        return self.embeddings.float() / self.lengths.unsqueeze(-1)
+
+    def take(self, clips: Tensor, room: Tensor) -> Tensor:
+        """Those of the clips of these numbers, ascending, at length 1; written into `room`, of which it is a part."""
+        first, stop = int(clips[0]), int(clips[-1]) + 1
+        # Neighbours need no copy before the one that is scaled.
+        chosen = slice(first, stop) if stop - first == len(clips) else clips.to(self.embeddings.device)
+        embeddings, lengths = (one[chosen].to(room.device) for one in (self.embeddings, self.lengths))
+        return room[: len(clips)].copy_(embeddings).div_(lengths.unsqueeze(-1))
+
+
+def room_for_pieces(embeddings: Tensor, device: torch.device) -> Tensor:
+    """For float32 copies of CHUNK_CLIPS clips, one after the other.
+
+    Pieces of tens of MB that come and go leave holes in the C library's heap, which add up to another copy of all.
+    """
+    return torch.empty(min(CHUNK_CLIPS, len(embeddings)), *embeddings.shape[1:], device=device)
+
+
+def _require_directions(lengths: Tensor, name: str, keys: Sequence[str]) -> None:
+    for broken, what in ((~torch.isfinite(lengths), "hold NaN or infinity"), (lengths == 0, "are all zeros")):
+        clips = broken.any(1).nonzero().flatten().tolist()
+        if clips:
+            first = keys[clips[0]] if keys else f"number {clips[0]}"
+            raise EvaluationError(
+                f"{name} embeddings {what} in {len(clips)} clips (first: {first}); ranks over them mean nothing. "
+                "Look at the model and at these clips."
+            )
 
 
 def _max_over_pairs(audio: Tensor, image: Tensor) -> Tensor:
@@ -105,38 +132,5 @@ def _max_over_pairs(audio: Tensor, image: Tensor) -> Tensor:
     return torch.cat(blocks)
 
 
-def unit_vectors(embeddings: Tensor, name: str) -> Tensor:
-    if not torch.isfinite(embeddings).all():
-        broken = (~torch.isfinite(embeddings)).flatten(1).any(1).nonzero().flatten().tolist()
-        raise EvaluationError(
-            f"{name} embeddings hold NaN or infinity in {len(broken)} clips (first: number {broken[0]}); "
-            "ranks over them mean nothing. Look at the checkpoint and at these clips."
-        )
-    return torch.nn.functional.normalize(embeddings.float(), dim=-1)
-
-
-def ranks(scores: Tensor) -> np.ndarray:
-    """How many wrong candidates score as high as the right one or higher, per row, shape (N,); 0 is best.
-
-    Ties count against the query, so a collapsed model, whose scores are all equal, gets nothing.
-    """
-    right = scores.diagonal().unsqueeze(1)
-    return ((scores >= right - TIE_TOLERANCE).sum(1) - 1).cpu().numpy()
-
-
-def score_direction(scores: Tensor, seed: int) -> Direction:
-    query_ranks = ranks(scores)
-    return Direction(
-        recalls=tuple(_recall(query_ranks, k, seed) for k in RECALLS_AT),
-        median_rank=float(np.median(query_ranks)) + 1,
-    )
-
-
-def _recall(query_ranks: np.ndarray, k: int, seed: int, num_resamples: int = 1000) -> Recall:
-    num_queries = len(query_ranks)
-    hits = query_ranks < k
-    # The number of hits in a resample of N queries with replacement is binomial: no need to draw them.
-    resampled = np.random.default_rng(seed).binomial(num_queries, hits.mean(), num_resamples) / num_queries
-    low, high = np.percentile(100 * resampled, [2.5, 97.5])
-    chance = 100 * min(k, num_queries) / num_queries
-    return Recall(k, 100 * float(hits.mean()), float(low), float(high), chance)
+def _unknown(aggregation: str) -> EvaluationError:
+    return EvaluationError(f"unknown aggregation {aggregation!r}; one of {', '.join(AGGREGATIONS)}.")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from cavsync.train.config import DataConfig
 from cavsync.train.evaluation.retrieval import EvaluationError
@@ -54,15 +55,23 @@ def find_weights(checkpoint: Path) -> Path:
     )
 
 
-def trained_inputs(weights: Path) -> DataConfig | None:
-    """The data part of the run that `weights` lies in; None outside a run folder."""
+def run_config(weights: Path) -> dict[str, Any] | None:
+    """The configuration of the run that `weights` lies in; None outside a run folder."""
     for folder in (weights.parent, weights.parent.parent):
         if (folder / CONFIG_NAME).is_file():
-            stored = json.loads((folder / CONFIG_NAME).read_text())["data"]
-            # A run may be older than a field, which then has its default.
-            known = [field.name for field in fields(DataConfig) if field.name in stored]
-            return DataConfig(**{name: stored[name] for name in known})
+            config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text())
+            return config
     return None
+
+
+def trained_inputs(weights: Path) -> DataConfig | None:
+    """The data part of the run that `weights` lies in; None outside a run folder."""
+    config = run_config(weights)
+    if config is None:
+        return None
+    # A run may be older than a field, which then has its default.
+    known = [field.name for field in fields(DataConfig) if field.name in config["data"]]
+    return DataConfig(**{name: config["data"][name] for name in known})
 
 
 def newest_run(runs: Path, *, classifier: bool = False) -> Path:
