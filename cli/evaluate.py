@@ -2,7 +2,7 @@
 
 import typer
 
-from cavsync.cli import eval_classification, eval_maps, eval_retrieval, eval_synchrony
+from cavsync.cli import eval_classification, eval_compare, eval_maps, eval_retrieval, eval_synchrony
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,3 +17,4 @@ app.command()(eval_classification.classification)
 app.command()(eval_maps.segmentation)
 app.command()(eval_maps.localization)
 app.command()(eval_synchrony.synchrony)
+app.command()(eval_compare.compare)
