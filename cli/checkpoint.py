@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from cavsync.model.errors import CheckpointError
 if TYPE_CHECKING:
     from cavsync.model.checkpoint import Checkpoint
     from cavsync.model.description import Description
+    from cavsync.model.exported import ProgramFormat
+
+ExportFormat = Literal["official", "torch-export", "onnx"]
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -75,32 +78,88 @@ def import_(
 @app.command()
 def export(
     path: PATH,
-    out: Annotated[Path, typer.Argument(help="New .pth file.")],
+    out: Annotated[Path, typer.Argument(help="New .pth file; for the other formats a new folder.")],
+    export_format: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="official: all weights, in the layout of the published files. torch-export, onnx: the encoders "
+            "of sound and of pictures as programs that take batches of any size.",
+        ),
+    ] = "official",
     prefix: Annotated[
-        str, typer.Option(help="Put before every name; the published files have `module.`.")
+        str, typer.Option(help="For official, put before every name; the published files have `module.`.")
     ] = "",
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest difference allowed between the answers of file and model.")
+    ] = 1e-4,
     overrides: OverridesOption = None,
     force: FORCE = False,
     as_json: JSON = False,
 ) -> None:
-    """Write a model in the layout of the published files, for code that loads those."""
-    if out.suffix not in (".pth", ".pt"):
-        raise typer.BadParameter(f"{out} does not end in .pth", param_hint="OUT")
+    """Write a model for code that knows nothing of this package.
+
+    What was written is read back, and its answers to noise compared with the model's; where they differ by more
+    than --tolerance nothing is left and the exit code is 1.
+    """
+    _check_out(out, export_format, prefix)
     from cavsync.model.description import describe_checkpoint
-    from cavsync.model.official import official_state_dict
-    from cavsync.model.stored import write_official
 
     _require_free(out, force)
     checkpoint = _open(path, overrides)
-    model = checkpoint.build()
-    tensors = official_state_dict(model)
-    write_official(out, tensors, prefix)
-    result = {
+    with Console(stderr=True).status("Writing, reading back and comparing"):
+        if export_format == "official":
+            result = _export_official(checkpoint, out, prefix, tolerance)
+        else:
+            result = _export_programs(checkpoint, out, export_format, tolerance)
+    _print(describe_checkpoint(checkpoint), result, as_json)
+
+
+def _export_official(checkpoint: "Checkpoint", out: Path, prefix: str, tolerance: float) -> dict[str, Any]:
+    from cavsync.model.official_export import export_official
+
+    tensors, differences = export_official(checkpoint.build(), out, prefix, tolerance)
+    return {
         "written": str(out),
         "written_tensors": len(tensors),
         "written_parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "largest_difference": differences,
+        "tolerance": tolerance,
     }
-    _print(describe_checkpoint(checkpoint), result, as_json)
+
+
+def _export_programs(
+    checkpoint: "Checkpoint", out: Path, export_format: "ProgramFormat", tolerance: float
+) -> dict[str, Any]:
+    from cavsync.model.exported import export_encoders
+
+    stored = checkpoint.stored
+    record = {"inputs": _inputs(stored.path), "training": stored.training}
+    differences = export_encoders(checkpoint.build(), out, export_format, tolerance, record)
+    return {
+        "written": ", ".join(str(path) for path in sorted(out.iterdir())),
+        "largest_difference": differences,
+        "tolerance": tolerance,
+    }
+
+
+def _inputs(weights: Path) -> dict[str, Any]:
+    """What a log-mel and a picture in [0, 1] are normalised with."""
+    from cavsync.train.data import IMAGE_MEAN, IMAGE_STD
+    from cavsync.train.evaluation.task import PUBLISHED_INPUTS, trained_inputs
+
+    inputs = trained_inputs(weights) or PUBLISHED_INPUTS
+    sound = {name: getattr(inputs, name) for name in ("mel_mean", "mel_std", "pad_value")}
+    return sound | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
+
+
+def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
+    if export_format == "official" and out.suffix not in (".pth", ".pt"):
+        raise typer.BadParameter(f"{out} does not end in .pth", param_hint="OUT")
+    if export_format != "official" and (out.is_file() or out.suffix in (".pth", ".pt", ".pt2", ".onnx")):
+        raise typer.BadParameter(f"{out} must be a folder: it gets a file for each encoder", param_hint="OUT")
+    if export_format != "official" and prefix:
+        raise typer.BadParameter("only the official format has names to begin with it", param_hint="--prefix")
 
 
 def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
@@ -128,8 +187,14 @@ def _print(description: "Description", result: dict[str, Any], as_json: bool) ->
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in (_rows(description) | result).items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(name.replace("_", " "), _shown(value))
     Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):  # of each encoder
+        return ", ".join(f"{name} {number:.1e}" for name, number in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _rows(description: "Description") -> dict[str, Any]:

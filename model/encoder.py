@@ -85,7 +85,7 @@ class Encoder(nn.Module):
             seen = take(patches.expand(len(kept), -1, -1), kept)
             return self._alone(self._encode(seen, modality), modality)
         encoding = self._alone(self._encode(patches, modality), modality)
-        return Encoding(encoding.global_token, encoding.patches.reshape(len(patches), *grid, -1))
+        return Encoding(encoding.global_token, encoding.patches.reshape(-1, *grid, self.config.embed_dim))
 
     def _embed_audio(self, audio: Tensor) -> Tensor:
         """(batch, time, mels) -> (batch, patches, dim), time running fastest."""
@@ -105,7 +105,8 @@ class Encoder(nn.Module):
         The `learned` tokens come along: global ones before the patches, and behind them the registers that stay.
         """
         front, back = self._learned_tokens(modality) if learned else ([], [])
-        x = torch.cat([part.expand(len(patches), -1, -1) for part in (*front, patches, *back)], dim=1)
+        batch = patches.shape[0]  # where len() would fix an exported encoder to one number
+        x = torch.cat([part.expand(batch, -1, -1) for part in (*front, patches, *back)], dim=1)
         for block in self._part("blocks", modality):
             x = block(x)
         return x if self.config.keep_registers or not learned else without_last(x, self.config.num_registers)

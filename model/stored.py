@@ -62,6 +62,17 @@ def read_stored(path: Path) -> Stored:
         ) from error
 
 
+def read_training(file: Path) -> dict[str, Any] | None:
+    """How the model in a `.safetensors` file came to be, without reading its tensors; None where no one says."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        record = json.loads(metadata.get(METADATA_PREFIX + "training", "null"))
+    except (OSError, ValueError, SafetensorError):
+        return None  # another format; damage is told where the tensors are read
+    return record if isinstance(record, dict) else None
+
+
 def write_stored(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
     """Writes the `stored_file` of `path`, whole or not at all; returns it."""
     target = stored_file(path)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from cavsync.model.encoder import Encoder
+from cavsync.pipeline.footage import Footage
 from cavsync.pipeline.sampling import Alignment, unbounded_starts, window_starts
 from cavsync.pipeline.schema import MEL_ROWS_PER_S
+from cavsync.train.clips import decode_jpeg, fit
 from cavsync.train.data import WindowRule, normalise_images
 from cavsync.train.evaluation.retrieval import EvaluationError
 
@@ -27,6 +29,12 @@ class Medium:
     pictures: Tensor  # uint8 (P, side, side, 3)
     times_s: np.ndarray  # (P,)
     mel: np.ndarray  # (rows, mels) float16
+
+    @classmethod
+    def of(cls, name: str, footage: Footage, side: int) -> "Medium":
+        """A whole video, for a model that sees `side` x `side`."""
+        pictures = [fit(decode_jpeg(bytearray(jpeg)), side) for jpeg in footage.pictures]
+        return cls(name, torch.stack(pictures), footage.times_s, footage.mel())
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """What is evaluated: a checkpoint, and clips cut and normalised as its training cut and normalised them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from cavsync.model.stored import read_training
 from cavsync.train.config import DataConfig
 from cavsync.train.evaluation.retrieval import EvaluationError
 from cavsync.train.run import CONFIG_NAME, WEIGHTS_NAME
@@ -56,16 +58,22 @@ def find_weights(checkpoint: Path) -> Path:
 
 
 def run_config(weights: Path) -> dict[str, Any] | None:
-    """The configuration of the run that `weights` lies in; None outside a run folder."""
+    """The configuration of the run that made `weights`: as the folder around them says, or else their own record.
+
+    None where neither says, as with published files.
+    """
     for folder in (weights.parent, weights.parent.parent):
+        # A folder of the Hugging Face hub has a config.json too, of the model alone.
         if (folder / CONFIG_NAME).is_file():
             config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text())
-            return config
-    return None
+            if "data" in config:
+                return config
+    recorded: dict[str, Any] = (read_training(weights) or {}).get("config", {})
+    return recorded if "data" in recorded else None
 
 
 def trained_inputs(weights: Path) -> DataConfig | None:
-    """The data part of the run that `weights` lies in; None outside a run folder."""
+    """The data part of `run_config`."""
     config = run_config(weights)
     if config is None:
         return None

@@ -1,7 +1,7 @@
 """`cavsync eval synchrony --video`: how late the sound of one video is, or that it cannot be told."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +13,13 @@ from cavsync.pipeline.footage import Footage, read_footage
 from cavsync.pipeline.pictures import is_still
 from cavsync.pipeline.schema import MEL_ROWS_PER_S, MediaError
 from cavsync.pipeline.sound import SILENT_PEAK
-from cavsync.train.clips import decode_jpeg, fit
 from cavsync.train.config import DataConfig
 from cavsync.train.evaluation.offsets import MIN_PICTURES, Delay, OffsetCurve, estimate_delay, offset_curve
 from cavsync.train.evaluation.retrieval import EvaluationError
 from cavsync.train.evaluation.sliding import Medium
 from cavsync.train.evaluation.synchrony_config import SynchronyConfig
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.evaluation.task import find_weights
+from cavsync.train.evaluation.video_features import video_inputs
 
 Verdict = Literal["in step", "late", "early", "cannot tell"]
 OnPart = Callable[[int, int], None]
@@ -87,8 +87,7 @@ def score_video(
     """
     weights = find_weights(checkpoint)
     model = load_model(weights)
-    # Published alignment goes by a clip's 16 frame numbers, which a video does not have.
-    inputs = replace(trained_inputs(weights) or PUBLISHED_INPUTS, alignment="time")
+    inputs = video_inputs(weights)
     slider = config.slider(model, inputs, device)
     footage = _read(video, pictures_per_s, model.config.image_size, on_second)
     window_s = slider.window.rows / MEL_ROWS_PER_S
@@ -126,9 +125,9 @@ def _read(video: Path, pictures_per_s: float, side: int, on_second: OnPart) -> F
 
 
 def _medium(video: Path, footage: Footage, side: int) -> Medium:
-    pictures = [fit(decode_jpeg(bytearray(jpeg)), side) for jpeg in footage.pictures]
-    if len(pictures) > 1 and is_still([picture.numpy() for picture in pictures]):
+    medium = Medium.of(video.name, footage, side)
+    if len(medium.pictures) > 1 and is_still([picture.numpy() for picture in medium.pictures]):
         raise EvaluationError(
             f"{video} shows one picture from beginning to end: nothing in it can be in step with the sound."
         )
-    return Medium(video.name, torch.stack(pictures), footage.times_s, footage.mel())
+    return medium
