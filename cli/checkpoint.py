@@ -91,7 +91,8 @@ def export(
         str, typer.Option(help="For official, put before every name; the published files have `module.`.")
     ] = "",
     tolerance: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest difference allowed between the answers of file and model.")
+        float,
+        typer.Option(min=0, max=1, help="Largest difference allowed between the answers of file and model."),
     ] = 1e-4,
     overrides: OverridesOption = None,
     force: FORCE = False,

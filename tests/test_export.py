@@ -19,7 +19,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoint import open_checkpoint, save_model
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import linear_probe
-from cavsync.model.config import ModelConfig, cavmae_base, sync_base, tiny
+from cavsync.model.config import ModelConfig, cavmae_base, sync_base
 from cavsync.model.parity import TOLERANCE
 
 SIZES: dict[str, Any] = {"audio_rows": 64, "image_size": 48, "embed_dim": 24, "num_heads": 4}
