@@ -1,7 +1,7 @@
 """Rows of a list file, whatever it is written in: CSV in the dialects that circulate, Parquet, JSON Lines, JSON.
 
 A column is meant by its place (official lists have no header) or by its title. What is unambiguous is read: a byte
-order mark, CRLF, quotes around everything, semicolons or tabs between cells, empty cells at the end, empty rows.
+order mark, CRLF, quotes around everything, semicolons or tabs between cells, empty cells at the end, empty rows, quotes taken for text.
 """
 
 import csv
@@ -37,9 +37,9 @@ class ListError(CavsyncError):
 
 def rows_by_place(path: Place, num_columns: int) -> Iterator[NumberedRow]:
     """The rows of a CSV without a header, which should have `num_columns` cells, and may have others."""
-    separator = _separator(path, lambda row: len(_without_empty_end(row, num_columns)) == num_columns)
+    separator = _separator(path, lambda row: len(_repaired(row, num_columns)) == num_columns)
     for line, row in _csv_rows(path, separator):
-        yield line, row if len(row) == num_columns else _without_empty_end(row, num_columns)
+        yield line, _repaired(row, num_columns)
 
 
 def rows_by_title(path: Place, titles: Sequence[str]) -> Iterator[NumberedRow]:
@@ -115,6 +115,19 @@ def _csv_rows(path: Place, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 def _is_comment(first_cell: str) -> bool:
     return first_cell[:1] == "#" and not SPREADSHEET_ERROR.match(first_cell)
+
+
+def _repaired(row: list[str], width: int) -> list[str]:
+    """The cells before a spreadsheet filled the row up, and cut the last one at its commas.
+
+    It does that to AudioSet's labels: the space before their quotes makes it take these for text.
+    """
+    row = _without_empty_end(row, width)
+    if len(row) < width or row[width - 1].lstrip()[:1] != '"':
+        return row
+    last = ",".join(row[width - 1 :]).strip()
+    whole = last.endswith('"') and last.count('"') == 2
+    return [*row[: width - 1], last[1:-1]] if whole else row
 
 
 def _without_empty_end(row: list[str], width: int) -> list[str]:

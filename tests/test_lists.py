@@ -131,6 +131,11 @@ COPIES = {
     "short numbers": ROWS.replace(".000", "").encode(),
     "one decimal": ROWS.replace(".000", ".0").encode(),
     "empty cells and rows": (OFFICIAL.replace("\n", ",,\n") + ",,,,,\n\n").encode(),
+    "quotes taken for text": b"""# Segments csv,,,,
+-_a-bcdefg0,30,40," ""/m/068hy","/m/07q6cd_\"""
+ABCDEFGHIJK,0,10," ""/m/03l9g\""",
+abcdefghijk,0,10,"\""/m/03l9g\""",
+""",
     "spaces around": ROWS.replace(", ", " ,  ").replace('"/m/068hy,/m', '" /m/068hy , /m').encode(),
 }
 
@@ -161,6 +166,7 @@ def test_copies_that_circulate_say_the_same(copy: str, tmp_path: Path) -> None:
         ("abc, 1_0, 20, x", "'1_0' is no time as lists write it"),
         ("abc, 0:30, 0:40, x", "'0:30' is no time in seconds"),
         ("abc, 0, 1000, x", "it should last up to 600 s"),
+        ('abc, 0.0, 10.0, " ""x", y', "5 columns instead of 4"),
         ('abc, 0.0, 10.0, "x', "this is no CSV in UTF-8"),
         ('abc, 0.0, 10.0, "x\ny"', "is no label"),
         ('"abc\ndef", 0.0, 10.0, x', "is no id"),
