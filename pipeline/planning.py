@@ -113,6 +113,12 @@ def _described(plan: Plan, listing: Listing) -> Iterator[str]:
         yield f"{name}: {count:,} clips" + (
             "" if count == published else f" (the published list has {published:,})"
         )
+    unknown = sorted(set(plan.labels()) - set(listing.labels)) if listing.labels else []
+    if unknown:
+        yield (
+            f"Labels that are none of the {len(listing.labels):,} classes, so that no classifier can be trained: "
+            f"{len(unknown):,} ({', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''})."
+        )
     yield f"Planned {len(plan):,} clips in {len(plan.shards()):,} shards; videos found for {plan.num_found:,}."
 
 
