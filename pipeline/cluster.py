@@ -7,12 +7,13 @@ is nobody's fault: their shard is made again, by another worker.
 
 import logging
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache, partial
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -53,20 +54,21 @@ def run_on_ray(
 
     Raises ClusterError, or what a task raised.
     """
-    _connect(workers, say)
+    ended = Event()
+    _connect(workers, say, ended)
     try:
         _say_how_many(work, workers, say)
         yield from _Driver(work, workers, on_clips, say).run()
     finally:
         ray.shutdown()
+        ended.set()
 
 
-def _connect(workers: "Workers", say: Callable[[str], None]) -> None:
-    init = partial(ray.init, logging_level=logging.ERROR)
+def _connect(workers: "Workers", say: Callable[[str], None], ended: Event) -> None:
+    init = partial(_beside, partial(ray.init, logging_level=logging.ERROR), ended)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise Ray 2.60 warns about a default of GPU workers that does not concern tasks without GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     if workers.ray_address is None:
         num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
         # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own would cost a
@@ -74,7 +76,25 @@ def _connect(workers: "Workers", say: Callable[[str], None]) -> None:
         init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
     else:
         _join(init, workers.ray_address, say)
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which exits at once
+
+
+def _beside(init: Callable[..., Any], ended: Event, *arguments: Any, **options: Any) -> Any:
+    """What `init` returns. It waits for seconds in native code, where Ctrl-C is not heard, so a thread runs it; there
+    it cannot take SIGTERM over either.
+
+    The thread stays until `ended`: Ray's processes end with the thread that started them.
+    """
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(init(*arguments, **options))
+        except BaseException as error:  # raised again where it is waited for
+            outcome.set_exception(error)
+        ended.wait()
+
+    Thread(target=run, daemon=True).start()
+    return outcome.result()
 
 
 def _join(init: Callable[..., Any], address: str, say: Callable[[str], None]) -> None:

@@ -83,6 +83,28 @@ def test_an_interrupted_run_ends_cleanly_and_is_continued(workers: str, videos: 
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
+def test_ctrl_c_is_heard_while_ray_starts(videos: Path, tmp_path: Path) -> None:
+    command = [*COMMAND, videos, "--out", tmp_path / "data", "--workers", "2", *SMALL]
+    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: any("raylet/raylet" in child for child in children(run.pid)))  # seconds before any shard
+        begun = time.monotonic()
+        os.killpg(run.pid, signal.SIGINT)
+        _, said = run.communicate(timeout=30)
+        assert time.monotonic() - begun < 2
+    finally:
+        run.kill()
+    assert run.returncode == 130, said
+    assert "Interrupted. The same command continues where it stopped." in said
+    assert "Traceback" not in said
+
+
+def children(pid: int) -> list[str]:
+    """The command lines of a process's children."""
+    pids = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
+    return [Path(f"/proc/{child}/cmdline").read_text() for child in pids]
+
+
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     stop = time.monotonic() + timeout_s
     while not condition():
