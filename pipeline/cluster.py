@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from threading import Event, Thread
@@ -54,11 +55,17 @@ def run_on_ray(
 
     Raises ClusterError, or what a task raised.
     """
+    with _connected(workers, say):
+        _say_how_many(work, workers, say)
+        yield from _Driver(work, workers, on_clips, say).run()
+
+
+@contextmanager
+def _connected(workers: "Workers", say: Callable[[str], None]) -> Iterator[None]:
     ended = Event()
     _connect(workers, say, ended)
     try:
-        _say_how_many(work, workers, say)
-        yield from _Driver(work, workers, on_clips, say).run()
+        yield
     finally:
         ray.shutdown()
         ended.set()
@@ -89,7 +96,7 @@ def _beside(init: Callable[..., Any], ended: Event, *arguments: Any, **options: 
     def run() -> None:
         try:
             outcome.set_result(init(*arguments, **options))
-        except BaseException as error:  # raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             outcome.set_exception(error)
         ended.wait()
 

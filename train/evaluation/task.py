@@ -1,7 +1,6 @@
 """What is evaluated: a checkpoint, and clips cut and normalised as its training cut and normalised them."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
