@@ -273,7 +273,9 @@ def test_audioset_is_prepared_from_its_list(tmp_path: Path, videos: Path) -> Non
 
 def test_labels_of_no_class_are_said_before_days_of_work(tmp_path: Path, videos: Path) -> None:
     root = audioset_root(tmp_path, videos)
-    (root / "raw" / "audioset" / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/2,Bark\n")
+    (root / "raw" / "audioset" / "class_labels_indices.csv").write_text(
+        "index,mid,display_name\n0,/m/2,Bark\n"
+    )
     result = prepare("audioset", "--root", root, *SMALL)
     assert "none of the 1 classes, so that no classifier can be trained: 1 (/m/1)." in result.output
 

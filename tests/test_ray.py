@@ -87,7 +87,9 @@ def test_ctrl_c_is_heard_while_ray_starts(videos: Path, tmp_path: Path) -> None:
     command = [*COMMAND, videos, "--out", tmp_path / "data", "--workers", "2", *SMALL]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     try:
-        wait_for(lambda: any("raylet/raylet" in child for child in children(run.pid)))  # seconds before any shard
+        wait_for(
+            lambda: any("raylet/raylet" in child for child in children(run.pid))
+        )  # seconds before any shard
         begun = time.monotonic()
         os.killpg(run.pid, signal.SIGINT)
         _, said = run.communicate(timeout=30)
