@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.schema import ClipState
 
 Row = Mapping[str, Any]  # the columns of PLAN_SCHEMA
@@ -22,6 +23,27 @@ class PreparedClip:
     @property
     def state(self) -> ClipState:
         return ClipState(self.columns["state"])
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """Asks a decoder's process for the clip of a plan row that has a video."""
+
+    row: Row
+    config: PrepareConfig
+
+    @property
+    def title(self) -> str:
+        return f"Clip {self.row['key']}"
+
+    @property
+    def timeout_s(self) -> float:
+        return self.config.clip_timeout_s
+
+    def answer(self) -> PreparedClip:
+        from cavsync.pipeline.clip_decoder import prepare_clip
+
+        return prepare_clip(self.row, self.config)
 
 
 def failed(columns: Row, state: ClipState, reason: str) -> PreparedClip:

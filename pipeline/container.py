@@ -135,6 +135,16 @@ class Container:
             raise MediaError(ClipState.NO_VIDEO, "the file has no stream of pictures")
         if self.audio is None:
             raise MediaError(ClipState.NO_AUDIO, "the file has no stream of sound")
+        self._require_size()
+
+    def require_a_stream(self) -> None:
+        """Raises MediaError for a file with neither pictures nor sound."""
+        if self.video is None and self.audio is None:
+            raise MediaError(ClipState.DECODE_ERROR, "the file has neither pictures nor sound")
+        if self.video is not None:
+            self._require_size()
+
+    def _require_size(self) -> None:
         width, height = self.video.codec_context.width, self.video.codec_context.height
         if not 0 < width * height <= MAX_PIXELS:  # FFmpeg says 0 where it refuses the size itself
             reason = f"the pictures have no size, or one beyond 4K ({MAX_PIXELS:,} pixels)"
@@ -176,14 +186,15 @@ class Container:
         return max(self.origin_s, span.begin_s - SEEK_MARGIN_S)
 
     def demux(self, span: Span, hear: Callable[[Any], None]) -> CodedPictures:
-        """Read both streams once, from the keyframe before `span`; `hear` gets the packets of sound."""
+        """Read the streams once, from the keyframe before `span`; `hear` gets the packets of sound."""
         pictures = CodedPictures()
+        streams = [stream for stream in (self.video, self.audio) if stream is not None]
         seek_s = self.seek_s(span)
         if seek_s is not None:
-            self._opened.seek(int(seek_s / self.video.time_base), stream=self.video)
-        ended = {self.video.index: False, self.audio.index: False}
-        tick_s = {stream.index: float(stream.time_base) for stream in (self.video, self.audio)}
-        for packet in self._opened.demux(self.video, self.audio):
+            self._opened.seek(int(seek_s / streams[0].time_base), stream=streams[0])
+        ended = {stream.index: False for stream in streams}
+        tick_s = {stream.index: float(stream.time_base) for stream in streams}
+        for packet in self._opened.demux(*streams):
             self.deadline.check()
             if packet.stream_index not in ended:
                 continue  # the empty packets at the file's end say stream 0, whichever they belong to
@@ -191,7 +202,7 @@ class Container:
             ended[packet.stream_index] |= packet.dts is not None and read_s >= span.end_s
             if all(ended.values()) or read_s >= span.end_s + INTERLEAVE_S:
                 break
-            if packet.stream_index == self.audio.index:
+            if self.audio is not None and packet.stream_index == self.audio.index:
                 hear(packet)
             elif packet.size and not ended[packet.stream_index]:
                 if not self.has_picture_times:

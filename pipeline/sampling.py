@@ -63,6 +63,12 @@ def unbounded_starts(
     return centre_rows - (window_rows - 1) / 2
 
 
+def window_centre_s(start: np.ndarray | float, num_rows: np.ndarray | float) -> np.ndarray:
+    """The instant in the middle of rows [start, start + num_rows), whose picture belongs to them."""
+    centres: np.ndarray = (np.asarray(start) + (np.asarray(num_rows) - 1) / 2) / MEL_ROWS_PER_S + ROW_CENTRE_S
+    return centres
+
+
 def cut_window(mel: np.ndarray, start: int, window_rows: int, pad_value: float) -> np.ndarray:
     """Rows [start, start + window_rows) of a (rows, mels) log-mel; rows past its end are `pad_value`."""
     window = mel[start : start + window_rows]

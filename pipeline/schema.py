@@ -43,6 +43,9 @@ class MediaError(Exception):
         super().__init__(reason)
         self.state, self.reason = state, reason
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.state, self.reason)  # a decoder's process sends it to the one that asked
+
 
 # Any: the stubs of pyarrow know no common type of fields.
 _PLAN_FIELDS: list[Any] = [
