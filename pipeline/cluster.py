@@ -1,4 +1,4 @@
-"""Shards as Ray tasks: the only module that imports Ray.
+"""Shards, and files to embed, as Ray tasks: the only module that imports Ray.
 
 A task gets the rows of one shard and returns its done-record. Frames, sound and tars never pass through Ray. A clip
 that kills its decoder is dealt with inside the task (see decoder_process.py); here only workers and nodes die, which
@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 import ray.exceptions
 
-from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.decoder_process import MAX_DEATHS, DecoderProcess
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.job import ShardTask, process_shard
 from cavsync.pipeline.remote import RemotePath
@@ -56,8 +56,48 @@ def run_on_ray(
     Raises ClusterError, or what a task raised.
     """
     with _connected(workers, say):
-        _say_how_many(work, workers, say)
+        _say_how_many(workers, say, _worker_bytes(work))
         yield from _Driver(work, workers, on_clips, say).run()
+
+
+def map_on_ray(
+    call: Callable[[Any], Any],
+    items: Iterable[Any],
+    workers: "Workers",
+    worker_bytes: int,
+    say: Callable[[str], None],
+    num_gpus: float = 0.0,
+) -> Iterator[tuple[Any, Any]]:
+    """`(item, call(item))` as they come, `workers.number` at a time; `call` is pickled.
+
+    Raises what `call` raised. An item that takes its worker along MAX_DEATHS times is answered by None.
+    """
+    with _connected(workers, say):
+        _say_how_many(workers, say, worker_bytes)
+        task = ray.remote(num_cpus=1, num_gpus=num_gpus, memory=worker_bytes, max_retries=0)(_call)
+        shared, waiting, lost = ray.put(call), iter(items), Counter[Any]()
+        running: dict[Any, Any] = {}
+        while True:
+            while len(running) < workers.number and (item := next(waiting, None)) is not None:
+                running[task.remote(shared, item)] = item
+            if not running:
+                return
+            (reference,), _ = ray.wait(list(running))
+            item = running.pop(reference)
+            try:
+                yield item, ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except _LOST:
+                lost[item] += 1
+                if lost[item] == MAX_DEATHS:
+                    yield item, None
+                else:
+                    running[task.remote(shared, item)] = item
+
+
+def _call(call: Callable[[Any], Any], item: Any) -> Any:
+    return call(item)
 
 
 @contextmanager
@@ -113,9 +153,9 @@ def _join(init: Callable[..., Any], address: str, say: Callable[[str], None]) ->
         say(f"Ray's dashboard: http://{context.dashboard_url}")
 
 
-def _say_how_many(work: "Work", workers: "Workers", say: Callable[[str], None]) -> None:
-    """One line when fewer shards will run at a time than were asked for. Raises ClusterError when none would."""
-    room, scarce = _room(work)
+def _say_how_many(workers: "Workers", say: Callable[[str], None], worker_bytes: int) -> None:
+    """One line when fewer tasks will run at a time than were asked for. Raises ClusterError when none would."""
+    room, scarce = _room(worker_bytes)
     if room < 1:
         where = "here" if workers.ray_address is None else f"at {workers.ray_address}"
         raise ClusterError(f"the Ray cluster {where} has too few {scarce} for a worker.")
@@ -123,12 +163,11 @@ def _say_how_many(work: "Work", workers: "Workers", say: Callable[[str], None]) 
         say(f"{workers.number} workers were asked for, there are {scarce} for {room}: running {room}.")
 
 
-def _room(work: "Work") -> tuple[int, str]:
+def _room(worker_bytes: int) -> tuple[int, str]:
     """How many workers fit into the cluster as it is now, and what limits them."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    portion = _worker_bytes(work)
-    num_cpus, num_memories = int(resources.get("CPU", 0)), int(resources.get("memory", 0) // portion)
-    return min((num_cpus, "CPUs"), (num_memories, f"portions of {portion >> 20} MiB"))
+    num_cpus, num_memories = int(resources.get("CPU", 0)), int(resources.get("memory", 0) // worker_bytes)
+    return min((num_cpus, "CPUs"), (num_memories, f"portions of {worker_bytes >> 20} MiB"))
 
 
 def _worker_bytes(work: "Work") -> int:

@@ -36,7 +36,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not 1 <= self.step_rows <= self.rows:
-            raise ValueError(f"{self.step_rows=} must be 1 or more, and {self.rows=} at most: else parts are skipped")
+            raise ValueError(
+                f"{self.step_rows=} must be 1 or more, and {self.rows=} at most: else parts are skipped"
+            )
 
     @property
     def windows_per_stretch(self) -> int:
@@ -51,7 +53,9 @@ class Window:
     end_s: float
     frame_s: float | None  # when the picture came on screen
     picture: bytes | None  # JPEG; the one on screen in the window's middle, None where pictures have ended
-    mel: np.ndarray | None  # (rows, 128) float16, fewer at the sound's end; None for silence, and where sound has ended
+    mel: (
+        np.ndarray | None
+    )  # (rows, 128) float16, fewer at the sound's end; None for silence, and where sound has ended
 
 
 class Sweep:

@@ -1,8 +1,8 @@
 """Embeddings of files of one's own, of any length:
 
-    embedder = Embedder.open("runs/pretrain")
-    windows = embedder.embed("holiday.mp4")
-    windows.start_s, windows.audio, windows.image     # (W,), (W, D), (W, D)
+embedder = Embedder.open("runs/pretrain")
+windows = embedder.embed("holiday.mp4")
+windows.start_s, windows.audio, windows.image     # (W,), (W, D), (W, D)
 """
 
 from collections.abc import Callable, Iterable
@@ -200,4 +200,3 @@ def _verdict(windows: list[Window], sweep: Sweep) -> tuple[ClipState, str | None
     if not heard:
         return ClipState.NO_AUDIO, "it has no sound, or only silence; its pictures are embedded"
     return ClipState.OK, None
-
