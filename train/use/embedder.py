@@ -51,11 +51,11 @@ class FileWindows:
     @property
     def has_audio(self) -> np.ndarray:
         """(W,) bool"""
-        return ~np.isnan(self.audio).any(axis=1)
+        return _there(self.audio)
 
     @property
     def has_image(self) -> np.ndarray:
-        return ~np.isnan(self.image).any(axis=1)
+        return _there(self.image)
 
 
 class Embedder:
@@ -156,6 +156,11 @@ class Embedder:
                 )
             vectors[there] = unit
         return vectors
+
+
+def _there(vectors: np.ndarray) -> np.ndarray:
+    there: np.ndarray = ~np.isnan(vectors).any(axis=1)
+    return there
 
 
 def _step_rows(rows: int, step_s: float | None) -> int:

@@ -151,7 +151,7 @@ def _tools(opening: Opening) -> tuple[Embedder, DecoderProcess]:
 
 def _join(files: Sequence[Path], embed: EmbedFile, embedder: Embedder, out: Path) -> None:
     """The parts, in the order of the files, as one file."""
-    about = {"checkpoint": str(embedder.weights), **embedder.about}
+    about = {"checkpoint": str(embedder.weights), "folder": str(Path.cwd()), **embedder.about}
     records = []
     for path in files:
         part = read_part(embed.part(path))

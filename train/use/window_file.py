@@ -8,7 +8,7 @@
     image    list of D floats  unit vector of the picture; null where there is none
 
 The metadata holds two JSON texts: under `cavsync` what decided the embeddings (the sha256 of the checkpoint, the model,
-the statistics of its log-mel, window and step), under `cavsync.files` a record for every file with its state.
+the statistics of its log-mel, window and step) and the folder that the names of files begin in, under `cavsync.files` a record for every file with its state.
 """
 
 import json
@@ -162,6 +162,10 @@ class WindowFile:
                     f"{self.path} was embedded with other settings of the {part}: {self.about.get(part)}, and now they are "
                     f"{about[part]}. Give the same --set as for embedding."
                 )
+
+    def media(self, file: str) -> Path:
+        """Where a file was when it was embedded."""
+        return Path(self.about.get("folder", "")) / file
 
     def places(self) -> pa.Table:
         """The columns file, start_s, end_s and frame_s."""

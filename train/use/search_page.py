@@ -1,0 +1,72 @@
+"""What a search found as an HTML page: a thumbnail for each hit, whose player starts there.
+
+Thumbnails are in the page; players read the files where they are, by paths relative to the page.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader
+
+from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.schema import MediaError
+from cavsync.pipeline.shards import write_atomically
+from cavsync.pipeline.stretch import Stretch, StretchRequest
+from cavsync.train.evaluation.report import data_url
+from cavsync.train.use.search import Found, Hit
+from cavsync.train.use.window_file import WindowFile
+
+THUMBNAIL_PX = 224
+# Around the best instant; a picture is on screen for less.
+READ_S = 1.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """A hit as the page shows it."""
+
+    hit: Hit
+    address: str  # of the file, from the page, with the span
+    thumbnail: str | None  # data URL; None for a sound, and for a file that cannot be read any more
+    problem: str | None
+
+    @property
+    def span(self) -> str:
+        return f"{clock(self.hit.start_s)} - {clock(self.hit.end_s)}"
+
+
+def write_search_page(found: Found, file: WindowFile, path: Path) -> None:
+    with DecoderProcess() as decoder:
+        cards = [_card(hit, file.media(hit.file), path, decoder) for hit in found.hits]
+    environment = Environment(
+        loader=PackageLoader("cavsync.train.use", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.get_template("search.html.j2")
+    query = _address(found.query.path, path)
+    page = template.render(found=found, file=file, cards=cards, query=query)
+    write_atomically(path, page.encode())
+
+
+def clock(seconds: float) -> str:
+    """1:02:03.4"""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest // 10:02d}.{rest % 10}"
+
+
+def _card(hit: Hit, medium: Path, page: Path, decoder: DecoderProcess) -> Card:
+    address = f"{_address(medium, page)}#t={hit.start_s:.2f},{hit.end_s:.2f}"
+    try:
+        asked = StretchRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX)
+        stretch: Stretch = decoder.ask(asked)
+    except MediaError as error:
+        return Card(hit, address, None, f"{error.state}: {error}")
+    thumbnail = data_url(stretch.pictures[0], "image/jpeg") if stretch.pictures else None
+    return Card(hit, address, thumbnail, None)
+
+
+def _address(target: Path, page: Path) -> str:
+    return quote(os.path.relpath(target.absolute(), page.absolute().parent))
