@@ -4,7 +4,9 @@ A large Parquet file takes seconds to read, so its columns are written once as p
 `<file>.matrix/`, and memory-mapped from then on. They belong to the file as it was (size and time); they may be deleted.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,7 @@ from cavsync.train.use.window_file import Side, WindowFile
 
 # Below it reading the file takes no second.
 MIN_MAPPED_WINDOWS = 50_000
-# Rows multiplied at a time: widened to float32 they stay in the cache. A million rows of 768 took 0.2 s on two cores;
-# in chunks of 2048 it was 2 s, which wake threads for little work.
+# Rows multiplied at a time: widened to float32 they stay in the cache.
 CHUNK_ROWS = 512
 
 
@@ -37,13 +38,28 @@ def open_matrix(
 def cosines(matrix: np.ndarray, query: np.ndarray) -> np.ndarray:
     """(W,) float32 products of the (W, D) matrix with a (D,) unit vector, NaN where the matrix is."""
     wanted, rows = torch.from_numpy(query.astype(np.float32)), torch.from_numpy(matrix)
-    products, wide = torch.empty(len(matrix)), torch.empty(CHUNK_ROWS, matrix.shape[1])
-    for first in range(0, len(matrix), CHUNK_ROWS):
-        chunk = rows[first : first + CHUNK_ROWS]
-        wide[: len(chunk)].copy_(chunk)
-        torch.mv(wide[: len(chunk)], wanted, out=products[first : first + len(chunk)])
+    products = torch.empty(len(matrix))
+    parts = np.linspace(0, len(matrix), os.cpu_count() or 1, endpoint=False).astype(int).tolist()
+    num_threads = torch.get_num_threads()
+    # Products of this size gain nothing from torch's threads, and on a busy machine lose tenfold by waking them.
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            spans = [slice(*ends) for ends in zip(parts, [*parts[1:], len(matrix)], strict=True)]
+            done = pool.map(lambda span: _multiply(rows[span], wanted, products[span]), spans)
+            list(done)  # raises what a part raised
+    finally:
+        torch.set_num_threads(num_threads)
     found: np.ndarray = products.numpy()
     return found
+
+
+def _multiply(rows: torch.Tensor, wanted: torch.Tensor, into: torch.Tensor) -> None:
+    wide = torch.empty(CHUNK_ROWS, rows.shape[1])
+    for first in range(0, len(rows), CHUNK_ROWS):
+        chunk = rows[first : first + CHUNK_ROWS]
+        wide[: len(chunk)].copy_(chunk)
+        torch.mv(wide[: len(chunk)], wanted, out=into[first : first + len(chunk)])
 
 
 def _write(file: WindowFile, side: Side, path: Path, on_row: Callable[[int, int], None]) -> None:
