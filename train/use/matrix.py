@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cavsync.pipeline.shards import publish, temporary_name
+from cavsync.pipeline.place import publish, temporary_name
 from cavsync.train.use.window_file import Side, WindowFile
 
 # Below it reading the file takes no second.

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader
 
 from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.place import write_atomically
 from cavsync.pipeline.schema import MediaError
-from cavsync.pipeline.shards import write_atomically
 from cavsync.pipeline.stretch import Stretch, StretchRequest
 from cavsync.train.evaluation.report import data_url
 from cavsync.train.use.search import Found, Hit

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.place import publish, temporary_name
 from cavsync.pipeline.schema import ClipState
-from cavsync.pipeline.shards import publish, temporary_name
 from cavsync.train.evaluation.retrieval import EvaluationError
 from cavsync.train.use.embedder import FileWindows
 
