@@ -192,7 +192,9 @@ class _Driver:
     def run(self) -> Iterator["Record"]:
         waiting = self._work.tasks()
         while True:
-            slots = min(self._most, max(1, _room(_worker_bytes(self._work))[0]))  # a cluster grows and shrinks
+            slots = min(
+                self._most, max(1, _room(_worker_bytes(self._work))[0])
+            )  # a cluster grows and shrinks
             while len(self._running) < slots and (task := next(waiting, None)) is not None:
                 self._start(task)
             if not self._running:

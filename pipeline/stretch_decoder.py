@@ -16,6 +16,8 @@ def read_stretch(request: StretchRequest) -> Stretch:
     """Raises MediaError for a file that cannot be read there."""
     if not request.path.is_file():
         raise MediaError(ClipState.MISSING, "it is not there")
+    if request.path.stat().st_size == 0:
+        raise MediaError(ClipState.DECODE_ERROR, "the file is empty")
     with open_container(request.path, Deadline(request.timeout_s)) as container:
         container.require_a_stream()
         decoder = Decoder(container)

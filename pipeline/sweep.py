@@ -24,6 +24,8 @@ MOST_WINDOWS = 64
 REACH_S = (FRAME_SAMPLES - SHIFT_SAMPLES) / SAMPLE_RATE_HZ + 0.005
 # Headers are wrong by a picture or a packet of sound; what misses more at the end was cut off.
 HEADER_TOLERANCE_S = 1.0
+# After so many stretches that gave nothing the rest is given up, however long the header says the file is.
+MOST_EMPTY = 10
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class Sweep:
         self._last_start = -1
 
     def __iter__(self) -> Iterator[list[Window]]:
-        first, until_s, ended, error = 0, 0.0, False, None
-        while not ended or until_s + HEADER_TOLERANCE_S < self.file_s:
+        first, until_s, ended, error, num_empty = 0, 0.0, False, None, 0
+        while num_empty < MOST_EMPTY and (not ended or until_s + HEADER_TOLERANCE_S < self.file_s):
+            num_empty += 1
             starts = first + self.grid.step_rows * np.arange(self.grid.windows_per_stretch)
             until_s = float(starts[-1] + self.grid.rows) / MEL_ROWS_PER_S
             try:
@@ -87,6 +90,7 @@ class Sweep:
                     break
             else:
                 if windows:
+                    num_empty = 0
                     yield windows
             first = int(starts[-1]) + self.grid.step_rows
         if self._last_start < 0:

@@ -196,7 +196,7 @@ def _verdict(windows: list[Window], sweep: Sweep) -> tuple[ClipState, str | None
     """The state of a file that was read, and a sentence where it is not ok."""
     if sweep.damage:
         more = f", and {len(sweep.damage) - 1} more places" if len(sweep.damage) > 1 else ""
-        return ClipState.DECODE_ERROR, f"damaged: {sweep.damage[0]}{more}; the rest is embedded"
+        return ClipState.DECODE_ERROR, f"damaged: {sweep.damage[0]}{more}; what could be read is embedded"
     seen, heard = (any(getattr(one, part) is not None for one in windows) for part in ("picture", "mel"))
     if not seen and not heard:
         return ClipState.NO_AUDIO, "it shows nothing, and is silent from beginning to end"

@@ -24,6 +24,7 @@ from cavsync.train.use.window_file import (
     WindowFile,
     as_table,
     read_part,
+    require_writable,
     write_part,
     write_window_file,
 )
@@ -94,6 +95,7 @@ def embed_files(
 
     `on_second` hears of the file in work where one runs at a time. Raises CavsyncError on what a user can mend.
     """
+    require_writable(out)
     embedder = opening.open()
     key = hashlib.sha256(json.dumps(embedder.about, sort_keys=True).encode()).hexdigest()
     parts = out.absolute().with_name(f"{out.name}.parts")

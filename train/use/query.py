@@ -1,10 +1,12 @@
 """What is searched for: a picture, a sound or a video as unit vectors."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.errors import CavsyncError
@@ -13,9 +15,11 @@ from cavsync.pipeline.schema import MediaError
 from cavsync.pipeline.sweep import Window
 from cavsync.train.use.embedder import Embedder, FileWindows
 
-# Far above what is looked at; a model sees a few hundred pixels.
-MAX_PIXELS = 200_000_000
+# Pillow knows more, and runs other programs for some of them.
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 JPEG_QUALITY = 95
+
+Kind = Literal["picture", "sound", "video", "muted video"]
 
 
 class QueryError(CavsyncError):
@@ -27,14 +31,9 @@ class Query:
     """Either vector may be missing, not both."""
 
     path: Path
+    kind: Kind
     audio: np.ndarray | None  # (D,)
     image: np.ndarray | None  # (D,)
-
-    @property
-    def kind(self) -> str:
-        if self.audio is None:
-            return "picture"
-        return "sound" if self.image is None else "video"
 
 
 def read_query(path: Path, embedder: Embedder) -> Query:
@@ -44,7 +43,7 @@ def read_query(path: Path, embedder: Embedder) -> Query:
     picture = _read_picture(path)
     if picture is not None:
         (vector,) = embedder.encode_pictures([Window(0.0, 0.0, 0.0, picture, None)])
-        return Query(path, None, vector)
+        return Query(path, "picture", None, vector)
     try:
         with DecoderProcess() as decoder:
             windows = embedder.embed(path, decoder)
@@ -64,7 +63,8 @@ def _mean_query(path: Path, windows: FileWindows) -> Query:
         raise QueryError(
             f"{path} shows nothing and is silent from beginning to end: there is nothing to search for."
         )
-    return Query(path, audio, image)
+    kind: Kind = "muted video" if audio is None else "sound" if image is None else "video"
+    return Query(path, kind, audio, image)
 
 
 def _mean(vectors: np.ndarray) -> np.ndarray | None:
@@ -78,13 +78,14 @@ def _mean(vectors: np.ndarray) -> np.ndarray | None:
 def _read_picture(path: Path) -> bytes | None:
     """As JPEG; None for what is no picture."""
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise QueryError(
-                    f"{path} has {image.width} x {image.height} pixels, too many; make it smaller."
-                )
-            return jpeg(np.array(image.convert("RGB")), JPEG_QUALITY)
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
+                upright = ImageOps.exif_transpose(image)  # phones write how to turn the picture
+                return jpeg(np.array(upright.convert("RGB")), JPEG_QUALITY)
+    except UnidentifiedImageError:
         return None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise QueryError(f"{path} has too many pixels: {error} Make it smaller.") from error
     except (OSError, SyntaxError) as error:  # Pillow's words for a broken picture
         raise QueryError(f"{path} cannot be read as a picture: {error}") from error

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -12,13 +12,13 @@ from cavsync.train.use.query import Query, QueryError
 from cavsync.train.use.window_file import Side, WindowFile
 
 Against = Literal["both", "audio", "image"]
-# The best windows that are merged into spans, for every hit that is shown.
-WINDOWS_PER_HIT = 10
+# A hit reaches as far as the score stays above this share of its best window's.
+SHARE_OF_BEST = 0.5
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A stretch of a file whose windows are among the best; overlapping ones are one hit."""
+    """A stretch of a file around a window that is better than those near it."""
 
     file: str
     start_s: float
@@ -62,7 +62,7 @@ def search(
             f"{file.path} holds no window with an {what} to compare with; see its files' states."
         )
     scores = _mean_of_known(routes)
-    hits = _merged(file, scores, limit)
+    hits = _peaks(_Rows.of(file), scores, limit)
     compared = int((scores > -np.inf).sum())
     return Found(query, against, hits, compared, time.perf_counter() - began)
 
@@ -86,38 +86,47 @@ def _mean_of_known(routes: list[np.ndarray]) -> np.ndarray:
     return mean
 
 
-def _merged(file: WindowFile, scores: np.ndarray, limit: int) -> list[Hit]:
-    """The best windows, those that overlap in one file taken together."""
-    most = min(limit * WINDOWS_PER_HIT, int((scores > -np.inf).sum()))
-    best = np.argpartition(-scores, most - 1)[:most]
-    rows = _rows(file, np.sort(best))
+@dataclass(frozen=True)
+class _Rows:
+    """Where each window lies, in the order of the file of embeddings."""
+
+    names: list[str]
+    files: np.ndarray  # (W,) places in `names`
+    start_s: np.ndarray  # (W,)
+    end_s: np.ndarray  # (W,)
+
+    @classmethod
+    def of(cls, file: WindowFile) -> "_Rows":
+        table = file.places().unify_dictionaries().combine_chunks()
+        column = table.column("file").chunk(0)
+        numbers = (table.column(name).to_numpy() for name in ("start_s", "end_s"))
+        return cls(column.dictionary.to_pylist(), column.indices.to_numpy(), *numbers)
+
+    def gap_s(self, row: int, later: int) -> float:
+        """From the end of one to the start of the other, negative where they overlap; infinite between files."""
+        inside = row >= 0 and later < len(self.files) and self.files[row] == self.files[later]
+        return float(self.start_s[later] - self.end_s[row]) if inside else np.inf
+
+
+def _peaks(rows: _Rows, scores: np.ndarray, limit: int) -> list[Hit]:
+    """The best windows, each with those beside it that are nearly as good; no two hits overlap."""
+    left = scores.copy()
     hits: list[Hit] = []
-    for row, score in zip(rows, scores[np.sort(best)].tolist(), strict=True):  # by file, then by time
-        hit = _hit(row, score)
-        if hits and hits[-1].file == hit.file and hit.start_s < hits[-1].end_s:
-            hits[-1] = _joined(hits[-1], hit)
-        else:
-            hits.append(hit)
-    return sorted(hits, key=lambda hit: -hit.score)[:limit]
-
-
-def _rows(file: WindowFile, numbers: np.ndarray) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = file.places().take(numbers).to_pylist()
-    return rows
-
-
-def _hit(row: dict[str, Any], score: float) -> Hit:
-    middle_s = round((row["start_s"] + row["end_s"]) / 2, 3)
-    return Hit(row["file"], row["start_s"], row["end_s"], score, middle_s, 1)
-
-
-def _joined(one: Hit, other: Hit) -> Hit:
-    better = one if one.score >= other.score else other
-    return Hit(
-        one.file,
-        one.start_s,
-        max(one.end_s, other.end_s),
-        better.score,
-        better.best_s,
-        one.num_windows + other.num_windows,
-    )
+    while len(hits) < limit and left[best := int(left.argmax())] > -np.inf:
+        score = float(scores[best])
+        least = SHARE_OF_BEST * score if score > 0 else score
+        first = last = best
+        while rows.gap_s(first - 1, first) <= 0 and left[first - 1] >= least:
+            first -= 1
+        while rows.gap_s(last, last + 1) <= 0 and left[last + 1] >= least:
+            last += 1
+        start_s, end_s = float(rows.start_s[first]), float(rows.end_s[last])
+        middle_s = round(float(rows.start_s[best] + rows.end_s[best]) / 2, 3)
+        hits.append(Hit(rows.names[rows.files[best]], start_s, end_s, score, middle_s, last - first + 1))
+        begin, stop = first, last
+        while rows.gap_s(begin - 1, first) < 0:
+            begin -= 1
+        while rows.gap_s(last, stop + 1) < 0:
+            stop += 1
+        left[begin : stop + 1] = -np.inf
+    return hits

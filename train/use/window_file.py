@@ -77,6 +77,19 @@ def as_table(file: str, windows: FileWindows) -> pa.Table:
     return pa.table(columns, schema=_schema(windows.audio.shape[1]))
 
 
+def require_writable(path: Path) -> None:
+    """Raises WindowFileError where `path` is something else than a file of `cavsync embed`, which would be lost."""
+    if path.is_dir():
+        raise WindowFileError(f"{path} is a folder; name a file to write, such as {path / 'x.parquet'}.")
+    if path.exists():
+        try:
+            WindowFile.open(path)
+        except WindowFileError as error:
+            raise WindowFileError(
+                f"{path} is there and would be lost: it is no file of `cavsync embed`. Name another one."
+            ) from error
+
+
 def write_window_file(
     path: Path, tables: Iterable[pa.Table], width: int, about: dict[str, Any], files: Sequence[FileRecord]
 ) -> None:
@@ -169,7 +182,8 @@ class WindowFile:
 
     def places(self) -> pa.Table:
         """The columns file, start_s, end_s and frame_s."""
-        return pq.read_table(self.path, columns=["file", "start_s", "end_s", "frame_s"])
+        columns = ["file", "start_s", "end_s", "frame_s"]
+        return pq.read_table(self.path, columns=columns, read_dictionary=["file"])
 
     def vectors(self, side: Side) -> Iterable[np.ndarray]:
         """Batches (rows, D) float32 of one column, NaN where it is null. Raises WindowFileError for a NaN in the file."""
