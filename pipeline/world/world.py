@@ -14,13 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cavsync.pipeline.mp4 import Mp4
 from cavsync.pipeline.world.classes import CLASSES
 from cavsync.pipeline.world.clip import WorldClip, list_clip, render_clip
 from cavsync.pipeline.world.config import SPLITS, WorldConfig, WorldError
 from cavsync.pipeline.world.layout import WorldPaths
 from cavsync.pipeline.world.lists import write_lists
 from cavsync.pipeline.world.masks import write_masks
-from cavsync.pipeline.world.mp4 import write_mp4
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,10 @@ def _write_clip(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> bool
             with paths.appearing(paths.masks(clip)) as draft:
                 write_masks(draft, rendered.masks, rendered.picture_times_s)
         with paths.appearing(video) as draft:
-            write_mp4(draft, config, rendered.pictures, rendered.waveform)
+            size = (config.side_px, config.side_px)
+            with Mp4(draft, size, config.fps, config.sample_rate_hz) as film:
+                film.show(rendered.pictures)
+                film.play(rendered.waveform)
     if clip.split != "solo" and not link.exists():
         os.link(video, link)
     return missing

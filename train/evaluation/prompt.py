@@ -49,7 +49,10 @@ class PromptReader:
         if len(waveform) < FRAME_SAMPLES:
             reason = f"{len(waveform)} samples of sound are less than one row of a log-mel ({FRAME_SAMPLES})"
             raise MediaError(ClipState.TOO_SHORT, reason)
-        mel = log_mel(waveform)
+        return self.cut_mel(log_mel(waveform))
+
+    def cut_mel(self, mel: np.ndarray) -> SoundWindows:
+        """From a (rows, mels) log-mel."""
         starts = window_starts(len(mel), self.rule.rows, self.windows)
         normalised = torch.stack([self.rule.normalised(mel, start) for start in starts])
         first_rows = torch.tensor(starts)[:, None] + torch.arange(0, self.rule.rows, self.patch_size)

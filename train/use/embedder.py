@@ -5,7 +5,7 @@ windows = embedder.embed("holiday.mp4")
 windows.start_s, windows.audio, windows.image     # (W,), (W, D), (W, D)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,41 +120,48 @@ class Embedder:
     def sweep(self, path: Path, decoder: DecoderProcess) -> Sweep:
         return Sweep(path, self.grid, decoder, duration_s(str(path)))
 
-    @torch.inference_mode()
     def encode_pictures(self, windows: list[Window]) -> np.ndarray:
-        """(W, D), NaN where there is no picture."""
-        jpegs = [window.picture for window in windows]
-        return self._scatter(jpegs, self._encode_jpegs, "pictures")
+        """(W, D) unit vectors, NaN where there is no picture."""
+        return self._scatter([window.picture for window in windows], self._unit_jpegs)
+
+    def encode_sounds(self, windows: list[Window]) -> np.ndarray:
+        """(W, D) unit vectors, NaN where there is no sound."""
+        return self._scatter([window.mel for window in windows], self._unit_mels)
+
+    def as_seen(self, jpeg: bytes) -> torch.Tensor:
+        """The uint8 (side, side, 3) picture as the model gets it."""
+        return fit(decode_jpeg(bytearray(jpeg)), self.grid.side)
 
     @torch.inference_mode()
-    def encode_sounds(self, windows: list[Window]) -> np.ndarray:
-        """(W, D), NaN where there is no sound."""
-        return self._scatter([window.mel for window in windows], self._encode_mels, "sounds")
+    def unit_pictures(self, pictures: torch.Tensor) -> np.ndarray:
+        """(n, D) from uint8 (n, side, side, 3)."""
+        return self._unit(self.model.encode_image(normalise_images(pictures.to(self.device))), "pictures")
 
-    def _encode_jpegs(self, jpegs: list[bytes]) -> Encoding:
-        pictures = torch.stack([fit(decode_jpeg(bytearray(one)), self.grid.side) for one in jpegs])
-        return self.model.encode_image(normalise_images(pictures.to(self.device)))
+    @torch.inference_mode()
+    def unit_sounds(self, mels: torch.Tensor) -> np.ndarray:
+        """(n, D) from normalised (n, rows, mels)."""
+        return self._unit(self.model.encode_audio(mels.to(self.device)), "sounds")
 
-    def _encode_mels(self, mels: list[np.ndarray]) -> Encoding:
-        return self.model.encode_audio(
-            torch.stack([self.rule.normalised(mel, 0) for mel in mels]).to(self.device)
-        )
+    def _unit_jpegs(self, jpegs: list[bytes]) -> np.ndarray:
+        return self.unit_pictures(torch.stack([self.as_seen(jpeg) for jpeg in jpegs]))
 
-    def _scatter(
-        self, items: Iterable[Any], encode: Callable[[list[Any]], Encoding], what: str
-    ) -> np.ndarray:
-        items = list(items)
+    def _unit_mels(self, mels: list[np.ndarray]) -> np.ndarray:
+        return self.unit_sounds(torch.stack([self.rule.normalised(mel, 0) for mel in mels]))
+
+    def _unit(self, encoding: Encoding, what: str) -> np.ndarray:
+        unit: np.ndarray = normalize(encoding.global_token.float(), dim=-1).cpu().numpy()
+        if not np.isfinite(unit).all():
+            raise EvaluationError(
+                f"{self.weights}: the model's answer to some {what} is NaN or infinite, so they have no embedding. "
+                "Look at the checkpoint: did its training diverge?"
+            )
+        return unit
+
+    def _scatter(self, items: list[Any], encode: Callable[[list[Any]], np.ndarray]) -> np.ndarray:
         vectors = np.full((len(items), self.width), np.nan, np.float32)
         there = [place for place, item in enumerate(items) if item is not None]
         if there:
-            tokens = encode([items[place] for place in there]).global_token.float()
-            unit = normalize(tokens, dim=-1).cpu().numpy()
-            if not np.isfinite(unit).all():
-                raise EvaluationError(
-                    f"{self.weights}: the model's answer to some {what} is NaN or infinite, so they have no embedding. "
-                    "Look at the checkpoint: did its training diverge?"
-                )
-            vectors[there] = unit
+            vectors[there] = encode([items[place] for place in there])
         return vectors
 
 
