@@ -10,7 +10,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 from typer.core import TyperGroup
 
-from cavsync.cli import checkpoint, config, data, demo, doctor, embed, evaluate, prepare, search, train
+from cavsync.cli import (
+    checkpoint,
+    config,
+    data,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    localize,
+    prepare,
+    search,
+    train,
+)
 from cavsync.model.errors import CheckpointError
 from cavsync.pipeline.errors import CavsyncError
 
@@ -46,6 +58,7 @@ app.add_typer(train.app, name="train", help="Shards to a trained model.")
 app.add_typer(evaluate.app, name="eval", help="A trained model to scores and a report.")
 app.command(name="embed")(embed.embed)
 app.command(name="search")(search.search)
+app.command(name="localize")(localize.localize)
 app.add_typer(checkpoint.app, name="checkpoint", help="Published and own weights: look, take in, give out.")
 app.add_typer(config.app, name="config", help="What a preset contains.")
 app.command(name="demo")(demo.demo)

@@ -161,9 +161,9 @@ def no_medium(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "state", "reason", "sounds", "pictures"),
     [
-        (muted, "no_audio", "it has no sound, or only silence; its pictures are embedded", 0, 8),
-        (silent, "no_audio", "it has no sound, or only silence; its pictures are embedded", 0, 8),
-        (sound_alone, "no_video", "it has no pictures; its sound is embedded", 9, 0),
+        (muted, "no_audio", "it has no sound, or only silence; its pictures are used", 0, 8),
+        (silent, "no_audio", "it has no sound, or only silence; its pictures are used", 0, 8),
+        (sound_alone, "no_video", "it has no pictures; its sound is used", 9, 0),
         (blink, "ok", None, 1, 1),
     ],
 )
@@ -213,7 +213,7 @@ def test_what_was_cut_off_is_said_and_the_rest_is_embedded(weights: Path, tmp_pa
     assert record["state"] == "decode_error"
     assert "of 6.0 s" in record["reason"]
     assert 2 < record["duration_s"] < 4
-    assert "what could be read is embedded" in flat(result)
+    assert "what could be read is used" in flat(result)
     middles_s = (table_of(out).start_s + table_of(out).end_s) / 2
     np.testing.assert_allclose(told_s(table_of(out).audio[:4]), middles_s[:4], atol=0.02)
 

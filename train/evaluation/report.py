@@ -61,6 +61,14 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Film:
+    """A video that the page plays, by its address from the page, or as a data URL."""
+
+    address: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Media:
     """A clip to look at and listen to: some of its frames (JPEG), or its log-mel (JPEG) and its sound (MP3)."""
 
@@ -112,6 +120,7 @@ class Section:
     queries: Sequence[Query] = ()
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
+    films: Sequence[Film] = ()
 
 
 @dataclass(frozen=True)

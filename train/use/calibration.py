@@ -77,6 +77,20 @@ class Calibration:
         return (self.foreign_share + 1 - self.missed) / 2
 
 
+def calibrate(
+    embedder: Embedder, by: Path | None = None, on_clip: OnClip = lambda done, total: None
+) -> Calibration | None:
+    """By the dataset or file of `cavsync embed` that is named, else by the test clips of the checkpoint's own run; None
+    where those are not there.
+    """
+    if by is not None and not by.is_dir():
+        file = WindowFile.open(by)
+        file.require_checkpoint(embedder.weights, embedder.about)
+        return calibrate_by_file(file)
+    folder = by or held_out(embedder)
+    return None if folder is None else calibrate_by_dataset(embedder, folder, on_clip)
+
+
 def calibrate_by_dataset(
     embedder: Embedder, folder: Path | str, on_clip: OnClip = lambda done, total: None
 ) -> Calibration:

@@ -185,7 +185,7 @@ def _step_rows(rows: int, step_s: float | None) -> int:
 def _file_windows(parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sweep: Sweep) -> FileWindows:
     windows = [window for part, _, _ in parts for window in part]
     audio, image = (np.concatenate([part[side] for part in parts]) for side in (1, 2))
-    state, reason = _verdict(windows, sweep)
+    state, reason = verdict_on(windows, sweep)
     frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
     return FileWindows(
         start_s=np.array([window.start_s for window in windows]),
@@ -199,16 +199,16 @@ def _file_windows(parts: list[tuple[list[Window], np.ndarray, np.ndarray]], swee
     )
 
 
-def _verdict(windows: list[Window], sweep: Sweep) -> tuple[ClipState, str | None]:
+def verdict_on(windows: list[Window], sweep: Sweep) -> tuple[ClipState, str | None]:
     """The state of a file that was read, and a sentence where it is not ok."""
     if sweep.damage:
         more = f", and {len(sweep.damage) - 1} more places" if len(sweep.damage) > 1 else ""
-        return ClipState.DECODE_ERROR, f"damaged: {sweep.damage[0]}{more}; what could be read is embedded"
+        return ClipState.DECODE_ERROR, f"damaged: {sweep.damage[0]}{more}; what could be read is used"
     seen, heard = (any(getattr(one, part) is not None for one in windows) for part in ("picture", "mel"))
     if not seen and not heard:
         return ClipState.NO_AUDIO, "it shows nothing, and is silent from beginning to end"
     if not seen:
-        return ClipState.NO_VIDEO, "it has no pictures; its sound is embedded"
+        return ClipState.NO_VIDEO, "it has no pictures; its sound is used"
     if not heard:
-        return ClipState.NO_AUDIO, "it has no sound, or only silence; its pictures are embedded"
+        return ClipState.NO_AUDIO, "it has no sound, or only silence; its pictures are used"
     return ClipState.OK, None

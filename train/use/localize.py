@@ -1,0 +1,205 @@
+"""`cavsync localize`: where in the pictures of a video a sound comes from, its own or another; and whether from anything there.
+
+The video is cut as by `cavsync embed`: each window has the picture in its middle, and is asked for the sound around it,
+or for the sound that was given. Axis words: W windows, D embedding width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch.nn.functional import normalize
+
+from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.schema import ClipState, MediaError
+from cavsync.pipeline.sweep import Window
+from cavsync.train.evaluation.prompt import PromptReader
+from cavsync.train.evaluation.retrieval import EvaluationError
+from cavsync.train.evaluation.sound_map import Heard, MapConfig, Route, SoundMapper, require_finite
+from cavsync.train.use.calibration import Calibration
+from cavsync.train.use.embedder import Embedder, OnSecond, verdict_on
+
+Verdict = Literal["found", "nothing", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Localized:
+    """What was found in a video; times are seconds from its start, NaN stands where picture or sound is missing."""
+
+    video: Path
+    sound: Path | None  # None: its own
+    weights: Path
+    map: MapConfig
+    start_s: np.ndarray  # (W,)
+    end_s: np.ndarray  # (W,)
+    frame_s: np.ndarray  # (W,)
+    pictures: tuple[bytes | None, ...]  # W JPEGs, as the model sees them
+    maps: dict[Route, np.ndarray]  # (W, rows, columns)
+    likeness: np.ndarray  # (W,) cosine of picture and sound
+    calibration: Calibration | None
+    duration_s: float
+    state: ClipState  # of the video
+    reason: str | None
+
+    @property
+    def asked(self) -> np.ndarray:
+        """(W,) bool: there are both a picture and a sound."""
+        known: np.ndarray = np.isfinite(self.likeness)
+        return known
+
+    @property
+    def passes(self) -> np.ndarray:
+        """(W,) bool: the sound may come from the picture; of what was asked, all where nobody can tell."""
+        if self.calibration is None or not self.calibration.tells:
+            return self.asked
+        alike: np.ndarray = self.asked & (self.likeness >= self.calibration.threshold)
+        return alike
+
+    @property
+    def share(self) -> float:
+        """Of the windows that were asked, those that pass."""
+        return float(self.passes.sum() / self.asked.sum())
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.calibration is None or not self.calibration.tells:
+            return "cannot tell"
+        return "found" if self.share >= self.calibration.least_share else "nothing"
+
+    @cached_property
+    def sentence(self) -> str:
+        """For people: the verdict and what it rests on."""
+        if self.calibration is None:
+            return (
+                "Cannot tell whether anything here sounds like this: nothing to calibrate by. Give --calibrate a prepared "
+                "dataset, or a file of `cavsync embed`."
+            )
+        counted = f"{self.passes.sum()} of {self.asked.sum()} windows pass"
+        foreign = f"of foreign sounds {100 * self.calibration.foreign_share:.0f} % do"
+        if not self.calibration.tells:
+            return f"Cannot tell whether anything here sounds like this: {foreign}, so passing says nothing."
+        if self.verdict == "found":
+            return f"Something here sounds like this: {counted}, {foreign}."
+        return f"Nothing here sounds like this: {counted}, {foreign}."
+
+
+def localize(
+    embedder: Embedder,
+    video: Path,
+    sound: Path | None,
+    routes: Sequence[Route],
+    config: MapConfig,
+    calibration: Calibration | None,
+    on_second: OnSecond = lambda done, total: None,
+) -> Localized:
+    """Maps of every window. Raises EvaluationError for a video, or a sound, in which nothing can be asked."""
+    localizer = _Localizer(embedder, config, tuple(dict.fromkeys(routes)), sound)
+    try:
+        with DecoderProcess() as decoder:
+            sweep = embedder.sweep(video, decoder)
+            for windows in sweep:
+                localizer.add(windows)
+                on_second(round(windows[-1].end_s), round(max(sweep.file_s, windows[-1].end_s)))
+    except MediaError as error:
+        raise EvaluationError(f"{video} cannot be used: {error}.") from error
+    localizer.require_anything(video)
+    windows = localizer.windows
+    state, reason = verdict_on(windows, sweep)
+    frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
+    return Localized(
+        video=video,
+        sound=sound,
+        weights=embedder.weights,
+        map=config,
+        start_s=np.array([window.start_s for window in windows]),
+        end_s=np.array([window.end_s for window in windows]),
+        frame_s=np.array(frames_s, np.float64),
+        pictures=tuple(window.picture for window in windows),
+        maps={route: np.stack(cells) for route, cells in localizer.maps.items()},
+        likeness=np.concatenate(localizer.likeness),
+        calibration=calibration,
+        duration_s=max(sweep.duration_s, windows[-1].end_s),
+        state=state,
+        reason=reason,
+    )
+
+
+class _Localizer:
+    """One pass over a video's windows."""
+
+    def __init__(
+        self, embedder: Embedder, config: MapConfig, routes: tuple[Route, ...], sound: Path | None
+    ) -> None:
+        self._embedder = embedder
+        self._mapper = SoundMapper(embedder.model, config, embedder.device)
+        self._reader = PromptReader(embedder.rule, embedder.model.config.patch_size)
+        self._given = None if sound is None else self._hear_file(sound)
+        self._unmapped = np.full(embedder.model.config.image_grid, np.nan, np.float32)
+        self.windows: list[Window] = []
+        self.maps: dict[Route, list[np.ndarray]] = {route: [] for route in routes}
+        self.likeness: list[np.ndarray] = []
+
+    def add(self, windows: list[Window]) -> None:
+        pictures, sounds = self._embedder.encode_pictures(windows), self._sounds(windows)
+        self.windows += windows
+        self.likeness.append((pictures * sounds).sum(axis=1))
+        for window, likeness in zip(windows, self.likeness[-1], strict=True):
+            heard = self._hear(window) if np.isfinite(likeness) else None
+            for route, maps in self.maps.items():
+                maps.append(self._unmapped if heard is None else self._map(window, heard, route))
+
+    def require_anything(self, video: Path) -> None:
+        """Raises EvaluationError where no window has both."""
+        if np.isfinite(np.concatenate(self.likeness)).any():
+            return
+        if all(window.picture is None for window in self.windows):
+            raise EvaluationError(f"{video} has no pictures: there is nothing in which to find a sound.")
+        raise EvaluationError(
+            f"{video} has no sound with its pictures, or only silence: there is nothing to find. Give a sound: "
+            "--sound FILE."
+        )
+
+    def _sounds(self, windows: list[Window]) -> np.ndarray:
+        """(W, D) or (1, D) unit vectors of what is asked for."""
+        if self._given is None:
+            return self._embedder.encode_sounds(windows)
+        unit: np.ndarray = normalize(self._given.embedding, dim=0)[None].cpu().numpy()
+        return unit
+
+    def _hear(self, window: Window) -> Heard:
+        if self._given is not None:
+            return self._given
+        assert window.mel is not None
+        return self._mapper.hear(self._reader.cut_mel(window.mel))
+
+    def _hear_file(self, sound: Path) -> Heard:
+        try:
+            heard = self._mapper.hear(self._reader.read(sound))
+        except MediaError as error:
+            raise EvaluationError(f"{sound} cannot be asked for: {error}.") from error
+        require_finite(heard.embedding, f"the sound {sound}")
+        return heard
+
+    def _map(self, window: Window, heard: Heard, route: Route) -> np.ndarray:
+        assert window.picture is not None
+        picture = self._embedder.as_seen(window.picture)
+        cells = self._mapper.look(picture, route).heat(heard).cells
+        require_finite(cells, f"the picture at {window.frame_s:.2f} s")
+        values: np.ndarray = cells.float().numpy()
+        return values
+
+
+def spans_s(localized: Localized) -> list[tuple[float, float]]:
+    """Where windows pass, those that touch taken together."""
+    spans: list[tuple[float, float]] = []
+    for start_s, end_s in zip(
+        localized.start_s[localized.passes], localized.end_s[localized.passes], strict=True
+    ):
+        if spans and start_s <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], float(end_s))
+        else:
+            spans.append((float(start_s), float(end_s)))
+    return spans
