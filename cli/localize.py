@@ -60,8 +60,7 @@ def localize(
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)
     with counting("mapping", "s", quiet=as_json) as on_second:
-        routes = [route.value for route in maps]
-        found = find(embedder, video, sound, routes, config, calibration, on_second)
+        found = find(embedder, video, sound, [route.value for route in maps], config, calibration, on_second)
     folder = out or Path(f"localized-{video.stem}")
     with counting("film", "s", quiet=as_json) as on_second:
         record = write_localized(found, folder, on_second)

@@ -1,10 +1,15 @@
-"""How alike a picture and a sound must be for the sound to come from something in the picture.
+"""From when on a sound may come from a picture, and from when on a video from a foreign sound.
 
-The measure is the checkpoint's own: the cosine of their embeddings. Its scale differs from model to model, so it is
-read off pairs that belong together, a picture and the sound around it, in clips that the model did not train on. The
-threshold is the highest that at most `missed` of such pairs fall below: sound that does come from the picture is denied
-that rarely, however the values are distributed, as long as it is like those clips (split conformal prediction). What
-share of foreign sounds passes is measured beside it; where most pass, the model cannot tell, and no verdict is given.
+The measure is the checkpoint's own: the cosine of the embeddings of picture and sound. Its scale differs from model to
+model, so both bounds are read off clips that the model did not train on (split conformal prediction):
+
+    threshold   the highest likeness that at most 5 % of the pictures with their own sound fall below: in a window, sound
+                that does come from the picture is denied that rarely
+    limit       the share of a clip's windows that pass the threshold, exceeded by at most 5 % of the clips when each
+                gets another clip's sound: a foreign sound is said to be found in a video that rarely
+
+Both hold for videos like those clips, however the values are distributed. Where foreign sounds pass as often as a
+clip's own, the model cannot tell, and no verdict is given.
 """
 
 from collections.abc import Callable
@@ -22,12 +27,12 @@ from cavsync.train.evaluation.task import PUBLISHED_INPUTS, trained_inputs
 from cavsync.train.use.embedder import Embedder
 from cavsync.train.use.window_file import WindowFile
 
-# Of pairs that belong together, those whose sound is denied.
-MISSED = 0.05
-# A model that lets more foreign sounds pass cannot tell.
-MOST_FOREIGN = 0.5
+# The share of errors that each bound allows.
+ERRORS = 0.05
 # Of a dataset's clips, drawn at random; and of a clip's pictures, evenly.
-MOST_CLIPS, PAIRS_PER_CLIP = 128, 4
+MOST_CLIPS, PAIRS_PER_CLIP = 128, 8
+# Windows of a file.
+MOST_OF_FILE = 256
 SEED = 0
 
 OnClip = Callable[[int, int], None]
@@ -42,39 +47,53 @@ class Calibration:
     """Likeness of pictures with their own sound, and with the sound of another file."""
 
     own: np.ndarray  # (N,)
-    foreign: np.ndarray  # (M,)
+    foreign: tuple[np.ndarray, ...]  # one a file: (P, K) its pictures with K sounds of another file
     source: str  # what the pairs are from, for people
-    missed: float = MISSED
+    num_sounds: int = 1
+    """How many sounds a picture is asked for, of which the likest counts. With more, foreign ones pass more often."""
 
     def __post_init__(self) -> None:
-        if self._rank < 1:
+        if self._rank(len(self.own)) < 1:
             raise CalibrationError(
-                f"{self.source} gives {len(self.own)} pairs of picture and sound; a threshold that denies "
-                f"{self.missed:.0%} of them needs {round(1 / self.missed) - 1} or more."
+                f"{self.source} give {len(self.own)} pairs of picture and sound; a bound that {ERRORS:.0%} of them may "
+                f"miss needs {round(1 / ERRORS) - 1} or more."
             )
 
-    @property
-    def _rank(self) -> int:
-        return int(self.missed * (len(self.own) + 1))
+    @staticmethod
+    def _rank(number: int) -> int:
+        """Of `number` values and one more in random order, the new one is beyond the k-th with k / (number + 1)."""
+        return int(ERRORS * (number + 1))
 
     @property
     def threshold(self) -> float:
-        """A pair from it on passes. Of N + 1 pairs in random order, the new one is below the k-th with k / (N + 1)."""
-        return float(np.sort(self.own)[self._rank - 1])
+        """A picture and a sound pass from this likeness on."""
+        return float(np.sort(self.own)[self._rank(len(self.own)) - 1])
 
     @property
     def foreign_share(self) -> float:
-        """Of foreign sounds, those that pass."""
-        return float((self.foreign >= self.threshold).mean())
+        """Of pictures with foreign sounds, those that pass."""
+        return float(np.concatenate(self._foreign_passes()).mean())
+
+    @property
+    def limit(self) -> float:
+        """A sound is found in a video of which a larger share of the windows passes; of few files, the most of any."""
+        shares = np.sort([float(passes.mean()) for passes in self._foreign_passes()])
+        return float(shares[-max(1, self._rank(len(shares)))])
 
     @property
     def tells(self) -> bool:
-        return self.foreign_share <= MOST_FOREIGN
+        """Whether a video's own sound, most of which passes, can be told from a foreign one."""
+        return self.limit < 1 - ERRORS
 
-    @property
-    def least_share(self) -> float:
-        """Of a video's windows: where more pass, it is sooner its own sound than a foreign one."""
-        return (self.foreign_share + 1 - self.missed) / 2
+    def _foreign_passes(self) -> list[np.ndarray]:
+        """(P,) bool for each file. Picture p is asked for the sounds p, p + 1, ..., from the first again after the last."""
+        passes = []
+        for likeness in self.foreign:
+            num_pictures, num_known = likeness.shape
+            asked = np.arange(num_pictures)[:, None] + np.arange(min(self.num_sounds, num_known))
+            likest = np.take_along_axis(likeness, asked % num_known, axis=1).max(axis=1)
+            passes.append(likest >= self.threshold)
+        return passes
 
 
 def calibrate(
@@ -115,8 +134,8 @@ def calibrate_by_file(file: WindowFile) -> Calibration:
         np.concatenate([np.empty((0, file.width)), *file.vectors(side)]) for side in ("audio", "image")
     )
     both = np.isfinite(audio).all(axis=1) & np.isfinite(image).all(axis=1)
-    names = np.array(file.places().column("file").to_pylist(), dtype=object)[both]
-    return _calibration(audio[both], image[both], names, f"the windows of {file.path}")
+    numbers = np.unique(file.places().column("file").to_pylist(), return_inverse=True)[1]
+    return _calibration(audio[both], image[both], numbers[both], f"the windows of {file.path}")
 
 
 def held_out(embedder: Embedder) -> Path | None:
@@ -129,15 +148,16 @@ def held_out(embedder: Embedder) -> Path | None:
 
 
 def _calibration(audio: np.ndarray, image: np.ndarray, origins: np.ndarray, source: str) -> Calibration:
-    """`origins` (N,) say which file or clip a pair is of."""
-    if len(set(origins.tolist())) < 2:
+    """`origins` (N,) number the file or clip that a pair is of. Each file's foreign sound is that of one other file."""
+    files = [np.flatnonzero(origins == origin) for origin in np.unique(origins)]
+    if len(files) < 2:
         raise CalibrationError(
             f"{source} are of fewer than two files with both picture and sound; foreign sounds are missing."
         )
-    shuffled = np.random.default_rng(SEED).permutation(len(origins))
-    foreign = origins != origins[shuffled]
-    return Calibration(
-        own=(audio * image).sum(axis=1),
-        foreign=(audio[shuffled] * image).sum(axis=1)[foreign],
-        source=source,
-    )
+    order = np.random.default_rng(SEED).permutation(len(files))
+    pairs = zip(order, np.roll(order, 1), strict=True)
+    # Of long files a part: what is measured does not need more, and the products would.
+    foreign = [
+        image[files[one][:MOST_OF_FILE]] @ audio[files[other][:MOST_OF_FILE]].T for one, other in pairs
+    ]
+    return Calibration((audio * image).sum(axis=1), tuple(foreign), source)

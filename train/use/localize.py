@@ -1,26 +1,29 @@
 """`cavsync localize`: where in the pictures of a video a sound comes from, its own or another; and whether from anything there.
 
 The video is cut as by `cavsync embed`: each window has the picture in its middle, and is asked for the sound around it,
-or for the sound that was given. Axis words: W windows, D embedding width.
+or for that window of a given sound which it is most like. Axis words: W windows, D embedding width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch.nn.functional import normalize
 
 from cavsync.pipeline.decoder_process import DecoderProcess
+from cavsync.pipeline.durations import duration_s
 from cavsync.pipeline.schema import ClipState, MediaError
-from cavsync.pipeline.sweep import Window
+from cavsync.pipeline.sweep import Sweep, Window
 from cavsync.train.evaluation.prompt import PromptReader
 from cavsync.train.evaluation.retrieval import EvaluationError
 from cavsync.train.evaluation.sound_map import Heard, MapConfig, Route, SoundMapper, require_finite
-from cavsync.train.use.calibration import Calibration
+from cavsync.train.use.calibration import ERRORS, Calibration
 from cavsync.train.use.embedder import Embedder, OnSecond, verdict_on
+
+# Of a sound that is asked for, its beginning: about a clip of the datasets.
+LONGEST_SOUND_S = 10.5
 
 Verdict = Literal["found", "nothing", "cannot tell"]
 
@@ -52,8 +55,8 @@ class Localized:
 
     @property
     def passes(self) -> np.ndarray:
-        """(W,) bool: the sound may come from the picture; of what was asked, all where nobody can tell."""
-        if self.calibration is None or not self.calibration.tells:
+        """(W,) bool: the sound may come from the picture; of what was asked, all where nothing was calibrated."""
+        if self.calibration is None:
             return self.asked
         alike: np.ndarray = self.asked & (self.likeness >= self.calibration.threshold)
         return alike
@@ -67,7 +70,7 @@ class Localized:
     def verdict(self) -> Verdict:
         if self.calibration is None or not self.calibration.tells:
             return "cannot tell"
-        return "found" if self.share >= self.calibration.least_share else "nothing"
+        return "found" if self.share > self.calibration.limit else "nothing"
 
     @cached_property
     def sentence(self) -> str:
@@ -78,12 +81,12 @@ class Localized:
                 "dataset, or a file of `cavsync embed`."
             )
         counted = f"{self.passes.sum()} of {self.asked.sum()} windows pass"
-        foreign = f"of foreign sounds {100 * self.calibration.foreign_share:.0f} % do"
+        foreign = f"of foreign sounds {1 - ERRORS:.0%} reach {self.calibration.limit:.0%} at most"
         if not self.calibration.tells:
-            return f"Cannot tell whether anything here sounds like this: {foreign}, so passing says nothing."
+            return f"Cannot tell whether anything here sounds like this: {counted}, but {foreign}."
         if self.verdict == "found":
-            return f"Something here sounds like this: {counted}, {foreign}."
-        return f"Nothing here sounds like this: {counted}, {foreign}."
+            return f"Something here sounds like this: {counted}; {foreign}."
+        return f"Nothing here sounds like this: {counted}; {foreign}."
 
 
 def localize(
@@ -96,15 +99,16 @@ def localize(
     on_second: OnSecond = lambda done, total: None,
 ) -> Localized:
     """Maps of every window. Raises EvaluationError for a video, or a sound, in which nothing can be asked."""
-    localizer = _Localizer(embedder, config, tuple(dict.fromkeys(routes)), sound)
-    try:
-        with DecoderProcess() as decoder:
-            sweep = embedder.sweep(video, decoder)
+    with DecoderProcess() as decoder:
+        asked = None if sound is None else read_sounds(embedder, sound, decoder)
+        localizer = _Localizer(embedder, config, tuple(dict.fromkeys(routes)), asked)
+        sweep = embedder.sweep(video, decoder)
+        try:
             for windows in sweep:
                 localizer.add(windows)
                 on_second(round(windows[-1].end_s), round(max(sweep.file_s, windows[-1].end_s)))
-    except MediaError as error:
-        raise EvaluationError(f"{video} cannot be used: {error}.") from error
+        except MediaError as error:
+            raise EvaluationError(f"{video} cannot be used: {error}.") from error
     localizer.require_anything(video)
     windows = localizer.windows
     state, reason = verdict_on(windows, sweep)
@@ -120,36 +124,64 @@ def localize(
         pictures=tuple(window.picture for window in windows),
         maps={route: np.stack(cells) for route, cells in localizer.maps.items()},
         likeness=np.concatenate(localizer.likeness),
-        calibration=calibration,
+        calibration=None if calibration is None else replace(calibration, num_sounds=len(asked or [None])),
         duration_s=max(sweep.duration_s, windows[-1].end_s),
         state=state,
         reason=reason,
     )
 
 
+def read_sounds(embedder: Embedder, sound: Path, decoder: DecoderProcess) -> list[Window]:
+    """The windows, one after the other, of the beginning of a sound or a video; silent ones are left out.
+
+    Raises EvaluationError where nothing is heard.
+    """
+    grid = replace(embedder.grid, step_rows=embedder.grid.rows)
+    try:
+        first = next(iter(Sweep(sound, grid, decoder, duration_s(str(sound)))))
+    except MediaError as error:
+        raise EvaluationError(f"{sound} cannot be asked for: {error}.") from error
+    heard = [window for window in first if window.mel is not None and window.end_s <= LONGEST_SOUND_S]
+    heard = heard or [window for window in first[:1] if window.mel is not None]
+    if not heard:
+        raise EvaluationError(
+            f"{sound} cannot be asked for: it has no sound, or only silence, in its first {LONGEST_SOUND_S:g} s."
+        )
+    return heard
+
+
 class _Localizer:
     """One pass over a video's windows."""
 
     def __init__(
-        self, embedder: Embedder, config: MapConfig, routes: tuple[Route, ...], sound: Path | None
+        self, embedder: Embedder, config: MapConfig, routes: tuple[Route, ...], asked: list[Window] | None
     ) -> None:
-        self._embedder = embedder
+        """`asked` are the sounds that every picture is asked for; None: each its own."""
+        self._embedder, self._asked = embedder, asked
+        self._given = None if asked is None else embedder.encode_sounds(asked)
         self._mapper = SoundMapper(embedder.model, config, embedder.device)
         self._reader = PromptReader(embedder.rule, embedder.model.config.patch_size)
-        self._given = None if sound is None else self._hear_file(sound)
         self._unmapped = np.full(embedder.model.config.image_grid, np.nan, np.float32)
         self.windows: list[Window] = []
         self.maps: dict[Route, list[np.ndarray]] = {route: [] for route in routes}
         self.likeness: list[np.ndarray] = []
 
     def add(self, windows: list[Window]) -> None:
-        pictures, sounds = self._embedder.encode_pictures(windows), self._sounds(windows)
+        likeness, sounds = self._likest(windows)
         self.windows += windows
-        self.likeness.append((pictures * sounds).sum(axis=1))
-        for window, likeness in zip(windows, self.likeness[-1], strict=True):
-            heard = self._hear(window) if np.isfinite(likeness) else None
+        self.likeness.append(likeness)
+        for window, sound, value in zip(windows, sounds, likeness, strict=True):
+            heard = self._hear(sound) if np.isfinite(value) else None
             for route, maps in self.maps.items():
                 maps.append(self._unmapped if heard is None else self._map(window, heard, route))
+
+    def _likest(self, windows: list[Window]) -> tuple[np.ndarray, list[Window]]:
+        """(W,) how alike each picture is to the sound that it is most like, and that sound."""
+        pictures = self._embedder.encode_pictures(windows)
+        if self._asked is None or self._given is None:
+            return (pictures * self._embedder.encode_sounds(windows)).sum(axis=1), windows
+        alike = pictures @ self._given.T
+        return alike.max(axis=1), [self._asked[place] for place in alike.argmax(axis=1)]
 
     def require_anything(self, video: Path) -> None:
         """Raises EvaluationError where no window has both."""
@@ -162,26 +194,9 @@ class _Localizer:
             "--sound FILE."
         )
 
-    def _sounds(self, windows: list[Window]) -> np.ndarray:
-        """(W, D) or (1, D) unit vectors of what is asked for."""
-        if self._given is None:
-            return self._embedder.encode_sounds(windows)
-        unit: np.ndarray = normalize(self._given.embedding, dim=0)[None].cpu().numpy()
-        return unit
-
-    def _hear(self, window: Window) -> Heard:
-        if self._given is not None:
-            return self._given
-        assert window.mel is not None
-        return self._mapper.hear(self._reader.cut_mel(window.mel))
-
-    def _hear_file(self, sound: Path) -> Heard:
-        try:
-            heard = self._mapper.hear(self._reader.read(sound))
-        except MediaError as error:
-            raise EvaluationError(f"{sound} cannot be asked for: {error}.") from error
-        require_finite(heard.embedding, f"the sound {sound}")
-        return heard
+    def _hear(self, sound: Window) -> Heard:
+        assert sound.mel is not None
+        return self._mapper.hear(self._reader.cut_mel(sound.mel))
 
     def _map(self, window: Window, heard: Heard, route: Route) -> np.ndarray:
         assert window.picture is not None

@@ -5,16 +5,18 @@ maps.npz holds, for W windows:
     start_s, end_s, frame_s   (W,) the window of sound, and when its picture came on screen; seconds from the start
     map_<route>               (W, rows, columns) float32, NaN where there is no picture or no sound
     likeness                  (W,) cosine of picture and sound, NaN as above
-    passes                    (W,) bool: from the threshold on; where nobody can tell, all that were asked
+    passes                    (W,) bool: from the threshold on; all that were asked where nothing was calibrated
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from cavsync.pipeline.durations import duration_s
 from cavsync.pipeline.place import Draft, write_atomically
 from cavsync.pipeline.schema import ClipState
 from cavsync.train.clips import decode_jpeg
@@ -23,7 +25,8 @@ from cavsync.train.evaluation.heat_pictures import heat_row
 from cavsync.train.evaluation.pictures import ACCENT, png
 from cavsync.train.evaluation.record import Record, make_record, write_record
 from cavsync.train.evaluation.report import Film, Picture, Report, Score, Section, write_report
-from cavsync.train.use.localize import Localized, spans_s
+from cavsync.train.use.calibration import ERRORS
+from cavsync.train.use.localize import LONGEST_SOUND_S, Localized, spans_s
 from cavsync.train.use.overlay import middles_s, write_overlay
 
 OVERLAY, MAPS, PICTURES, PAGE = "overlay.mp4", "maps.npz", "pictures", "report.html"
@@ -46,16 +49,12 @@ def write_localized(
 
 
 def write_maps(found: Localized, path: Path) -> None:
+    arrays: dict[str, Any] = {
+        name: getattr(found, name) for name in ("start_s", "end_s", "frame_s", "likeness", "passes")
+    }
+    arrays |= {f"map_{route}": cells for route, cells in found.maps.items()}
     with Draft(path) as draft:
-        np.savez_compressed(
-            draft.file,
-            start_s=found.start_s,
-            end_s=found.end_s,
-            frame_s=found.frame_s,
-            likeness=found.likeness,
-            passes=found.passes,
-            **{f"map_{route}": cells for route, cells in found.maps.items()},
-        )
+        np.savez_compressed(draft.file, **arrays)
         draft.publish()
 
 
@@ -73,7 +72,7 @@ def still_pictures(found: Localized) -> list[Picture]:
     for number in shown_windows(found):
         jpeg = found.pictures[number]
         assert jpeg is not None
-        maps = {route: cells[number] for route, cells in found.maps.items()}
+        maps: dict[str, np.ndarray] = {route: cells[number] for route, cells in found.maps.items()}
         row = heat_row(decode_jpeg(bytearray(jpeg)).numpy(), nowhere, maps)
         stills.append(Picture(row, f"{found.frame_s[number]:.2f} s: {_said(found, number)}"))
     return stills
@@ -84,7 +83,7 @@ def film_section(found: Localized, address: str) -> Section:
     what = "its own sound" if found.sound is None else f"the sound {found.sound.name}"
     return Section(
         f"{found.video.name}, asked for {what}",
-        "The map glows where the sound comes from, scaled by the whole video: half of all its cells are cold. Dimmed, nothing in the "
+        "The map glows where the sound comes from, scaled by all windows that pass: half of their cells are cold. Dimmed, nothing in the "
         "picture is as alike as a sound that comes from it. One map stands for each window; between two it is a mix of both.",
         films=[Film(address, found.sentence)],
     )
@@ -95,10 +94,9 @@ def likeness_section(found: Localized) -> Section:
         "How alike the picture in the middle of each window is to the sound: the cosine of their embeddings. "
     )
     if found.calibration is not None:
-        own, foreign = 100 * (1 - found.calibration.missed), 100 * found.calibration.foreign_share
         text += (
-            f"At the dashed line {own:.0f} % of the pictures in {found.calibration.source} pass with their own sound, "
-            f"and {foreign:.0f} % with another's."
+            f"The dashed line is passed by {1 - ERRORS:.0%} of the pictures in {found.calibration.source} with their own "
+            f"sound, and by {found.calibration.foreign_share:.0%} with another clip's."
         )
     return Section("Likeness over time", text, pictures=[Picture(likeness_curve(found), _spans(found))])
 
@@ -122,7 +120,9 @@ def localized_rows(found: Localized) -> list[Score]:
         "windows that pass",
         100 * found.share if found.verdict != "cannot tell" else float("nan"),
         None if found.calibration is None else 100 * found.calibration.foreign_share,
-        note="chance: foreign sounds that do",
+        note="chance: with foreign sounds"
+        if found.calibration is None
+        else f"found above {found.calibration.limit:.0%}; chance: with foreign sounds",
     )
     return [passing, Score("mean likeness", float(np.nanmean(found.likeness)), None, unit="", digits=3)]
 
@@ -150,10 +150,11 @@ def as_record(found: Localized, damage: Sequence[str]) -> Record:
             else {
                 "source": calibration.source,
                 "num_pairs": len(calibration.own),
-                "missed": calibration.missed,
+                "num_files": len(calibration.foreign),
+                "errors": ERRORS,
                 "threshold": calibration.threshold,
                 "foreign_share": calibration.foreign_share,
-                "least_share": calibration.least_share,
+                "limit": calibration.limit,
             },
             "duration_s": found.duration_s,
             "state": str(found.state),
@@ -166,6 +167,8 @@ def as_record(found: Localized, damage: Sequence[str]) -> Record:
 def warnings_of(found: Localized) -> list[str]:
     """What a user should know of the video."""
     lines = [] if found.state == ClipState.OK else [f"{found.video}: {found.state}: {found.reason}"]
+    if found.sound is not None and (duration_s(str(found.sound)) or 0) > LONGEST_SOUND_S:
+        lines.append(f"{found.sound}: only its first {LONGEST_SOUND_S:g} s are asked for")
     silent = int((~found.asked).sum())
     if silent:
         lines.append(

@@ -12,13 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 from cavsync.pipeline.decoder_process import DecoderProcess
 from cavsync.pipeline.mp4 import Mp4
 from cavsync.pipeline.place import publish, temporary_name
-from cavsync.pipeline.recording import read_recording
 from cavsync.pipeline.schema import SAMPLE_RATE_HZ, MediaError
 from cavsync.pipeline.stretch import Stretch, StretchRequest
 from cavsync.train.clips import decode_jpeg
-from cavsync.train.evaluation.prompt import MAX_PROMPT_S
 from cavsync.train.evaluation.sound_map import Route, upsampled
-from cavsync.train.use.localize import Localized
+from cavsync.train.use.localize import LONGEST_SOUND_S, Localized
 
 SIDE_PX, STRIP_PX = 448, 36
 FPS = 15
@@ -26,7 +24,7 @@ FPS = 15
 STRETCH_S = 10
 # The map at its strongest hides so much of the picture.
 OPACITY = 0.75
-# Of all cells of a video, those between are nothing and everything: most of a picture is no source.
+# Percentiles of all cells of the windows that pass: nothing glows below, and nothing more above. Most of a picture is no source.
 COLD, HOT = 50.0, 99.5
 COLOURS = mpl.colormaps["inferno"]
 DIM = 0.55  # brightness where nothing is found
@@ -42,10 +40,9 @@ class Glow:
 
     @classmethod
     def of(cls, found: Localized, route: Route) -> "Glow":
-        known = found.maps[route][found.asked]
-        cold, hot = np.percentile(known, (COLD, HOT))
+        known, passes = found.maps[route][found.asked], found.passes[found.asked]
+        cold, hot = np.percentile(known[passes] if passes.any() else known, (COLD, HOT))
         scaled = np.clip((known - cold) / max(float(hot - cold), 1e-12), 0, 1)
-        passes = found.passes[found.asked]
         return cls(middles_s(found)[found.asked], scaled * passes[:, None, None])
 
     def at(self, time_s: float) -> np.ndarray:
@@ -91,7 +88,7 @@ class Painter:
             return f"likeness {likeness:.2f}", UNKNOWN
         least = found.calibration.threshold
         if found.passes[number]:
-            return f"sounds like this: {likeness:.2f} ≥ {least:.2f}", FOUND
+            return f"sounds like this: {likeness:.2f} >= {least:.2f}", FOUND
         return f"nothing here sounds like this: {likeness:.2f} < {least:.2f}", NOTHING
 
 
@@ -109,11 +106,11 @@ def write_overlay(
     The sound is what was asked for: the video's, or the given one, again and again.
     """
     painter, damage = Painter(found, route), []
-    sound = None if found.sound is None else read_recording(found.sound, MAX_PROMPT_S)
     temporary = temporary_name(path)
     try:
         size = (SIDE_PX, SIDE_PX + STRIP_PX)
         with Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as film, DecoderProcess() as decoder:
+            sound = None if found.sound is None else _read_sound(found.sound, decoder)
             for start_s in range(0, int(np.ceil(found.duration_s)), STRETCH_S):
                 end_s = min(start_s + STRETCH_S, found.duration_s)
                 asked = _request(found.video, start_s, end_s)
@@ -129,6 +126,12 @@ def write_overlay(
     finally:
         temporary.unlink(missing_ok=True)
     return damage
+
+
+def _read_sound(sound: Path, decoder: DecoderProcess) -> np.ndarray:
+    """(samples,) of what was asked for."""
+    stretch: Stretch = decoder.ask(StretchRequest(sound, 0.0, LONGEST_SOUND_S, (), SIDE_PX))
+    return stretch.waveform
 
 
 def _request(video: Path, start_s: float, end_s: float) -> StretchRequest:
