@@ -119,7 +119,8 @@ def calibrate_by_dataset(
     drawn = np.random.default_rng(SEED).permutation(len(clips))[:MOST_CLIPS].tolist()
     pictures, sounds, numbers = [], [], []
     for number, item in enumerate(DataLoader(Subset(clips, drawn), batch_size=None)):
-        chosen = np.linspace(0, len(item["image"]) - 1, PAIRS_PER_CLIP).round().astype(int)
+        last = len(item["image"]) - 1
+        chosen = np.unique(np.linspace(0, last, PAIRS_PER_CLIP).round().astype(int))
         pictures.append(embedder.unit_pictures(item["image"][chosen]))
         sounds.append(embedder.unit_sounds(item["audio"][chosen]))
         numbers += [number] * len(chosen)

@@ -81,7 +81,7 @@ class Localized:
                 "dataset, or a file of `cavsync embed`."
             )
         counted = f"{self.passes.sum()} of {self.asked.sum()} windows pass"
-        foreign = f"of foreign sounds {1 - ERRORS:.0%} reach {self.calibration.limit:.0%} at most"
+        foreign = f"{1 - ERRORS:.0%} of foreign sounds pass in no more than {self.calibration.limit:.0%}"
         if not self.calibration.tells:
             return f"Cannot tell whether anything here sounds like this: {counted}, but {foreign}."
         if self.verdict == "found":
