@@ -86,11 +86,14 @@ class Calibration:
         return self.limit < 1 - ERRORS
 
     def _foreign_passes(self) -> list[np.ndarray]:
-        """(P,) bool for each file. Picture p is asked for the sounds p, p + 1, ..., from the first again after the last."""
+        """(P,) bool for each file. Picture p is asked for sound p, and others spread over the file, which are as various
+        as any.
+        """
         passes = []
         for likeness in self.foreign:
             num_pictures, num_known = likeness.shape
-            asked = np.arange(num_pictures)[:, None] + np.arange(min(self.num_sounds, num_known))
+            num_asked = min(self.num_sounds, num_known)
+            asked = np.arange(num_pictures)[:, None] + np.arange(num_asked) * num_known // num_asked
             likest = np.take_along_axis(likeness, asked % num_known, axis=1).max(axis=1)
             passes.append(likest >= self.threshold)
         return passes

@@ -55,6 +55,7 @@ class EmbedFile:
     opening: Opening
     parts: Path
     key: str  # of the checkpoint and the settings
+    folder: Path  # that names of files begin in; a worker's own is another
 
     def __call__(self, path: Path) -> FileRecord:
         return self.run(path, *_tools(self.opening))
@@ -68,7 +69,7 @@ class EmbedFile:
     ) -> FileRecord:
         table = None
         try:
-            windows = embedder.embed(path, decoder, on_second)
+            windows = embedder.embed(self.folder / path, decoder, on_second)
         except MediaError as error:
             record = FileRecord(file=str(path), state=error.state, reason=error.reason)
         else:
@@ -77,7 +78,8 @@ class EmbedFile:
         return record
 
     def part(self, path: Path) -> Path:
-        facts = path.stat() if path.is_file() else None
+        medium = self.folder / path
+        facts = medium.stat() if medium.is_file() else None
         said = [self.key, str(path), facts and facts.st_size, facts and facts.st_mtime_ns]
         return self.parts / f"{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]}.parquet"
 
@@ -100,7 +102,7 @@ def embed_files(
     key = hashlib.sha256(json.dumps(embedder.about, sort_keys=True).encode()).hexdigest()
     parts = out.absolute().with_name(f"{out.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
-    embed = EmbedFile(opening, parts, key)
+    embed = EmbedFile(opening, parts, key, Path.cwd())
     kept = {path: part[0] for path in files if (part := read_part(embed.part(path)))}
     for done, record in enumerate(kept.values()):
         on_file(record, done + 1, len(files))
@@ -153,7 +155,7 @@ def _tools(opening: Opening) -> tuple[Embedder, DecoderProcess]:
 
 def _join(files: Sequence[Path], embed: EmbedFile, embedder: Embedder, out: Path) -> None:
     """The parts, in the order of the files, as one file."""
-    about = {"checkpoint": str(embedder.weights), "folder": str(Path.cwd()), **embedder.about}
+    about = {"checkpoint": str(embedder.weights), "folder": str(embed.folder), **embedder.about}
     records = []
     for path in files:
         part = read_part(embed.part(path))
