@@ -21,7 +21,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the training run; the world stays the same.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
     train_clips: Annotated[int, typer.Option(min=64, help="Clips of the world to train on.")] = 400,
-    test_clips: Annotated[int, typer.Option(min=2, help="Clips of the world to score on.")] = 128,
+    test_clips: Annotated[int, typer.Option(min=4, help="Clips of the world to score on.")] = 128,
     workers: Annotated[int, typer.Option(min=1, help="Processes; more than 1 prepare as Ray tasks.")] = 2,
     control: Annotated[
         bool,
@@ -111,6 +111,13 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
         synchrony_summary,
         write_demo_report,
     )
+    from cavsync.train.demo_videos import (
+        localize_world,
+        localized_section,
+        search_row,
+        search_section,
+        search_world,
+    )
     from cavsync.train.device import choose_device
     from cavsync.train.evaluation.candidates import embed_candidates
     from cavsync.train.evaluation.report_retrieval import write_retrieval
@@ -133,12 +140,19 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     with counting("mapping", "rows", quiet=as_json) as on_row:
         segmented = segment_world(config, device, on_row)
     write_segmentation(segmented, config.run / "segmentation-ade20k_sound")
+    truth = read_world(config.root)
+    with counting("searching", "files", quiet=as_json) as on_file:
+        searched = search_world(config, truth, on_file)
+    with counting("localizing", "s", quiet=as_json) as on_second:
+        localized = localize_world(config, truth, on_second)
     rows = [
         *own_clip_rows(scores.headline),
-        *synchrony_summary(synchrony, read_world(config.root)),
+        *synchrony_summary(synchrony, truth),
         *segmentation_summary(segmented),
+        search_row(searched),
     ]
-    report = write_demo_report(config, scores, synchrony, segmented, rows)
+    videos = [search_section(searched), localized_section(config, localized)]
+    report = write_demo_report(config, scores, synchrony, segmented, videos, rows)
     if as_json:
         typer.echo(json.dumps({row.name: row.value for row in rows} | {"report": str(report)}))
         return

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
 from cavsync.pipeline.dataset import Dataset
 from cavsync.train.demo import sounding_at
+from cavsync.train.demo_videos import is_there
 
 CLIPS = ("--train-clips", "64", "--test-clips", "4")
 
@@ -44,6 +46,10 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
     )
     synchrony = json.loads((run / "synchrony-test" / "report.json").read_text())
     assert synchrony["counts"]["scored"] == 4
+    asked = pd.read_csv(demo / "raw" / "ade20k_sound" / "prompted_segmentation.csv")["ade_class"]
+    assert {path.stem for path in (run / "search").iterdir()} == set(asked)
+    localized = json.loads((run / "localized" / "report.json").read_text())
+    assert localized["results"]["num_asked"] == 20
     page = (run / "report.html").read_text()
     for part in (
         "masked-view: prompted object first",
@@ -53,6 +59,10 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
         "within a clip: same class",
         "delay found within 0.25 s",
         "Similarity by offset",
+        "found in pictures by sound",
+        "Search: pictures of what sounds like this",
+        "asked for its own sound",
+        "data:video/mp4;base64",
         "data:image/jpeg",
     ):
         assert part in page
@@ -81,3 +91,9 @@ def test_a_class_counts_as_present_from_its_turns_start_to_its_end() -> None:
     ]
     present = sounding_at(turns, np.array([0.0, 1.5, 2.0, 4.0]), ["drum", "bell"])
     assert present.tolist() == [[False, True], [True, True], [True, False], [False, False]]
+
+
+def test_a_hit_is_right_while_its_thing_is_there() -> None:
+    turns = [{"class": "bell", "start_s": 0.0, "end_s": 2.0}, {"class": "drum", "start_s": 1.5, "end_s": 4.0}]
+    assert [is_there("bell", turns, time_s) for time_s in (0.0, 1.99, 2.0)] == [True, True, False]
+    assert not is_there("bee", turns, 1.0)

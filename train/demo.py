@@ -1,6 +1,6 @@
 """The main job from end to end on a synthesised world: videos, shards, training, scores, a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,10 @@ def write_demo_report(
     scores: RetrievalScores,
     synchrony: SynchronyScores,
     segmented: SegmentationScores,
+    videos: Sequence[Section],
     rows: list[Score],
 ) -> Path:
-    """The page that the demo ends with."""
+    """The page that the demo ends with; `videos` are its sections on search and localisation."""
     metrics = pd.read_json(config.run / "metrics.jsonl", lines=True)
     lead = (
         f"A model of {config.num_steps} training steps on {config.world.num_train} clips, scored on "
@@ -165,6 +166,7 @@ def write_demo_report(
             *example_sections(scores),
             methods_section(segmented),
             maps_section(segmented),
+            *videos,
         ],
         facts=[*facts(scores), ("seed", str(config.seed)), ("steps", str(config.num_steps))],
     )

@@ -57,15 +57,19 @@ def clock(seconds: float) -> str:
     return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest // 10:02d}.{rest % 10}"
 
 
+def thumbnail(hit: Hit, medium: Path, decoder: DecoderProcess) -> bytes | None:
+    """A JPEG of the hit's best instant; None for a sound. Raises MediaError for a file that cannot be read any more."""
+    stretch: Stretch = decoder.ask(StretchRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX))
+    return stretch.pictures[0] if stretch.pictures else None
+
+
 def _card(hit: Hit, medium: Path, page: Path, decoder: DecoderProcess) -> Card:
     address = f"{_address(medium, page)}#t={hit.start_s:.2f},{hit.end_s:.2f}"
     try:
-        asked = StretchRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX)
-        stretch: Stretch = decoder.ask(asked)
+        seen = thumbnail(hit, medium, decoder)
     except MediaError as error:
         return Card(hit, address, None, f"{error.state}: {error}")
-    thumbnail = data_url(stretch.pictures[0], "image/jpeg") if stretch.pictures else None
-    return Card(hit, address, thumbnail, None)
+    return Card(hit, address, None if seen is None else data_url(seen, "image/jpeg"), None)
 
 
 def _address(target: Path, page: Path) -> str:
