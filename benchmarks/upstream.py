@@ -140,9 +140,3 @@ def score_pairwise(audio: Tensor, image: Tensor) -> Tensor:
             cosines = torch.nn.functional.cosine_similarity(sounds[:, None], pictures[None], dim=-1)
             scores[query, candidate] = cosines.diagonal().mean()
     return scores
-
-
-def soft_attention(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
-    """Attention with its (tokens, tokens) weights in memory, where torch's own fuses them away."""
-    weights = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    return weights.softmax(dim=-1) @ value
