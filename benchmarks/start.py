@@ -1,34 +1,48 @@
-"""How long a user waits for a command that does nothing yet, and for a small preparation.
+"""How long a user waits for a command that does nothing yet, for a small preparation, and for Ctrl-C to end one.
 
 python -m benchmarks.start [--clip FILE] [--rounds N]
 """
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 import typer
 
 from benchmarks import footage, results, timing
-from benchmarks.program import cavsync
+from benchmarks.program import PROGRAM, cavsync
 
 NUM_CLIPS = 8
 PYTHON, HELP, PREPARE = "python -c pass", "cavsync --help", f"cavsync prepare folder, {NUM_CLIPS} clips"
+NUM_MANY = 400
+CTRL_C_EARLY, CTRL_C_LATE = "Ctrl-C while Ray starts", "Ctrl-C while shards are made"
 
 
 def main(clip: Path | None = None, rounds: int = 7) -> None:
     with TemporaryDirectory() as name:
         videos, out = Path(name, "videos"), Path(name, "out")
-        footage.link(clip or footage.synthesised() / "medium-1.mp4", videos, NUM_CLIPS)
+        video = clip or footage.synthesised() / "medium-1.mp4"
+        footage.link(video, videos, NUM_CLIPS)
         actions = {
             PYTHON: partial(subprocess.run, [sys.executable, "-c", "pass"], check=True),
             HELP: partial(cavsync, "--help"),
             PREPARE: partial(_prepare, videos, out),
         }
         costs = timing.in_turns(actions, rounds)
+        many = Path(name, "many")
+        footage.link(video, many, NUM_MANY)
+        ends = {
+            CTRL_C_EARLY: [_ctrl_c_s(many, out, _ray_starts) for _ in range(rounds)],
+            CTRL_C_LATE: [_ctrl_c_s(many, out, lambda _: any(out.glob("done/*"))) for _ in range(rounds)],
+        }
     aims = {PYTHON: "", HELP: "< 0.4 s", PREPARE: "< 3 s"}
     rows = [
         results.Row(
@@ -41,12 +55,32 @@ def main(clip: Path | None = None, rounds: int = 7) -> None:
         )
         for name, series in costs.items()
     ]
+    rows += [results.Row(what=name, values=values, unit="s", aim="< 2 s") for name, values in ends.items()]
     results.publish("start", "From the command to its end", rows)
 
 
 def _prepare(videos: Path, out: Path) -> None:
     cavsync("prepare", "folder", videos, "--out", out)
     shutil.rmtree(out)
+
+
+def _ctrl_c_s(videos: Path, out: Path, moment: Callable[[psutil.Process], bool]) -> float:
+    """From Ctrl-C at that moment of a run with two workers to its end."""
+    command = [PROGRAM, "prepare", "folder", videos, "--out", out, "--workers", "2", "--shard-size", "8"]
+    run = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not moment(psutil.Process(run.pid)):
+        time.sleep(0.01)
+    begun = time.perf_counter()
+    os.killpg(run.pid, signal.SIGINT)
+    run.communicate()
+    took_s = time.perf_counter() - begun
+    assert run.returncode == 130, f"the run was not interrupted: exit code {run.returncode}"
+    shutil.rmtree(out, ignore_errors=True)
+    return took_s
+
+
+def _ray_starts(run: psutil.Process) -> bool:
+    return any(child.name() == "raylet" for child in run.children())
 
 
 if __name__ == "__main__":

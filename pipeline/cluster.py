@@ -7,6 +7,8 @@ is nobody's fault: their shard is made again, by another worker.
 
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +44,9 @@ SHARDS_PER_WORKER = 50
 REPORT_EVERY_S = 0.5
 # Nothing big passes through the object store; the default is 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 100 * 2**20
+# A cluster answers within a second or two.
+ANSWER_S = 30.0
+_HELLO = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
 
 
 class ClusterError(CavsyncError):
@@ -145,12 +150,30 @@ def _beside(init: Callable[..., Any], ended: Event, *arguments: Any, **options: 
 
 
 def _join(init: Callable[..., Any], address: str, say: Callable[[str], None]) -> None:
+    _refuse_silent(address)
     try:
         context = init(address=address)
     except ConnectionError as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     if context.dashboard_url:
         say(f"Ray's dashboard: http://{context.dashboard_url}")
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises ClusterError where no cluster answers. Ray would wait there for many minutes, deaf to Ctrl-C even in a
+    thread, so that another process says hello first.
+    """
+    hello = [sys.executable, "-c", _HELLO, address]
+    try:
+        subprocess.run(hello, check=True, capture_output=True, text=True, timeout=ANSWER_S)
+    except subprocess.TimeoutExpired:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} within {ANSWER_S:g} s. Give its head's HOST:PORT (6379 if none was "
+            "chosen), or auto on one of its nodes."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.strip().splitlines()[-1:]
+        raise ClusterError(f"the Ray cluster at {address} cannot be joined: {' '.join(why)}") from None
 
 
 def _say_how_many(workers: "Workers", say: Callable[[str], None], worker_bytes: int) -> None:
