@@ -40,7 +40,8 @@ def publish(name: str, title: str, rows: Sequence[Row], notes: Sequence[str] = (
     shown = {heading: cells for heading, cells in columns.items() if any(cells)}
     table = Table(title=title, title_justify="left")
     for heading in shown:
-        table.add_column(heading, justify="left" if heading in ("what", "aim") else "right", no_wrap=True)
+        words = heading in ("what", "aim")
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words)
     for cells in zip(*shown.values(), strict=True):
         table.add_row(*cells)
     Console(width=WIDTH).print(table, *notes, sep="\n", highlight=False)
