@@ -12,7 +12,8 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.train import presets
 from cavsync.train.config import Precision, TrainConfig
-from cavsync.train.data import Batch, normalise_images
+from cavsync.train.data import Batch
+from cavsync.train.images import normalise_images
 from cavsync.train.objective import INPUTS
 from cavsync.train.step import TrainStep
 

@@ -7,7 +7,6 @@ JPEG and a WAV file, and computes the log-mel of the whole clip, for every item.
 """
 
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,11 +20,9 @@ from benchmarks.program import cavsync
 from cavsync.model.config import sync_base
 from cavsync.pipeline.dataset import Dataset
 from cavsync.train.config import DataConfig
-from cavsync.train.data import ClipAllPairs, ClipPairs
-from cavsync.train.loader import batches_of
-from cavsync.train.order import Position, ShuffledBatches
+from cavsync.train.data import ClipAllPairs, ClipPairs, Draw
 
-NUM_PAIRS = 384
+NUM_PAIRS, BATCH_SIZE = 384, 96
 OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, pairs", "upstream, pairs"
 OURS_CLIPS, UPSTREAM_CLIPS = "cavsync, whole clips", "upstream, whole clips"
 
@@ -58,11 +55,10 @@ def prepared_files(dataset: Path) -> list[Path]:
 
 
 def _our_pairs(pairs: ClipPairs) -> None:
-    """As training asks for them: in shuffled batches."""
-    size = len(pairs)
-    order = ShuffledBatches(size, size, Position(seed=0, epoch=0, clips_consumed=0), rank=0, num_ranks=1)
-    for _ in islice(batches_of(pairs.batch, order, 0, torch.device("cpu")), NUM_PAIRS // size):
-        pass
+    """In batches as training has them, of different frames of the clips."""
+    draws = [Draw(epoch, clip) for epoch in range(NUM_PAIRS // len(pairs)) for clip in range(len(pairs))]
+    for start in range(0, len(draws), BATCH_SIZE):
+        pairs.batch(draws[start : start + BATCH_SIZE])
 
 
 def _all_of(items: TorchDataset, batch_size: int | None) -> None:

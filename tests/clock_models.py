@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cavsync.model.output import Encoding
 from cavsync.pipeline.sampling import ROW_CENTRE_S, frame_times_s
 from cavsync.train.config import DataConfig
-from cavsync.train.data import IMAGE_MEAN, IMAGE_STD
+from cavsync.train.images import IMAGE_MEAN, IMAGE_STD
 
 PERIOD_S = 40.0
 

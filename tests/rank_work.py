@@ -18,7 +18,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.train import loop
 from cavsync.train.config import TrainConfig
-from cavsync.train.data import normalise_images
+from cavsync.train.images import normalise_images
 from cavsync.train.objective import INPUTS, Objective
 from cavsync.train.ranks import PeerFailedError, Ranks, joined
 from cavsync.train.step import Losses, TrainStep

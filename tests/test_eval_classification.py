@@ -17,9 +17,9 @@ from cavsync.model.checkpoint import load_classifier
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import cavmae_finetuning
 from cavsync.model.official import official_state_dict
-from cavsync.train.data import normalise_images
 from cavsync.train.evaluation.task import Task
 from cavsync.train.finetune import finetune
+from cavsync.train.images import normalise_images
 from cavsync.train.labelled import LabelledClips, WholeClips
 
 NUM_LISTED = NUM_TEST + 2  # the fixture lists one missing clip a shard

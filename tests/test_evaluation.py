@@ -16,11 +16,12 @@ from typer.testing import CliRunner, Result
 from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoint import load_model, save_model
-from cavsync.train.data import ClipAllPairs, normalise_images
+from cavsync.train.data import ClipAllPairs
 from cavsync.train.evaluation.contamination import TrainingClips, contamination, training_of
 from cavsync.train.evaluation.embeddings import embed_split
 from cavsync.train.evaluation.recall import retrieve
 from cavsync.train.evaluation.task import PUBLISHED_INPUTS, Task
+from cavsync.train.images import normalise_images
 from cavsync.train.loop import pretrain
 
 NUM_CLIPS, NUM_LISTED = 12, 15  # the fixture lists one missing clip a shard

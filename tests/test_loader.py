@@ -26,9 +26,10 @@ from torch.utils.data import DataLoader, default_collate
 from cavsync.pipeline.dataset import DatasetError
 from cavsync.pipeline.shards import DatasetPaths
 from cavsync.train.augment import crop_and_flip, noise_and_roll
-from cavsync.train.clips import ShardError, fit
+from cavsync.train.clips import ShardError
 from cavsync.train.config import ConfigError, DataConfig
-from cavsync.train.data import ClipAllPairs, ClipPairs, Draw, normalise_images
+from cavsync.train.data import ClipAllPairs, ClipPairs, Draw
+from cavsync.train.images import fit, normalise_images
 from cavsync.train.order import Epochs, Position, ShuffledBatches, TooFewClipsError
 
 # First rows of the 16 windows of 416 rows that published weights were trained on.

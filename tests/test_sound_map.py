@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.output import Encoding
 from cavsync.pipeline.schema import MediaError
-from cavsync.train.data import WindowRule, normalise_images
+from cavsync.train.data import WindowRule
 from cavsync.train.evaluation.prompt import PromptReader, SoundWindows, window_starts
 from cavsync.train.evaluation.retrieval import EvaluationError
 from cavsync.train.evaluation.sound_map import (
@@ -25,6 +25,7 @@ from cavsync.train.evaluation.sound_map import (
     require_finite,
     ridge_solver,
 )
+from cavsync.train.images import normalise_images
 
 CPU = torch.device("cpu")
 RULE = WindowRule(rows=32, mean=-5.0, std=4.0, pad_value=-5.0)

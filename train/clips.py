@@ -9,9 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
-from torchvision.io import ImageReadMode
-from torchvision.transforms.v2 import functional as pictures
 
 from cavsync.pipeline.dataset import Dataset, DatasetError
 from cavsync.pipeline.place import Place, num_bytes
@@ -19,6 +18,7 @@ from cavsync.pipeline.sampling import Alignment, spread, window_starts
 from cavsync.pipeline.schema import NUM_MELS
 from cavsync.pipeline.shards import DatasetPaths
 from cavsync.train.config import DataConfig
+from cavsync.train.images import decode_jpeg
 
 MEL_ROW_BYTES = NUM_MELS * 2  # float16
 COLUMNS = (
@@ -43,20 +43,21 @@ class ClipStore:
     ) -> None:
         """Of each clip `num_frames` frames, spread over it; all of them by default."""
         _require_local(dataset)
-        index = dataset.index(role, COLUMNS)
+        index = dataset.index_table(role, COLUMNS)
         self._num_frames, self._check_crc = num_frames, check_crc
-        self.keys: list[str] = index["key"].tolist()
-        self.labels: list[list[str]] = [list(labels) for labels in index["labels"]]
-        shards: list[str] = sorted(set(index["shard"]))
-        self._shard = np.searchsorted(shards, index["shard"])
+        self.keys: list[str] = index["key"].to_pylist()
+        self._labels = index["labels"]
+        shards: list[str] = index["shard"].unique().to_pylist()  # sorted, as the index is
+        self._shard = np.searchsorted(shards, index["shard"].to_numpy())
         self._tars = [str(dataset.paths.tar(shard)) for shard in shards]
         self._records = [str(dataset.paths.done(shard)) for shard in shards]
-        self._num_rows = index["num_mel_rows"].to_numpy(np.int64)
-        self._span = {name: index[name].to_numpy(np.int64) for name in COLUMNS[6:]}
-        self._first = np.concatenate([[0], np.cumsum(index["frame_size"].map(len))])
-        self._pts_s = np.concatenate(index["frame_pts_s"].tolist())
-        self._frame_offset = np.concatenate(index["frame_offset"].tolist())
-        self._frame_size = np.concatenate(index["frame_size"].tolist())
+        self._num_rows = index["num_mel_rows"].to_numpy().astype(np.int64)
+        self._span = {name: index[name].to_numpy().astype(np.int64) for name in COLUMNS[6:]}
+        num_frames_stored = pc.list_value_length(index["frame_size"]).to_numpy()
+        self._first = np.concatenate([[0], np.cumsum(num_frames_stored)])
+        self._pts_s, self._frame_offset, self._frame_size = (
+            pc.list_flatten(index[name]).to_numpy() for name in ("frame_pts_s", "frame_offset", "frame_size")
+        )
         for count in set(np.diff(self._first).tolist()):
             used_frames(count, num_frames)
         for shard in shards:
@@ -64,6 +65,12 @@ class ClipStore:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def labels(self) -> list[list[str]]:
+        """The ids of each clip's labels."""
+        labels: list[list[str]] = self._labels.to_pylist()
+        return labels
 
     def __getitem__(self, clip: int) -> "StoredClip":
         return StoredClip(self, clip)
@@ -106,7 +113,8 @@ class ClipStore:
         return self.mel_rows(clip, 0, int(self._num_rows[clip]))
 
     def _stored_pts_s(self, clip: int) -> np.ndarray:
-        return self._pts_s[self._first[clip] : self._first[clip + 1]]
+        pts_s: np.ndarray = self._pts_s[self._first[clip] : self._first[clip + 1]]
+        return pts_s
 
     def _used(self, clip: int) -> np.ndarray:
         """Which of the stored frames are the clip's."""
@@ -201,27 +209,6 @@ def used_frames(num_stored: int, num_frames: int | None) -> np.ndarray:
             f"the dataset again with --num-frames {num_frames}."
         )
     return spread(num_stored, num_frames)
-
-
-def decode_jpeg(content: bytearray) -> torch.Tensor:
-    """The picture as uint8 (height, width, 3); RuntimeError where it is none."""
-    # A third faster than Pillow. The operator itself: torchvision's function around it warns at every call
-    # since 0.29 that it will move to TorchCodec, whose decoder has the same signature.
-    buffer = torch.frombuffer(content, dtype=torch.uint8)
-    picture: torch.Tensor = torch.ops.image.decode_jpeg(buffer, ImageReadMode.RGB.value, False)
-    return picture.permute(1, 2, 0)
-
-
-def fit(picture: torch.Tensor, side: int) -> torch.Tensor:
-    """`picture` (height, width, 3) as (side, side, 3): short side resized with antialiasing, centre cropped.
-
-    The same tensor where it has that size already.
-    """
-    if picture.shape[:2] == (side, side):
-        return picture
-    resized = pictures.resize(picture.permute(2, 0, 1), [side], antialias=True)
-    cropped: torch.Tensor = pictures.center_crop(resized, [side, side])
-    return cropped.permute(1, 2, 0)
 
 
 def _require_local(dataset: Dataset) -> None:

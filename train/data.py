@@ -14,12 +14,9 @@ from cavsync.pipeline.dataset import Dataset
 from cavsync.pipeline.sampling import Alignment, cut_window
 from cavsync.pipeline.schema import NUM_MELS
 from cavsync.train.augment import crop_and_flip, noise_and_roll
-from cavsync.train.clips import fit, open_clips
+from cavsync.train.clips import open_clips
 from cavsync.train.config import DataConfig
-
-# ImageNet's statistics of each colour, for pictures in [0, 1].
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
+from cavsync.train.images import fit
 
 # First words of the seeds, so that the streams of random numbers never coincide.
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
@@ -36,9 +33,7 @@ class Pair(TypedDict):
     """One frame and its window."""
 
     audio: torch.Tensor  # float32 (rows, 128), normalised
-    image: (
-        torch.Tensor
-    )  # uint8 (side, side, 3); `normalise_images` makes the model's input of it, on the device
+    image: torch.Tensor  # uint8 (side, side, 3), for `normalise_images`
     noise_audio: torch.Tensor  # float32 (audio patches,), uniform: decides the masks
     noise_image: torch.Tensor  # float32 (image patches,)
     key: str
@@ -128,40 +123,62 @@ class PairRule:
     def window(self) -> WindowRule:
         return WindowRule.of(self.config, self.model.audio_rows)
 
-    def empty(self, size: int) -> Batch:
-        """A batch to be filled by `write`."""
-        model = self.model
+    def batch(self, asked: Sequence[tuple[Draw, Clip, Clip]]) -> Batch:
+        """For each (draw, seen, heard) a random frame of `seen` and its window of `heard`, usually the same clip.
+
+        All the sounds are made before all the pictures: in turns, each would drive the other out of the caches.
+        """
+        drawn = [self._draw(*one) for one in asked]
+        batch = self._begun(drawn)
+        for row, one in enumerate(drawn):
+            for name in ("noise_audio", "noise_image"):
+                one.rng.random(out=batch[name][row].numpy(), dtype=np.float32)
+        for row, one in enumerate(drawn):
+            self._write_audio(batch["audio"][row], one)
+        for row, one in enumerate(drawn):
+            batch["image"][row] = self._picture(one)
+        return batch
+
+    def _draw(self, draw: Draw, seen: Clip, heard: Clip) -> "_Drawn":
+        rng = np.random.default_rng((ITEM_STREAM, self.seed, *draw))
+        return _Drawn(seen, heard, int(rng.integers(seen.num_frames)), rng)
+
+    def _begun(self, drawn: Sequence["_Drawn"]) -> Batch:
+        """What is known of the batch, and room for the rest."""
+        model, size = self.model, len(drawn)
         return {
             "audio": torch.empty(size, model.audio_rows, NUM_MELS),
             "image": torch.empty(size, model.image_size, model.image_size, 3, dtype=torch.uint8),
             "noise_audio": torch.empty(size, model.num_audio_patches),
             "noise_image": torch.empty(size, model.num_image_patches),
-            "key": [""] * size,
-            "frame": torch.empty(size, dtype=torch.int64),
+            "key": [one.seen.key for one in drawn],
+            "frame": torch.tensor([one.frame for one in drawn]),
         }
 
-    def write(self, batch: Batch, row: int, draw: Draw, seen: Clip, heard: Clip) -> None:
-        """Makes row `row` of `batch` a random frame of `seen` and its window of `heard`, usually the same clip."""
-        rng = np.random.default_rng((ITEM_STREAM, self.seed, *draw))
-        frame = int(rng.integers(seen.num_frames))
-        batch["key"][row], batch["frame"][row] = seen.key, frame
-        for name in ("noise_audio", "noise_image"):
-            rng.random(out=batch[name][row].numpy(), dtype=np.float32)
-        self._write_audio(batch["audio"][row], heard, frame if heard is seen else None, rng)
-        picture, side = seen.frame(frame), self.model.image_size
-        augmented = self.config.image_augmentation
-        batch["image"][row] = crop_and_flip(picture, side, rng) if augmented else fit(picture, side)
-
-    def _write_audio(
-        self, into: torch.Tensor, clip: Clip, frame: int | None, rng: np.random.Generator
-    ) -> None:
-        if frame is None:
+    def _write_audio(self, into: torch.Tensor, drawn: "_Drawn") -> None:
+        clip, frame = drawn.heard, drawn.frame
+        if clip is not drawn.seen:
             # A foreign frame number too: ends of clips are recognisable, so the number alone could be learned.
-            frame = int(rng.integers(clip.num_frames))
+            frame = int(drawn.rng.integers(clip.num_frames))
         mel = clip.mel_of(frame, self.window.rows, self.config.alignment)
         self.window.write(into, mel, 0)
         if self.config.audio_noise:
-            into.copy_(noise_and_roll(into, rng))
+            into.copy_(noise_and_roll(into, drawn.rng))
+
+    def _picture(self, drawn: "_Drawn") -> torch.Tensor:
+        picture, side = drawn.seen.frame(drawn.frame), self.model.image_size
+        if self.config.image_augmentation:
+            return crop_and_flip(picture, side, drawn.rng)
+        return fit(picture, side)
+
+
+class _Drawn(NamedTuple):
+    """A row of a batch in the making."""
+
+    seen: Clip
+    heard: Clip
+    frame: int
+    rng: np.random.Generator
 
 
 class ClipPairs(TorchDataset[Pair]):
@@ -185,12 +202,12 @@ class ClipPairs(TorchDataset[Pair]):
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The pairs of `draws`, one below the other."""
-        batch = self.rule.empty(len(draws))
-        for row, draw in enumerate(draws):
-            seen = self.store[draw.clip]
-            heard = seen if self._partner is None else self.store[int(self._partner[draw.clip])]
-            self.rule.write(batch, row, draw, seen, heard)
-        return batch
+        return self.rule.batch([(draw, *self._clips(draw.clip)) for draw in draws])
+
+    def _clips(self, number: int) -> tuple[Clip, Clip]:
+        """The clip that is seen and the one that is heard."""
+        seen = self.store[number]
+        return seen, seen if self._partner is None else self.store[int(self._partner[number])]
 
 
 class ClipAllPairs(TorchDataset[ClipPairsOf]):
@@ -213,16 +230,6 @@ class ClipAllPairs(TorchDataset[ClipPairsOf]):
             "image": torch.stack([fit(picture, self.side) for picture in self.store.frames(clip)]),
             "key": self.store.keys[clip],
         }
-
-
-def normalise_images(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (..., height, width, 3) as float32 (..., 3, height, width) with ImageNet's mean and deviation.
-
-    Done on the device of `images`: bytes travel there four times faster than floats.
-    """
-    mean = torch.tensor(IMAGE_MEAN, device=images.device) * 255
-    std = torch.tensor(IMAGE_STD, device=images.device) * 255
-    return ((images.to(torch.float32) - mean) / std).movedim(-1, -3)
 
 
 def _partners(num_clips: int, seed: int) -> np.ndarray:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data import normalise_images
 from cavsync.train.device import autocast
 from cavsync.train.finetune_config import FinetuneConfig
+from cavsync.train.images import normalise_images
 from cavsync.train.labels import Task
 from cavsync.train.step import OutOfMemoryError, build_optimizer, clip_gradients, not_finite
 

@@ -9,10 +9,10 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.model.inpainting import Inpainting, inpaint
 from cavsync.pipeline.sampling import spread
-from cavsync.train.clips import fit
 from cavsync.train.config import DataConfig
-from cavsync.train.data import ClipAllPairs, normalise_images
+from cavsync.train.data import ClipAllPairs
 from cavsync.train.evaluation.recall import retrieve
+from cavsync.train.images import fit, normalise_images
 from cavsync.train.watch_config import WatchConfig
 
 

@@ -15,10 +15,11 @@ from cavsync.pipeline.dataset import Dataset
 from cavsync.pipeline.sampling import cut_window
 from cavsync.train.augment import crop_and_flip, noise_and_roll
 from cavsync.train.balance import Turn
-from cavsync.train.clips import fit, open_clips
+from cavsync.train.clips import open_clips
 from cavsync.train.config import ConfigError, DataConfig
 from cavsync.train.data import Batch, WindowRule, resolved
 from cavsync.train.finetune_config import FinetuneConfig
+from cavsync.train.images import fit
 from cavsync.train.labels import Labels
 from cavsync.train.mixing import hide_bands, mix_mels, mix_pictures, smoothed
 

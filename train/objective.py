@@ -21,8 +21,8 @@ from cavsync.model.losses import Contrast, contrastive_loss, total_loss
 from cavsync.model.masking import draw_mask, strike
 from cavsync.model.output import Output
 from cavsync.train.config import TrainConfig
-from cavsync.train.data import normalise_images
 from cavsync.train.device import autocast
+from cavsync.train.images import normalise_images
 from cavsync.train.ranks import Ranks
 
 INPUTS = ("audio", "image", "noise_audio", "noise_image")

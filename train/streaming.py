@@ -25,9 +25,10 @@ from cavsync.pipeline.sampling import Alignment, window_starts
 from cavsync.pipeline.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.shards import DatasetPaths
 from cavsync.pipeline.store import StoreError
-from cavsync.train.clips import ShardError, decode_jpeg, used_frames
+from cavsync.train.clips import ShardError, used_frames
 from cavsync.train.config import TrainConfig
 from cavsync.train.data import Batch, Draw, PairRule, resolved
+from cavsync.train.images import decode_jpeg
 from cavsync.train.loader import fingerprint, loaded
 from cavsync.train.order import Epochs, Position, epoch_order
 from cavsync.train.ranks import Ranks
@@ -147,10 +148,7 @@ class _Stretches(IterableDataset[Batch | DatasetError]):
         first, stop, skipped = self._stretch(size)
         clips = islice(self._shuffled(first, stop, skipped), skipped % self._chunk, None)
         for _ in range(first + skipped, stop, size):
-            batch = rule.empty(size)
-            for row, (number, clip) in enumerate(islice(clips, size)):
-                rule.write(batch, row, Draw(self.epoch, number), clip, clip)
-            yield batch
+            yield rule.batch([(Draw(self.epoch, number), clip, clip) for number, clip in islice(clips, size)])
 
     def _stretch(self, size: int) -> tuple[int, int, int]:
         """Places [first, stop) in the epoch that this worker serves, and how many of those are done with.

@@ -14,10 +14,10 @@ from torchvision.transforms.v2 import functional as pictures
 
 from cavsync.pipeline.config import PrepareConfig
 from cavsync.pipeline.decode import open_media
-from cavsync.train.clips import fit
 from cavsync.train.evaluation.boxes import BoxRow
 from cavsync.train.evaluation.prompt import PromptReader, SoundWindows
 from cavsync.train.evaluation.prompted_set import open_rgb
+from cavsync.train.images import fit
 
 Geometry = Literal["ez-vsl", "lvs"]
 CLIP_S = 10.0

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, Subset
 
 from cavsync.model.encoder import Encoder
 from cavsync.train.config import DataConfig
-from cavsync.train.data import ClipAllPairs, normalise_images
+from cavsync.train.data import ClipAllPairs
 from cavsync.train.evaluation.retrieval import EvaluationError
+from cavsync.train.images import normalise_images
 
 
 @dataclass(frozen=True)

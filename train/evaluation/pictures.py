@@ -12,8 +12,8 @@ from PIL import Image
 
 from cavsync.pipeline.dataset import StoredClip
 from cavsync.pipeline.schema import MEL_ROWS_PER_S
-from cavsync.train.data import IMAGE_MEAN, IMAGE_STD
 from cavsync.train.held_out import Reconstructions
+from cavsync.train.images import IMAGE_MEAN, IMAGE_STD
 
 ACCENT = "#d1495b"
 # Seen on dark and on bright parts of the magma map alike.

@@ -17,9 +17,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
-from cavsync.train.clips import fit
 from cavsync.train.evaluation.coverage import Unusable
 from cavsync.train.evaluation.retrieval import EvaluationError
+from cavsync.train.images import fit
 
 LIST_NAME, PUBLISHED_FOLDER = "prompted_segmentation.csv", "ADE20KSoundPrompted"
 COLUMNS = ("image_location", "ade_class", "ade_class_id", "vggsound_file")

@@ -14,9 +14,9 @@ from cavsync.model.encoder import Encoder
 from cavsync.pipeline.footage import Footage
 from cavsync.pipeline.sampling import Alignment, unbounded_starts, window_starts
 from cavsync.pipeline.schema import MEL_ROWS_PER_S
-from cavsync.train.clips import decode_jpeg, fit
-from cavsync.train.data import WindowRule, normalise_images
+from cavsync.train.data import WindowRule
 from cavsync.train.evaluation.retrieval import EvaluationError
+from cavsync.train.images import decode_jpeg, fit, normalise_images
 
 BATCH_SIZE = 64
 

@@ -16,9 +16,9 @@ from torch.nn.functional import interpolate, normalize
 
 from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
-from cavsync.train.data import normalise_images
 from cavsync.train.evaluation.prompt import SoundWindows
 from cavsync.train.evaluation.retrieval import EvaluationError
+from cavsync.train.images import normalise_images
 
 Route = Literal["denseav", "masked-view"]
 SoundSide = Literal["tokens", "mean", "global"]

@@ -9,10 +9,11 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.pipeline.dataset import Dataset
-from cavsync.train.clips import fit, open_clips
+from cavsync.train.clips import open_clips
 from cavsync.train.config import DataConfig
 from cavsync.train.evaluation.coverage import Unusable, split_coverage
 from cavsync.train.evaluation.sliding import Medium
+from cavsync.train.images import fit
 
 
 class SplitMedia(TorchDataset[Medium]):

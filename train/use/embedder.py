@@ -23,11 +23,11 @@ from cavsync.pipeline.durations import duration_s
 from cavsync.pipeline.schema import MEL_ROWS_PER_S, ClipState
 from cavsync.pipeline.shards import sha256
 from cavsync.pipeline.sweep import Grid, Sweep, Window
-from cavsync.train.clips import decode_jpeg, fit
-from cavsync.train.data import WindowRule, normalise_images
+from cavsync.train.data import WindowRule
 from cavsync.train.device import choose_device
 from cavsync.train.evaluation.retrieval import EvaluationError
 from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.images import decode_jpeg, fit, normalise_images
 
 OnSecond = Callable[[int, int], None]  # seconds done, seconds of the file
 

@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from cavsync.pipeline.durations import duration_s
 from cavsync.pipeline.place import Draft, write_atomically
 from cavsync.pipeline.schema import ClipState
-from cavsync.train.clips import decode_jpeg
 from cavsync.train.evaluation.coverage import Coverage
 from cavsync.train.evaluation.heat_pictures import heat_row
 from cavsync.train.evaluation.pictures import ACCENT, png
 from cavsync.train.evaluation.record import Record, make_record, write_record
 from cavsync.train.evaluation.report import Film, Picture, Report, Score, Section, write_report
+from cavsync.train.images import decode_jpeg
 from cavsync.train.use.calibration import ERRORS
 from cavsync.train.use.localize import LONGEST_SOUND_S, Localized, spans_s
 from cavsync.train.use.overlay import middles_s, write_overlay

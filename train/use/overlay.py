@@ -14,8 +14,8 @@ from cavsync.pipeline.mp4 import Mp4
 from cavsync.pipeline.place import publish, temporary_name
 from cavsync.pipeline.schema import SAMPLE_RATE_HZ, MediaError
 from cavsync.pipeline.stretch import Stretch, StretchRequest
-from cavsync.train.clips import decode_jpeg
 from cavsync.train.evaluation.sound_map import Route, upsampled
+from cavsync.train.images import decode_jpeg
 from cavsync.train.use.localize import LONGEST_SOUND_S, Localized
 
 SIDE_PX, STRIP_PX = 448, 36

@@ -1,0 +1,40 @@
+"""Pictures on their way into the model: decoded, brought to its size, normalised."""
+
+import torch
+from torchvision.io import ImageReadMode
+from torchvision.transforms.v2 import functional as pictures
+
+# ImageNet's statistics of each colour, for pictures in [0, 1].
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def decode_jpeg(content: bytearray) -> torch.Tensor:
+    """The picture as uint8 (height, width, 3); RuntimeError where it is none."""
+    # A third faster than Pillow. The operator itself: torchvision's function around it warns at every call
+    # since 0.29 that it will move to TorchCodec, whose decoder has the same signature.
+    buffer = torch.frombuffer(content, dtype=torch.uint8)
+    picture: torch.Tensor = torch.ops.image.decode_jpeg(buffer, ImageReadMode.RGB.value, False)
+    return picture.permute(1, 2, 0)
+
+
+def fit(picture: torch.Tensor, side: int) -> torch.Tensor:
+    """`picture` (height, width, 3) as (side, side, 3): short side resized with antialiasing, centre cropped.
+
+    The same tensor where it has that size already.
+    """
+    if picture.shape[:2] == (side, side):
+        return picture
+    resized = pictures.resize(picture.permute(2, 0, 1), [side], antialias=True)
+    cropped: torch.Tensor = pictures.center_crop(resized, [side, side])
+    return cropped.permute(1, 2, 0)
+
+
+def normalise_images(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (..., height, width, 3) as float32 (..., 3, height, width) with ImageNet's mean and deviation.
+
+    Done on the device of `images`: bytes travel there four times faster than floats.
+    """
+    mean = torch.tensor(IMAGE_MEAN, device=images.device) * 255
+    std = torch.tensor(IMAGE_STD, device=images.device) * 255
+    return ((images.to(torch.float32) - mean) / std).movedim(-1, -3)
