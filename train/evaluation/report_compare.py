@@ -62,8 +62,10 @@ def settings_section(comparison: Comparison) -> Section:
 
 
 def shown(value: Any) -> str:
+    """A value for a table; of a long one both ends, since paths often differ at the last."""
     text = "none" if value is None else str(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    half = MAX_SHOWN // 2
+    return text if len(text) <= MAX_SHOWN else f"{text[:half]}...{text[-half:]}"
 
 
 def score_of(cell: Cell, unit: str) -> str:
