@@ -27,7 +27,7 @@ from cavsync.pipeline.planning import plan_for
 from cavsync.pipeline.shards import DatasetPaths
 from cavsync.pipeline.sources import VideoTree
 
-GROWTH = 2  # from one size to the next
+GROWTH = 4  # from one size to the next
 PLAN, MAKE, AGAIN, STATUS = "plan", "prepare, one video", "prepare again", "data status"
 VALIDATE, LOAD = "data validate", "start of a loader"
 AIMS = {PLAN: "< 30 s, < 1,536 MiB"}
@@ -35,7 +35,7 @@ Costs = Mapping[str, timing.Cost]
 
 
 def main(rows: int = 2_000_000) -> None:
-    sizes = [rows // GROWTH**2, rows // GROWTH, rows]
+    sizes = [rows // GROWTH, rows]
     found = {size: costs(size) for size in sizes}
     num_shards = rows // large.SHARD_SIZE
     table = [_row(step, size, found, rows) for step, size in product(found[rows], sizes)]
@@ -102,7 +102,7 @@ def _row(step: str, size: int, found: Mapping[int, Costs], largest: int) -> resu
         values=[cost.wall_s],
         unit="s",
         ratio=cost.wall_s / smaller[step].wall_s if smaller else None,
-        to="half as many",
+        to="a quarter as many",
         peak_mib=cost.peak_mib,
         aim=AIMS.get(step, "") if size == largest else "",
     )

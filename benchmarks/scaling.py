@@ -30,7 +30,7 @@ Rates = dict[str, list[float]]
 Memories = dict[str, list[float]]
 
 
-def main(clip: Path | None = None, rounds: int = 3) -> None:
+def main(clip: Path | None = None, rounds: int = 2) -> None:
     rates: Rates = {name: [] for name in NUM_WORKERS}
     memories: Memories = {DECODER: [], WORKER: []}
     with TemporaryDirectory() as name:

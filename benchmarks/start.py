@@ -26,7 +26,7 @@ NUM_MANY = 400
 CTRL_C_EARLY, CTRL_C_LATE = "Ctrl-C while Ray starts", "Ctrl-C while shards are made"
 
 
-def main(clip: Path | None = None, rounds: int = 5) -> None:
+def main(clip: Path | None = None, rounds: int = 3) -> None:
     with TemporaryDirectory() as name:
         videos, out = Path(name, "videos"), Path(name, "out")
         video = clip or footage.synthesised() / "medium-1.mp4"
