@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-# Two workers against one comes early: it needs both cores, and heat slows them.
 NAMES = ("scaling", "prepare", "load", "step", "score", "plan", "start")
 
 

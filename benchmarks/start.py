@@ -67,12 +67,13 @@ def _prepare(videos: Path, out: Path) -> None:
 def _ctrl_c_s(videos: Path, out: Path, moment: Callable[[psutil.Process], bool]) -> float:
     """From Ctrl-C at that moment of a run with two workers to its end."""
     command = [PROGRAM, "prepare", "folder", videos, "--out", out, "--workers", "2", "--shard-size", "8"]
-    run = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while not moment(psutil.Process(run.pid)):
+    quiet = subprocess.DEVNULL
+    run = psutil.Popen(command, start_new_session=True, stdout=quiet, stderr=quiet)
+    while run.poll() is None and not moment(run):
         time.sleep(0.01)
     begun = time.perf_counter()
     os.killpg(run.pid, signal.SIGINT)
-    run.communicate()
+    run.wait()
     took_s = time.perf_counter() - begun
     assert run.returncode == 130, f"the run was not interrupted: exit code {run.returncode}"
     shutil.rmtree(out, ignore_errors=True)

@@ -4,23 +4,18 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
-from typing import Any
 
 import pytest
 from media import write_clip
+from runs import content, prepare, started, wait_for
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
 from cavsync.pipeline.dataset import Dataset
-
-COMMAND = (str(Path(sys.executable).with_name("cavsync")), "prepare", "folder")
-SMALL = ("--shard-size", "2", "--num-frames", "4", "--frame-size", "32")
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +30,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def inline(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("inline") / "data"
-    subprocess.run([*COMMAND, videos, "--out", out, *SMALL], check=True, capture_output=True)
+    assert prepare(videos, "--out", out).returncode == 0
     return out
-
-
-def content(out: Path) -> dict[str, bytes]:
-    files = [*(out / "shards").iterdir(), *(out / "index").iterdir(), out / "dataset.json"]
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 def test_ray_writes_the_bytes_that_one_process_writes(videos: Path, inline: Path, tmp_path: Path) -> None:
     out = tmp_path / "data"
-    result = subprocess.run(
-        [*COMMAND, videos, "--out", out, "--workers", "64", *SMALL],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    result = prepare(videos, "--out", out, "--workers", "64")
     assert result.returncode == 0, result.stderr
     assert content(out) == content(inline)
     num_cpus = len(os.sched_getaffinity(0))
@@ -70,20 +55,18 @@ def test_an_interrupted_run_ends_cleanly_and_is_continued(workers: str, videos: 
     many.mkdir()
     for number in range(60):
         (many / f"{number}.mp4").symlink_to(videos / "clip6.mp4")
-    command = [*COMMAND, many, "--out", out, "--workers", workers, *SMALL]
-    with interrupted(command):
+    with interrupted(many, "--out", out, "--workers", workers):
         wait_for(lambda: len(list((out / "done").glob("*.json"))) >= 3)
     assert not list(out.rglob(".*"))
     finished = {path: path.stat().st_mtime_ns for path in (out / "done").iterdir()}
     assert 3 <= len(finished) < 30
-    subprocess.run([*COMMAND, many, "--out", out, *SMALL], check=True, capture_output=True)
+    assert prepare(many, "--out", out).returncode == 0
     assert Dataset.open(out).summary["states"] == {"ok": 60}
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
 def test_ctrl_c_while_ray_starts_ends_the_run_cleanly(videos: Path, tmp_path: Path) -> None:
-    command = [*COMMAND, videos, "--out", tmp_path / "data", "--workers", "2", *SMALL]
-    with interrupted(command) as run:
+    with interrupted(videos, "--out", tmp_path / "data", "--workers", "2") as run:
         wait_for(
             lambda: any("raylet/raylet" in child for child in children(run.pid))
         )  # seconds before any shard
@@ -93,30 +76,26 @@ def test_ctrl_c_is_heard_while_no_cluster_answers(videos: Path, tmp_path: Path) 
     """Ray itself would wait for many minutes, and would not hear it. It asks at the machine's outer address."""
     with socket.create_server(("", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        command = [*COMMAND, videos, "--out", tmp_path / "data", "--ray-address", address, *SMALL]
-        with interrupted(command):
+        with interrupted(videos, "--out", tmp_path / "data", "--ray-address", address):
             assert select([silent], [], [], 60)[0], "nobody knocked"
 
 
 def test_a_wrong_address_is_an_error(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cavsync.pipeline.cluster.ANSWER_S", 2)
-    command = [*COMMAND[1:], str(videos), "--out", str(tmp_path / "data"), "--ray-address", "127.0.0.1:1"]
-    result = CliRunner().invoke(app, command)
+    arguments = [str(videos), "--out", str(tmp_path / "data"), "--ray-address", "127.0.0.1:1"]
+    result = CliRunner().invoke(app, ["prepare", "folder", *arguments])
     assert result.exit_code == 1
     said = " ".join(result.stderr.split())
     assert "no Ray cluster answers at 127.0.0.1:1 within 2 s. Give its head's HOST:PORT" in said
 
 
 @contextmanager
-def interrupted(command: list[Any]) -> Iterator[subprocess.Popen[str]]:
+def interrupted(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
     """A run that gets Ctrl-C at the end of the block and is expected to end for it."""
-    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    try:
+    with started(*arguments) as run:
         yield run
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does, to everybody in the group
         _, said = run.communicate(timeout=30)
-    finally:
-        run.kill()
     assert run.returncode == 130, said
     assert "Interrupted. The same command continues where it stopped." in said
     assert "Traceback" not in said
@@ -126,10 +105,3 @@ def children(pid: int) -> list[str]:
     """The command lines of a process's children."""
     pids = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
     return [Path(f"/proc/{child}/cmdline").read_text() for child in pids]
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    stop = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < stop, "it did not come to that"
-        time.sleep(0.02)
