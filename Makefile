@@ -17,7 +17,7 @@ check: .venv/installed typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p cavsync
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/repository/test_architecture.py
 
 # pip >= 25.1 reads dependency groups.
 .venv/installed: pyproject.toml constraints.txt

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import ffmpeg
 
-from cavsync.pipeline.clip import Row
-from cavsync.pipeline.config import PrepareConfig
-from cavsync.pipeline.ffmpeg_program import ffmpeg_path
-from cavsync.pipeline.listing import folder_listing
-from cavsync.pipeline.plan import Plan, make_plan
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.decoding.requests import Row
+from cavsync.pipeline.lists.listing import folder_listing
+from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_path
+from cavsync.pipeline.plan.plan import Plan, make_plan
 
 FOLDER = Path("build/bench/clips")
 DURATION_S = 10

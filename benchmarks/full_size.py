@@ -10,12 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
-from cavsync.train import presets
-from cavsync.train.config import Precision, TrainConfig
-from cavsync.train.data import Batch
-from cavsync.train.images import normalise_images
-from cavsync.train.objective import INPUTS
-from cavsync.train.step import TrainStep
+from cavsync.train.data.images import normalise_images
+from cavsync.train.data.pairs import Batch
+from cavsync.train.engine.config import Precision, TrainConfig
+from cavsync.train.pretrain import presets
+from cavsync.train.pretrain.objective import INPUTS
+from cavsync.train.pretrain.step import TrainStep
 
 
 @dataclass(frozen=True, kw_only=True)

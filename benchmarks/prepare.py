@@ -13,13 +13,13 @@ from tempfile import TemporaryDirectory
 import typer
 
 from benchmarks import footage, results, timing, upstream
-from cavsync.pipeline.clip import Row
-from cavsync.pipeline.config import PrepareConfig
-from cavsync.pipeline.decoder_process import DecoderProcess
-from cavsync.pipeline.ffmpeg_program import ffmpeg_path
-from cavsync.pipeline.job import ShardTask, process_shard
-from cavsync.pipeline.schema import ClipState
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.dataset.writer import DatasetPaths
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import Row
+from cavsync.pipeline.jobs.shard import ShardTask, process_shard
+from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_path
 
 FLOOR, OURS, UPSTREAM = "ffmpeg -f null", "cavsync, one shard", "upstream, 16 frames and sound"
 

@@ -15,12 +15,12 @@ import psutil
 import typer
 
 from benchmarks import footage, results, timing
-from cavsync.pipeline.cluster import run_on_ray
-from cavsync.pipeline.config import PrepareConfig
-from cavsync.pipeline.listing import folder_listing
-from cavsync.pipeline.plan import Plan, make_plan
-from cavsync.pipeline.runner import Record, Work, Workers, run
-from cavsync.pipeline.shards import DatasetPaths
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.writer import DatasetPaths
+from cavsync.pipeline.jobs.ray_runner import run_on_ray
+from cavsync.pipeline.jobs.runner import Record, Work, Workers, run
+from cavsync.pipeline.lists.listing import folder_listing
+from cavsync.pipeline.plan.plan import Plan, make_plan
 
 NUM_SHARDS, CLIPS_A_SHARD = 16, 4
 INLINE, ONE, TWO = "without Ray", "Ray, 1 worker", "Ray, 2 workers"

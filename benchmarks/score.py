@@ -14,7 +14,7 @@ import typer
 from torch import Tensor
 
 from benchmarks import results, timing, upstream
-from cavsync.train.evaluation.ranking import rank
+from cavsync.train.evaluation.retrieval.ranking import rank
 
 NUM_PAIRS, WIDTH = 16, 768
 GALLERY, LOOPED, SMALLEST = 1_545, 60, 1_250

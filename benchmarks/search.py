@@ -16,11 +16,11 @@ import pyarrow as pa
 import typer
 
 from benchmarks import results, timing
-from cavsync.pipeline.schema import ClipState
-from cavsync.train.use.embedder import FileWindows
-from cavsync.train.use.query import Query
-from cavsync.train.use.search import search
-from cavsync.train.use.window_file import WindowFile, as_table, write_window_file
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.train.embedding.embedder import FileWindows
+from cavsync.train.embedding.window_file import WindowFile, as_table, write_window_file
+from cavsync.train.inference.query import Query
+from cavsync.train.inference.search import search
 
 WIDTH = 768
 WINDOWS_PER_FILE = 1000

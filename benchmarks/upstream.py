@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import transforms
 
-from cavsync.pipeline.ffmpeg_program import ffmpeg_path
+from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_path
 
 NUM_FRAMES, SIDE = 16, 224
 CLIP_ROWS, WINDOW_ROWS = 1024, 416

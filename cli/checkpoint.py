@@ -9,13 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cavsync.cli.checkpoint_fields import OverridesOption, given_fields
+from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.model.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from cavsync.model.checkpoint import Checkpoint
-    from cavsync.model.description import Description
-    from cavsync.model.exported import ProgramFormat
+    from cavsync.model.checkpoints.checkpoint import Checkpoint
+    from cavsync.model.checkpoints.description import Description
+    from cavsync.model.checkpoints.export import ProgramFormat
 
 ExportFormat = Literal["official", "torch-export", "onnx"]
 
@@ -40,7 +40,7 @@ def group() -> None:
 @app.command()
 def inspect(path: PATH, overrides: OverridesOption = None, as_json: JSON = False) -> None:
     """Say what a checkpoint is: its model, its configuration, its size, and how it was trained if it says."""
-    from cavsync.model.description import describe_checkpoint
+    from cavsync.model.checkpoints.description import describe_checkpoint
 
     _print(describe_checkpoint(_open(path, overrides)), {}, as_json)
 
@@ -57,9 +57,9 @@ def import_(
 
     Every tensor must be the one its place asks for, in name and shape; otherwise nothing is written.
     """
-    from cavsync.model.checkpoint import save_model
-    from cavsync.model.description import describe_checkpoint
-    from cavsync.model.stored import stored_file
+    from cavsync.model.checkpoints.checkpoint import save_model
+    from cavsync.model.checkpoints.description import describe_checkpoint
+    from cavsync.model.checkpoints.files import stored_file
 
     _require_free(stored_file(out), force)
     checkpoint = _open(path, overrides)
@@ -104,7 +104,7 @@ def export(
     than --tolerance nothing is left and the exit code is 1.
     """
     _check_out(out, export_format, prefix)
-    from cavsync.model.description import describe_checkpoint
+    from cavsync.model.checkpoints.description import describe_checkpoint
 
     _require_free(out, force)
     checkpoint = _open(path, overrides)
@@ -117,7 +117,7 @@ def export(
 
 
 def _export_official(checkpoint: "Checkpoint", out: Path, prefix: str, tolerance: float) -> dict[str, Any]:
-    from cavsync.model.official_export import export_official
+    from cavsync.model.checkpoints.official_export import export_official
 
     tensors, differences = export_official(checkpoint.build(), out, prefix, tolerance)
     return {
@@ -132,7 +132,7 @@ def _export_official(checkpoint: "Checkpoint", out: Path, prefix: str, tolerance
 def _export_programs(
     checkpoint: "Checkpoint", out: Path, export_format: "ProgramFormat", tolerance: float
 ) -> dict[str, Any]:
-    from cavsync.model.exported import export_encoders
+    from cavsync.model.checkpoints.export import export_encoders
 
     stored = checkpoint.stored
     record = {"inputs": _inputs(stored.path), "training": stored.training}
@@ -146,8 +146,8 @@ def _export_programs(
 
 def _inputs(weights: Path) -> dict[str, Any]:
     """What a log-mel and a picture in [0, 1] are normalised with."""
+    from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
     from cavsync.train.evaluation.task import PUBLISHED_INPUTS, trained_inputs
-    from cavsync.train.images import IMAGE_MEAN, IMAGE_STD
 
     inputs = trained_inputs(weights) or PUBLISHED_INPUTS
     sound = {name: getattr(inputs, name) for name in ("mel_mean", "mel_std", "pad_value")}
@@ -164,7 +164,7 @@ def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
 
 
 def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
-    from cavsync.model.checkpoint import open_checkpoint
+    from cavsync.model.checkpoints.checkpoint import open_checkpoint
 
     fields = given_fields(overrides)
     try:

@@ -42,10 +42,10 @@ def show(
 
 def resolved(preset: str, overrides: list[str]) -> dict[str, Any]:
     """The run as JSON; an unknown preset or field is wrong usage."""
-    from cavsync.train.config import ConfigError, as_dict
-    from cavsync.train.finetune_presets import FINETUNE_PRESETS
-    from cavsync.train.overrides import apply_overrides
-    from cavsync.train.presets import preset as preset_named
+    from cavsync.train.engine.config import ConfigError, as_dict
+    from cavsync.train.engine.overrides import apply_overrides
+    from cavsync.train.finetune.presets import FINETUNE_PRESETS
+    from cavsync.train.pretrain.presets import preset as preset_named
 
     try:
         config = FINETUNE_PRESETS[preset]() if preset in FINETUNE_PRESETS else preset_named(preset)
@@ -55,8 +55,8 @@ def resolved(preset: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def _list_presets(as_json: bool) -> None:
-    from cavsync.train.finetune_presets import FINETUNE_PRESETS
-    from cavsync.train.presets import PRESETS
+    from cavsync.train.finetune.presets import FINETUNE_PRESETS
+    from cavsync.train.pretrain.presets import PRESETS
 
     makers = {**PRESETS, **FINETUNE_PRESETS}
     summaries = {name: (make.__doc__ or "").splitlines()[0] for name, make in makers.items()}

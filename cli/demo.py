@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cavsync.pipeline.world.config import WorldConfig
-    from cavsync.train.demo import DemoConfig
+    from cavsync.pipeline.synthetic.config import WorldConfig
+    from cavsync.train.demo.demo import DemoConfig
 
 # Small shards, so that two workers share the work evenly.
 DEMO_SHARD_SIZE = 33
@@ -39,13 +39,13 @@ def demo(
 
     Ends with a table and a report with pictures. A second run reuses what is there.
     """
-    from cavsync.pipeline.world.config import WorldConfig
+    from cavsync.pipeline.synthetic.config import WorldConfig
 
     world = WorldConfig(num_train=train_clips, num_test=test_clips)
     if only_world is not None:
         _make_world(world, only_world, workers, as_json)
         return
-    from cavsync.train.demo import DemoConfig
+    from cavsync.train.demo.demo import DemoConfig
 
     config = DemoConfig(root=out, world=world, seed=seed, num_steps=steps, control=control)
     _make_world(world, out, workers, as_json)
@@ -55,8 +55,8 @@ def demo(
 
 
 def _make_world(world: "WorldConfig", out: Path, workers: int, quiet: bool) -> None:
-    from cavsync.cli.progress import bar
-    from cavsync.pipeline.world.world import list_clips, make_world
+    from cavsync.cli.console.progress import bar
+    from cavsync.pipeline.synthetic.world import list_clips, make_world
 
     with bar("clips", quiet=quiet) as progress:
         task = progress.add_task("world", total=len(list_clips(world)), note="")
@@ -68,12 +68,12 @@ def _make_world(world: "WorldConfig", out: Path, workers: int, quiet: bool) -> N
 
 
 def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
-    from cavsync.cli.prepare_report import BarReporter, JsonReporter
-    from cavsync.pipeline.config import PrepareConfig
-    from cavsync.pipeline.listing import official_listing
-    from cavsync.pipeline.manifest import load_manifest
-    from cavsync.pipeline.prepare import prepare
-    from cavsync.pipeline.runner import Workers
+    from cavsync.cli.prepare.output import BarReporter, JsonReporter
+    from cavsync.pipeline.dataset.config import PrepareConfig
+    from cavsync.pipeline.jobs.prepare import prepare
+    from cavsync.pipeline.jobs.runner import Workers
+    from cavsync.pipeline.lists.listing import official_listing
+    from cavsync.pipeline.lists.manifest import load_manifest
 
     listing = official_listing(load_manifest("vggsound"), config.root, None, [], "cut")
     stored = PrepareConfig(frame_size=config.world.side_px, shard_size=DEMO_SHARD_SIZE)
@@ -84,9 +84,9 @@ def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
 
 def _pretrain(config: "DemoConfig", as_json: bool) -> None:
     """Starts the run, continues an interrupted one, or leaves a complete one."""
-    from cavsync.cli.run_output import Bar, JsonLines
-    from cavsync.train.loop import pretrain
-    from cavsync.train.run import WEIGHTS_NAME
+    from cavsync.cli.train.output import Bar, JsonLines
+    from cavsync.train.engine.run_folder import WEIGHTS_NAME
+    from cavsync.train.pretrain.trainer import pretrain
 
     if (config.run / WEIGHTS_NAME).exists():
         return
@@ -101,31 +101,31 @@ def _pretrain(config: "DemoConfig", as_json: bool) -> None:
 
 
 def _score(config: "DemoConfig", as_json: bool) -> None:
-    from cavsync.cli.progress import counting
-    from cavsync.cli.tables import print_scores
-    from cavsync.pipeline.world.world import read_world
-    from cavsync.train.demo import (
+    from cavsync.cli.console.progress import counting
+    from cavsync.cli.console.score_table import print_scores
+    from cavsync.pipeline.synthetic.world import read_world
+    from cavsync.train.demo.demo import (
         segment_world,
         segmentation_summary,
         synchronise_world,
         synchrony_summary,
         write_demo_report,
     )
-    from cavsync.train.demo_videos import (
+    from cavsync.train.demo.videos import (
         localize_world,
         localized_section,
         search_row,
         search_section,
         search_world,
     )
-    from cavsync.train.device import choose_device
-    from cavsync.train.evaluation.candidates import embed_candidates
-    from cavsync.train.evaluation.report_retrieval import write_retrieval
-    from cavsync.train.evaluation.report_segmentation import write_segmentation
-    from cavsync.train.evaluation.report_synchrony import write_synchrony
-    from cavsync.train.evaluation.retrieval_rows import own_clip_rows
-    from cavsync.train.evaluation.retrieval_scores import RetrievalJob
-    from cavsync.train.evaluation.score_retrieval import score_retrieval
+    from cavsync.train.engine.device import choose_device
+    from cavsync.train.evaluation.retrieval.candidates import embed_candidates
+    from cavsync.train.evaluation.retrieval.protocol import score_retrieval
+    from cavsync.train.evaluation.retrieval.report import write_retrieval
+    from cavsync.train.evaluation.retrieval.retrieval_scores import RetrievalJob
+    from cavsync.train.evaluation.retrieval.tables import own_clip_rows
+    from cavsync.train.evaluation.segmentation.report import write_segmentation
+    from cavsync.train.evaluation.synchrony.report import write_synchrony
     from cavsync.train.evaluation.task import Task
 
     task = Task.of(config.run, None, "test")

@@ -128,7 +128,7 @@ def _version(distribution: str) -> str:
     if distribution == "av":
         version += f" with FFmpeg {import_module('av').ffmpeg_version_info}"
     if distribution == "ffmpeg-python":
-        program = import_module("cavsync.pipeline.ffmpeg_program")
+        program = import_module("cavsync.pipeline.media.backends.ffmpeg_program")
         version += f" with the program {program.ffmpeg_path()}, {program.ffmpeg_version()}"
     return version
 
@@ -140,7 +140,7 @@ def _decoders() -> Iterator[Check]:
 
 
 def _codecs(decoder: DecoderName, folder: Path) -> Iterator[Check]:
-    from cavsync.pipeline.decoders.trial import PICTURES, SOUNDS, tried
+    from cavsync.pipeline.media.backends.codec_check import PICTURES, SOUNDS, tried
 
     for codec in (*PICTURES, *SOUNDS):
         try:

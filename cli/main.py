@@ -10,19 +10,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 from typer.core import TyperGroup
 
-from cavsync.cli import (
-    checkpoint,
-    config,
-    data,
-    demo,
-    doctor,
-    embed,
-    evaluate,
-    localize,
-    prepare,
-    search,
-    train,
-)
+from cavsync.cli import checkpoint, config, demo, doctor
+from cavsync.cli.data import command as data
+from cavsync.cli.evaluate import command as evaluate
+from cavsync.cli.inference import embed, localize, search
+from cavsync.cli.prepare import command as prepare
+from cavsync.cli.train import command as train
 from cavsync.model.errors import CheckpointError
 from cavsync.pipeline.errors import CavsyncError
 

@@ -17,8 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # `import media` in any test: with --import-mode=importlib pytest itself leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from media import BAD_CLIPS, KnownClip
-from media_kinds import KINDS
+from support.media import BAD_CLIPS, KnownClip
+from support.media_kinds import KINDS
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from cavsync.model.stored import read_training
-from cavsync.train.config import DataConfig
-from cavsync.train.evaluation.retrieval import EvaluationError
-from cavsync.train.run import CONFIG_NAME, WEIGHTS_NAME
+from cavsync.model.checkpoints.files import read_training
+from cavsync.train.engine.config import DataConfig
+from cavsync.train.engine.run_folder import CONFIG_NAME, WEIGHTS_NAME
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 
 # How published weights were fed: windows of the clip padded with raw zeros to 1024 rows, and one pair of
 # statistics for AudioSet and VGGSound alike (upstream's loaders).

@@ -1,0 +1,204 @@
+"""`cavsync data`: how far a prepared dataset is, whether it is whole, what is in it."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cavsync.cli.console.paths import Where, place_argument
+
+if TYPE_CHECKING:
+    from cavsync.pipeline.dataset.inventory import Inventory
+    from cavsync.pipeline.inspection.validation import Validation
+    from cavsync.pipeline.storage.path import Place
+
+EXIT_FAILED = 1
+# Where pages go by default.
+BESIDE = "DIR/{0}; for a URL NAME/{0} here"
+
+app = typer.Typer(no_args_is_help=True)
+
+Folder = Annotated[
+    Where,
+    place_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of bars and tables.")]
+
+
+@app.callback()
+def group() -> None:
+    """How far a prepared dataset is, whether it is whole, and what is in it."""
+
+
+@app.command()
+def status(
+    folder: Folder,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Ask again every second (30 s for a URL), until it is finished.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how far the preparation is, how fast it goes and who runs it; also from another shell."""
+    from cavsync.cli.data.tables import status_view
+    from cavsync.pipeline.inspection.status import read_status
+
+    if as_json:
+        _print_status(folder, watch)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    found = read_status(folder)
+    if not watch:
+        Console().print(status_view(found))
+        return
+    with Live(status_view(found), auto_refresh=False) as live:
+        while not found.is_finished:
+            time.sleep(_pause_s(folder))
+            found = read_status(folder)
+            live.update(status_view(found), refresh=True)
+
+
+@app.command()
+def validate(
+    folder: Folder,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Leave out what reads all bytes: hashes of tars, checksums of clips."),
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Remove damaged shards, so that prepare makes them again.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Hold every byte against the plan, the index and the done-records; say which shard is damaged and why.
+
+    Ends with code 1 when something is damaged. Videos in splits of training and of test are listed too.
+    """
+    from cavsync.cli.console.progress import counting
+    from cavsync.cli.data.tables import print_validation
+    from cavsync.pipeline.inspection.validation import remove_damaged
+    from cavsync.pipeline.inspection.validation import validate as validate_shards
+
+    inventory = _inventory(folder)
+    with counting("validating", "shards", quiet=as_json) as on_shard:
+        found = validate_shards(inventory, quick=quick, workers=workers, on_shard=on_shard)
+    fixed = fix and bool(found.damaged or found.summary_is_wrong)
+    if fixed:
+        remove_damaged(inventory.paths, found)
+    if as_json:
+        typer.echo(json.dumps(_validation_content(folder, found, fixed), indent=1))
+    else:
+        print_validation(folder, found, fixed)
+    if not found.is_clean:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def stats(
+    folder: Folder,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the page and its plots.", show_default=BESIDE.format("stats")),
+    ] = None,
+    mel_clips: Annotated[
+        int, typer.Option(min=0, help="Clips whose log-mel is read for the curve over the bands.")
+    ] = 400,
+    as_json: Json = False,
+) -> None:
+    """Count states, labels, durations, codecs, silent and still clips, and measure the log-mel."""
+    from dataclasses import asdict
+
+    from cavsync.cli.console.progress import counting
+    from cavsync.cli.data.tables import print_statistics
+    from cavsync.pipeline.inspection.statistics import measure
+
+    inventory = _inventory(folder)
+    with counting("counting", "shards", quiet=as_json) as on_shard:
+        found = measure(inventory, num_mel_clips=mel_clips, on_shard=on_shard)
+    from cavsync.train.reporting.dataset_page import write_statistics
+
+    page = write_statistics(found, out or _beside(folder, "stats"))
+    if as_json:
+        # One number for every clip would be most of it.
+        content = asdict(found) | {"durations_s": found.duration_percentiles_s(), "page": str(page)}
+        typer.echo(json.dumps(content, indent=1))
+    else:
+        print_statistics(found)
+        typer.echo(f"Page: {page}")
+
+
+@app.command()
+def show(
+    folder: Folder,
+    key: Annotated[str | None, typer.Option(help="One clip, such as -0pJqpNjft4_00030000.")] = None,
+    split: Annotated[str | None, typer.Option(help="Clips of this split only.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Clips that ended in this state only, such as no_audio.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, max=100, help="How many clips.")] = 8,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the sheet.", show_default=BESIDE.format("show"))
+    ] = None,
+) -> None:
+    """Make a contact sheet, PNG and HTML: frames over the log-mel with each frame's window, and the sound."""
+    from cavsync.pipeline.dataset.schema import ClipState
+    from cavsync.pipeline.inspection.clips import clip_of_key, first_clips
+
+    if state is not None and state not in (states := [str(one) for one in ClipState]):
+        raise typer.BadParameter(f"{state!r} is none of {', '.join(states)}", param_hint="--state")
+    inventory = _inventory(folder)
+    if key is not None:
+        exhibits = [clip_of_key(inventory, key)]
+    else:
+        exhibits = first_clips(inventory, num, split=split, state=state)
+    from cavsync.train.reporting.dataset_page import write_sheet
+
+    lead = f"{len(exhibits)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
+    page = write_sheet(inventory.name, lead, exhibits, out or _beside(folder, "show"))
+    typer.echo(f"Page: {page}\nPicture: {page.with_suffix('.png')}")
+
+
+def _beside(folder: "Place", part: str) -> Path:
+    """Where pages about a dataset go: into its folder, or below this one if it is at a URL."""
+    return folder / part if isinstance(folder, Path) else Path(folder.name) / part
+
+
+def _inventory(folder: "Place") -> "Inventory":
+    from cavsync.pipeline.dataset.inventory import Inventory
+
+    inventory = Inventory.read(folder)
+    if inventory.unfinished:
+        typer.secho(
+            f"{folder} is unfinished: {inventory.finished_share}. Repeat the prepare command to go on.",
+            fg=typer.colors.YELLOW,
+            err=True,
+        )
+    return inventory
+
+
+def _pause_s(folder: "Place") -> float:
+    return 1.0 if isinstance(folder, Path) else 30.0
+
+
+def _print_status(folder: "Place", watch: bool) -> None:
+    from dataclasses import asdict
+
+    from cavsync.pipeline.inspection.status import read_status
+
+    while True:
+        found = read_status(folder)
+        content = asdict(found) | {"root": str(folder), "eta_s": found.eta_s, "finished": found.is_finished}
+        typer.echo(json.dumps(content))
+        if found.is_finished or not watch:
+            return
+        time.sleep(_pause_s(folder))
+
+
+def _validation_content(folder: "Place", found: "Validation", fixed: bool) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"root": str(folder), "clean": found.is_clean, "fixed": fixed, **asdict(found)}

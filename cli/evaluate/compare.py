@@ -1,0 +1,76 @@
+"""`cavsync eval compare`: reports of one evaluation side by side."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cavsync.cli.evaluate.options import JsonOption
+
+if TYPE_CHECKING:
+    from cavsync.train.evaluation.comparison.compare import Comparison
+
+
+def compare(
+    reports: Annotated[
+        list[Path],
+        typer.Argument(metavar="A B [C...]", help="Folders that `cavsync eval` wrote, or their report.json."),
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("compare.html"),
+    as_json: JsonOption = False,
+) -> None:
+    """Put reports of one evaluation side by side: figures, intervals, differences to the first, and what else differs.
+
+    Retrievals of the same clips are compared query by query.
+    """
+    if len(reports) < 2:
+        raise typer.BadParameter("name two reports or more; the others are compared with the first.")
+    from cavsync.train.evaluation.comparison.compare import compare as compare_reports
+    from cavsync.train.evaluation.comparison.report import write_comparison
+
+    comparison = compare_reports(reports)
+    write_comparison(comparison, out)
+    if as_json:
+        typer.echo(json.dumps(comparison.as_dict()))
+        return
+    _print(comparison)
+    typer.echo(f"Report: {out}")
+
+
+def _print(comparison: "Comparison") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cavsync.train.evaluation.comparison.report import (
+        difference_of,
+        explanation,
+        interval_of,
+        score_of,
+        shown,
+    )
+
+    names = [one.name for one in comparison.reports]
+    figures = Table(title=f"{comparison.evaluation}: figures with 95 % intervals", title_justify="left")
+    figures.add_column("what")
+    for name in (*names, *(f"{name} - {names[0]}" for name in names[1:])):
+        figures.add_column(name, justify="right")
+    for row in comparison.rows:
+        scores = [
+            f"{score_of(cell, row.unit)}\n{interval_of(cell.low, cell.high, row.unit)}" for cell in row.cells
+        ]
+        differences = [
+            f"{difference_of(one, row.unit)}\n{one.verdict if one else ''}" for one in row.differences
+        ]
+        figures.add_row(row.name, *scores, *differences)
+    settings = Table(title="not the same", title_justify="left")
+    for name in ("setting", *names):
+        settings.add_column(name, overflow="fold")
+    for one in comparison.settings:
+        settings.add_row(one.name, *map(shown, one.values))
+    console = Console()
+    console.print(figures)
+    if comparison.settings:
+        console.print(settings)
+    for line in (explanation(comparison), *comparison.warnings):
+        typer.echo(line)

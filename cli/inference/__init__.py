@@ -1,0 +1,1 @@
+"""`cavsync embed`, `search` and `localize`."""

@@ -1,0 +1,104 @@
+"""How a preparation is told: a progress bar and a table for people, JSON lines for programs."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.table import Table
+
+from cavsync.cli.console.progress import bar
+
+if TYPE_CHECKING:
+    from cavsync.pipeline.dataset.schema import ClipState
+
+MEANINGS = {
+    "ok": "prepared",
+    "missing": "no video of this clip was found",
+    "duplicate": "the same clip is listed before",
+    "no_video": "the file has no picture",
+    "no_audio": "the file has no sound",
+    "too_short": "less is left of the clip than the minimum",
+    "decode_error": "broken, or no video at all",
+    "timeout": "took longer than one clip may",
+    "crashed": "its worker died twice",
+    "filtered": "left out on request",
+}
+
+
+class BarReporter:
+    """A bar with clips/s, the time left and the failures so far; one table at the end."""
+
+    def __init__(self) -> None:
+        self._states: Counter[str] = Counter()
+        self._bar = bar("clips")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def start(self, num_clips: int, num_done: int) -> None:
+        if num_done == num_clips:
+            self.say(f"All {num_clips:,} clips are prepared already.")
+            return
+        if num_done:
+            self.say(f"{num_done:,} clips are prepared already.")
+        self._task = self._bar.add_task("preparing", total=num_clips, completed=num_done, note="")
+        self._bar.start()
+
+    def clips(self, states: "Mapping[ClipState, int]") -> None:
+        self._states.update({str(state): count for state, count in states.items()})
+        failures = [
+            f"{count:,} {state}" for state, count in self._states.most_common() if state != "ok" and count
+        ]
+        self._bar.update(self._task, advance=sum(states.values()), note=", ".join(failures[:3]))
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        table = Table("state", "clips", "share", "meaning", title=f"{summary['listed']:,} listed clips")
+        table.columns[1].justify = table.columns[2].justify = "right"
+        for state, count in sorted(summary["states"].items(), key=lambda item: -item[1]):
+            table.add_row(state, f"{count:,}", f"{count / summary['listed']:.2%}", MEANINGS[state])
+        Console().print(table)
+        Console().print(f"Dataset: {summary['out']}", markup=False, highlight=False, soft_wrap=True)
+
+
+class JsonReporter:
+    """One JSON object a line on stdout: {"event": "say" | "start" | "clips" | "end", ...}; clips at most once a second."""
+
+    def __init__(self) -> None:
+        self._states: Counter[str] = Counter()
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def say(self, line: str) -> None:
+        self._print("say", line=line)
+
+    def start(self, num_clips: int, num_done: int) -> None:
+        self._print("start", clips=num_clips, done=num_done)
+
+    def clips(self, states: "Mapping[ClipState, int]") -> None:
+        self._states.update({str(state): count for state, count in states.items()})
+        if time.monotonic() - self._told >= 1.0:
+            self._told = time.monotonic()
+            self._print("clips", states=dict(self._states))
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        self._print("end", **summary)
+
+    def _print(self, event: str, **facts: Any) -> None:
+        print(json.dumps({"event": event, **facts}), flush=True)

@@ -1,0 +1,139 @@
+"""`cavsync train`: shards to a trained model."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cavsync.cli.train import finetune
+from cavsync.cli.train.options import (
+    EXIT_INTERRUPTED,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    ResumeOption,
+    RootOption,
+    SetOption,
+    WorkersOption,
+    input_options,
+    require_dataset,
+)
+from cavsync.cli.train.output import Bar, JsonLines
+
+if TYPE_CHECKING:
+    from cavsync.model.cavmae_sync import CavMaeSync
+    from cavsync.train.engine.config import TrainConfig
+    from cavsync.train.pretrain.estimate import Estimate
+    from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Shards to a trained model."""
+
+
+@app.command()
+def pretrain(
+    preset: Annotated[
+        str, typer.Option(help="Recipe to start from; `cavsync config show` lists them.")
+    ] = "sync-base",
+    data: DataOption = None,
+    root: RootOption = Path(),
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run folder to make or resume.", show_default="ROOT/runs/pretrain-PRESET"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the run in steps.", show_default="the preset's")
+    ] = None,
+    overrides: SetOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    num_workers: WorkersOption = None,
+    estimate: Annotated[
+        bool, typer.Option(help="Take a few steps on the side first, to tell how long the run will take.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on matched frames and sounds, by reconstruction and contrast."""
+    config = run_config(preset, overrides or [], data=data, root=root, steps=steps, num_workers=num_workers)
+    require_dataset(config.data.path, "audioset")
+    from cavsync.train.pretrain.monitor import Watch
+    from cavsync.train.pretrain.trainer import pretrain as run_pretraining
+
+    folder = run or root / "runs" / f"pretrain-{config.preset}"
+    new = not resume and not folder.exists() and "RANK" not in os.environ
+    forecast = _estimate(config, device) if estimate and new else None
+    show = JsonLines(estimate=forecast) if as_json else Bar(estimate=forecast)
+    with show:
+        result = run_pretraining(
+            config,
+            folder,
+            resume=resume,
+            device=device,
+            on_start=show.start,
+            on_step=show.step,
+            observers=[ShownConfig(show), Watch()],
+        )
+    # Of several processes under torchrun one speaks.
+    if os.environ.get("RANK", "0") == "0":
+        show.end(result)
+    if not result.complete:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+app.command(name="finetune")(finetune.finetune)
+app.command(name="probe")(finetune.probe)
+
+
+def run_config(
+    preset: str,
+    overrides: list[str],
+    *,
+    data: str | None,
+    root: Path,
+    steps: int | None,
+    num_workers: int | None,
+) -> "TrainConfig":
+    """The run that the options describe; an unknown preset or field is wrong usage."""
+    from cavsync.train.engine.config import ConfigError
+    from cavsync.train.engine.overrides import apply_overrides
+    from cavsync.train.pretrain.presets import preset as preset_named
+
+    try:
+        config = preset_named(preset)
+        options = input_options(data, root, config.data.path, num_workers)
+        if steps is not None:
+            options += [f"num_steps={steps}", "num_epochs=none"]
+        return apply_overrides(config, [*options, *overrides])
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+class ShownConfig:
+    """An `Observer` that shows the resolved configuration before the first step."""
+
+    def __init__(self, show: Bar | JsonLines) -> None:
+        self._show = show
+
+    def started(self, facts: "RunFacts", config: "TrainConfig", model: "CavMaeSync") -> None:
+        from cavsync.train.engine.config import as_dict
+
+        self._show.config(as_dict(config))
+
+    def stepped(self, metrics: "StepMetrics", model: "CavMaeSync", batch: Mapping[str, Any]) -> None:
+        """Nothing: the bar is told by `on_step`."""
+
+    def ended(self, result: "PretrainResult", model: "CavMaeSync") -> None:
+        """Nothing: the last line comes when the bar has gone."""
+
+
+def _estimate(config: "TrainConfig", device: str) -> "Estimate":
+    from cavsync.train.engine.device import choose_device
+    from cavsync.train.pretrain.estimate import estimate
+
+    return estimate(config, choose_device(device))

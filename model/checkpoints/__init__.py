@@ -1,0 +1,1 @@
+"""Weights in and out: ours, the published files, initial weights, exports."""

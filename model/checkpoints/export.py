@@ -1,0 +1,172 @@
+"""The two encoders as programs that run without this package: `torch.export` and ONNX.
+
+FOLDER/audio.onnx, image.onnx     or audio.pt2, image.pt2: (batch, ...) -> global_token, patches
+FOLDER/encoders.json              their inputs and outputs, the model, and how it was trained
+"""
+
+import copy
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from cavsync.model.checkpoints.parity import (
+    Answers,
+    Encode,
+    EncoderName,
+    encode_with,
+    item_shape,
+    largest_difference,
+    noise,
+    require_near,
+)
+from cavsync.model.encoder import Encoder
+from cavsync.model.errors import CheckpointError
+
+ProgramFormat = Literal["torch-export", "onnx"]
+ENDINGS: dict[ProgramFormat, str] = {"torch-export": ".pt2", "onnx": ".onnx"}
+OUTPUTS = ["global_token", "patches"]
+RECORD_NAME = "encoders.json"
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# Protocol buffers end at 2 GiB; weights beyond that go into a file beside the graph.
+MAX_ONNX_BYTES = 2**31 - 2**24
+
+
+def require_packages(program_format: ProgramFormat) -> None:
+    """Raises CheckpointError where a package that the format needs is not installed."""
+    missing = [name for name in ONNX_PACKAGES if program_format == "onnx" and find_spec(name) is None]
+    if missing:
+        raise CheckpointError(
+            f"ONNX needs {', '.join(ONNX_PACKAGES)}; not installed: {', '.join(missing)}. "
+            "Install the extra: pip install 'cavsync[onnx]'."
+        )
+
+
+def export_encoders(
+    model: Encoder,
+    folder: Path,
+    program_format: ProgramFormat,
+    tolerance: float,
+    record: Mapping[str, Any],
+) -> dict[EncoderName, float]:
+    """Writes both encoders, and what they are beside the given `record`; returns how far each is from `model`.
+
+    Each is read back and compared first. One that differs by more than `tolerance` raises CheckpointError, and
+    nothing is written.
+    """
+    require_packages(program_format)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    differences: dict[EncoderName, float] = {}
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        for name in get_args(EncoderName):
+            path = Path(temporary, name + ENDINGS[program_format])
+            _write(model, name, path, program_format)
+            differences[name] = largest_difference(model, name, open_encoder(path))
+        require_near(folder, differences, tolerance)
+        described = _described(model, program_format, differences) | {"tolerance": tolerance} | dict(record)
+        Path(temporary, RECORD_NAME).write_text(json.dumps(described, indent=1))
+        folder.mkdir(exist_ok=True)
+        for path in sorted(Path(temporary).iterdir()):
+            os.replace(path, folder / path.name)
+    return differences
+
+
+def open_encoder(path: Path) -> Encode:
+    """The program in a file that `export_encoders` wrote, as a function on the CPU."""
+    if path.suffix == ENDINGS["torch-export"]:
+        program: Encode = torch.export.load(path).module()
+        return program
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def encode(batch: Tensor) -> Answers:
+        global_token, patches = session.run(OUTPUTS, {path.stem: batch.numpy()})
+        return torch.from_numpy(global_token), torch.from_numpy(patches)
+
+    return encode
+
+
+def _write(model: Encoder, name: EncoderName, path: Path, program_format: ProgramFormat) -> None:
+    program = _traced(_OneEncoder(model, name))
+    if program_format == "torch-export":
+        torch.export.save(program, path)
+        return
+    size = sum(tensor.nbytes for tensor in program.state_dict.values())
+    with _quiet("onnxscript"):
+        torch.onnx.export(
+            program,
+            f=path,
+            input_names=[name],
+            output_names=OUTPUTS,
+            dynamic_shapes=({0: "batch"},),
+            external_data=size > MAX_ONNX_BYTES,
+            verbose=False,
+        )
+
+
+class _OneEncoder(nn.Module):
+    """One encoder of a model, without the parameters that its answers do not depend on."""
+
+    def __init__(self, model: Encoder, name: EncoderName) -> None:
+        super().__init__()
+        self.model, self.name = copy.deepcopy(model).cpu().float().eval(), name
+        self.example = noise(model.config, name, 2)
+        self._drop_idle()
+
+    def forward(self, batch: Tensor) -> Answers:
+        return encode_with(self.model, self.name)(batch)
+
+    def _drop_idle(self) -> None:
+        named = dict(self.model.requires_grad_().named_parameters())
+        answered = sum(answer.sum() for answer in self(self.example))
+        gradients = torch.autograd.grad(answered, list(named.values()), allow_unused=True)
+        for name, gradient in zip(named, gradients, strict=True):
+            if gradient is None:
+                owner, _, own = name.rpartition(".")
+                delattr(self.model.get_submodule(owner), own)
+        self.model.requires_grad_(False)
+
+
+def _traced(encoder: _OneEncoder) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(encoder, (encoder.example,), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # the paths of this machine
+    return program
+
+
+def _described(
+    model: Encoder, program_format: ProgramFormat, differences: Mapping[EncoderName, float]
+) -> dict[str, Any]:
+    programs = {
+        name: {
+            "file": name + ENDINGS[program_format],
+            "input": {"name": name, "shape": ["batch", *item_shape(model.config, name)]},
+            "outputs": OUTPUTS,
+            "largest_difference": difference,
+        }
+        for name, difference in differences.items()
+    }
+    return {"format": program_format, "encoders": programs, "model_config": asdict(model.config)}
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without the warnings of a library whose steps are no news to a user."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

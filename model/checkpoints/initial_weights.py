@@ -1,0 +1,217 @@
+"""Weights to start pretraining from: another audio-visual model, or a ViT that was trained on pictures alone."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import check_stored
+from cavsync.model.checkpoints.files import Stored, read_stored
+from cavsync.model.checkpoints.tensors import describe
+from cavsync.model.config import ModelConfig
+from cavsync.model.errors import CheckpointError
+from cavsync.model.positions import moved_table
+
+TIMM_PREFIX = "timm:"
+IMAGENET_MAE = "timm:vit_base_patch16_224.mae"
+# Of these the configuration may want another number than the source has; they then start fresh.
+COUNTED_TOKENS = "register_tokens"
+
+
+@dataclass(frozen=True)
+class StartReport:
+    """Where each tensor of a started model comes from, by name."""
+
+    source: str
+    copied: tuple[str, ...]
+    recomputed: tuple[str, ...]
+    """Position tables of another grid than the source's."""
+    fresh: tuple[str, ...]
+    """Tensors that the source does not have; they are random."""
+    unused: tuple[str, ...]
+    """Tensors of the source that the model does not have."""
+    note: str = ""
+
+    def __str__(self) -> str:
+        parts = [
+            f"{len(self.copied)} tensors copied from {self.source}",
+            _listed("position tables recomputed", self.recomputed),
+            _listed("fresh", self.fresh),
+            _listed("of the source unused", self.unused),
+            self.note,
+        ]
+        return "; ".join(filter(None, parts))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The tensors of a source, under the model's names and at the model's sizes."""
+
+    name: str
+    tensors: dict[str, Tensor]
+    recomputed: frozenset[str] = frozenset()
+    unused: tuple[str, ...] = ()
+    note: str = ""
+
+
+def start_from(source: Path | str, config: ModelConfig, seed: int = 0) -> tuple[CavMaeSync, StartReport]:
+    """A new model of `config` that begins with the weights of `source`, and what came from where.
+
+    `source` is a pretraining checkpoint (ours, Sync's or CAV-MAE's, of any audio length), a file with a ViT in
+    timm's or MAE's layout, or `timm:` and the name of a ViT that timm downloads, such as
+    `timm:vit_base_patch16_224.mae`. What the source does not have is drawn from `seed`; the global random state
+    is left alone. Raises CheckpointError where a tensor has another shape than the model's.
+    """
+    read = _read(str(source), config)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = CavMaeSync(config)
+    own = model.state_dict()
+    tensors = {name: tensor for name, tensor in read.tensors.items() if name in own}
+    if COUNTED_TOKENS in tensors and tensors[COUNTED_TOKENS].shape != own[COUNTED_TOKENS].shape:
+        del tensors[COUNTED_TOKENS]
+    _require_shapes(read.name, tensors, own)
+    model.load_state_dict(own | tensors)
+    return model, _report(read, tensors, own)
+
+
+def _read(source: str, config: ModelConfig) -> _Source:
+    if source.startswith(TIMM_PREFIX):
+        return _from_vit(source, _download(source.removeprefix(TIMM_PREFIX)), config)
+    stored = read_stored(Path(source))
+    if stored.is_official and "blocks.0.attn.qkv.weight" in stored.tensors:
+        return _from_vit(source, stored.tensors, config)
+    return _from_cavmae(stored, config)
+
+
+def _from_cavmae(stored: Stored, config: ModelConfig) -> _Source:
+    """CAV-MAE or CAV-MAE Sync: the same names, position tables for the sizes of `config`."""
+    sizes = {"audio_rows": config.audio_rows, "image_size": config.image_size}
+    heads = {"num_heads": config.num_heads, "decoder_num_heads": config.decoder_num_heads}
+    checkpoint = check_stored(stored, **sizes, **(heads if stored.is_official else {}))
+    model = checkpoint.build()
+    if not isinstance(model, CavMaeSync):
+        raise CheckpointError(f"{stored.path} is a classifier; pretraining starts from a pretrained model")
+    for name, wanted in heads.items():
+        if getattr(model.config, name) != wanted:
+            raise CheckpointError(
+                f"{stored.path} has {name}={getattr(model.config, name)}, and {name}={wanted} is wanted"
+            )
+    return _Source(str(stored.path), model.state_dict(), frozenset(checkpoint.moved_positions()))
+
+
+def _from_vit(name: str, vit: Mapping[str, Tensor], config: ModelConfig) -> _Source:
+    """A ViT of pictures for both modalities, as CAV-MAE adapts ImageNet-MAE.
+
+    Its first blocks start both encoders and its next ones the joint blocks; sound is read with the sum of the
+    colour filters. timm publishes MAE's encoder only; a file that has MAE's decoder starts the decoder too.
+    """
+    tensors: dict[str, Tensor] = {}
+    unused = []
+    try:
+        for vit_name, tensor in vit.items():
+            places = _places(vit_name, tensor, config)
+            tensors |= places
+            unused += [] if places else [vit_name]
+        moved = _fit_pictures(tensors, config)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{name} holds no ViT that this model can start from: {error}") from error
+    note = "ImageNet ViTs normalise with eps 1e-6, this model with 1e-5"
+    return _Source(name, tensors, moved, tuple(unused), note)
+
+
+def _places(name: str, tensor: Tensor, config: ModelConfig) -> dict[str, Tensor]:
+    """Where one tensor of a ViT goes; nowhere for its class token and its classifier."""
+    if block := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
+        return _block_places(int(block[1]), block[2], tensor, config)
+    if name.startswith("patch_embed."):
+        of_sound = tensor.sum(dim=1, keepdim=True) if name.endswith("weight") else tensor
+        return {name.replace("embed", "embed_v"): tensor, name.replace("embed", "embed_a"): of_sound}
+    if name.startswith("norm."):
+        return {name.replace("norm", norm): tensor for norm in ("norm", "norm_a", "norm_v")}
+    if name in ("pos_embed", "decoder_pos_embed"):
+        return {f"{name}_v": tensor[:, 1:]}  # without that of the class token
+    if name.startswith("decoder_pred."):
+        # Without a reason given, CAV-MAE predicts sound with the first of the rows that predict pictures.
+        of_sound = tensor[: config.patch_size**2]
+        return {name.replace("pred", "pred_v"): tensor, name.replace("pred", "pred_a"): of_sound}
+    return {name: tensor} if name.startswith(("decoder_", "mask_token")) else {}
+
+
+def _block_places(number: int, rest: str, tensor: Tensor, config: ModelConfig) -> dict[str, Tensor]:
+    if number < config.encoder_depth:
+        return {f"blocks_{modality}.{number}.{rest}": tensor for modality in "av"}
+    if number >= config.encoder_depth + config.joint_depth:
+        return {}
+    stem = f"blocks_u.{number - config.encoder_depth}."
+    if not rest.startswith("norm"):
+        return {stem + rest: tensor}
+    norm, kind = rest.split(".")
+    return {f"{stem}{norm}{ending}.{kind}": tensor for ending in ("", "_a", "_v")}
+
+
+def _fit_pictures(tensors: dict[str, Tensor], config: ModelConfig) -> frozenset[str]:
+    """Gives the position tables of another picture size the grid of `config`; returns their names."""
+    moved = set()
+    for name in ("pos_embed_v", "decoder_pos_embed_v"):
+        if name in tensors and tensors[name].shape[1] != config.num_image_patches:
+            side = round(tensors[name].shape[1] ** 0.5)
+            tensors[name] = moved_table(name, tensors[name], (side, side), config.image_grid)
+            moved.add(name)
+    return frozenset(moved)
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    """The weights of a ViT that timm publishes, from its cache or the Hugging Face hub."""
+    import timm
+
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=0)
+    # The hub's errors are OSErrors, an unknown name is a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise CheckpointError(
+            f"timm cannot give {name}: {reason}. Check the name and the connection, or "
+            f"save timm.create_model({name!r}, pretrained=True).state_dict() elsewhere and give that file."
+        ) from error
+    tensors: dict[str, Tensor] = model.state_dict()
+    if "blocks.0.attn.qkv.weight" not in tensors:
+        raise CheckpointError(f"timm's {name} is no plain ViT; {IMAGENET_MAE} is the one CAV-MAE starts from")
+    return tensors
+
+
+def _require_shapes(source: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    other = [
+        f"{name} is {describe(tensor)} and should be {describe(own[name])}"
+        for name, tensor in tensors.items()
+        if describe(tensor) != describe(own[name])
+    ]
+    if other:
+        raise CheckpointError(
+            f"{source} is of another size than the model to start: {len(other)} tensors, first {other[0]}. "
+            "Set the model's sizes to those of the source."
+        )
+
+
+def _report(read: _Source, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> StartReport:
+    # Position tables are computed, never drawn: those without a source count as recomputed.
+    tables = {name for name in own if "pos_embed" in name and name not in tensors}
+    recomputed = tables | (read.recomputed & tensors.keys())
+    return StartReport(
+        source=read.name,
+        copied=tuple(name for name in own if name in tensors and name not in recomputed),
+        recomputed=tuple(name for name in own if name in recomputed),
+        fresh=tuple(name for name in own if name not in tensors and name not in recomputed),
+        unused=(*read.unused, *(name for name in read.tensors if name not in tensors)),
+        note=read.note,
+    )
+
+
+def _listed(what: str, names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"

@@ -1,0 +1,1 @@
+"""The contract: what a prepared dataset is on disk, written and read."""

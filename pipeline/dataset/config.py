@@ -1,0 +1,63 @@
+"""What a prepared clip is: every choice that changes its bytes, and the limits under which it is decoded."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from cavsync.pipeline.dataset.sampling import Alignment, FrameTimes
+
+Crop = Literal["centre", "none"]
+AudioChannel = Literal["first", "mean"]
+DecoderName = Literal["pyav", "decord", "ffmpeg"]
+
+# Two digits number the frames in the tar.
+MAX_FRAMES = 100
+# Settings that decide whether a clip is finished, never what it contains.
+LIMITS = {"clip_timeout_s"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """How videos become shards. A dataset is prepared with one; another one needs another folder."""
+
+    num_frames: int = 16
+    frame_size: int = 224  # pixels of the short side
+    crop: Crop = "centre"  # "none" keeps the picture's shape, for random crops at training
+    jpeg_quality: int = 90
+    frame_times: FrameTimes = "centred"
+    audio_channel: AudioChannel = "first"  # as upstream's published features; "mean" mixes the channels
+    decoder: DecoderName = "pyav"  # the others refuse files that they cannot time
+    window_rows: int = 416  # mel rows of a frame's window in the index; 416 is the paper's 4 s
+    alignment: Alignment = "time"
+    min_duration_s: float = 1.0  # what is shorter ends as too_short
+    shard_size: int = 512  # listed clips a shard: about 220 MB, two minutes of one core at 360p
+    seed: int = 0  # which clips share a shard
+    clip_timeout_s: float = 120.0  # wall clock for one clip
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.num_frames <= MAX_FRAMES, "num_frames", self.num_frames, f"1 to {MAX_FRAMES}")
+        _require(self.frame_size >= 16, "frame_size", self.frame_size, "16 pixels or more")
+        _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "1 to 100")
+        _require(self.window_rows >= 1, "window_rows", self.window_rows, "1 or more")
+        _require(self.min_duration_s >= 0.1, "min_duration_s", self.min_duration_s, "0.1 s or more")
+        _require(self.shard_size >= 1, "shard_size", self.shard_size, "1 or more")
+        _require(self.clip_timeout_s > 0, "clip_timeout_s", self.clip_timeout_s, "more than 0 s")
+        for name, allowed in _CHOICES.items():
+            _require(getattr(self, name) in allowed, name, getattr(self, name), " or ".join(allowed))
+
+    def content(self) -> dict[str, Any]:
+        """The fields that change what is stored, for dataset.json and for comparing two runs."""
+        return {name: value for name, value in asdict(self).items() if name not in LIMITS}
+
+
+_CHOICES = {
+    "crop": get_args(Crop),
+    "frame_times": get_args(FrameTimes),
+    "audio_channel": get_args(AudioChannel),
+    "decoder": get_args(DecoderName),
+    "alignment": get_args(Alignment),
+}
+
+
+def _require(fine: bool, name: str, value: object, allowed: str) -> None:
+    if not fine:
+        raise ValueError(f"{name}={value!r} cannot be used; it must be {allowed}.")

@@ -1,0 +1,178 @@
+"""What is in a dataset's folder, finished or not: planned shards, finished shards, and the rows of their clips."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import count, takewhile
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
+from cavsync.pipeline.dataset.writer import DatasetPaths, finished_record, is_retry, split_of
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.plan.plan import INPUTS
+from cavsync.pipeline.storage.lock import LOCK_NAME
+from cavsync.pipeline.storage.path import Place, each, readable
+
+Record = dict[str, Any]  # a shard's done-record
+
+
+class InventoryError(CavsyncError):
+    """A folder that is no dataset, or one that cannot be read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The folder of a dataset at one moment; a run may go on in it."""
+
+    paths: DatasetPaths
+    planned: Mapping[str, int]  # shard -> listed clips, retries after what they retry
+    records: Mapping[str, Record]  # the finished ones of those shards
+    summary: Mapping[str, Any] | None  # dataset.json, written when the last shard is finished
+
+    @classmethod
+    def read(cls, root: Place) -> "Inventory":
+        """Raises InventoryError where nothing was planned, or by another schema."""
+        paths = DatasetPaths(root)
+        _require_plan(paths)
+        summary = read_json(paths.summary) if paths.summary.is_file() else None
+        planned = {name: size for plan in plan_files(paths) for name, size in _shard_sizes(plan).items()}
+        found = zip(planned, each(partial(_finished, paths), planned, root), strict=True)
+        records = {name: record for name, record in found if record is not None}
+        for described in (summary, next(iter(records.values()), None)):
+            _require_version(root, described)
+        return cls(paths, planned, records, summary)
+
+    @property
+    def name(self) -> str:
+        return str(plan_inputs(self.paths)["dataset"])
+
+    @property
+    def num_listed(self) -> int:
+        """Clips of the lists, each counted once."""
+        return sum(size for shard, size in self.planned.items() if not is_retry(shard))
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [shard for shard in self.planned if shard not in self.records]
+
+    @property
+    def finished_share(self) -> str:
+        """For people: how much of the dataset can be seen."""
+        if not self.unfinished:
+            return "all shards are finished"
+        return f"{len(self.records):,} of {len(self.planned):,} shards are finished"
+
+    @property
+    def label_names(self) -> Mapping[str, str]:
+        """Label -> how it is called, in class order; empty until the dataset is finished."""
+        if not self.summary:
+            return {}
+        return dict(zip(self.summary["labels"], self.summary["label_names"], strict=True))
+
+    def states(self, shards: Iterable[str] | None = None) -> Counter[str]:
+        """How many clips of `shards` (all that are finished) ended in each state; the latest try of a clip counts."""
+        states: Counter[str] = Counter()
+        for record in self.records.values() if shards is None else map(self.records.__getitem__, shards):
+            states.update(record["states"])
+            states.subtract(record.get("replaces", {}))
+        return +states
+
+    def roles(self) -> Mapping[str, str]:
+        """Split -> "train" or "test"; of a dataset that is not finished, every split stands for itself."""
+        if self.summary:
+            roles: Mapping[str, str] = self.summary["splits"]
+            return roles
+        return {split: split for split in map(split_of, self.planned)}
+
+    def rows(self, shard: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The index rows of a finished shard that no later try of their clips replaces, with `shard`."""
+        wanted = None if columns is None else list({*columns, "key", "state"})
+        rows: list[dict[str, Any]] = pq.read_table(
+            readable(self.paths.index(shard)), columns=wanted
+        ).to_pylist()
+        return [row | {"shard": shard} for row in rows if self._is_latest(shard, row)]
+
+    def shards_of(self, split: str | None) -> Iterator[str]:
+        """Finished shards; raises InventoryError for a split that is not planned."""
+        splits = sorted(set(map(split_of, self.planned)))
+        if split is not None and split not in splits:
+            raise InventoryError(f"{self.paths.root} has no split {split!r}; it has: {', '.join(splits)}.")
+        return (shard for shard in self.records if split in (None, split_of(shard)))
+
+    def _is_latest(self, shard: str, row: Mapping[str, Any]) -> bool:
+        # A second row of a listed key has nothing to do with what became of the first one.
+        return row["state"] == ClipState.DUPLICATE or self._retried.get(row["key"], shard) == shard
+
+    @cached_property
+    def _retried(self) -> dict[str, str]:
+        """Key -> its last finished try, for clips that were tried again."""
+        retried: dict[str, str] = {}
+        for plan in plan_files(self.paths)[1:]:
+            table = pq.read_table(readable(plan), columns=["key", "shard"])
+            pairs = zip(table["key"].to_pylist(), table["shard"].to_pylist(), strict=True)
+            retried.update((key, shard) for key, shard in pairs if shard in self.records)
+        return retried
+
+
+def plan_files(paths: DatasetPaths) -> list[Place]:
+    """The plan, then that of each round of retries."""
+    return [paths.plan, *takewhile(lambda plan: plan.is_file(), map(paths.retry_plan, count(1)))]
+
+
+def plan_inputs(paths: DatasetPaths) -> dict[str, Any]:
+    """What the plan was made from: the dataset's name, its lists, and how clips are prepared."""
+    inputs: dict[str, Any] = json.loads(pq.read_schema(readable(paths.plan)).metadata[INPUTS])
+    return inputs
+
+
+def read_json(path: Place) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:  # neither JSON nor text
+        raise InventoryError(
+            f"{path} is damaged: {error}. Delete it and repeat the prepare command, which writes it again."
+        ) from error
+    return content
+
+
+def _finished(paths: DatasetPaths, shard: str) -> Record | None:
+    try:
+        return finished_record(paths, shard)
+    except ValueError:
+        return None  # a damaged done-record; `validate` names it
+
+
+def _shard_sizes(plan: Place) -> dict[str, int]:
+    try:
+        counted = pc.value_counts(pq.read_table(readable(plan), columns=["shard"])["shard"]).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InventoryError(
+            f"{plan} cannot be read: {error}. Restore it from a copy, or prepare into another folder."
+        ) from error
+    return {one["values"]: one["counts"] for one in counted}
+
+
+def _require_plan(paths: DatasetPaths) -> None:
+    if paths.plan.is_file():
+        return
+    if (paths.root / LOCK_NAME).is_file():
+        raise InventoryError(f"{paths.root} is being planned; ask again when its lists and videos are read.")
+    raise InventoryError(
+        f"{paths.root} is no dataset: {paths.plan.name} is not there. Name the folder that was given to "
+        "`cavsync prepare ... --out`, or ROOT/data/<dataset>."
+    )
+
+
+def _require_version(root: Place, described: Mapping[str, Any] | None) -> None:
+    found = SCHEMA_VERSION if described is None else described.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise InventoryError(
+            f"{root} has schema version {found}, this cavsync reads {SCHEMA_VERSION}; prepare it again, or use the "
+            "cavsync that made it."
+        )

@@ -1,0 +1,126 @@
+"""A prepared dataset, for reading: its summary, its index, and the bytes of a clip."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
+from cavsync.pipeline.dataset.writer import DatasetPaths, retry_round, split_of
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.storage.path import Place, place_of, read_range, readable
+
+
+class DatasetError(CavsyncError):
+    """A folder that cannot be read as a dataset; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder that `cavsync prepare` wrote."""
+
+    paths: DatasetPaths
+    summary: dict[str, Any]
+
+    @classmethod
+    def open(cls, root: Place | str) -> "Dataset":
+        """Raises DatasetError where `root` is no dataset, or one of another schema version."""
+        paths = DatasetPaths(place_of(root))
+        if not paths.summary.is_file():
+            raise DatasetError(
+                f"{root} is no prepared dataset: {paths.summary.name} is not there. "
+                "Make one with `cavsync prepare folder VIDEOS --out DIR`, or finish the run that was started."
+            )
+        summary = json.loads(paths.summary.read_text())
+        if summary.get("schema_version") != SCHEMA_VERSION:
+            raise DatasetError(
+                f"{root} has schema version {summary.get('schema_version')}, this cavsync reads "
+                f"{SCHEMA_VERSION}; prepare it again."
+            )
+        return cls(paths, summary)
+
+    def split_names(self, role: str) -> list[str]:
+        """The splits that `role` ("train", "test", "all", or the name of one split) stands for."""
+        splits: dict[str, str] = self.summary["splits"]  # name -> role
+        names = [name for name in splits if role in (name, splits[name], "all")]
+        if not names:
+            known = ", ".join(f"{name} ({splits[name]})" for name in splits)
+            raise DatasetError(f"{self.paths.root} has no split {role!r}; it has: {known}.")
+        return names
+
+    def shard_names(self, role: str) -> list[str]:
+        names = self.split_names(role)
+        return [shard for shard in sorted(self.summary["shards"]) if split_of(shard) in names]
+
+    def outcomes(self, role: str) -> pd.DataFrame:
+        """Columns key, state and reason ("" where ok), one row per clip of the splits of `role`: its latest try.
+
+        A key that is listed twice stands once; it is a duplicate only where another split has the clip.
+        """
+        columns = ["key", "state", "reason"]
+        tries = [
+            pq.read_table(readable(self.paths.index(shard)), columns=columns).to_pandas()
+            for shard in sorted(self.shard_names(role), key=retry_round)
+        ]
+        rows = pd.concat(tries, ignore_index=True).fillna({"reason": ""})
+        again = rows["state"] == ClipState.DUPLICATE
+        ordered: pd.DataFrame = pd.concat([rows[again], rows[~again]])
+        return ordered.drop_duplicates("key", keep="last", ignore_index=True)
+
+    def index(self, role: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`.
+
+        A clip that a retry brought is ok in the retry's shard only.
+        """
+        rows: pd.DataFrame = self.index_table(role, columns).to_pandas()
+        return rows
+
+    def index_table(self, role: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """`index` as an Arrow table, which takes a third of the time and of the memory."""
+        wanted = None if columns is None else list({*columns, "state"})
+        tables: list[pa.Table] = []
+        for shard in self.shard_names(role):
+            # Filtered before pandas sees it: a null in another row would turn whole numbers into floats.
+            usable = pq.read_table(
+                readable(self.paths.index(shard)), columns=wanted, filters=[("state", "=", ClipState.OK)]
+            )
+            tables.append(usable.append_column("shard", pa.repeat(shard, len(usable))))
+        rows = pa.concat_tables(tables)
+        if not len(rows):
+            raise DatasetError(
+                f"{self.paths.root} has no usable clip in split {role!r}; "
+                f"its clips ended as {self.summary['states']}."
+            )
+        return rows
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """One clip as the shard holds it."""
+
+    frames: list[bytes]  # JPEG
+    mel: np.ndarray  # (rows, 128) float16, unnormalised
+
+
+def read_clip(paths: DatasetPaths, row: "pd.Series[Any]") -> StoredClip:
+    """The frames and the log-mel of one index row that has a column `shard`."""
+    members = [
+        *zip(row["frame_offset"], row["frame_size"], strict=True),
+        (row["mel_offset"], row["mel_size"]),
+    ]
+    start, stop = min(offset for offset, _ in members), max(offset + size for offset, size in members)
+    content = read_range(paths.tar(row["shard"]), start, stop)
+    *frames, mel = (content[offset - start : offset - start + size] for offset, size in members)
+    return StoredClip(frames, read_mel(mel))
+
+
+def read_mel(content: bytes) -> np.ndarray:
+    """The (rows, 128) float16 log-mel of a `.mel.npy` member."""
+    mel: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+    return mel

@@ -1,1 +1,0 @@
-"""The libraries that can decode a clip: each module has one class `Decoder`, a `Backend` of pipeline/decode.py."""

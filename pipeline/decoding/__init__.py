@@ -1,0 +1,1 @@
+"""Media read in a process of its own, so that a file costs itself only."""

@@ -1,0 +1,214 @@
+"""Files decoded in a process of their own: one that kills its decoder, or never lets go of it, costs itself only.
+
+The process that writes a shard never runs a decoder. It asks this one, request by request; when that dies it starts
+another and asks again, and a clip that was in work at two deaths is `crashed`. The alarm of the kernel ends a native
+call that hangs, so it needs no thread and no lock of the interpreter. The decoder writes no file, so nothing of it
+is left when its owner is killed: it ends after the request in work.
+"""
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.decoding.requests import ClipRequest, PreparedClip, Row, failed
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.storage.filesystem import StoreError, patience
+
+# A request is given up when its decoder has died so often.
+MAX_DEATHS = 2
+# Decoders look at the clock between pictures; only a native call that hangs outlives the limit by this much.
+HANG_FACTOR = 1.5
+# Far above what 8K pictures take, far below what a broken header may ask for.
+MAX_MEMORY_BYTES = 4 * 2**30
+# A store that does not answer is waited for by whoever asks, whose clock is not the request's.
+PATIENCE_S = 2.0
+# A worker has one core; more threads of OpenBLAS would wait for each other on it, or take another worker's.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# Native decoders may leak: a new process after so many requests.
+REQUESTS_PER_PROCESS = 5_000
+
+
+class DecoderError(CavsyncError):
+    """The decoder does not even start."""
+
+
+class DecoderDiedError(Exception):
+    """The decoder died over a request."""
+
+    def __init__(self, cause: str, timed_out: bool) -> None:
+        super().__init__(cause)
+        self.timed_out = timed_out
+
+
+class Request(Protocol):
+    """What is asked of a decoder. It travels as a pickle, and the asking process imports its module."""
+
+    @property
+    def title(self) -> str:
+        """For messages, such as "Clip abc"."""
+        ...
+
+    @property
+    def timeout_s(self) -> float: ...
+
+    def answer(self) -> Any:
+        """Called in the decoder's process; imports what decodes. May raise MediaError or StoreError."""
+        ...
+
+
+class DecoderProcess:
+    """A decoder that survives every file; use it in a `with` block, which ends its process."""
+
+    def __init__(self) -> None:
+        self._running: _Running | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def prepare(self, row: Row, config: PrepareConfig) -> PreparedClip:
+        """The clip of a plan row that has a video, in whatever state it ends. Raises StoreError where the video's
+        store fails.
+        """
+        try:
+            clip: PreparedClip = self.ask(ClipRequest(row, config))
+        except MediaError as error:
+            return failed(row, error.state, error.reason)
+        return clip
+
+    def ask(self, request: Request) -> Any:
+        """The answer. Raises the answer's MediaError or StoreError, and MediaError for a request over which the decoder
+        hangs, or dies twice.
+        """
+        for _ in range(MAX_DEATHS):
+            try:
+                answer = self._ask(request)
+            except DecoderDiedError as death:
+                self._stop()
+                if death.timed_out:
+                    late = f"not decoded within {request.timeout_s:g} s"
+                    raise MediaError(ClipState.TIMEOUT, late) from death
+                cause = str(death)
+            else:
+                if isinstance(answer, MediaError | StoreError):
+                    raise answer
+                return answer
+        raise MediaError(ClipState.CRASHED, f"its decoder died {MAX_DEATHS} times: {cause}")
+
+    def _ask(self, request: Request) -> Any:
+        if self._running is None:
+            self._running = _Running()
+        answer = self._running.ask(request)
+        if self._running.num_requests >= REQUESTS_PER_PROCESS:
+            self._stop()
+        return answer
+
+    def _stop(self) -> None:
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+
+class _Running:
+    """One living decoder."""
+
+    def __init__(self) -> None:
+        self.num_requests = 0
+        self._connection, theirs = Pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        # -P: not a module of the folder that the user happens to be in.
+        command = [sys.executable, "-P", "-X", "faulthandler", "-m", __name__, str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=os.environ | ONE_THREAD,
+        )
+        theirs.close()
+        self._ready = False
+
+    def ask(self, request: Request) -> Any:
+        """Raises DecoderDiedError when there is no answer any more."""
+        self.num_requests += 1
+        self._wait_until_ready()
+        try:
+            self._connection.send(request)
+            return self._connection.recv()
+        except (EOFError, ConnectionError) as error:
+            raise self._death(request.title) from error
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        self._log.close()
+
+    def _wait_until_ready(self) -> None:
+        try:
+            self._ready = self._ready or self._connection.recv()
+        except (EOFError, ConnectionError) as error:
+            self._process.wait()
+            raise DecoderError(f"The decoder does not start: {self._logged()}") from error
+
+    def _death(self, title: str) -> DecoderDiedError:
+        code, logged = self._process.wait(), self._logged()
+        if code == -signal.SIGALRM:
+            return DecoderDiedError("it hung", timed_out=True)
+        last_line = logged.rpartition("\n")[2]
+        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else last_line or f"exit code {code}"
+        print(f"{title}: its decoder died ({cause}).\n{logged}".rstrip(), file=sys.stderr, flush=True)
+        return DecoderDiedError(cause, timed_out=False)
+
+    def _logged(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace").strip()
+
+
+def serve(connection: Connection) -> None:
+    """Answer requests until nobody asks any more. This is what the decoder's process does."""
+    import cavsync.pipeline.decoding.clip  # noqa: F401 (loads the libraries that only this process needs)
+
+    connection.send(True)
+    while True:
+        try:
+            request: Request = connection.recv()
+        except EOFError:
+            return
+        signal.setitimer(signal.ITIMER_REAL, request.timeout_s * HANG_FACTOR)
+        try:
+            with patience(PATIENCE_S):
+                answer = request.answer()
+        except (MediaError, StoreError) as error:
+            answer = error
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+
+
+def _limit() -> None:
+    """Ctrl-C is the owner's matter; the alarm kills; memory has an end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = MAX_MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, most))
+
+
+if __name__ == "__main__":
+    _limit()
+    serve(Connection(int(sys.argv[1])))

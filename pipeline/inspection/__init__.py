@@ -1,0 +1,1 @@
+"""What a prepared dataset holds, and whether it is whole."""

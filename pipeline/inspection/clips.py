@@ -1,0 +1,134 @@
+"""Clips to look at: their index rows, frames, log-mel, and their sound from the source video if it is still there."""
+
+import io
+import wave
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.inventory import Inventory, InventoryError, plan_files, plan_inputs
+from cavsync.pipeline.dataset.reader import StoredClip, read_clip
+from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
+from cavsync.pipeline.media.container import Span, open_container
+from cavsync.pipeline.media.deadline import Deadline
+from cavsync.pipeline.media.decode import backend_class
+from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.pipeline.storage.path import place_of, readable
+
+# Comparing a key with more than these would take seconds; in order of the alphabet the nearest are neighbours.
+MAX_COMPARED = 5_000
+SOUND_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One clip; what failed has neither stored content nor sound, what lost its source has no sound."""
+
+    row: Mapping[str, Any]  # of INDEX_SCHEMA, and `shard`; labels by their display names
+    stored: StoredClip | None
+    wav: bytes | None
+    no_sound: str  # why a clip in state ok has none
+
+
+def clip_of_key(inventory: Inventory, key: str) -> Exhibit:
+    """The clip of that key. Raises InventoryError for one that is not planned, or not prepared yet."""
+    shards = [shard for shard in _shards_with(inventory, key) if shard in inventory.records]
+    if not shards:
+        raise InventoryError(
+            f"{key} is planned but not prepared yet; {inventory.finished_share}. Repeat the prepare command "
+            "to go on."
+        )
+    rows = [row for shard in shards for row in inventory.rows(shard) if row["key"] == key]
+    prepared = [row for row in rows if row["state"] != ClipState.DUPLICATE]
+    return _exhibit(inventory, (prepared or rows)[-1])
+
+
+def first_clips(inventory: Inventory, num: int, *, split: str | None, state: str | None) -> list[Exhibit]:
+    """Up to `num` clips of a split and state; shards mix the clips of their split, so these are a fair sample."""
+    shards = list(inventory.shards_of(split))
+    rows = (row for shard in shards for row in inventory.rows(shard) if state in (None, row["state"]))
+    exhibits = [_exhibit(inventory, row) for row in islice(rows, num)]
+    if not exhibits:
+        counted = ", ".join(f"{count:,} {name}" for name, count in inventory.states().most_common()) or "none"
+        wanted = f"in state {state}" if state else "to show"
+        raise InventoryError(
+            f"{inventory.paths.root} has no clip {wanted}{f' in split {split}' if split else ''}; "
+            f"{inventory.finished_share}, their clips are: {counted}."
+        )
+    return exhibits
+
+
+def _shards_with(inventory: Inventory, key: str) -> Iterator[str]:
+    """The shards that the key is planned in, retries last."""
+    found: list[str] = []
+    for file in plan_files(inventory.paths):
+        found += pq.read_table(readable(file), columns=["shard"], filters=[("key", "=", key)])[
+            "shard"
+        ].to_pylist()
+    if not found:
+        raise InventoryError(_unknown_key(inventory, key))
+    return iter(dict.fromkeys(found))
+
+
+def _unknown_key(inventory: Inventory, key: str) -> str:
+    planned = pq.read_table(readable(inventory.paths.plan), columns=["key"])["key"]
+    keys = sorted({*pc.unique(planned).to_pylist()})
+    if len(keys) > MAX_COMPARED:
+        place = bisect_left(keys, key)
+        keys = keys[max(0, place - MAX_COMPARED // 2) : place + MAX_COMPARED // 2]
+    ids = {key, key.rpartition("_")[0]}  # the same video, whether a time was given or not
+    nearest = [one for one in keys if one.rpartition("_")[0] in ids] or get_close_matches(key, keys)
+    hint = f"the nearest is {', '.join(nearest[:3])}" if nearest else f"keys are like {keys[0]}"
+    return f"{inventory.paths.root} lists no clip {key}; {hint}."
+
+
+def _exhibit(inventory: Inventory, row: dict[str, Any]) -> Exhibit:
+    stored = read_clip(inventory.paths, pd.Series(row)) if row["state"] == ClipState.OK else None
+    names = inventory.label_names
+    row["labels"] = [names.get(label, label) for label in row["labels"] or ()]
+    if stored is None:
+        return Exhibit(row, None, None, "")
+    try:
+        channel = plan_inputs(inventory.paths).get("audio_channel", "first")
+        return Exhibit(row, stored, wav_bytes(sound_of(row, channel)), "")
+    except (MediaError, StoreError) as error:
+        return Exhibit(row, stored, None, f"no sound to play: {error}")
+
+
+def sound_of(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:
+    """(samples,) at 16 kHz: what the log-mel of an index row was computed from, decoded again from its source.
+
+    Raises MediaError where that is gone or cannot be read any more, StoreError where its store does not answer.
+    """
+    source = row["source"]
+    # A null of the index is None in a record and NaN in pandas.
+    if not isinstance(source, str) or not place_of(source).is_file():
+        raise MediaError(ClipState.MISSING, f"{source} is gone since it was prepared")
+    with open_container(source, Deadline(SOUND_TIMEOUT_S)) as container:
+        container.require_both_streams()
+        span = Span(container.origin_s + row["source_start_s"], row["duration_s"])
+        sound, _ = backend_class("pyav")(container).read(span, channel)
+        if sound.end_s <= 0:
+            raise MediaError(ClipState.NO_AUDIO, "the clip has no sample of sound")
+        waveform: np.ndarray = sound.waveform()
+        return waveform
+
+
+def wav_bytes(waveform: np.ndarray) -> bytes:
+    """A 16-bit mono WAV file of (samples,) in [-1, 1] at 16 kHz."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes((np.clip(waveform, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()

@@ -1,0 +1,242 @@
+"""One finished shard held against its plan, its done-record and itself.
+
+The index is trusted for further checks only when its hash is the done-record's; then it is as its writer left it.
+"""
+
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
+from cavsync.pipeline.dataset.schema import (
+    INDEX_SCHEMA,
+    NUM_MELS,
+    ClipState,
+    frame_member,
+    json_member,
+    mel_member,
+)
+from cavsync.pipeline.dataset.writer import DatasetPaths, count_states, sha256
+from cavsync.pipeline.inspection.tar import Member, TarDamageError, read_members
+from cavsync.pipeline.storage.path import Place, local_copy, num_bytes, readable
+
+Row = Mapping[str, Any]  # of INDEX_SCHEMA
+STATES = frozenset(map(str, ClipState))
+RECORDED = ("num_rows", "states", "tar_bytes", "tar_sha256", "index_sha256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCheck:
+    """A shard to look at; `run` may be called in another process."""
+
+    paths: DatasetPaths
+    shard: str
+    num_planned: int  # rows of it in the plan
+    keys_digest: str  # of those rows, in order
+    config: Mapping[str, Any]  # what the plan says of frames and windows
+    quick: bool = False  # leaves out what reads the whole tar: its hash, the checksums of clips
+
+    def run(self) -> list[str]:
+        """What is wrong, one sentence each; empty for a shard that is whole."""
+        missing = [path for path in self._files() if not path.is_file()]
+        if missing:
+            return [f"{path.parent.name}/{path.name} is missing" for path in missing]
+        record = self._record()
+        if record is None:
+            return ["its done-record is damaged"]
+        with self._tar_at_hand() as tar:
+            return list(self._wrong(record, tar))
+
+    def _files(self) -> tuple[Place, Place, Place]:
+        return self.paths.done(self.shard), self.paths.tar(self.shard), self.paths.index(self.shard)
+
+    @contextmanager
+    def _tar_at_hand(self) -> Iterator[Place]:
+        """The tar; a copy of one at a URL that will be read from end to end, more than once."""
+        tar = self.paths.tar(self.shard)
+        if self.quick:
+            yield tar
+            return
+        with local_copy(tar) as copy:
+            yield copy
+
+    def _wrong(self, record: Row, tar: Place) -> Iterator[str]:
+        yield from self._changed_tar(record, tar)
+        wrong_index = list(self._changed_index(record))
+        yield from wrong_index
+        if not wrong_index:
+            rows = pq.read_table(readable(self.paths.index(self.shard))).to_pylist()
+            yield from self._wrong_counts(record, rows)
+            yield from self._wrong_rows(rows)
+            yield from self._wrong_tar(rows, tar)
+
+    def _record(self) -> dict[str, Any] | None:
+        """The done-record; None where it is no JSON or lacks what it should tell."""
+        try:
+            record = json.loads(self.paths.done(self.shard).read_bytes())
+        except ValueError:
+            return None
+        return record if isinstance(record, dict) and set(RECORDED) <= record.keys() else None
+
+    def _changed_tar(self, record: Row, tar: Place) -> Iterator[str]:
+        size = num_bytes(tar)
+        if size != record["tar_bytes"]:
+            yield f"tar has {size:,} bytes, the done-record says {record['tar_bytes']:,}"
+        elif not self.quick and sha256(tar) != record["tar_sha256"]:
+            yield "tar has another sha256 than the done-record says: bytes of it have changed"
+
+    def _changed_index(self, record: Row) -> Iterator[str]:
+        index = self.paths.index(self.shard)
+        if sha256(index) != record["index_sha256"]:
+            yield "index has another sha256 than the done-record says: bytes of it have changed"
+        elif lacking := sorted(set(INDEX_SCHEMA.names) - set(pq.read_schema(readable(index)).names)):
+            yield f"index lacks the columns {', '.join(lacking)}"
+
+    def _wrong_counts(self, record: Row, rows: Sequence[Row]) -> Iterator[str]:
+        if not len(rows) == self.num_planned == record["num_rows"]:
+            yield (
+                f"{self.num_planned} clips are planned, the index has {len(rows)} rows, the done-record says "
+                f"{record['num_rows']}"
+            )
+        elif digest_of(row["key"] for row in rows) != self.keys_digest:
+            yield "the index lists other clips than the plan"
+        if (states := count_states(rows)) != record["states"]:
+            yield f"the index counts {states}, the done-record says {record['states']}"
+
+    def _wrong_rows(self, rows: Sequence[Row]) -> Iterator[str]:
+        for row in rows:
+            if row["state"] not in STATES:
+                yield f"{row['key']}: {row['state']!r} is no state"
+            elif row["state"] == ClipState.OK:
+                yield from (f"{row['key']}: {problem}" for problem in self._wrong_times(row))
+            elif not row["reason"]:
+                yield f"{row['key']}: state {row['state']} without a reason"
+
+    def _wrong_times(self, row: Row) -> Iterator[str]:
+        pts, duration_s = np.array(row["frame_pts_s"]), row["duration_s"]
+        if len(pts) != self.config["num_frames"]:
+            yield f"{len(pts)} frames instead of {self.config['num_frames']}"
+        if np.any(np.diff(pts) < 0):
+            yield "its frames are not in order of time"
+        # The first one may have come on screen before the clip began; nothing else is outside of it.
+        if np.any(pts > duration_s) or len(set(pts[pts < 0])) > 1:
+            yield f"frames at {pts.min():.3f} to {pts.max():.3f} s are outside its {duration_s:.3f} s"
+        starts, stops = np.array(row["window_start"]), np.array(row["window_stop"])
+        window_rows, total = self.config["window_rows"], row["num_mel_rows"]
+        last = max(UPSTREAM_ROWS if self.config["alignment"] == "upstream" else total, window_rows)
+        if np.any(starts < 0) or np.any(stops > last) or np.any(stops - starts != window_rows):
+            yield f"windows of rows {starts.min()} to {stops.max()} do not fit a log-mel of {total} rows"
+
+    def _wrong_tar(self, rows: Sequence[Row], tar: Place) -> list[str]:
+        """The tar against the index: headers, checksums, and one clip decoded if those are right."""
+        prepared = [row for row in rows if row["state"] == ClipState.OK]
+        # Headers are all over the tar, so that whoever reads them over a network reads all of it.
+        found = list(_wrong_headers(tar, prepared)) if isinstance(tar, Path) else []
+        with tar.open("rb") as file:
+            if not self.quick:
+                found += _wrong_checksums(file, prepared)
+            if prepared and not found:
+                row = prepared[len(prepared) // 2]
+                found += (f"{row['key']}: {problem}" for problem in self._undecodable(file, row))
+        return found
+
+    def _undecodable(self, tar: Any, row: Row) -> Iterator[str]:
+        contents = {member.name: _content(tar, member) for member in _members_of(row)}
+        for number in range(len(row["frame_size"])):
+            name = frame_member(row["key"], number)
+            yield from _tried(name, partial(self._wrong_picture, contents[name]))
+        mel, text = mel_member(row["key"]), json_member(row["key"])
+        yield from _tried(mel, partial(_wrong_mel, contents[mel], row["num_mel_rows"]))
+        yield from _tried(text, partial(_wrong_text, contents[text], row))
+
+    def _wrong_picture(self, jpeg: bytes) -> str | None:
+        with Image.open(io.BytesIO(jpeg)) as picture:
+            picture.load()
+            size = picture.size
+        side = self.config["frame_size"]
+        fits = size == (side, side) if self.config["crop"] == "centre" else min(size) == side
+        return None if fits else f"is {size[0]} x {size[1]} pixels, frame_size is {side}"
+
+
+def digest_of(keys: Iterable[str]) -> str:
+    """What tells one list of keys from another in few bytes: a plan may have millions."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+
+
+def _members_of(row: Row) -> list[Member]:
+    """Where the index says a clip's members are, in the order of the tar."""
+    key = row["key"]
+    places = zip(row["frame_offset"], row["frame_size"], strict=True)
+    frames = [Member(frame_member(key, number), *place) for number, place in enumerate(places)]
+    text = Member(json_member(key), row["json_offset"], row["json_size"])
+    return [*frames, text, Member(mel_member(key), row["mel_offset"], row["mel_size"])]
+
+
+def _wrong_headers(tar: Path, rows: Sequence[Row]) -> Iterator[str]:
+    """The first place where the tar's headers and the index disagree."""
+    expected = chain.from_iterable(map(_members_of, rows))
+    try:
+        for found, wanted in zip_longest(read_members(tar), expected):
+            if found is None or wanted is None:
+                more, member = ("index", wanted) if found is None else ("tar", found)
+                yield f"only the {more} has {member.name}"
+                return
+            if found != wanted:
+                yield f"the tar has {_placed(found)} where the index says {_placed(wanted)}"
+                return
+    except TarDamageError as error:
+        yield f"tar: {error}"
+
+
+def _placed(member: Member) -> str:
+    return f"{member.name} ({member.size:,} bytes at {member.offset:,})"
+
+
+def _wrong_checksums(tar: Any, rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        crc = 0
+        for member in _members_of(row):
+            crc = zlib.crc32(_content(tar, member), crc)
+        if crc != row["crc32"]:
+            yield f"{row['key']}: its bytes have changed (another crc32 than the index says)"
+
+
+def _content(tar: Any, member: Member) -> bytes:
+    tar.seek(member.offset)
+    content: bytes = tar.read(member.size)
+    return content
+
+
+def _tried(name: str, check: Callable[[], str | None]) -> Iterator[str]:
+    """What `check` finds, or why the member cannot even be opened."""
+    try:
+        problem = check()
+    except (OSError, ValueError, EOFError) as error:  # of PIL, numpy and json
+        problem = f"cannot be read: {error}"
+    if problem is not None:
+        yield f"{name} {problem}"
+
+
+def _wrong_mel(content: bytes, num_rows: int) -> str | None:
+    mel = np.load(io.BytesIO(content), allow_pickle=False)
+    if (mel.shape, mel.dtype) != ((num_rows, NUM_MELS), np.float16):
+        return f"is {mel.dtype} {mel.shape}, not float16 ({num_rows}, {NUM_MELS})"
+    return None if np.isfinite(mel).all() else "holds values that are not finite"
+
+
+def _wrong_text(content: bytes, row: Row) -> str | None:
+    described = json.loads(content)
+    differing = [name for name, value in described.items() if row.get(name) != value]
+    return f"differs from the index in {', '.join(differing)}" if differing else None

@@ -1,0 +1,204 @@
+"""What a dataset consists of, counted over its index; log-mel bins over a sample of its clips."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cavsync.pipeline.dataset.inventory import Inventory
+from cavsync.pipeline.dataset.reader import read_clip
+from cavsync.pipeline.dataset.schema import NUM_MELS, ClipState
+from cavsync.pipeline.dataset.writer import split_of
+from cavsync.pipeline.lists.manifest import ManifestError, load_manifest
+
+COLUMNS = (
+    *("state", "labels", "duration_s", "silent", "still"),
+    *("video_codec", "audio_codec", "width", "height", "fps", "sample_rate_hz", "num_channels"),
+    *("mel_offset", "mel_size", "frame_offset", "frame_size"),
+)
+PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+ABSENT = "none"  # no such stream, or its header does not tell
+# Facts of the source files that are counted: title -> words for a row.
+FACTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "video codec": lambda row: row["video_codec"] or ABSENT,
+    "audio codec": lambda row: row["audio_codec"] or ABSENT,
+    "picture size": lambda row: f"{row['width']} x {row['height']}" if row["width"] else ABSENT,
+    "frames a second": lambda row: f"{row['fps']:.5g}" if row["fps"] else ABSENT,
+    "sample rate": lambda row: f"{row['sample_rate_hz']:,} Hz" if row["sample_rate_hz"] else ABSENT,
+    "audio channels": lambda row: str(row["num_channels"] or ABSENT),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelStatistics:
+    """The log-mel's values over the training splits, and by band over a sample; beside those that papers use."""
+
+    mean: float | None  # None where no clip is ok
+    std: float | None
+    reference: str  # whose values the next two are
+    reference_mean: float
+    reference_std: float
+    num_sampled: int  # clips
+    band_mean: Sequence[float]  # (128,)
+    band_std: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Counts over the clips of the finished shards."""
+
+    name: str
+    finished: str  # how much of the dataset that is
+    num_listed: int
+    states: Mapping[str, int]
+    ok_hours: float
+    clips_per_label: Mapping[str, int]  # of clips in state ok, most first; known labels without a clip too
+    durations_s: Sequence[float]  # of clips in state ok
+    facts: Mapping[str, Mapping[str, int]]  # FACTS of every file that could be opened
+    silent: Sequence[str]  # keys
+    still: Sequence[str]
+    mel: MelStatistics
+
+    def duration_percentiles_s(self) -> dict[str, float]:
+        if not len(self.durations_s):
+            return {}
+        values = np.percentile(self.durations_s, PERCENTILES)
+        return {f"p{share}": round(float(value), 3) for share, value in zip(PERCENTILES, values, strict=True)}
+
+
+def measure(inventory: Inventory, *, num_mel_clips: int, on_shard: Callable[[int, int], None]) -> Statistics:
+    """Count every finished shard; `on_shard` hears (counted, all). Bands are measured over about `num_mel_clips`."""
+    counts, bands = _Counts(), _Bands()
+    shards = list(inventory.records)
+    sampled = _spread(shards, num_mel_clips)
+    on_shard(0, len(shards))
+    for number, shard in enumerate(shards, 1):
+        rows = inventory.rows(shard, COLUMNS)
+        counts.add(rows)
+        bands.add(inventory, _usable(rows)[: sampled.get(shard, 0)])
+        on_shard(number, len(shards))
+    return Statistics(
+        name=inventory.name,
+        finished=inventory.finished_share,
+        num_listed=inventory.num_listed,
+        states=dict(inventory.states().most_common()),
+        ok_hours=sum(counts.durations_s) / 3600,
+        clips_per_label=_labelled(counts.labels, inventory.label_names),
+        durations_s=counts.durations_s,
+        facts={title: dict(counter.most_common()) for title, counter in counts.facts.items()},
+        silent=counts.silent,
+        still=counts.still,
+        mel=_mel_statistics(inventory, bands),
+    )
+
+
+@dataclass
+class _Counts:
+    labels: Counter[str] = field(default_factory=Counter)
+    durations_s: list[float] = field(default_factory=list)
+    facts: dict[str, Counter[str]] = field(default_factory=lambda: {title: Counter() for title in FACTS})
+    silent: list[str] = field(default_factory=list)
+    still: list[str] = field(default_factory=list)
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            if row["video_codec"] or row["audio_codec"]:
+                for title, words in FACTS.items():
+                    self.facts[title][words(row)] += 1
+            if row["state"] == ClipState.OK:
+                self._add_usable(row)
+
+    def _add_usable(self, row: Mapping[str, Any]) -> None:
+        self.labels.update(set(row["labels"] or ()))
+        self.durations_s.append(row["duration_s"])
+        if row["silent"]:
+            self.silent.append(row["key"])
+        if row["still"]:
+            self.still.append(row["key"])
+
+
+@dataclass
+class _Bands:
+    """Sums of the log-mel by band; every row of every clip counts the same."""
+
+    num_clips: int = 0
+    num_rows: int = 0
+    total: np.ndarray = field(default_factory=lambda: np.zeros(NUM_MELS))
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(NUM_MELS))
+
+    def add(self, inventory: Inventory, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            mel = read_clip(inventory.paths, pd.Series(dict(row))).mel.astype(np.float64)
+            self.num_clips += 1
+            self.num_rows += len(mel)
+            self.total += mel.sum(axis=0)
+            self.squares += np.square(mel).sum(axis=0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        mean: np.ndarray = self.total / max(1, self.num_rows)
+        return mean
+
+    @property
+    def std(self) -> np.ndarray:
+        variance = self.squares / max(1, self.num_rows) - self.mean**2
+        std: np.ndarray = np.sqrt(np.maximum(variance, 0.0))
+        return std
+
+
+def _spread(shards: Sequence[str], num_clips: int) -> dict[str, int]:
+    """How many clips of which shards make a sample of `num_clips` that touches as many shards as it can."""
+    if not shards or not num_clips:
+        return {}
+    places = np.linspace(0, len(shards) - 1, min(len(shards), num_clips)).round().astype(int)
+    return {shards[place]: -(-num_clips // len(places)) for place in places}
+
+
+def _usable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["state"] == ClipState.OK]
+
+
+def _labelled(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
+    """Display name -> clips, most first."""
+    named = Counter({name: counts.get(label, 0) for label, name in names.items()})
+    named.update({label: count for label, count in counts.items() if label not in names})
+    return dict(named.most_common())
+
+
+def _mel_statistics(inventory: Inventory, bands: _Bands) -> MelStatistics:
+    sums = [inventory.records[shard]["mel"] for shard in _trained_on(inventory)]
+    count = sum(one["count"] for one in sums)
+    mean = sum(one["sum"] for one in sums) / count if count else None
+    squares = sum(one["sum_squares"] for one in sums) / count if count else 0.0
+    reference, reference_mean, reference_std = _published(inventory.name)
+    return MelStatistics(
+        mean=mean,
+        std=None if mean is None else float(np.sqrt(max(0.0, squares - mean**2))),
+        reference=reference,
+        reference_mean=reference_mean,
+        reference_std=reference_std,
+        num_sampled=bands.num_clips,
+        band_mean=bands.mean.tolist() if bands.num_clips else [],
+        band_std=bands.std.tolist() if bands.num_clips else [],
+    )
+
+
+def _trained_on(inventory: Inventory) -> list[str]:
+    """The finished shards of training splits, as for dataset.json; all where none trains."""
+    roles = inventory.roles()
+    training = [shard for shard in inventory.records if roles[split_of(shard)] == "train"]
+    return training or list(inventory.records)
+
+
+def _published(name: str) -> tuple[str, float, float]:
+    """Whose mean and deviation to compare with: the dataset's own manifest's, else AudioSet's."""
+    try:
+        manifest = load_manifest(name)
+    except ManifestError:  # somebody's own videos
+        return _published("audioset")
+    if manifest.mel_mean is None or manifest.mel_std is None:
+        return _published("audioset")
+    return manifest.title, manifest.mel_mean, manifest.mel_std

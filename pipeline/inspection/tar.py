@@ -1,0 +1,58 @@
+"""What a shard's tar really holds, read from its own headers."""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from cavsync.pipeline.dataset.writer import BLOCK
+
+# Two blocks of zeros end a tar; without them it was cut, even if the cut is between two members.
+END = bytes(2 * BLOCK)
+
+
+class TarDamageError(Exception):
+    """The tar cannot be read further; the message says where and why."""
+
+
+class Member(NamedTuple):
+    name: str
+    offset: int  # of the first content byte
+    size: int
+
+
+def read_members(path: Path) -> Iterator[Member]:
+    """Every member in order. Raises TarDamageError at the first header that is damaged, or at a missing end."""
+    num_bytes = path.stat().st_size
+    with path.open("rb") as tar:
+        position = 0
+        while (member := _read_member(tar, position)) is not None:
+            position = member.offset + -(-member.size // BLOCK) * BLOCK
+            if position > num_bytes:
+                raise TarDamageError(f"it ends at byte {num_bytes:,}, inside {member.name}")
+            yield member
+        _require_end(tar, position)
+
+
+def _read_member(tar: BinaryIO, position: int) -> Member | None:
+    """The member whose header is at `position`; None where the end marker or the file's end is."""
+    tar.seek(position)
+    header = tar.read(BLOCK)
+    if not header.strip(b"\0"):
+        return None
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise TarDamageError(f"the header at byte {position:,} is damaged ({error})") from error
+    return Member(info.name, position + BLOCK, info.size)
+
+
+def _require_end(tar: BinaryIO, position: int) -> None:
+    tar.seek(position)
+    if tar.read(len(END)) != END:
+        raise TarDamageError(
+            f"its end marker is missing at byte {position:,}: it was cut there, or written over"
+        )
+    while block := tar.read(2**20):
+        if block.strip(b"\0"):
+            raise TarDamageError(f"there are bytes after its end marker at byte {position:,}")

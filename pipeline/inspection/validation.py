@@ -1,0 +1,124 @@
+"""Whether a dataset is what its plan and its done-records say, byte for byte, and how it gets there again."""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.dataset.inventory import Inventory, plan_files, plan_inputs
+from cavsync.pipeline.dataset.writer import DatasetPaths
+from cavsync.pipeline.inspection.leakage import find_overlaps
+from cavsync.pipeline.inspection.shard_check import ShardCheck, digest_of
+from cavsync.pipeline.plan.plan import Plan
+from cavsync.pipeline.storage.lock import run_lock
+from cavsync.pipeline.storage.path import each, files_below, readable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What was found; only `damaged` and `whole` are faults."""
+
+    num_checked: int  # shards
+    damaged: Mapping[str, Sequence[str]]  # shard -> what is wrong with it
+    whole: Sequence[str]  # what is wrong with the dataset beyond single shards
+    summary_is_wrong: bool  # dataset.json does not tell what the shards hold
+    leaked_ids: Sequence[str]
+    num_unfinished: int  # shards that are planned and not made
+    strays: Sequence[str]  # tars that no plan knows; a glob over shards/ would read them
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.damaged and not self.whole
+
+
+def validate(
+    inventory: Inventory, *, quick: bool, workers: int, on_shard: Callable[[int, int], None]
+) -> Validation:
+    """Check every shard that was finished once; `on_shard` hears (checked, all)."""
+    checks = list(_checks(inventory, quick))
+    damaged: dict[str, list[str]] = {}
+    on_shard(0, len(checks))
+    with _mapped(workers) as apply:
+        for number, problems in enumerate(apply(ShardCheck.run, checks), 1):
+            if problems:
+                damaged[checks[number - 1].shard] = problems
+            on_shard(number, len(checks))
+    checked = {check.shard for check in checks}
+    overlaps = find_overlaps(inventory.paths, sorted(checked - damaged.keys()), inventory.roles())
+    wrong_summary = [] if damaged else list(_wrong_summary(inventory))
+    repeated = [f"{key} is in more than one row as ok" for key in overlaps.repeated_keys]
+    return Validation(
+        num_checked=len(checks),
+        damaged=damaged,
+        whole=[*repeated, *wrong_summary],
+        summary_is_wrong=bool(wrong_summary),
+        leaked_ids=overlaps.leaked_ids,
+        num_unfinished=len(inventory.planned.keys() - checked),
+        strays=[name for name in _tars(inventory.paths) if name[: -len(".tar")] not in inventory.planned],
+    )
+
+
+def remove_damaged(paths: DatasetPaths, validation: Validation) -> None:
+    """Remove what is damaged, so that a rerun of prepare makes it again. Raises LockError while a run goes on."""
+    with run_lock(paths.root):
+        for shard in validation.damaged:
+            # Without its done-record a shard does not exist; so it goes first, should we be killed here.
+            for path in (paths.done(shard), paths.tar(shard), paths.index(shard)):
+                path.unlink(missing_ok=True)
+        if validation.summary_is_wrong:
+            paths.summary.unlink(missing_ok=True)
+
+
+def _checks(inventory: Inventory, quick: bool) -> Iterator[ShardCheck]:
+    """Shards with a done-record, and those that dataset.json promises."""
+    paths, config = inventory.paths, plan_inputs(inventory.paths)
+    promised = set(inventory.summary["shards"]) if inventory.summary else set()
+    for file in plan_files(paths):
+        plan = Plan(pq.read_table(readable(file), columns=["key", "shard"]), {})
+        spans = plan.shards()
+        was_done = each(lambda shard: paths.done(shard).is_file(), spans, paths.root)
+        for (shard, span), is_done in zip(spans.items(), was_done, strict=True):
+            if shard in promised or is_done:
+                keys = plan.table["key"].slice(span.start, span.stop - span.start).to_pylist()
+                yield ShardCheck(
+                    paths=paths,
+                    shard=shard,
+                    num_planned=len(keys),
+                    keys_digest=digest_of(keys),
+                    config=config,
+                    quick=quick,
+                )
+
+
+def _wrong_summary(inventory: Inventory) -> Iterator[str]:
+    """What dataset.json says otherwise than the done-records; only a finished dataset has it."""
+    summary = inventory.summary
+    if summary is None:
+        return
+    states = inventory.states(summary["shards"])
+    if states.total() != summary["num_listed"]:
+        yield f"dataset.json lists {summary['num_listed']:,} clips, its shards hold {states.total():,}"
+    elif states != Counter(summary["states"]):
+        yield f"dataset.json counts {summary['states']}, its shards {dict(sorted(states.items()))}"
+
+
+def _tars(paths: DatasetPaths) -> list[str]:
+    return sorted(files_below(paths.root / "shards", lambda name: name.endswith(".tar")))
+
+
+@contextmanager
+def _mapped(workers: int) -> Iterator[Callable[..., Any]]:
+    """`map`, here or over processes."""
+    if workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool.map
+        finally:
+            pool.shutdown(cancel_futures=True)

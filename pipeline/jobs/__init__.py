@@ -1,0 +1,1 @@
+"""Shards made here or on Ray."""

@@ -1,0 +1,132 @@
+"""What a preparation will take, from its plan and a few clips that are really prepared; nothing is kept.
+
+The clips are taken over all sizes of files, always the same ones. They become a shard in a temporary folder, by the
+code of a run, so whatever a run spends on a clip is in the figures.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.writer import DatasetPaths, finished_record
+from cavsync.pipeline.decoding.requests import Row
+from cavsync.pipeline.jobs.estimate_sample import (
+    NUM_SIZED,
+    Sample,
+    bytes_without_clips,
+    prepare_sample,
+    spread_by_size,
+)
+from cavsync.pipeline.plan.plan import Plan
+from cavsync.pipeline.plan.planner import Listing, PrepareError, Reporter, plan_for
+from cavsync.pipeline.storage.path import Place, each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The work that is left, and what it should take with `num_workers`."""
+
+    num_listed: int
+    num_finished: int  # listed clips of shards that are there already
+    num_duplicate: int
+    num_missing: int
+    num_found: int  # clips to decode
+    num_shards: int
+    num_workers: int
+    sample: Sample
+    media_s: float
+    core_s: float
+    wall_s: float
+    num_bytes: int
+    free_bytes: int | None  # None where a store does not tell
+
+
+@dataclass(frozen=True)
+class _PlanElsewhere(DatasetPaths):
+    """A dataset of which the plan, and only the plan, is written to another place."""
+
+    elsewhere: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.elsewhere
+
+
+def estimate(
+    listing: Listing, out: Place, config: PrepareConfig, num_workers: int, reporter: Reporter
+) -> Estimate | None:
+    """None where all is prepared already. Reads lists, folder and a sample of the videos; writes nothing to `out`.
+
+    Raises what a run would raise before it decodes, and PrepareError where there is no video left to try.
+    """
+    with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
+        paths = _PlanElsewhere(out, Path(folder) / "plan.parquet")
+        if DatasetPaths(out).plan.is_file():
+            paths.plan.write_bytes(DatasetPaths(out).plan.read_bytes())
+        plan = plan_for(listing, paths, config, reporter)
+        return _estimate(listing, plan, paths, config, num_workers)
+
+
+def _estimate(
+    listing: Listing, plan: Plan, paths: _PlanElsewhere, config: PrepareConfig, num_workers: int
+) -> Estimate | None:
+    names = list(plan.shards())
+    records = each(partial(finished_record, paths), names, paths.root)
+    shards = [name for name, record in zip(names, records, strict=True) if record is None]
+    if not shards:
+        return None
+    left = plan.table.filter(pc.is_in(plan.table["shard"], value_set=pa.array(shards, pa.string())))
+    has_video = pc.and_(pc.is_valid(left["source"]), pc.invert(left["duplicate"]))
+    found, absent = left.filter(has_video), left.filter(pc.invert(has_video))
+    if not len(found):
+        raise PrepareError(
+            f"Of {len(left):,} clips that are left to prepare, none has a video in {listing.videos}."
+        )
+    sample = prepare_sample(spread_by_size(_some(found)), config)
+    scale, num_busy = len(found) / sample.num_clips, min(num_workers, len(shards))
+    num_duplicate = pc.sum(left["duplicate"]).as_py()
+    return Estimate(
+        num_listed=len(plan),
+        num_finished=len(plan) - len(left),
+        num_duplicate=num_duplicate,
+        num_missing=len(absent) - num_duplicate,
+        num_found=len(found),
+        num_shards=len(shards),
+        num_workers=num_workers,
+        sample=sample,
+        media_s=sample.media_s * scale,
+        core_s=sample.core_s * scale + sample.start_core_s * num_busy,
+        wall_s=sample.wall_s * scale / num_busy + sample.start_wall_s,
+        num_bytes=round(sample.num_bytes * scale)
+        + _beside_clips(absent, len(shards))
+        + paths.plan.stat().st_size,
+        free_bytes=_free_bytes(paths.root),
+    )
+
+
+def _beside_clips(absent: pa.Table, num_shards: int) -> int:
+    """Bytes of all shards without the clips that have a video."""
+    in_a_shard = absent.slice(0, len(absent) // num_shards).to_pylist()
+    return num_shards * bytes_without_clips(in_a_shard)
+
+
+def _some(rows: pa.Table) -> Sequence[Row]:
+    """Rows from the whole table, which is in no order that means anything."""
+    step = -(-len(rows) // NUM_SIZED)
+    some: list[Row] = rows.take(pa.array(range(0, len(rows), step), pa.int64())).to_pylist()
+    return some
+
+
+def _free_bytes(root: Place) -> int | None:
+    """On the disk of the folder that is there and in which `root` will be."""
+    if not isinstance(root, Path):
+        return None
+    path = root.resolve()
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free

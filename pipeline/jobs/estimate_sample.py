@@ -1,0 +1,122 @@
+"""A few clips prepared into a temporary folder, and what that took."""
+
+import resource
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.writer import DatasetPaths, ShardWriter
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import Row, without_video
+from cavsync.pipeline.jobs.shard import ShardTask, process_shard
+from cavsync.pipeline.storage.path import Place, each, num_bytes, place_of
+
+# So many clips are prepared, one from each of as many classes of file size.
+NUM_SAMPLED = 12
+# So many files are asked for their size to make the classes.
+NUM_SIZED = 1200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What the sampled clips came to."""
+
+    states: Mapping[str, int]
+    media_s: float
+    core_s: float  # CPU time of everything
+    wall_s: float
+    num_bytes: int
+    start_core_s: float  # of a decoder's process
+    start_wall_s: float
+
+    @property
+    def num_clips(self) -> int:
+        return sum(self.states.values())
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A shard that was made, and what that took."""
+
+    record: Mapping[str, Any]
+    core_s: float
+    num_bytes: int
+    media_s: float
+
+
+def spread_by_size(rows: Sequence[Row]) -> list[Row]:
+    """At most NUM_SAMPLED of the rows: the middle one of as many classes, equally many rows each, by file size."""
+    sources = [place_of(row["source"]) for row in rows]
+    sizes = each(_size, sources, sources[0])
+    by_size = sorted(zip(sizes, rows, strict=True), key=lambda sized: (sized[0], sized[1]["key"]))
+    ordered = [row for _, row in by_size]
+    num_classes = min(NUM_SAMPLED, len(ordered))
+    return [ordered[(2 * place + 1) * len(ordered) // (2 * num_classes)] for place in range(num_classes)]
+
+
+def _size(source: Place) -> int:
+    try:
+        return num_bytes(source)
+    except OSError:  # gone since it was found; decoding it will say so
+        return 0
+
+
+def prepare_sample(rows: Sequence[Row], config: PrepareConfig) -> Sample:
+    """What the rows' clips take beside a process that is running already, and what its start takes.
+
+    The middle clip is prepared twice, once alone: what that took, the start of the process most of all, is taken
+    off what it takes to prepare it and all of them.
+    """
+    middle = rows[len(rows) // 2]
+    alone, together = _make([middle], config), _make([middle, *rows], config)
+    core_s = max(0.0, together.core_s - alone.core_s)
+    wall_s = max(0.0, together.record["seconds"] - alone.record["seconds"])
+    states = dict(together.record["states"])
+    (state,) = alone.record["states"]
+    states[state] -= 1
+    return Sample(
+        states={name: count for name, count in states.items() if count},
+        media_s=together.media_s - alone.media_s,
+        core_s=core_s,
+        wall_s=wall_s,
+        num_bytes=max(0, together.num_bytes - alone.num_bytes),
+        start_core_s=max(0.0, alone.core_s - core_s / len(rows)),
+        start_wall_s=max(0.0, alone.record["seconds"] - wall_s / len(rows)),
+    )
+
+
+def bytes_without_clips(rows: Sequence[Row]) -> int:
+    """What a shard of rows without a video takes."""
+    clips = [without_video(row) for row in rows]
+    with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
+        with ShardWriter(DatasetPaths(Path(folder)), "empty-00000") as writer:
+            for clip in filter(None, clips):
+                writer.add_failed(clip.columns)
+            writer.finish()
+        return _bytes_in(Path(folder))
+
+
+def _make(rows: Sequence[Row], config: PrepareConfig) -> _Made:
+    before = _core_s()
+    with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
+        paths = DatasetPaths(Path(folder))
+        with DecoderProcess() as decoder:
+            record = process_shard(ShardTask(rows=rows, config=config, paths=paths), decoder, lambda _: None)
+        durations = pq.read_table(paths.index(rows[0]["shard"]), columns=["duration_s"])["duration_s"]
+        return _Made(record, _core_s() - before, _bytes_in(Path(folder)), pc.sum(durations).as_py() or 0.0)
+
+
+def _core_s() -> float:
+    """CPU time of this process and of the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

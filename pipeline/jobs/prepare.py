@@ -1,0 +1,141 @@
+"""A whole preparation: plan, make the shards that are missing, sum up. Every command of `cavsync prepare` ends here."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.writer import DatasetPaths, finished_record, is_retry
+from cavsync.pipeline.jobs.runner import Work, Workers, run
+from cavsync.pipeline.jobs.summary import Summary, write_summary
+from cavsync.pipeline.plan.plan import Numbering, Plan
+from cavsync.pipeline.plan.planner import Listing, PrepareError, Reporter, plan_for
+from cavsync.pipeline.plan.retry import REPLACES, Retry, failed_clips, plan_retry, retry_plans
+from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.pipeline.storage.lock import run_lock
+from cavsync.pipeline.storage.path import Place, each, remove_temporaries
+
+
+def prepare(
+    listing: Listing,
+    out: Place,
+    config: PrepareConfig,
+    workers: Workers,
+    reporter: Reporter,
+    *,
+    retry_failed: bool = False,
+) -> Summary:
+    """Prepare `listing` into the folder `out`, doing only what an earlier run left undone.
+
+    `retry_failed` gives the clips that failed in finished shards another try, in new shards. Raises PrepareError
+    when `out` holds something else or the disk fails, LockError when another run works there.
+    """
+    with _disk_errors(out), run_lock(out):
+        return _Run(listing, DatasetPaths(out), config, workers, reporter).run(retry_failed)
+
+
+@contextmanager
+def _disk_errors(out: Place) -> Iterator[None]:
+    """A disk that is full, read-only or broken is an expected error, and so is a store that fails."""
+    try:
+        yield
+    except StoreError as error:  # which tells what to do
+        raise PrepareError(f"Preparing {out} stopped: {error} Finished shards are kept.") from error
+    except OSError as error:
+        raise PrepareError(
+            f"Preparing {out} stopped: {error}. Finished shards are kept; repeat the command when the cause is gone."
+        ) from error
+
+
+class _Run:
+    """One run of `prepare`, while it holds the lock."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        paths: DatasetPaths,
+        config: PrepareConfig,
+        workers: Workers,
+        reporter: Reporter,
+    ) -> None:
+        self.listing, self.paths, self.config = listing, paths, config
+        self.workers, self.reporter = workers, reporter
+
+    def run(self, retry_failed: bool) -> Summary:
+        _remove_temporaries(self.paths.root)
+        try:
+            return self._run(retry_failed)
+        finally:
+            _remove_temporaries(self.paths.root)
+
+    def _run(self, retry_failed: bool) -> Summary:
+        plan = plan_for(self.listing, self.paths, self.config, self.reporter)
+        rounds = retry_plans(self.paths)
+        missing = [self._missing(one) for one in (plan, *rounds)]
+        num_clips = len(plan) + sum(map(len, rounds))
+        num_missing = sum(span.stop - span.start for spans in missing for span in spans.values())
+        self.reporter.start(num_clips, num_clips - num_missing)
+        for one, spans in zip((plan, *rounds), missing, strict=True):
+            self._make(one, spans)
+        num_made = sum(map(len, missing))
+        if retry_failed and not any(map(is_retry, chain(*missing))):  # else that was it, interrupted before
+            num_made += self._retry(plan, rounds)
+        content = write_summary(self.listing, plan, _shards(plan, rounds), self.paths, self.config)
+        return Summary(self.paths.root, content, num_made)
+
+    def _missing(self, plan: Plan) -> dict[str, slice]:
+        """The shards of the plan that are not finished."""
+        spans = plan.shards()
+        records = each(partial(finished_record, self.paths), spans, self.paths.root)
+        return {name: spans[name] for name, record in zip(spans, records, strict=True) if record is None}
+
+    def _make(self, plan: Plan, spans: Mapping[str, slice]) -> None:
+        if spans:
+            videos = self.listing.videos.resolve()
+            work = Work(plan, spans, self.config, self.paths, videos if videos.is_dir() else None)
+            for _ in run(work, self.workers, self.reporter.clips, self.reporter.say):
+                pass
+
+    def _retry(self, plan: Plan, rounds: list[Plan]) -> int:
+        """Plan another round for what failed, append it to `rounds` and make it; returns its number of shards."""
+        failed = failed_clips(self.paths, _shards(plan, rounds))
+        retry = self._planned_retry(plan, failed, len(rounds) + 1)
+        for line in _described_retry(retry, failed):
+            self.reporter.say(line)
+        if not len(retry.plan):
+            return 0
+        retry.plan.write(self.paths.retry_plan(len(rounds) + 1))
+        rounds.append(retry.plan)
+        spans = retry.plan.shards()
+        self.reporter.start(len(retry.plan), 0)
+        self._make(retry.plan, spans)
+        return len(spans)
+
+    def _planned_retry(self, plan: Plan, failed: Mapping[str, str], number: int) -> Retry:
+        named = next(iter(self.listing.clips())).source is not None
+        tree = None if named else self.listing.tree()
+        numbering = Numbering(self.config.shard_size, self.config.seed, suffix=f"r{number}")
+        return plan_retry(plan, failed, tree, self.listing.layout, numbering)
+
+
+def _shards(plan: Plan, rounds: Sequence[Plan]) -> list[str]:
+    """All shards, retries after what they retry."""
+    return [name for one in (plan, *rounds) for name in one.shards()]
+
+
+def _described_retry(retry: Retry, failed: Mapping[str, str]) -> Iterator[str]:
+    if retry.num_without_video:
+        yield f"{retry.num_without_video:,} missing clips still have no video."
+    states = Counter(str(state) for state in retry.plan.table[REPLACES].to_pylist())
+    if states:
+        counted = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+        yield f"Trying {len(retry.plan):,} of {len(failed):,} failed clips again: {counted}."
+    else:
+        yield "No clip is to be tried again."
+
+
+def _remove_temporaries(root: Place) -> None:
+    """What killed workers left; nobody else works here while the lock is held."""
+    remove_temporaries((root, root / "shards", root / "index", root / "done"))

@@ -1,0 +1,337 @@
+"""Shards, and files to embed, as Ray tasks: the only module that imports Ray.
+
+A task gets the rows of one shard and returns its done-record. Frames, sound and tars never pass through Ray. A clip
+that kills its decoder is dealt with inside the task (see decoder_process.py); here only workers and nodes die, which
+is nobody's fault: their shard is made again, by another worker.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.exceptions
+
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.dataset.writer import finished_record
+from cavsync.pipeline.decoding.process import MAX_DEATHS, DecoderProcess
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.jobs.shard import ShardTask, process_shard
+from cavsync.pipeline.storage.remote_path import RemotePath
+
+# Workers load this module: what only the driver needs is not loaded there.
+if TYPE_CHECKING:
+    from cavsync.pipeline.jobs.runner import OnClips, Record, Work, Workers
+
+# Tries of a shard whose worker is killed or whose node is lost.
+MAX_TRIES = 5
+# What a worker and its decoder take; Ray places no more tasks on a node than this fits into.
+WORKER_BYTES = 200 * 2**20
+# The same where they read from or write to a store: its library and the blocks of files are in both.
+STORE_WORKER_BYTES = 300 * 2**20
+# A worker is replaced after so many shards, whatever it may have leaked.
+SHARDS_PER_WORKER = 50
+REPORT_EVERY_S = 0.5
+# Nothing big passes through the object store; the default is 30 % of the machine's memory.
+OBJECT_STORE_BYTES = 100 * 2**20
+# A cluster answers within a second or two.
+ANSWER_S = 30.0
+_HELLO = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
+
+
+class ClusterError(CavsyncError):
+    """The cluster could not be reached, does not share the target, or a shard loses every worker that tries it."""
+
+
+def run_on_ray(
+    work: "Work", workers: "Workers", on_clips: "OnClips", say: Callable[[str], None]
+) -> Iterator["Record"]:
+    """Make every shard of `work`, at most `workers.number` at a time; yields done-records as they come.
+
+    Raises ClusterError, or what a task raised.
+    """
+    with _connected(workers, say):
+        _say_how_many(workers, say, _worker_bytes(work))
+        yield from _Driver(work, workers, on_clips, say).run()
+
+
+def map_on_ray(
+    call: Callable[[Any], Any],
+    items: Iterable[Any],
+    workers: "Workers",
+    worker_bytes: int,
+    say: Callable[[str], None],
+    num_gpus: float = 0.0,
+) -> Iterator[tuple[Any, Any]]:
+    """`(item, call(item))` as they come, `workers.number` at a time; `call` is pickled.
+
+    Raises what `call` raised. An item that takes its worker along MAX_DEATHS times is answered by None.
+    """
+    with _connected(workers, say):
+        _say_how_many(workers, say, worker_bytes)
+        task = ray.remote(num_cpus=1, num_gpus=num_gpus, memory=worker_bytes, max_retries=0)(_call)
+        shared, waiting, lost = ray.put(call), iter(items), Counter[Any]()
+        running: dict[Any, Any] = {}
+        while True:
+            while len(running) < workers.number and (item := next(waiting, None)) is not None:
+                running[task.remote(shared, item)] = item
+            if not running:
+                return
+            (reference,), _ = ray.wait(list(running))
+            item = running.pop(reference)
+            try:
+                yield item, ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except _LOST:
+                lost[item] += 1
+                if lost[item] == MAX_DEATHS:
+                    yield item, None
+                else:
+                    running[task.remote(shared, item)] = item
+
+
+def _call(call: Callable[[Any], Any], item: Any) -> Any:
+    return call(item)
+
+
+@contextmanager
+def _connected(workers: "Workers", say: Callable[[str], None]) -> Iterator[None]:
+    ended = Event()
+    _connect(workers, say, ended)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        ended.set()
+
+
+def _connect(workers: "Workers", say: Callable[[str], None], ended: Event) -> None:
+    init = partial(_beside, partial(ray.init, logging_level=logging.ERROR), ended)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Otherwise Ray 2.60 warns about a default of GPU workers that does not concern tasks without GPUs.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if workers.ray_address is None:
+        num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
+        # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own would cost a
+        # run here memory and seconds to tell what the bar tells.
+        init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+    else:
+        _join(init, workers.ray_address, say)
+
+
+def _beside(init: Callable[..., Any], ended: Event, *arguments: Any, **options: Any) -> Any:
+    """What `init` returns. It waits for seconds in native code, where Ctrl-C is not heard, so a thread runs it; there
+    it cannot take SIGTERM over either.
+
+    The thread stays until `ended`: Ray's processes end with the thread that started them.
+    """
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(init(*arguments, **options))
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+        ended.wait()
+
+    Thread(target=run, daemon=True).start()
+    return outcome.result()
+
+
+def _join(init: Callable[..., Any], address: str, say: Callable[[str], None]) -> None:
+    _refuse_silent(address)
+    try:
+        context = init(address=address)
+    except ConnectionError as error:
+        raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+    if context.dashboard_url:
+        say(f"Ray's dashboard: http://{context.dashboard_url}")
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises ClusterError where no cluster answers. Ray would wait there for many minutes, deaf to Ctrl-C even in a
+    thread, so that another process says hello first.
+    """
+    hello = [sys.executable, "-c", _HELLO, address]
+    try:
+        subprocess.run(hello, check=True, capture_output=True, text=True, timeout=ANSWER_S)
+    except subprocess.TimeoutExpired:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} within {ANSWER_S:g} s. Give its head's HOST:PORT (6379 if none was "
+            "chosen), or auto on one of its nodes."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.strip().splitlines()[-1:]
+        raise ClusterError(f"the Ray cluster at {address} cannot be joined: {' '.join(why)}") from None
+
+
+def _say_how_many(workers: "Workers", say: Callable[[str], None], worker_bytes: int) -> None:
+    """One line when fewer tasks will run at a time than were asked for. Raises ClusterError when none would."""
+    room, scarce = _room(worker_bytes)
+    if room < 1:
+        where = "here" if workers.ray_address is None else f"at {workers.ray_address}"
+        raise ClusterError(f"the Ray cluster {where} has too few {scarce} for a worker.")
+    if room < workers.number:
+        say(f"{workers.number} workers were asked for, there are {scarce} for {room}: running {room}.")
+
+
+def _room(worker_bytes: int) -> tuple[int, str]:
+    """How many workers fit into the cluster as it is now, and what limits them."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    num_cpus, num_memories = int(resources.get("CPU", 0)), int(resources.get("memory", 0) // worker_bytes)
+    return min((num_cpus, "CPUs"), (num_memories, f"portions of {worker_bytes >> 20} MiB"))
+
+
+def _worker_bytes(work: "Work") -> int:
+    uses_store = isinstance(work.paths.root, RemotePath) or isinstance(work.videos, RemotePath)
+    return STORE_WORKER_BYTES if uses_store else WORKER_BYTES
+
+
+class _Driver:
+    """Keeps a bounded number of tasks in flight until every shard is made."""
+
+    def __init__(
+        self, work: "Work", workers: "Workers", on_clips: "OnClips", say: Callable[[str], None]
+    ) -> None:
+        # Another machine has another working folder.
+        self._work = replace(work, paths=replace(work.paths, root=work.paths.root.absolute()))
+        self._most, self._say = workers.number, say
+        self._tally = _TALLY.remote()
+        self._progress = _Progress(on_clips)
+        self._running: dict[Any, ShardTask] = {}
+        self._lost: Counter[str] = Counter()
+
+    def run(self) -> Iterator["Record"]:
+        waiting = self._work.tasks()
+        while True:
+            slots = min(
+                self._most, max(1, _room(_worker_bytes(self._work))[0])
+            )  # a cluster grows and shrinks
+            while len(self._running) < slots and (task := next(waiting, None)) is not None:
+                self._start(task)
+            if not self._running:
+                return
+            done, _ = ray.wait(list(self._running), timeout=REPORT_EVERY_S)
+            for reference in done:
+                yield from self._finished(reference)
+            self._progress.tell(ray.get(self._tally.states.remote()))
+
+    def _start(self, task: ShardTask) -> None:
+        make = _make_shard.options(memory=_worker_bytes(self._work))
+        self._running[make.remote(task, self._tally)] = task
+
+    def _finished(self, reference: Any) -> Iterator["Record"]:
+        """The record of a task that has ended; none when its worker was lost and the task begins again."""
+        task = self._running.pop(reference)
+        try:
+            record: Record = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # what the task raised, in its own words
+        except _LOST as error:
+            self._start_again(task, error)
+            return
+        self._refuse_elsewhere(record)
+        self._progress.finished(record)
+        yield record
+
+    def _start_again(self, task: ShardTask, error: Exception) -> None:
+        shard = task.rows[0]["shard"]
+        self._lost[shard] += 1
+        why = type(error).__name__
+        if self._lost[shard] == MAX_TRIES:
+            raise ClusterError(
+                f"shard {shard} lost its worker {MAX_TRIES} times, at last by {why}; finished shards are kept. "
+                "Where memory is short, run fewer --workers."
+            ) from error
+        self._say(f"The worker of shard {shard} was lost ({why}); making it again.")
+        self._start(task)
+
+    def _refuse_elsewhere(self, record: "Record") -> None:
+        if finished_record(self._work.paths, record["shard"]) is None:
+            raise ClusterError(
+                f"shard {record['shard']} was written on another machine, whose {self._work.paths.root} is not the "
+                "one of this machine; a cluster needs a target that all its nodes share."
+            )
+
+
+# A task whose worker was killed (by the kernel or by Ray, for memory) or whose node is gone. Ray itself does not
+# retry: it would, for memory, without end.
+_LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
+
+
+class _Progress:
+    """Turns what the workers report, cumulative for each shard, into increments."""
+
+    def __init__(self, on_clips: "OnClips") -> None:
+        self._on_clips = on_clips
+        self._told: Counter[ClipState] = Counter()
+        self._finished: dict[str, Counter[ClipState]] = {}
+
+    def finished(self, record: "Record") -> None:
+        self._finished[record["shard"]] = Counter(
+            {ClipState(state): count for state, count in record["states"].items()}
+        )
+
+    def tell(self, reported: dict[str, Counter[ClipState]]) -> None:
+        total = sum((reported | self._finished).values(), Counter[ClipState]())
+        change = total.copy()
+        change.subtract(self._told)  # may be negative: a worker died and its shard began again
+        if any(change.values()):
+            self._on_clips(change)
+        self._told = total
+
+
+class _Tally:
+    """Where workers report and the driver asks."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, Counter[ClipState]] = {}
+
+    def report(self, shard: str, states: Counter[ClipState]) -> None:
+        self._states[shard] = states
+
+    def states(self) -> dict[str, Counter[ClipState]]:
+        return self._states
+
+
+# With its node it would take the run along, so it begins again on another; counts of shards in work are lost.
+_TALLY: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tally)
+
+
+@cache
+def _decoder() -> DecoderProcess:
+    """The worker's decoder, for all its shards; it ends with the worker."""
+    return DecoderProcess()
+
+
+# num_cpus=1 also makes Ray set OMP_NUM_THREADS=1, which OpenBLAS obeys.
+@ray.remote(num_cpus=1, max_retries=0, max_calls=SHARDS_PER_WORKER)
+def _make_shard(task: ShardTask, tally: Any) -> "Record":
+    states: Counter[ClipState] = Counter()
+    reported = time.monotonic()
+
+    def on_clip(state: ClipState) -> None:
+        nonlocal reported
+        states[state] += 1
+        if time.monotonic() - reported >= REPORT_EVERY_S:
+            reported = time.monotonic()
+            tally.report.remote(task.rows[0]["shard"], states)
+
+    record: Record = process_shard(task, _decoder(), on_clip)
+    return record

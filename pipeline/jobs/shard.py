@@ -1,0 +1,133 @@
+"""One shard: every listed clip of it decoded and written, each ending in exactly one state.
+
+Any runner can call `process_shard`: it gets rows, leaves files, and returns a small record.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.dataset.writer import DatasetPaths, ShardWriter
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import PreparedClip, Row, failed, without_video
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.pipeline.storage.path import Place, place_of, read_range
+
+OnClip = Callable[[ClipState], None]
+
+# A video that its store refuses is given up after so many tries, if the store gives one of so many others.
+MAX_READS, NUM_OTHERS = 3, 4
+
+
+class VideosGoneError(CavsyncError):
+    """The folder of the videos went away during the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """One shard to make: its plan rows, in plan order."""
+
+    rows: Sequence[Row]
+    config: PrepareConfig
+    paths: DatasetPaths
+    videos: Place | None = None  # the folder that all videos are in, if there is one
+
+
+@dataclass
+class MelSums:
+    """What the mean and deviation of a dataset's log-mel are computed from."""
+
+    count: int = 0
+    sum: float = 0.0
+    sum_squares: float = 0.0
+
+    def add(self, mel: np.ndarray) -> None:
+        values = mel.astype(np.float64)
+        self.count += values.size
+        self.sum += float(values.sum())
+        self.sum_squares += float(np.square(values).sum())
+
+
+def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> Any:
+    """Write the shard of `task` and return its done-record.
+
+    `on_clip` hears the state of each clip. A clip that cannot be prepared is counted, never raised; an error
+    of the target (disk full, no permission) is raised as OSError and leaves nothing under a final name.
+    """
+    started = time.perf_counter()
+    sums = MelSums()
+    with ShardWriter(task.paths, task.rows[0]["shard"]) as writer:
+        for row in task.rows:
+            clip = without_video(row) or _prepared(row, task, decoder)
+            _write(clip, writer, sums)
+            on_clip(clip.state)
+        seconds = round(time.perf_counter() - started, 3)
+        return writer.finish(mel=asdict(sums), seconds=seconds, **_replaced(task.rows))
+
+
+def _write(clip: PreparedClip, writer: ShardWriter, sums: MelSums) -> None:
+    if clip.mel is None:
+        writer.add_failed(clip.columns)
+        return
+    writer.add(clip.columns, clip.frames, clip.mel)
+    sums.add(clip.mel)
+
+
+def _prepared(row: Row, task: ShardTask, decoder: DecoderProcess) -> PreparedClip:
+    """The clip of a row that has a video. Raises StoreError where the store fails for more than this one."""
+    for _ in range(MAX_READS):
+        try:
+            clip = decoder.prepare(row, task.config)
+        except StoreError as error:
+            unread = error
+        else:
+            if clip.state in (ClipState.MISSING, ClipState.TIMEOUT):
+                _refuse_without_folder(task.videos)
+            return clip
+        _refuse_without_folder(task.videos)
+    _refuse_without_others(row, task.rows, unread)
+    return failed(row, ClipState.DECODE_ERROR, f"not read in {MAX_READS} tries: {unread}")
+
+
+def _refuse_without_others(row: Row, rows: Sequence[Row], unread: StoreError) -> None:
+    """One video that its store refuses is a clip that cannot be prepared; a store that lists its videos and gives none
+    is busy, or forbids to read them.
+
+    Raises StoreError, so that no shard is finished with every clip failed.
+    """
+    sources = dict.fromkeys(other["source"] for other in rows if other["source"] is not None)
+    for source in islice((source for source in sources if source != row["source"]), NUM_OTHERS):
+        try:
+            with suppress(FileNotFoundError):
+                read_range(place_of(source), 0, 1)
+            return
+        except StoreError as error:
+            unread = error
+    raise unread
+
+
+def _refuse_without_folder(videos: Place | None) -> None:
+    """One video that is gone is a missing clip; a folder that is gone is an unplugged disk or a store that is down.
+
+    Raises VideosGoneError or StoreError, so that no shard is finished with every clip missing.
+    """
+    if videos is not None and not videos.is_dir():
+        raise VideosGoneError(
+            f"{videos}, the folder of the videos, is gone since the run began. Finished shards are kept; "
+            "bring it back and repeat the command to continue."
+        )
+
+
+def _replaced(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """For a shard of a retry: how many clips of each state its own results take the place of."""
+    states = Counter(row["replaces"] for row in rows if "replaces" in row)
+    return {"replaces": dict(sorted(states.items()))} if states else {}

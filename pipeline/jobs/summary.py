@@ -1,0 +1,128 @@
+"""How a preparation ended: dataset.json, summed up from the done-records of all shards."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
+from cavsync.pipeline.dataset.writer import DatasetPaths, split_of
+from cavsync.pipeline.jobs.runner import Record
+from cavsync.pipeline.plan.plan import Plan
+from cavsync.pipeline.plan.planner import Listing, PrepareError
+from cavsync.pipeline.storage.path import Place, each, write_atomically
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a preparation ended; `states` adds up to the list."""
+
+    root: Place
+    content: Mapping[str, Any]  # dataset.json
+    num_made: int  # shards that this run made
+
+    @property
+    def states(self) -> Mapping[str, int]:
+        states: Mapping[str, int] = self.content["states"]
+        return states
+
+    @property
+    def num_listed(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of the clips with a video that could not be prepared (missing and duplicate ones do not count)."""
+        absent = sum(self.states.get(state, 0) for state in (ClipState.MISSING, ClipState.DUPLICATE))
+        tried = self.num_listed - absent
+        return 1 - self.states.get(ClipState.OK, 0) / tried if tried else 0.0
+
+
+def write_summary(
+    listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
+) -> dict[str, Any]:
+    """The content of dataset.json; it is written when there is a shard that it does not know yet."""
+    if paths.summary.is_file():
+        known: dict[str, Any] = json.loads(paths.summary.read_text())
+        if known["shards"] == sorted(shards):
+            return known
+    content = _summed_up(listing, plan, shards, paths, config)
+    write_atomically(paths.summary, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return content
+
+
+def _summed_up(
+    listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
+) -> dict[str, Any]:
+    """The content of dataset.json, from the done-records of all shards."""
+    texts = each(lambda name: paths.done(name).read_text(), shards, paths.root)
+    records = {name: json.loads(text) for name, text in zip(shards, texts, strict=True)}
+    states = _states_once(records.values())
+    if states.total() != len(plan):
+        raise PrepareError(
+            f"{paths.root}: {len(plan)} clips are planned, but the shards account for {states.total()}; "
+            "delete the folder done/ in it and run again."
+        )
+    mean, std = _mel_statistics(records, listing.splits)
+    labels = list(listing.labels) or plan.labels()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": listing.name,
+        "splits": {name: role for name, role in listing.splits.items() if name in plan.splits()},
+        "shards": sorted(records),
+        "num_listed": len(plan),
+        "states": dict(sorted(states.items())),
+        "labels": labels,
+        "label_names": list(listing.label_names) or labels,
+        "mel_mean": mean,
+        "mel_std": std,
+        "config": config.content(),
+        "lists": dict(listing.lists),
+        "videos": str(listing.videos.resolve()),
+        "versions": _versions(),
+    }
+
+
+def _states_once(records: Iterable[Record]) -> Counter[str]:
+    """How many clips ended in each state, the latest try of each being the one that counts."""
+    states: Counter[str] = Counter()
+    for record in records:
+        states.update(record["states"])
+        states.subtract(record.get("replaces", {}))
+    return +states
+
+
+def _mel_statistics(
+    records: Mapping[str, Record], splits: Mapping[str, str]
+) -> tuple[float | None, float | None]:
+    """Mean and deviation over every value of the training splits' log-mel; of all splits where none trains."""
+    training = [r for name, r in records.items() if splits[split_of(name)] == "train"]
+    sums = [record["mel"] for record in training or records.values()]
+    count = sum(one["count"] for one in sums)
+    if not count:
+        return None, None
+    mean = sum(one["sum"] for one in sums) / count
+    variance = sum(one["sum_squares"] for one in sums) / count - mean**2
+    return mean, float(np.sqrt(variance))
+
+
+def _versions() -> dict[str, str]:
+    import av
+    import PIL
+
+    libraries = {name: ".".join(map(str, numbers)) for name, numbers in av.library_versions.items()}
+    return {
+        "cavsync": version("cavsync"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "av": av.__version__,
+    } | {
+        "pillow": PIL.__version__,
+        **libraries,
+    }

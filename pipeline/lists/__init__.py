@@ -1,0 +1,1 @@
+"""Lists of clips, and the videos that they name."""

@@ -1,0 +1,49 @@
+"""A folder of videos as a list: one clip a file, its first seconds, or each file cut into consecutive clips."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Literal
+
+from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, MAX_START_S, ListedClip
+from cavsync.pipeline.lists.names import SAFE_NAME, hashed_id
+from cavsync.pipeline.lists.videos import VideoTree
+
+# Which clips of a file are listed.
+Clips = Literal["first", "all"]
+
+
+def folder_clips(
+    tree: VideoTree, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
+) -> Iterator[ListedClip]:
+    """Every video of the tree, in order of path: its first 10 s, or all of it in pieces of 10 s.
+
+    Files that end earlier give shorter clips. The last piece is listed if at least `min_duration_s` are left.
+    """
+    taken: set[str] = set()
+    for path in tree.names():
+        clip_id, source = _id_of(path, taken), str(tree.root / path)
+        taken.add(clip_id)
+        split = "test" if _share(clip_id) < test_share else "train"
+        for start_s in _starts(source, min_duration_s) if clips == "all" else [0.0]:
+            yield ListedClip(clip_id, split, start_s, start_s + DEFAULT_CLIP_S, (), path, source)
+
+
+def _starts(source: str, min_duration_s: float) -> list[float]:
+    """Where the pieces of a file begin; one that does not tell its length is listed once."""
+    from cavsync.pipeline.media.probe import duration_s  # loads FFmpeg's libraries
+
+    length_s = min(duration_s(source) or 0.0, MAX_START_S - DEFAULT_CLIP_S)
+    num_pieces = max(1, int((length_s - min_duration_s) // DEFAULT_CLIP_S) + 1)
+    return [piece * DEFAULT_CLIP_S for piece in range(num_pieces)]
+
+
+def _id_of(path: str, taken: set[str]) -> str:
+    """The file's name; where that is no safe id, or stands for another file, a hash of the path makes it one."""
+    stem = PurePath(path).stem
+    return stem if SAFE_NAME.fullmatch(stem) and stem not in taken else hashed_id(path)
+
+
+def _share(clip_id: str) -> float:
+    """A number in [0, 1) that depends on the id alone, so a clip keeps its split when the folder grows."""
+    return int.from_bytes(hashlib.sha256(f"split:{clip_id}".encode()).digest()[:8]) / 2**64

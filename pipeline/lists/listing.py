@@ -1,0 +1,192 @@
+"""What a command is asked to prepare: a dataset's lists on the conventional layout, any list, or a folder."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from cavsync.pipeline.dataset.writer import sha256
+from cavsync.pipeline.lists.clip_list import ListedClip, read_list, splits_in
+from cavsync.pipeline.lists.folder import Clips, folder_clips
+from cavsync.pipeline.lists.manifest import ListSpec, Manifest
+from cavsync.pipeline.lists.tables import ListError, rows_by_title, titles_of
+from cavsync.pipeline.lists.upload_layout import with_layout
+from cavsync.pipeline.lists.videos import Layout, SourceError, VideoTree, listed_files, scan
+from cavsync.pipeline.plan.planner import Listing
+from cavsync.pipeline.storage.path import Place
+
+# Splits of own lists that are not for training.
+TEST_SPLITS = {"test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"}
+
+# Of the CSV that orders the classes.
+LABEL_TITLES = ("index", "mid", "display_name")
+
+
+@dataclass(frozen=True)
+class _ListFile:
+    path: Place
+    spec: ListSpec
+
+    def digest(self) -> str:
+        """Of its content, and of how it is read where the user chose that."""
+        if not self.spec.titles:
+            return sha256(self.path)
+        chosen = ",".join(map("=".join, zip(self.spec.columns, self.spec.titles, strict=True)))
+        return f"{sha256(self.path)} {chosen}"
+
+
+def folder_listing(
+    videos: Place, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
+) -> Listing:
+    """Videos without a list: the first 10 s of each, or all of it. `test_share` of them, chosen by a hash of the
+    id, make the split "test".
+
+    Raises SourceError for a folder that is missing or holds no video.
+    """
+    tree = scan(videos)
+    chosen = f"{test_share}" if clips == "first" else f"{test_share} {clips}"
+    names = "\n".join(tree.names())
+    digest = hashlib.sha256(f"{chosen}\n{names}".encode()).hexdigest()
+    return Listing(
+        name=videos.resolve().name,
+        splits={"train": "train", "test": "test"},
+        lists={"folder": digest},
+        clips=partial(folder_clips, tree, test_share, clips, min_duration_s),
+        videos=videos,
+        tree=lambda: tree,
+    )
+
+
+def official_listing(
+    manifest: Manifest, root: Place, videos: Place | None, lists: Sequence[Place], layout: Layout
+) -> Listing:
+    """The dataset's lists in `root`/raw/<name>/ with videos in its folder videos/, unless named otherwise.
+
+    Raises ListError or SourceError, which say what is missing, where it was looked for and where it comes from.
+    """
+    if manifest.read_by:
+        raise ListError(f"{manifest.title} has no videos to prepare; `{manifest.read_by}` reads it as it is.")
+    raw = root / "raw" / manifest.name
+    files = _given_lists(manifest, lists) if lists else _default_lists(manifest, raw)
+    folder = videos or raw / "videos"
+    if not folder.is_dir():
+        where = f" {manifest.homepage} tells which videos they are." if manifest.homepage else ""
+        raise SourceError(
+            f"No videos of {manifest.title}: {folder} is no folder. Put them there or name their folder with "
+            f"--videos. cavsync downloads none.{where}"
+        )
+    labels = _labels(manifest, [raw, *(file.path.parent for file in files)])
+    return Listing(
+        name=manifest.name,
+        splits=manifest.splits,
+        published_rows={file.path.name: file.spec.count for file in files if file.spec.count},
+        labels=[label for label, _ in labels],
+        label_names=[name for _, name in labels],
+        **_found_by(files, folder, layout),
+    )
+
+
+def list_listing(name: str, lists: Sequence[Place], spec: ListSpec, videos: Place, layout: Layout) -> Listing:
+    """Clips of lists of one's own, whose columns `spec` names; split by role as `TEST_SPLITS` says."""
+    files = [_ListFile(path, spec) for path in lists]
+    if not videos.is_dir():
+        raise SourceError(f"{videos} is no folder; --videos names the one that holds the videos.")
+    splits = sorted(set().union(*(splits_in(file.path, spec) for file in files)))
+    roles = {split: "test" if split.lower() in TEST_SPLITS else "train" for split in splits}
+    return Listing(name=name, splits=roles, **_found_by(files, videos, layout))
+
+
+def _found_by(files: Sequence[_ListFile], videos: Place, layout: Layout) -> dict[str, Any]:
+    """The fields of a Listing that say which clips there are and how their videos are found."""
+    names = [file.path.name for file in files]
+    if len(set(names)) < len(names):
+        raise ListError(
+            f"Two lists have one name ({', '.join(names)}), by which rows are told apart; rename one."
+        )
+    if _name_files(files) and layout == "cut":
+        raise ListError(
+            "These lists name files, and their times are times of those files: leave out --layout cut."
+        )
+    clips = partial(_read_all, files, videos.resolve())
+    return {
+        "lists": {file.path.name: file.digest() for file in files},
+        "clips": clips,
+        "videos": videos,
+        "tree": partial(_tree, videos, layout, clips, _name_files(files)),
+        "layout": layout,
+    }
+
+
+def _name_files(files: Sequence[_ListFile]) -> bool:
+    """Whether the lists themselves name the files of their clips."""
+    naming = [file.path.name for file in files if "file" in file.spec.columns]
+    if naming and len(naming) < len(files):
+        raise ListError(f"Only {', '.join(naming)} names files. Prepare it apart from the other lists.")
+    return bool(naming)
+
+
+def _tree(
+    videos: Place, layout: Layout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
+) -> VideoTree:
+    if lists_name_files:
+        return listed_files(videos, (clip.source for clip in clips()))
+    return with_layout(scan(videos), layout, clips())
+
+
+def _read_all(files: Sequence[_ListFile], videos: Place) -> Iterator[ListedClip]:
+    for file in files:
+        yield from read_list(file.path, file.spec, videos)
+
+
+def _default_lists(manifest: Manifest, raw: Place) -> list[_ListFile]:
+    specs = [spec for spec in manifest.lists if spec.read_by_default]
+    files = [_ListFile(raw / spec.file, spec) for spec in specs if (raw / spec.file).is_file()]
+    if not files:
+        sources = "\n".join(f"  {spec.file}{_comes_from(spec)}" for spec in specs)
+        raise ListError(
+            f"No list of {manifest.title} in {raw}. Put one or more there, or name one with --list:\n{sources}"
+        )
+    return files
+
+
+def _comes_from(spec: ListSpec) -> str:
+    return f" from {spec.comes_from}" if spec.comes_from else ""
+
+
+def _given_lists(manifest: Manifest, paths: Sequence[Place]) -> list[_ListFile]:
+    return [_ListFile(path, manifest.spec_for(path.name, _num_columns(path))) for path in paths]
+
+
+def _num_columns(path: Place) -> int:
+    """Cells of the list's first row that is no comment."""
+    num_columns = len(titles_of(path))
+    if not num_columns:
+        raise ListError(f"{path} lists no clip.")
+    return num_columns
+
+
+def _labels(manifest: Manifest, folders: Sequence[Place]) -> list[tuple[str, str]]:
+    """(label, display name) in class order from the first label list found; none without one."""
+    if manifest.labels is None:
+        return []
+    paths = [folder / manifest.labels.file for folder in folders]
+    found = next((path for path in paths if path.is_file()), None)
+    return [] if found is None else read_label_list(found)
+
+
+def read_label_list(path: Place) -> list[tuple[str, str]]:
+    """(label, display name) of each row, in the order of its column index."""
+    rows = [cells for _, cells in rows_by_title(path, LABEL_TITLES)]
+    try:
+        labels = {int(index): (mid, name) for index, mid, name in rows}
+    except ValueError as error:
+        raise ListError(f"{path} is no label list: {error}; its column index numbers the classes.") from error
+    if not rows:
+        raise ListError(f"{path} is no label list: it names no class.")
+    if sorted(labels) != list(range(len(rows))) or len({mid for mid, _ in labels.values()}) < len(rows):
+        raise ListError(
+            f"{path} is no label list: its {len(rows):,} rows should have the indices 0 to {len(rows) - 1}, each "
+            "once, and every mid once."
+        )
+    return [labels[index] for index in range(len(rows))]

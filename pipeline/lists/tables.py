@@ -1,0 +1,183 @@
+"""Rows of a list file, whatever it is written in: CSV in the dialects that circulate, Parquet, JSON Lines, JSON.
+
+A column is meant by its place (official lists have no header) or by its title. What is unambiguous is read: a byte
+order mark, CRLF, quotes around everything, semicolons or tabs between cells, empty cells at the end, empty rows, quotes taken for text.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.storage.path import Place, readable
+
+NumberedRow = tuple[int, Sequence[Any]]  # line of the file (row, in Parquet and JSON) and its cells
+Records = Iterator[tuple[int, Mapping[str, Any]]]  # the same, each cell under its title
+Titles = Sequence[str] | None  # None: every column
+
+SEPARATORS = ",;\t"
+# As many rows tell what separates cells.
+ROWS_LOOKED_AT = 20
+# What a spreadsheet makes of the id -abc, which it takes for a formula: no comment, although it begins with #.
+SPREADSHEET_ERROR = re.compile(r"#(\S+[?!]|N/A|NV)$")
+BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+BATCH_ROWS = 10_000
+
+
+class ListError(CavsyncError):
+    """A list that cannot be read; the message names the file, the row and what to do."""
+
+
+def rows_by_place(path: Place, num_columns: int) -> Iterator[NumberedRow]:
+    """The rows of a CSV without a header, which should have `num_columns` cells, and may have others."""
+    separator = _separator(path, lambda row: len(_repaired(row, num_columns)) == num_columns)
+    for line, row in _csv_rows(path, separator):
+        yield line, _repaired(row, num_columns)
+
+
+def rows_by_title(path: Place, titles: Sequence[str]) -> Iterator[NumberedRow]:
+    """The cells under `titles`, in that order, of every row. Raises ListError where a title is not there."""
+    places = places_of(path, titles)
+    if path.suffix.lower() in READERS:
+        for number, record in READERS[path.suffix.lower()](path, titles):
+            yield number, [record.get(title) for title in titles]
+        return
+    rows = _csv_rows(path, _separator(path, lambda row: set(titles) <= set(row)))
+    width = len(next(rows, (0, []))[1])
+    for line, row in rows:
+        cells = _without_empty_end(row, width)
+        if len(cells) != width:
+            raise ListError(
+                f"{path}, line {line}: {len(row)} columns instead of {width}. Correct or remove it."
+            )
+        yield line, [cells[place] for place in places]
+
+
+def titles_of(path: Place) -> list[str]:
+    """The column titles of a file: a CSV's first row, the columns of Parquet, the names in the first JSON object."""
+    if not path.is_file():
+        raise ListError(f"{path} is no file; it should be a list, as CSV, Parquet or JSON Lines.")
+    suffix = path.suffix.lower()
+    if suffix in READERS:
+        _, first = next(READERS[suffix](path, None), (0, {}))
+        return list(first)
+    separator = max(SEPARATORS, key=lambda one: max((len(row) for _, row in _head(path, one, 1)), default=0))
+    return [cell.strip() for _, row in _head(path, separator, 1) for cell in row]
+
+
+def places_of(path: Place, titles: Sequence[str]) -> list[int]:
+    """Where the titled columns are. Raises ListError for a title that is not there, with the nearest one."""
+    there = titles_of(path)
+    for title in titles:
+        if title not in there:
+            near = get_close_matches(title, there, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise ListError(f"{path} has no column {title!r}{meant} It has: {', '.join(there) or 'none'}.")
+    return [there.index(title) for title in titles]
+
+
+def _separator(path: Place, fits: Callable[[list[str]], bool]) -> str:
+    """What separates cells so that the most of the first rows fit; a comma where nothing tells."""
+    return max(SEPARATORS, key=lambda one: sum(fits(row) for _, row in _head(path, one, ROWS_LOOKED_AT)))
+
+
+def _head(path: Place, separator: str, num_rows: int) -> list[tuple[int, list[str]]]:
+    """The first rows under that separator; none where it makes no sense of the quotes."""
+    try:
+        return list(islice(_csv_rows(path, separator), num_rows))
+    except ListError:
+        return []
+
+
+def _csv_rows(path: Place, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Every row that is neither empty nor a comment."""
+    with path.open("rb") as start:
+        encoding = BYTE_ORDER_MARKS.get(start.read(2), "utf-8-sig")
+    last_line = 0
+    with path.open(newline="", encoding=encoding) as file:
+        # AudioSet separates by ", ". Strict, because a lost quote would swallow the rows up to the next one.
+        reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+        try:
+            for row in reader:
+                last_line = reader.line_num
+                if row and (row[0] or any(map(str.strip, row))) and not _is_comment(row[0]):
+                    yield last_line, row
+        except (csv.Error, UnicodeError) as error:
+            raise ListError(f"{path}, after line {last_line}: {error}; this is no CSV in UTF-8.") from error
+
+
+def _is_comment(first_cell: str) -> bool:
+    return first_cell[:1] == "#" and not SPREADSHEET_ERROR.match(first_cell)
+
+
+def _repaired(row: list[str], width: int) -> list[str]:
+    """The cells before a spreadsheet filled the row up, and cut the last one at its commas.
+
+    It does that to AudioSet's labels: the space before their quotes makes it take these for text.
+    """
+    row = _without_empty_end(row, width)
+    if len(row) < width or row[width - 1].lstrip()[:1] != '"':
+        return row
+    last = ",".join(row[width - 1 :]).strip()
+    whole = last.endswith('"') and last.count('"') == 2
+    return [*row[: width - 1], last[1:-1]] if whole else row
+
+
+def _without_empty_end(row: list[str], width: int) -> list[str]:
+    """Spreadsheets fill rows with empty cells up to the widest one, a comment perhaps."""
+    while len(row) > width and not row[-1].strip():
+        row = row[:-1]
+    return row
+
+
+def _parquet(path: Place, titles: Titles) -> Records:
+    try:
+        with pq.ParquetFile(readable(path)) as file:
+            batches: Iterable[Any] = file.iter_batches(BATCH_ROWS, columns=titles)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from enumerate(rows, 1)
+    except (pa.ArrowException, OSError) as error:
+        raise ListError(f"{path} is no Parquet file: {error}") from error
+
+
+def _json_lines(path: Place, _: Titles) -> Records:
+    with path.open("rb") as file:
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                yield line, _object(path, line, _parsed(path, line, text))
+
+
+def _json(path: Place, _: Titles) -> Records:
+    content = _parsed(path, 1, path.read_bytes())
+    if not isinstance(content, list):
+        raise ListError(f"{path} is no list of clips: it should read [{{...}}, {{...}}].")
+    for number, record in enumerate(content, 1):
+        yield number, _object(path, number, record)
+
+
+def _parsed(path: Place, line: int, text: bytes) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ListError(f"{path}, line {line}: {error}; this is no JSON in UTF-8.") from error
+
+
+def _object(path: Place, number: int, record: Any) -> Mapping[str, Any]:
+    if not isinstance(record, dict):
+        raise ListError(f"{path}, line {number}: {str(record)[:80]!r} is no object with named values.")
+    return record
+
+
+READERS: dict[str, Callable[[Place, Titles], Records]] = {
+    ".parquet": _parquet,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+}

@@ -1,0 +1,169 @@
+"""Which video belongs to which listed clip: one look at a folder of any depth, then lookups by name."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.lists.names import SAFE_NAME
+from cavsync.pipeline.storage.path import Place, each, files_below, place_of
+from cavsync.pipeline.storage.remote_path import RemotePath
+
+SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
+
+# What `ID.mp4` holds, without a time in its name: the whole upload, or the clip already cut out of it.
+Holds = Literal["whole", "cut"]
+# "auto": what the tree was found to hold (layout.py).
+Layout = Literal["auto", "whole", "cut"]
+# The ends of a cut clip's name: _000030, _30.000, _30000_40000.
+TIME_IN_NAME = r"_([0-9]{6}|[0-9]+\.[0-9]{3}|[0-9]+_[0-9]+)$"
+
+
+class SourceError(CavsyncError):
+    """A folder of videos that is not there, is empty or cannot be named."""
+
+
+Column = Any  # an Arrow column of strings or numbers; the stubs of pyarrow cannot say so
+# The strings of the columns, row by row, with the last argument between them (which the stubs forbid).
+_joined: Any = pc.binary_join_element_wise
+_places: Any = pc.index_in
+
+
+@dataclass(frozen=True)
+class VideoTree:
+    """Every video under a folder, sorted by path relative to it."""
+
+    root: Place
+    paths: pa.StringArray
+    holds: Holds = "whole"  # what files named by an id alone hold
+    note: str = ""  # what else is known about the files, for people
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def names(self) -> list[str]:
+        return list(map(str, self.paths.to_pylist()))
+
+    def located(self, paths: Column) -> Column:
+        """Where videos of the tree are, from their paths in it, which may be null."""
+        if isinstance(self.root, RemotePath) and self.root.is_http:
+            quoted = [None if path is None else self.root.quoted(path) for path in paths.to_pylist()]
+            paths = pa.array(quoted, pa.string())
+        return _joined(str(self.root), paths, "/")
+
+    def stems(self) -> Column:
+        """The files' names without folder and suffix."""
+        return pc.replace_substring_regex(self.paths, r"^.*/|\.[^./]*$", "")
+
+    def named_by_id(self) -> Column:
+        """For each file, whether its name is an id without a time."""
+        is_id: Any = pc.match_substring_regex(self.stems(), f"^{SAFE_NAME.pattern}$")
+        return pc.and_(is_id, pc.invert(self.named_by_time()))
+
+    def named_by_time(self) -> Column:
+        """For each file, whether its name ends with a time."""
+        return pc.match_substring_regex(self.stems(), TIME_IN_NAME)
+
+    def describe(self) -> str:
+        suffixes = pc.utf8_lower(pc.replace_substring_regex(self.paths, r"^.*\.", ""))
+        counts = {one["values"]: one["counts"] for one in pc.value_counts(suffixes).to_pylist()}
+        formats = ", ".join(f"{n:,} {kind}" for kind, n in Counter(counts).most_common())
+        note = f": {self.note}" if self.note else ""
+        return f"{len(self):,} videos in {self.root} ({formats}){note}"
+
+
+def scan(root: Place) -> VideoTree:
+    """Every video by suffix, hidden ones left out. Raises SourceError for a folder that is missing or holds none."""
+    if not root.is_dir():
+        raise SourceError(f"{root} is no folder; it should hold the videos.")
+    found = sorted(files_below(root, _is_video))
+    if not found:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise SourceError(f"{root} holds no video (looked for {kinds}, in sub-folders too).{_hint(root)}")
+    try:
+        return VideoTree(root.resolve(), pa.array(found, pa.string()))
+    except UnicodeEncodeError as error:
+        raise SourceError(f"{root}: the file name {error.object!r} is not UTF-8; rename it.") from error
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+
+
+def _is_there(source: str) -> bool:
+    where = place_of(source)
+    return where.is_file() if isinstance(where, RemotePath) else os.path.isfile(where)
+
+
+def _hint(root: Place) -> str:
+    if not isinstance(root, RemotePath) or not root.is_http:
+        return ""
+    return (
+        " An HTTP server shows its files on pages of links, if at all; a list can name them (--file-column)."
+    )
+
+
+def listed_files(root: Place, sources: Iterable[str | None]) -> VideoTree:
+    """The tree of the files that lists name, as far as they are there. Raises SourceError when none is."""
+    named = sorted({source for source in sources if source is not None})
+    is_there = each(_is_there, named, root)
+    begins = f"{root.resolve()}/"
+    there = [source.removeprefix(begins) for source, found in zip(named, is_there, strict=True) if found]
+    if not there:
+        example = named[0] if named else "no file"
+        raise SourceError(
+            f"None of the {len(named):,} files that the lists name is there, such as {example}."
+        )
+    note = f"{len(there):,} of the {len(named):,} files that the lists name"
+    return VideoTree(root.resolve(), pa.array(there, pa.string()), note=note)
+
+
+def find_sources(tree: VideoTree, clips: pa.Table, layout: Layout) -> tuple[Column, Column]:
+    """Path of the video (null: none) and the clip's start inside it, for each row of `clips`.
+
+    `clips` has the plan's columns clip_id, start_s and end_s. A file that names the clip's time wins over one that
+    names the id alone; among files of one name the first by path.
+    """
+    stems = tree.stems()
+    cut_names, whole_name = _names(clips)
+    cut: Any = pc.coalesce(*[_places(name, value_set=stems) for name in cut_names])
+    whole = _places(whole_name, value_set=stems)
+    is_cut = (tree.holds if layout == "auto" else layout) == "cut"
+    start_in_whole = pc.multiply(clips["start_s"], 0.0) if is_cut else clips["start_s"]
+    start_s = pc.if_else(pc.is_valid(cut), pa.scalar(0.0), start_in_whole)
+    source = tree.located(pc.take(tree.paths, pc.coalesce(cut, whole)))
+    return source, pc.if_else(pc.is_valid(source), start_s, pa.scalar(None, pa.float64()))
+
+
+def example_names(row: Mapping[str, Any]) -> list[str]:
+    """What the video of a plan row may be called."""
+    cut, whole = _names(pa.Table.from_pylist([dict(row)]))
+    return [f"{name[0]}.mp4" for name in (*cut, whole)]
+
+
+def _names(clips: pa.Table) -> tuple[list[Column], Column]:
+    """The names of a cut clip (ID_000030, ID_30.000, ID_30000_40000), and the id, which a whole upload has."""
+    ids = clips["clip_id"]
+    start_ms, end_ms = (
+        pc.cast(pc.round(pc.multiply(clips[c], 1000.0)), pa.int64()) for c in ("start_s", "end_s")
+    )
+    seconds = pc.divide(start_ms, 1000)
+    thousandths = pc.subtract(start_ms, pc.multiply(seconds, 1000))
+    text = {
+        "seconds": pc.cast(seconds, pa.string()),
+        "thousandths": pc.utf8_lpad(pc.cast(thousandths, pa.string()), 3, "0"),
+        "start_ms": pc.cast(start_ms, pa.string()),
+        "end_ms": pc.cast(end_ms, pa.string()),
+    }
+    decimal = _joined(text["seconds"], text["thousandths"], ".")
+    cut = [
+        _joined(ids, pc.utf8_lpad(text["seconds"], 6, "0"), "_"),
+        _joined(ids, decimal, "_"),
+        _joined(ids, text["start_ms"], text["end_ms"], "_"),
+    ]
+    return cut, ids

@@ -1,0 +1,1 @@
+"""Video files to frames, audio and log-mel on one clock."""

@@ -1,0 +1,91 @@
+"""The ffmpeg program through ffmpeg-python: uncoded pictures and samples in a pipe, with their times.
+
+The pipe carries NUT, which keeps every frame's own time on the container's clock; PyAV reads it back. Which
+pictures are wanted is known from the packets, so only those are sent, chosen by their exact times.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import av
+import av.error
+import ffmpeg
+
+from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.media.audio import SoundTrack
+from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, output_of
+from cavsync.pipeline.media.backends.timing import refusal, require_picture_times
+from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, CodedPictures, Container, Span, url
+from cavsync.pipeline.media.frame_times import SAME_INSTANT_S, needed_times_s, on_screen, time_s
+
+# A damaged packet ends the clip, as with PyAV, instead of being left out.
+QUIET = ["-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1"]
+
+
+class Decoder:
+    opens_path = True
+
+    def __init__(self, container: Container) -> None:
+        self.name = f"ffmpeg-{ffmpeg_version()}"
+        self._container = container
+        self._coded = CodedPictures()
+
+    def read(self, span: Span, channel: AudioChannel) -> tuple[SoundTrack, float]:
+        require_picture_times(self.name, self._container)
+        self._span = span
+        self._coded = self._container.demux(span, hear=lambda packet: None)
+        sound = SoundTrack(span.begin_s, span.duration_s, channel)
+        samples = self._input(self._container.audio).filter("atrim", end=_plain(span.end_s))
+        for frame in self._frames(samples, acodec="pcm_f32le"):
+            sound.add(frame)
+        return sound, self._coded.end_s
+
+    def pictures(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+        pictures = self._input(self._container.video).filter("trim", end=_plain(self._span.end_s))
+        needed = needed_times_s(self._coded.packets, instants)
+        if needed is not None:
+            pictures = pictures.filter("select", self._is_one_of(needed))
+        frames = self._frames(pictures, vcodec="rawvideo", fps_mode="passthrough", enc_time_base="demux")
+        return on_screen(self._checked(frames, needed), instants)
+
+    def _is_one_of(self, times_s: set[float]) -> str:
+        """An expression of ffmpeg's `select` that is true for the pictures of these times."""
+        ticks = sorted(round(time_s / self._container.video.time_base) for time_s in times_s)
+        return "+".join(f"eq(pts,{tick})" for tick in ticks)
+
+    def _checked(self, frames: Iterator[av.VideoFrame], needed: set[float] | None) -> Iterator[av.VideoFrame]:
+        """The frames, each at a needed time, all of them."""
+        missing = sorted(needed or ())
+        coded = self._container.video.codec_context
+        for frame in frames:
+            frame.colorspace, frame.color_range = coded.colorspace, coded.color_range  # the pipe drops them
+            if missing and abs((time_s(frame) or 0.0) - missing[0]) <= SAME_INSTANT_S:
+                del missing[0]
+            yield frame
+        if missing:
+            shown_s = missing[0] - self._container.origin_s
+            raise refusal(self.name, f"it shows no picture at {shown_s:.3f} s, where the container has one")
+
+    def _input(self, stream: Any) -> Any:
+        """The stream from the keyframe before the span on, times kept as they are."""
+        seek_s = self._container.seek_s(self._span)
+        options = OPEN_OPTIONS | CODEC_OPTIONS | {"threads": "1"}
+        if seek_s is not None:
+            options |= {"ss": _plain(seek_s - self._container.origin_s)}
+        source = ffmpeg.input(url(self._container.path), copyts=None, noaccurate_seek=None, **options)
+        return source[str(stream.index)]
+
+    def _frames(self, stream: Any, **encoding: Any) -> Iterator[Any]:
+        """What the stream decodes to, frame by frame."""
+        output = stream.output("pipe:1", format="nut", avoid_negative_ts="disabled", **encoding)
+        with output_of([*QUIET, *ffmpeg.get_args(output)], self._container.deadline) as pipe:
+            try:
+                with av.open(pipe, "r", format="nut") as decoded:
+                    yield from decoded.decode(decoded.streams[0])
+            except av.error.FFmpegError:
+                return  # an empty pipe, or one that ends early: the program's exit code tells why
+
+
+def _plain(seconds: float) -> str:
+    """The number without an exponent, which ffmpeg's times do not know."""
+    return f"{seconds:.6f}"

@@ -1,0 +1,40 @@
+"""PyAV, the default: FFmpeg's libraries in this process, every frame with its own time."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import av
+
+from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.media.audio import SoundTrack
+from cavsync.pipeline.media.container import CodedPictures, Container, Span
+from cavsync.pipeline.media.frame_times import decoded, on_screen, placed
+
+
+class Decoder:
+    name = f"pyav-{av.__version__}"
+    opens_path = False
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._coded = CodedPictures()
+
+    def read(self, span: Span, channel: AudioChannel) -> tuple[SoundTrack, float]:
+        sound = SoundTrack(span.begin_s, span.duration_s, channel)
+
+        def hear(packet: Any) -> None:
+            for frame in packet.decode():
+                sound.add(frame)
+
+        self._coded = self._container.demux(span, hear)
+        return sound, self._coded.end_s
+
+    def pictures(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+        return on_screen(self._decoded(instants), instants)
+
+    def _decoded(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+        video, packets = self._container.video, self._coded.packets
+        timed = self._container.has_picture_times
+        for frame in decoded(video, packets, instants) if timed else placed(video, packets):
+            self._container.deadline.check()
+            yield frame

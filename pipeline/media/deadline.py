@@ -1,0 +1,24 @@
+"""How long one clip may take."""
+
+import time
+
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
+
+
+class Deadline:
+    """Wall clock from its making on."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s, self._ends = timeout_s, time.monotonic() + timeout_s
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._ends - time.monotonic())
+
+    def check(self) -> None:
+        """Raises MediaError when the time is over."""
+        if self.left_s == 0:
+            raise self.passed()
+
+    def passed(self) -> MediaError:
+        return MediaError(ClipState.TIMEOUT, f"not decoded within {self._timeout_s:g} s")

@@ -1,0 +1,1 @@
+"""Which clip goes into which shard, before anything is decoded."""

@@ -1,0 +1,108 @@
+"""A list that has grown: its new clips become new shards, and nothing that is planned changes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from cavsync.pipeline.dataset.writer import shard_number
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.lists.clip_list import ListedClip
+from cavsync.pipeline.lists.videos import Layout, VideoTree
+from cavsync.pipeline.plan.plan import Numbering, listed_table, placed, seen_before
+from cavsync.pipeline.storage.path import place_of
+
+
+class ListChangedError(CavsyncError):
+    """A list that lost or changed clips which are planned."""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """The whole plan again, and how many of its last rows are new."""
+
+    table: pa.Table
+    num_new: int
+
+
+def add_clips(
+    planned: pa.Table,
+    clips: Iterable[ListedClip],
+    tree: VideoTree,
+    layout: Layout,
+    shard_size: int,
+    seed: int,
+) -> Addition:
+    """The rows of `planned`, as they are, then those of `clips` that are not among them, in shards of their own.
+
+    Raises ListChangedError when `clips` lacks a planned clip or lists it otherwise.
+    """
+    listed = listed_table(clips)
+    before, now = _numbered(planned), _numbered(listed)
+    _refuse_lost(before, now)
+    _refuse_changed(before, now)
+    is_new = ~now.index.isin(before.index)
+    seen = seen_before(pa.chunked_array([*planned["key"].chunks, *listed["key"].chunks]))[len(planned) :]
+    # What is planned counts as seen, so a new row of a planned key is a duplicate; a new key's first row is not.
+    numbering = Numbering(shard_size, seed, _first_free_numbers(planned))
+    added = placed(listed.filter(pa.array(is_new)), seen[is_new], tree, layout, numbering)
+    return Addition(pa.concat_tables([planned, added]).combine_chunks(), len(added))
+
+
+def _numbered(rows: pa.Table) -> pd.DataFrame:
+    """What must not change, by (split, key, how many rows above have the same)."""
+    frame = rows.select(["split", "key", "end_s", "labels", "source", "listed_in"]).to_pandas()
+    frame["again"] = frame.groupby(["split", "key"]).cumcount()
+    numbered: pd.DataFrame = frame.set_index(["split", "key", "again"])
+    return numbered
+
+
+def _refuse_lost(before: pd.DataFrame, now: pd.DataFrame) -> None:
+    """A clip may leave a list only together with its video, as one that was deleted from a folder does."""
+    lost = before[~before.index.isin(now.index)]
+    lost = lost[[source is None or place_of(source).exists() for source in lost["source"]]]
+    if len(lost):
+        raise ListChangedError(
+            f"{len(lost):,} planned clips are no longer listed, the first being {_name(lost, 0)}. Name the lists of "
+            "the earlier runs too, or choose another --out."
+        )
+
+
+def _refuse_changed(before: pd.DataFrame, now: pd.DataFrame) -> None:
+    kept = before[before.index.isin(now.index)]
+    named = now["source"].notna().all()
+    for name in ("end_s", "labels", *(["source"] if named else [])):
+        was, is_now = kept[name], now.loc[kept.index, name]
+        differs = [not _equal(*pair) for pair in zip(was, is_now, strict=True)]
+        if any(differs):
+            place = differs.index(True)
+            raise ListChangedError(
+                f"{sum(differs):,} planned clips are listed otherwise, the first being {_name(kept, place)}: its "
+                f"{name} was {_words(was.iloc[place])} and is now {_words(is_now.iloc[place])}. Restore the list, or "
+                "choose another --out."
+            )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return bool(np.array_equal(one, other))
+
+
+def _words(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, np.ndarray) else str(value)
+
+
+def _name(frame: pd.DataFrame, place: int) -> str:
+    _, key, _ = frame.index[place]
+    return f"{key} ({frame['listed_in'].iloc[place]})"
+
+
+def _first_free_numbers(planned: pa.Table) -> dict[str, int]:
+    """For each split, the number after its last shard's."""
+    shards = planned.select(["split", "shard"]).group_by(["split", "shard"]).aggregate([]).to_pylist()
+    free: dict[str, int] = {}
+    for row in shards:
+        free[row["split"]] = max(free.get(row["split"], 0), shard_number(row["shard"]) + 1)
+    return free

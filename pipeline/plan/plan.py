@@ -1,0 +1,173 @@
+"""The plan: every listed clip, its video and its shard, decided before anything is decoded.
+
+What is planned stays: a longer list adds rows and shards at the end (additions.py), a retry has a plan of its own
+(retries.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.dataset.schema import PLAN_SCHEMA, clip_key
+from cavsync.pipeline.lists.clip_list import ListedClip
+from cavsync.pipeline.lists.videos import Layout, VideoTree, find_sources
+from cavsync.pipeline.storage.path import Draft, Place, readable
+
+# Key of the Parquet file's metadata under which the plan says what it was made from.
+INPUTS = b"cavsync"
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows of PLAN_SCHEMA in shard order, and what they were made from."""
+
+    table: pa.Table
+    inputs: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Place) -> "Plan":
+        table = pq.read_table(readable(path))
+        return cls(table, json.loads(table.schema.metadata[INPUTS]))
+
+    def write(self, path: Place) -> None:
+        with Draft(path) as draft:
+            pq.write_table(self.table.replace_schema_metadata({INPUTS: json.dumps(self.inputs)}), draft.file)
+            draft.publish()
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def num_found(self) -> int:
+        """Clips that have a video."""
+        return len(self) - int(self.table["source"].null_count)
+
+    def splits(self) -> list[str]:
+        return sorted(map(str, pc.unique(self.table["split"]).to_pylist()))
+
+    def labels(self) -> list[str]:
+        """Every label that a clip has, sorted."""
+        return sorted(map(str, pc.unique(pc.list_flatten(self.table["labels"])).to_pylist()))
+
+    def count_of_list(self, name: str) -> int:
+        """Clips that the list of that file name holds."""
+        return int(np.sum(pc.starts_with(self.table["listed_in"], f"{name}:").to_numpy()))
+
+    def shards(self) -> dict[str, slice]:
+        """Name of each shard, in order, and its rows."""
+        shards: Any = self.table["shard"].combine_chunks()
+        runs = pc.run_end_encode(shards)
+        names, stops = runs.values.to_pylist(), runs.run_ends.to_pylist()
+        return {
+            name: slice(start, stop) for name, start, stop in zip(names, [0, *stops], stops, strict=False)
+        }
+
+    def rows(self, span: slice) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.table.slice(span.start, span.stop - span.start).to_pylist()
+        return rows
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """Names of new shards: `<split>-<number>` from the split's first free number, with a suffix at the end."""
+
+    shard_size: int
+    seed: int
+    first: Mapping[str, int] = field(default_factory=dict)  # of each split; 0 unless said otherwise
+    suffix: str = ""
+
+
+def make_plan(
+    clips: Iterable[ListedClip], tree: VideoTree, layout: Layout, shard_size: int, seed: int
+) -> pa.Table:
+    """PLAN_SCHEMA rows in shard order, each shard a pure function of its split's keys, `seed` and `shard_size`.
+
+    Videos come from `tree`, unless the lists name them.
+    """
+    listed = listed_table(clips)
+    return placed(listed, seen_before(listed["key"]), tree, layout, Numbering(shard_size, seed))
+
+
+def listed_table(clips: Iterable[ListedClip]) -> pa.Table:
+    """The clips as rows in list order, each with its key."""
+    return pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA)
+
+
+def placed(
+    listed: pa.Table, duplicate: np.ndarray, tree: VideoTree, layout: Layout, numbering: Numbering
+) -> pa.Table:
+    """PLAN_SCHEMA rows of listed clips: their videos found, their shards chosen. `duplicate` is (rows,) bool."""
+    named = listed["source"].null_count == 0
+    source, start_s = (listed["source"], listed["start_s"]) if named else find_sources(tree, listed, layout)
+    order, shard = shard_order(listed["key"], listed["split"], numbering)
+    columns = {
+        **{name: listed[name].take(order) for name in listed.column_names},
+        "source": source.take(order),
+        "source_start_s": start_s.take(order),
+        "shard": shard,
+        "duplicate": pa.array(duplicate[order]),
+    }
+    return pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+
+
+def shard_order(keys: Any, splits: Any, numbering: Numbering) -> tuple[np.ndarray, Any]:
+    """Which row comes when, by split and then by a hash of (seed, key); and the shard's name at each place."""
+    # A hash, not a generator's permutation: it gives the same order with every version of numpy.
+    digests = np.fromiter(
+        (_digest(numbering.seed, key) for chunk in keys.chunks for key in chunk.to_pylist()), np.uint64
+    )
+    names, split = _coded(splits)
+    order = np.lexsort((digests, split))
+    first_of_split = np.searchsorted(split[order], split[order])
+    number = (np.arange(len(order)) - first_of_split) // numbering.shard_size
+    starts = np.flatnonzero((number != np.roll(number, 1)) | (first_of_split == np.arange(len(order))))
+    shards = [_shard_name(names[split[order[place]]], int(number[place]), numbering) for place in starts]
+    sizes = np.diff([*starts, len(order)])
+    places: Any = np.repeat(np.arange(len(starts)), sizes)
+    return order, pa.array(shards, pa.string()).take(pa.array(places))
+
+
+def _shard_name(split: str, number: int, numbering: Numbering) -> str:
+    return f"{split}-{numbering.first.get(split, 0) + number:05d}{numbering.suffix}"
+
+
+def _digest(seed: int, key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest())
+
+
+def _coded(strings: Any) -> tuple[list[str], np.ndarray]:
+    """The distinct strings, sorted, and the place of each of `strings` among them."""
+    names = sorted(map(str, pc.unique(strings).to_pylist()))
+    return names, pc.index_in(strings, value_set=pa.array(names, pa.string())).to_numpy()
+
+
+def seen_before(keys: Any) -> np.ndarray:
+    """(rows,) bool: whether an earlier row has the same key."""
+    codes: Any = pc.dictionary_encode(keys.combine_chunks())
+    _, firsts = np.unique(codes.indices.to_numpy(), return_index=True)
+    seen = np.ones(len(keys), bool)
+    seen[firsts] = False
+    return seen
+
+
+_LISTED_SCHEMA = pa.schema(
+    [PLAN_SCHEMA.field("key"), *[PLAN_SCHEMA.field(name) for name in ListedClip._fields]]
+)
+
+
+def _batches(rows: Iterator[ListedClip]) -> Iterator[pa.RecordBatch]:
+    """The rows as Arrow columns; their Python objects live for one batch only."""
+    while batch := list(islice(rows, BATCH_ROWS)):
+        keys = [clip_key(row.clip_id, row.start_s) for row in batch]
+        columns = [keys, *zip(*batch, strict=True)]
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, _LISTED_SCHEMA, strict=True)]
+        yield pa.record_batch(arrays, schema=_LISTED_SCHEMA)

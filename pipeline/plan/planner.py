@@ -1,0 +1,145 @@
+"""What is to be prepared, and the plan for it: made once, continued ever after, longer when the lists are.
+
+Refuses what would mix two preparations in one folder.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.dataset.writer import DatasetPaths
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.pipeline.lists.clip_list import ListedClip
+from cavsync.pipeline.lists.videos import Layout, VideoTree, example_names
+from cavsync.pipeline.plan.plan import Plan, make_plan
+from cavsync.pipeline.storage.path import Place
+
+
+class PrepareError(CavsyncError):
+    """A preparation that cannot start or go on in this folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What is to be prepared: a dataset's clips, and where their videos are.
+
+    `clips` and `tree` are functions, so that a run that finds its plan reads neither lists nor folders again.
+    """
+
+    name: str
+    splits: Mapping[str, str]  # name -> role ("train", "test")
+    lists: Mapping[str, str]  # name of each list -> sha256
+    clips: Callable[[], Iterable[ListedClip]]
+    videos: Place
+    tree: Callable[[], VideoTree]
+    layout: Layout = "whole"
+    labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
+    label_names: Sequence[str] = ()
+    published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
+
+
+class Reporter(Protocol):
+    """Who tells the user how it goes."""
+
+    def say(self, line: str) -> None: ...
+
+    def start(self, num_clips: int, num_done: int) -> None:
+        """`num_done` of `num_clips` were finished by an earlier run."""
+
+    def clips(self, states: Mapping[ClipState, int]) -> None: ...
+
+
+def plan_for(listing: Listing, paths: DatasetPaths, config: PrepareConfig, reporter: Reporter) -> Plan:
+    """The plan that is there, with what the lists have got since, or a new one."""
+    inputs = _inputs(listing, config)
+    if not paths.plan.is_file():
+        return _new_plan(listing, inputs, paths, config, reporter)
+    plan = Plan.read(paths.plan)
+    _refuse_changes(paths.root, plan.inputs, inputs)
+    if plan.inputs["lists"] == inputs["lists"]:
+        return plan
+    return _longer_plan(plan, listing, inputs, paths, config, reporter)
+
+
+def _new_plan(
+    listing: Listing, inputs: dict[str, Any], paths: DatasetPaths, config: PrepareConfig, reporter: Reporter
+) -> Plan:
+    tree = listing.tree()
+    reporter.say(tree.describe())
+    plan = Plan(make_plan(listing.clips(), tree, listing.layout, config.shard_size, config.seed), inputs)
+    _refuse_nothing(plan, listing)
+    plan.write(paths.plan)
+    for line in _described(plan, listing):
+        reporter.say(line)
+    return plan
+
+
+def _longer_plan(
+    plan: Plan,
+    listing: Listing,
+    inputs: dict[str, Any],
+    paths: DatasetPaths,
+    config: PrepareConfig,
+    reporter: Reporter,
+) -> Plan:
+    from cavsync.pipeline.plan.extend import add_clips  # loads pandas
+
+    tree = listing.tree()
+    addition = add_clips(plan.table, listing.clips(), tree, listing.layout, config.shard_size, config.seed)
+    longer = Plan(addition.table, inputs)
+    longer.write(paths.plan)
+    num_shards = len(longer.shards()) - len(plan.shards())
+    reporter.say(f"The lists have {addition.num_new:,} new clips: {num_shards:,} new shards.")
+    return longer
+
+
+def _refuse_nothing(plan: Plan, listing: Listing) -> None:
+    """Raises PrepareError for a plan that would prepare no clip; a plan, once written, stays."""
+    if not len(plan):
+        raise PrepareError(f"{', '.join(listing.lists)}: no clip is listed.")
+    if not plan.num_found:
+        first = plan.rows(slice(0, 1))[0]
+        raise PrepareError(
+            f"{listing.videos} holds the video of none of the {len(plan):,} listed clips. Clip {first['clip_id']} at "
+            f"{first['start_s']:g} s, for example, would be named {', '.join(example_names(first))}, or mkv, webm, ..."
+        )
+
+
+def _described(plan: Plan, listing: Listing) -> Iterator[str]:
+    for name, published in listing.published_rows.items():
+        count = plan.count_of_list(name)
+        yield f"{name}: {count:,} clips" + (
+            "" if count == published else f" (the published list has {published:,})"
+        )
+    unknown = sorted(set(plan.labels()) - set(listing.labels)) if listing.labels else []
+    if unknown:
+        yield (
+            f"Labels that are none of the {len(listing.labels):,} classes, so that no classifier can be trained: "
+            f"{len(unknown):,} ({', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''})."
+        )
+    yield f"Planned {len(plan):,} clips in {len(plan.shards()):,} shards; videos found for {plan.num_found:,}."
+
+
+def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
+    return {
+        "dataset": listing.name,
+        "lists": dict(listing.lists),
+        "videos": str(listing.videos.resolve()),
+        "layout": listing.layout,
+        **config.content(),
+    }
+
+
+def _refuse_changes(root: Place, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changes = [
+        f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
+        for name in sorted({*before, *now} - {"lists"})  # lists may grow
+        if before.get(name) != now.get(name)
+    ]
+    if changes:
+        raise PrepareError(
+            f"{root} was planned otherwise: {'; '.join(changes)}. "
+            "Repeat the first run's options to continue it, or choose another --out."
+        )

@@ -1,0 +1,1 @@
+"""Local paths and URLs behind one type, atomic writes, locks."""

@@ -1,0 +1,135 @@
+"""The pictures of a clip, and which thing every pixel shows.
+
+Axes: n pictures, h and w of the whole picture, b of the square box around a thing.
+"""
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from cavsync.pipeline.synthetic.classes import BACKGROUND_ID, CLASS_IDS, MUTE_ID
+from cavsync.pipeline.synthetic.config import WorldConfig
+from cavsync.pipeline.synthetic.shapes import REACH, SHAPES, TEXTURES
+from cavsync.pipeline.synthetic.timeline import Motion, Timeline
+
+DARK = 0.3  # brightness of a texture's dark parts,
+OUTLINE = 0.55  # and of the outline,
+OUTLINE_PX = 1.5  # of this width
+
+
+@dataclass(frozen=True)
+class _Sprite:
+    """A thing at every time, in pixels."""
+
+    shape: str
+    texture: str
+    rgb: np.ndarray
+    mask_id: int
+    centre_px: np.ndarray  # (2, n)
+    radius_px: np.ndarray  # (n,), 0 where it is absent
+    angles: np.ndarray  # (n,)
+
+
+def render_pictures(
+    config: WorldConfig, timeline: Timeline, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (n, h, w, 3) uint8 and masks (n, h, w) uint8, one for each of `config.picture_times_s`."""
+    num_pictures, side = len(config.picture_times_s), config.side_px
+    canvas = np.repeat(_background(side, random)[None], num_pictures, axis=0)
+    masks = np.full((num_pictures, side, side), BACKGROUND_ID, np.uint8)
+    for sprite in _sprites(config, timeline):
+        _draw(canvas, masks, sprite)
+    pictures: np.ndarray = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+    return pictures, masks
+
+
+def _background(side: int, random: np.random.Generator) -> np.ndarray:
+    """(h, w, 3): a colour, clouds of it and a faint grating."""
+    x, y = np.meshgrid(np.arange(side) / side, np.arange(side) / side)
+    angle, waves, phase = random.uniform(0, np.pi), random.uniform(4, 14), random.uniform(0, 2 * np.pi)
+    grating = np.sin(2 * np.pi * waves * (x * np.cos(angle) + y * np.sin(angle)) + phase)
+    contrast = random.uniform(0.01, 0.05)
+    base = random.uniform(0.15, 0.75, 3)
+    picture: np.ndarray = base + _clouds(side, random) + contrast * grating[..., None]
+    return picture.astype(np.float32)
+
+
+def _clouds(side: int, random: np.random.Generator) -> np.ndarray:
+    """(h, w, 3): 5 x 5 random colours, blended linearly."""
+    coarse = random.normal(0, 0.09, (5, 5, 3))
+    at = np.linspace(0, 4, side)
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(5)))
+    blended: np.ndarray = np.einsum("hi,wj,ijc->hwc", weights, weights, coarse)
+    return blended
+
+
+def _sprites(config: WorldConfig, timeline: Timeline) -> list[_Sprite]:
+    """Back to front: mute things, then the turns."""
+    times_s, side = config.picture_times_s, config.side_px
+
+    def sprite(
+        shape: str, texture: str, hsv: tuple[float, ...], mask_id: int, motion: Motion, radius: np.ndarray
+    ) -> _Sprite:
+        rgb = np.array(colorsys.hsv_to_rgb(*hsv), np.float32)
+        centre_px = motion.centre(times_s) * side
+        return _Sprite(shape, texture, rgb, mask_id, centre_px, radius * side, motion.angles(times_s))
+
+    mutes = [
+        sprite(mute.shape, "plain", mute.hsv, MUTE_ID, mute.motion, np.full(len(times_s), mute.radius))
+        for mute in timeline.mutes
+    ]
+    turns = [
+        sprite(
+            turn.sounding.shape,
+            turn.sounding.texture,
+            turn.hsv,
+            CLASS_IDS[turn.sounding.name],
+            turn.motion,
+            turn.radius * turn.presence(times_s),
+        )
+        for turn in timeline.turns
+    ]
+    return mutes + turns
+
+
+def _draw(canvas: np.ndarray, masks: np.ndarray, sprite: _Sprite) -> None:
+    """Paint the sprite over `canvas` (n, h, w, 3) and its id over `masks` (n, h, w)."""
+    present = np.flatnonzero(sprite.radius_px > 0.5)
+    if not len(present):
+        return
+    box = 2 * int(np.ceil(REACH * sprite.radius_px.max())) + 4
+    corners = np.floor(sprite.centre_px[:, present] - box / 2).astype(int)  # (2, present): left, top
+    opacity, brightness = _shade(sprite, present, corners, box)
+    colours = brightness[..., None] * sprite.rgb
+    for which, picture in enumerate(present):
+        (columns, box_columns), (rows, box_rows) = (
+            _overlap(int(corner), box, canvas.shape[1]) for corner in corners[:, which]
+        )
+        alpha = opacity[which, box_rows, box_columns]
+        region = canvas[picture, rows, columns]
+        region += alpha[..., None] * (colours[which, box_rows, box_columns] - region)
+        masks[picture, rows, columns][alpha >= 0.5] = sprite.mask_id
+
+
+def _shade(
+    sprite: _Sprite, present: np.ndarray, corners: np.ndarray, box: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Opacity and brightness (present, b, b) of the sprite in its boxes, edges softened over a pixel."""
+    offsets = corners[:, :, None] + np.arange(box) + 0.5 - sprite.centre_px[:, present, None]
+    dx, dy = offsets.astype(np.float32)[0][:, None, :], offsets.astype(np.float32)[1][:, :, None]
+    radius = sprite.radius_px[present].astype(np.float32)[:, None, None]
+    angle = sprite.angles[present].astype(np.float32)[:, None, None]
+    u = (np.cos(angle) * dx + np.sin(angle) * dy) / radius
+    v = (np.cos(angle) * dy - np.sin(angle) * dx) / radius
+    outside_px = SHAPES[sprite.shape](u, v) * radius
+    light = np.clip(TEXTURES[sprite.texture](u, v) * radius + 0.5, 0, 1)
+    outline = np.clip(outside_px + OUTLINE_PX, 0, 1)
+    brightness = (DARK + (1 - DARK) * light) * (1 - (1 - OUTLINE) * outline)
+    return np.clip(0.5 - outside_px, 0, 1), brightness
+
+
+def _overlap(start: int, length: int, limit: int) -> tuple[slice, slice]:
+    """[start, start + length) within [0, limit): as a slice of the whole and as one of the part."""
+    first, stop = max(0, start), min(limit, start + length)
+    return slice(first, stop), slice(first - start, stop - start)

@@ -1,0 +1,42 @@
+"""Masks on disk: one PNG a clip, its pictures in a column, coloured so that it can be looked at."""
+
+import colorsys
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from cavsync.pipeline.synthetic.classes import CLASS_IDS, CLASSES, MUTE_ID
+from cavsync.pipeline.synthetic.config import WorldError
+
+_TIMES = "picture_times_s"
+
+
+def write_masks(path: Path, masks: np.ndarray, picture_times_s: np.ndarray) -> None:
+    """Masks (n, height, width) uint8 and the time of each, as a palette image."""
+    image = Image.fromarray(masks.reshape(-1, masks.shape[-1])).convert("P")
+    image.putpalette(_palette())
+    info = PngInfo()
+    info.add_text(_TIMES, json.dumps([round(float(time_s), 6) for time_s in picture_times_s]))
+    image.save(path, format="PNG", pnginfo=info)
+
+
+def read_masks(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times (n,) in seconds and masks (n, height, width): 0 background, class index + 1, 255 a mute thing."""
+    with Image.open(path) as image:
+        times = image.info.get(_TIMES)
+        if times is None:
+            raise WorldError(f"{path} is no mask file of a world: it has no {_TIMES}")
+        times_s, column = np.array(json.loads(times)), np.asarray(image)
+    return times_s, column.reshape(len(times_s), -1, column.shape[1])
+
+
+def _palette() -> list[int]:
+    """256 x RGB: black, the colour of each class, pale grey for mute things."""
+    colours = np.zeros((256, 3), np.uint8)
+    for sounding in CLASSES:
+        colours[CLASS_IDS[sounding.name]] = np.array(colorsys.hsv_to_rgb(sounding.hue, 0.9, 0.9)) * 255
+    colours[MUTE_ID] = 190
+    return [int(value) for value in colours.ravel()]

@@ -1,0 +1,60 @@
+"""Where a world keeps its files: the conventional layout that `cavsync prepare --root` reads."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cavsync.pipeline.synthetic.clip import WorldClip
+
+
+@dataclass(frozen=True)
+class WorldPaths:
+    """Paths below the world's folder."""
+
+    root: Path
+
+    @property
+    def summary(self) -> Path:
+        """Written last: the world is complete if this exists."""
+        return self.root / "world.json"
+
+    @property
+    def config(self) -> Path:
+        """Written first: what a started world is made from."""
+        return self.root / "world.config.json"
+
+    @property
+    def vggsound(self) -> Path:
+        return self.root / "raw/vggsound"
+
+    @property
+    def audioset(self) -> Path:
+        return self.root / "raw/audioset"
+
+    @property
+    def partial(self) -> Path:
+        """Files that are being written."""
+        return self.root / "partial"
+
+    def video(self, clip: WorldClip) -> Path:
+        return self.vggsound / f"videos/{clip.stem}.mp4"
+
+    def audioset_video(self, clip: WorldClip) -> Path:
+        """The same file under another of the names that cut clips have."""
+        return self.audioset / f"videos/{clip.clip_id}_{clip.start_s:.3f}.mp4"
+
+    def masks(self, clip: WorldClip) -> Path:
+        return self.root / f"masks/{clip.stem}.png"
+
+    def make_folders(self) -> None:
+        for folder in (self.partial, self.root / "masks", self.vggsound / "videos", self.audioset / "videos"):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def appearing(self, path: Path) -> Iterator[Path]:
+        """A path to write to, that takes the place of `path` once the block has ended well."""
+        draft = self.partial / f"{os.getpid()}.{path.name}"
+        yield draft
+        draft.replace(path)

@@ -1,0 +1,173 @@
+"""Who sounds when in a clip, where it is, how large: everything but pixels and samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cavsync.pipeline.synthetic.classes import CLASSES, SoundingClass
+from cavsync.pipeline.synthetic.config import Split, WorldConfig
+
+GROW_S = 0.12  # a thing grows as its sound fades in, and shrinks as it fades out
+MIN_TURN_S = 1.4
+OVERLAP_S = (0.3, 1.2)  # below MIN_TURN_S: never three at once
+RADIUS = (0.16, 0.28)  # of the picture's side
+LEVEL_DBFS = (-24.0, -12.0)  # rms of the smallest and of the largest thing
+OCTAVES_PER_HEIGHT = 1.2
+
+NUM_TURNS = (4, 5)
+NUM_MUTES = (1, 3)
+HUE_JITTER = 0.025
+PITCH_JITTER_OCTAVES = 0.04
+MAX_MUTE_SATURATION = 0.35
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A sway around a point, and a turn. Lengths are parts of the picture's side, y points down."""
+
+    x: float
+    y: float
+    swing: tuple[float, float]
+    swing_hz: tuple[float, float]
+    swing_phase: tuple[float, float]
+    angle: float
+    spin: float  # radians per second
+
+    def centre(self, times_s: np.ndarray) -> np.ndarray:
+        """(2, times): x and y."""
+        radians = 2 * np.pi * np.outer(self.swing_hz, times_s) + np.array(self.swing_phase)[:, None]
+        centre: np.ndarray = np.array([[self.x], [self.y]]) + np.array(self.swing)[:, None] * np.sin(radians)
+        return centre
+
+    def angles(self, times_s: np.ndarray) -> np.ndarray:
+        return self.angle + self.spin * times_s
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One class sounding, and visible, in [start_s, end_s)."""
+
+    class_index: int
+    start_s: float
+    end_s: float
+    radius: float
+    motion: Motion
+    hsv: tuple[float, float, float]
+    pitch_octaves: float  # off the class's own pitch
+
+    @property
+    def sounding(self) -> SoundingClass:
+        return CLASSES[self.class_index]
+
+    @property
+    def level_dbfs(self) -> float:
+        return float(np.interp(self.radius, RADIUS, LEVEL_DBFS))
+
+    def presence(self, times_s: np.ndarray) -> np.ndarray:
+        """0 outside the turn, 1 inside it, rising and falling within GROW_S: size and loudness alike."""
+        edge_s = np.minimum(times_s - self.start_s, self.end_s - times_s)
+        ramp = np.clip(edge_s / GROW_S, 0, 1)
+        smooth: np.ndarray = ramp * ramp * (3 - 2 * ramp)
+        return smooth
+
+    def pitch_hz(self, times_s: np.ndarray) -> np.ndarray:
+        """Higher in the picture is higher in pitch."""
+        height = 0.5 - self.motion.centre(times_s)[1]
+        pitch: np.ndarray = self.sounding.base_hz * 2 ** (self.pitch_octaves + OCTAVES_PER_HEIGHT * height)
+        return pitch
+
+
+@dataclass(frozen=True)
+class Mute:
+    """A pale bar or frame that is there all the time and never sounds."""
+
+    shape: str
+    radius: float
+    motion: Motion
+    hsv: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The turns by their start, and the mute things behind them."""
+
+    turns: tuple[Turn, ...]
+    mutes: tuple[Mute, ...]
+
+
+def plan_clip(config: WorldConfig, split: Split, number: int) -> Timeline:
+    """The timeline of one clip; a solo clip is one turn of class `number % 10`."""
+    random = config.random(split, number, 0)
+    if split == "solo":
+        classes, num_turns = np.array([number % len(CLASSES)]), 1
+    else:
+        num_turns = int(random.integers(NUM_TURNS[0], NUM_TURNS[1] + 1))
+        classes = random.permutation(len(CLASSES))[:num_turns]
+    turns: list[Turn] = []
+    for class_index, (start_s, end_s) in zip(classes, _spans(random, num_turns, config), strict=True):
+        turns.append(_turn(random, int(class_index), start_s, end_s, turns[-1:]))
+    mutes = [_mute(random) for _ in range(random.integers(NUM_MUTES[0], NUM_MUTES[1] + 1))]
+    return Timeline(tuple(turns), tuple(mutes))
+
+
+def _spans(random: np.random.Generator, num_turns: int, config: WorldConfig) -> list[tuple[float, float]]:
+    """Turns that fill the clip; one in two runs on into the next.
+
+    The first begins, and the last ends, just outside the clip: were things still growing at 0 s, the first
+    picture and the first window could be told from the others without listening.
+    """
+    total_s = config.duration_s + 2 * GROW_S
+    shares = random.dirichlet(np.full(num_turns, 2.0))
+    lengths_s = MIN_TURN_S + shares * (total_s - num_turns * MIN_TURN_S)
+    stops_s = np.cumsum(lengths_s) - GROW_S
+    overlaps_s = random.uniform(*OVERLAP_S, num_turns) * (random.random(num_turns) < 0.5)
+    overlaps_s[-1] = 0.0
+    starts_s = stops_s - lengths_s
+    return [(float(a), float(b)) for a, b in zip(starts_s, stops_s + overlaps_s, strict=True)]
+
+
+def _turn(
+    random: np.random.Generator, class_index: int, start_s: float, end_s: float, previous: list[Turn]
+) -> Turn:
+    hue = (CLASSES[class_index].hue + random.uniform(-HUE_JITTER, HUE_JITTER)) % 1.0
+    return Turn(
+        class_index=class_index,
+        start_s=start_s,
+        end_s=end_s,
+        radius=float(random.uniform(*RADIUS)),
+        motion=_motion(random, [(turn.motion.x, turn.motion.y) for turn in previous]),
+        hsv=(hue, float(random.uniform(0.7, 1.0)), float(random.uniform(0.7, 1.0))),
+        pitch_octaves=float(random.uniform(-PITCH_JITTER_OCTAVES, PITCH_JITTER_OCTAVES)),
+    )
+
+
+def _mute(random: np.random.Generator) -> Mute:
+    return Mute(
+        shape=("bar", "frame")[random.integers(2)],
+        radius=float(random.uniform(0.12, 0.22)),
+        motion=_motion(random, []),
+        hsv=(
+            float(random.random()),
+            float(random.uniform(0.0, MAX_MUTE_SATURATION)),
+            float(random.uniform(0.7, 1.0)),
+        ),
+    )
+
+
+def _motion(random: np.random.Generator, elsewhere: list[tuple[float, float]]) -> Motion:
+    """A motion within the picture, at the best of three places: farthest from `elsewhere`."""
+    places = random.uniform(0.24, 0.76, (3, 2))
+    distances = [min([1.0, *(np.hypot(*(place - other)) for other in elsewhere)]) for place in places]
+    x, y = places[int(np.argmax(distances))]
+    swings = random.uniform(0.03, 0.10, 2)
+    swings_hz = random.uniform(0.1, 0.35, 2)
+    phases = random.uniform(0, 2 * np.pi, 2)
+    return Motion(
+        x=float(x),
+        y=float(y),
+        swing=(float(swings[0]), float(swings[1])),
+        swing_hz=(float(swings_hz[0]), float(swings_hz[1])),
+        swing_phase=(float(phases[0]), float(phases[1])),
+        angle=float(random.uniform(-0.35, 0.35)),
+        spin=float(random.uniform(-0.12, 0.12)),
+    )

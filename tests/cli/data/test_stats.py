@@ -1,0 +1,117 @@
+"""`cavsync data stats`: every count against the clips that were made, the log-mel against the stored arrays."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.prepared import data, index_rows, prepare_vggsound, said, shard_of, write_videos
+
+from cavsync.pipeline.dataset.inventory import Inventory
+from cavsync.pipeline.dataset.reader import Dataset, read_mel
+from cavsync.pipeline.inspection.statistics import measure
+
+PLOTS = {"states.png", "labels.png", "durations.png", "sources.png", "mel.png"}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stats")
+    write_videos(root)
+    return prepare_vggsound(root)
+
+
+@pytest.fixture(scope="module")
+def told(out: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    result = data("stats", out, "--out", tmp_path_factory.mktemp("page"), "--json")
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def test_every_clip_is_counted_by_state_label_and_source(told: dict[str, Any]) -> None:
+    assert told["num_listed"] == 9
+    assert told["states"] == {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}
+    assert told["clips_per_label"] == {"dog": 4, "cat": 2, "cow": 0}
+    assert told["facts"]["video codec"] == {"h264": 6}
+    assert told["facts"]["picture size"] == {"160 x 120": 6}
+    assert told["facts"]["sample rate"] == {"44,100 Hz": 6}
+    assert told["ok_hours"] * 3600 == pytest.approx(4 * 1.5 + 2.5 + 1.5, abs=0.1)
+
+
+def test_silent_and_still_clips_are_named(told: dict[str, Any]) -> None:
+    assert told["silent"] == ["c_00000000"]
+    assert told["still"] == ["d_00000000"]
+
+
+def test_the_log_mel_is_that_of_the_stored_arrays(out: Path, told: dict[str, Any]) -> None:
+    mels = []
+    for key, row in index_rows(out).items():
+        content = (out / "shards" / f"{shard_of(out, key)}.tar").read_bytes()
+        mels.append(read_mel(content[row["mel_offset"] :][: row["mel_size"]]).astype(float))
+    every = np.concatenate(mels)
+    assert told["mel"]["num_sampled"] == 6
+    np.testing.assert_allclose(told["mel"]["band_mean"], every.mean(axis=0))
+    np.testing.assert_allclose(told["mel"]["band_std"], every.std(axis=0))
+    summary = Dataset.open(out).summary
+    assert (told["mel"]["mean"], told["mel"]["std"]) == pytest.approx(
+        (summary["mel_mean"], summary["mel_std"])
+    )
+    assert (told["mel"]["reference_mean"], told["mel"]["reference_std"]) == (-5.081, 4.4849)
+
+
+def test_the_page_holds_every_plot_and_loads_nothing(told: dict[str, Any]) -> None:
+    page = Path(told["page"])
+    text = page.read_text()
+    assert {path.name for path in page.parent.iterdir()} == PLOTS | {"stats.html"}
+    assert text.count("data:image/png;base64,") == len(PLOTS)
+    assert not re.findall(r'(?:src|href)="(?!data:)', text)
+    assert "c_00000000" in text
+    for name in PLOTS:
+        with Image.open(io.BytesIO((page.parent / name).read_bytes())) as picture:
+            assert picture.width > 1000
+
+
+def test_people_get_tables(out: Path, tmp_path: Path) -> None:
+    result = data("stats", out, "--out", tmp_path / "page")
+    words = said(result)
+    for part in (
+        "9 listed clips, all shards are finished",
+        "dog (4), cat (2), cow (0)",
+        "silent 1: c_00000000",
+    ):
+        assert part in words
+    assert "published for VGGSound: -5.081 / 4.4849" in words
+
+
+def test_a_sample_touches_many_shards(out: Path) -> None:
+    measured = measure(Inventory.read(out), num_mel_clips=2, on_shard=lambda done, total: None)
+    assert measured.mel.num_sampled == 2
+    none = measure(Inventory.read(out), num_mel_clips=0, on_shard=lambda done, total: None)
+    assert none.mel.num_sampled == 0
+    assert none.mel.mean is not None
+
+
+def test_an_unfinished_dataset_is_measured_as_far_as_it_is(out: Path, tmp_path: Path) -> None:
+    part = Path(shutil.copytree(out, tmp_path / "out"))
+    (part / "dataset.json").unlink()
+    for shard in ("train-00000", "train-00001", "test-00000"):
+        (part / "done" / f"{shard}.json").unlink()
+        result = data("stats", part)
+        assert result.exit_code == 0, result.output
+    assert "is unfinished: 0 of 3 shards are finished" in said(result)
+    assert (part / "stats" / "stats.html").is_file()
+
+
+def test_retried_clips_count_once(tmp_path: Path) -> None:
+    write_videos(tmp_path)
+    prepare_vggsound(tmp_path)
+    shutil.copy(tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "e.mp4")
+    out = prepare_vggsound(tmp_path, "--retry-failed")
+    told = json.loads(data("stats", out, "--json").stdout)
+    assert told["clips_per_label"] == {"dog": 4, "cat": 2, "cow": 1}
+    assert told["states"] == {"ok": 7, "missing": 1, "duplicate": 1}

@@ -1,0 +1,197 @@
+"""`cavsync data status`: how far a dataset is, while a run goes on and when none does, also when it was killed."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.prepared import data, prepare_vggsound, said, write_videos
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.inspection.status import Status, read_status
+from cavsync.pipeline.jobs.prepare import prepare
+from cavsync.pipeline.jobs.progress import RECORD_NAME, recorded
+from cavsync.pipeline.jobs.runner import Workers
+from cavsync.pipeline.lists.listing import folder_listing
+from cavsync.pipeline.plan.plan import INPUTS
+from cavsync.pipeline.storage.lock import run_lock
+
+STATES = {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("status")
+    write_videos(root)
+    prepare_vggsound(root)
+    return root
+
+
+@pytest.fixture
+def out(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared / "out", tmp_path / "out"))
+
+
+def test_a_finished_dataset_says_so(out: Path) -> None:
+    result = data("status", out)
+    assert result.exit_code == 0
+    for words in ("shards 3 of 3", "clips 9 of 9", "run finished", "decode_error"):
+        assert words in said(result)
+    told = json.loads(data("status", out, "--json").stdout)
+    assert (told["finished"], told["states"], told["eta_s"]) == (True, STATES, None)
+
+
+def test_an_interrupted_one_says_what_is_left(out: Path) -> None:
+    (out / "done" / "train-00000.json").unlink()
+    (out / "dataset.json").unlink()
+    result = data("status", out)
+    assert "shards 2 of 3" in said(result)
+    assert "run none; repeat the prepare command to go on" in said(result)
+
+
+def test_watching_ends_with_the_dataset(out: Path) -> None:
+    assert "shards 3 of 3" in said(data("status", out, "--watch"))
+
+
+class Listener:
+    """A reporter that looks at the status at every clip, as another shell would."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.look = look
+
+    def say(self, line: str) -> None:
+        pass
+
+    def start(self, num_clips: int, num_done: int) -> None:
+        pass
+
+    def clips(self, states: Mapping[ClipState, int]) -> None:
+        self.look()
+
+
+def test_a_run_tells_of_itself_while_it_goes_on(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cavsync.pipeline.jobs.progress.UPDATE_EVERY_S", 0.0)
+    out, seen = tmp_path / "out", list[Status]()
+    config = PrepareConfig(num_frames=2, frame_size=32, shard_size=3)
+    listener = Listener(lambda: seen.append(read_status(out)))
+    with recorded(listener, out, 1) as reporter:
+        prepare(folder_listing(prepared / "videos"), out, config, Workers(), reporter)
+    assert not (out / RECORD_NAME).exists()
+    # Told before the clip that is being heard of is counted.
+    assert [status.num_clips_done for status in seen] == list(range(6))
+    assert [status.num_shards_done for status in seen] == [0, 0, 0, 1, 1, 1]
+    assert seen[-1].clips_per_s is not None
+    assert seen[-1].eta_s == pytest.approx(1 / seen[-1].clips_per_s)
+    runner = seen[-1].runner
+    assert runner is not None
+    assert (runner.life, runner.host, runner.workers) == ("running", socket.gethostname(), 1)
+    assert sum(seen[-1].states.values()) == 5
+    assert read_status(out).states == {"ok": 5, "decode_error": 1}
+
+
+def test_another_process_sees_the_run(out: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from pathlib import Path; from cavsync.pipeline.inspection.status import read_status; print(read_status(Path('.')).runner)",
+    ]
+    with run_lock(out):
+        seen = subprocess.run(command, cwd=out, capture_output=True, text=True, check=True).stdout
+    assert "life='running'" in seen
+
+
+def test_a_killed_run_is_told_from_a_living_one(out: Path) -> None:
+    (out / "done" / "train-00000.json").unlink()
+    code = "import os; from cavsync.pipeline.storage.lock import *\nwith run_lock(Path('.')): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=out, check=False).returncode == 9
+    leave_record(out, json.loads((out / ".lock").read_text()), updated=datetime.now(UTC))
+    result = data("status", out)
+    assert "it no longer lives. Repeat the prepare command to go on." in said(result)
+    assert "clips 6 of 9" in said(result), "what a dead run said of unfinished shards is worth nothing"
+
+
+def test_a_run_elsewhere_that_fell_silent_is_doubted(out: Path) -> None:
+    holder = {"pid": 7, "host": "elsewhere", "since": "2026-01-01T00:00:00+00:00"}
+    (out / ".lock").write_text(json.dumps(holder))
+    assert "process 7 on elsewhere, since" in said(data("status", out))
+    leave_record(out, holder, updated=datetime.now(UTC))
+    assert read_runner_life(out) == "running"
+    leave_record(out, holder, updated=datetime.now(UTC) - timedelta(hours=1))
+    assert read_runner_life(out) == "silent"
+    assert "last heard 1:00:00 ago: it may have died; look at that host" in said(data("status", out))
+
+
+def read_runner_life(out: Path) -> str:
+    runner = read_status(out).runner
+    assert runner is not None
+    return runner.life
+
+
+def leave_record(out: Path, holder: Mapping[str, Any], updated: datetime) -> None:
+    told = {"pid": holder["pid"], "host": holder["host"], "workers": 2, "started": holder["since"]}
+    counts = {"num_clips": 9, "num_before": 6, "states_before": {"ok": 6}, "states": {"ok": 2}}
+    record = {**told, **counts, "updated": updated.isoformat(), "clips_per_s": 1.0}
+    (out / RECORD_NAME).write_text(json.dumps(record))
+
+
+def test_a_refused_run_leaves_the_record_of_the_other(out: Path) -> None:
+    (out / RECORD_NAME).write_text("{}")
+    with recorded(Listener(lambda: None), out, 1) as reporter:
+        reporter.start(9, 9)
+    assert (out / RECORD_NAME).is_file()
+
+
+def test_retried_clips_count_once(tmp_path: Path) -> None:
+    write_videos(tmp_path)
+    prepare_vggsound(tmp_path)
+    shutil.copy(tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "e.mp4")
+    out = prepare_vggsound(tmp_path, "--retry-failed")
+    status = read_status(out)
+    assert status.states == {"ok": 7, "missing": 1, "duplicate": 1}
+    assert (status.num_shards, status.num_clips, status.is_finished) == (4, 10, True)
+
+
+def test_four_thousand_shards_are_counted_in_no_time(tmp_path: Path) -> None:
+    names = [f"train-{number:05d}" for number in range(4000)]
+    for folder in ("shards", "index", "done"):
+        (tmp_path / folder).mkdir()
+    record = {"schema_version": 1, "num_rows": 500, "states": {"ok": 400, "missing": 100}, "tar_bytes": 0}
+    for name in names:
+        (tmp_path / "shards" / f"{name}.tar").touch()
+        (tmp_path / "index" / f"{name}.parquet").touch()
+        (tmp_path / "done" / f"{name}.json").write_text(json.dumps(record))
+    shards = pa.array(names).take(pa.array([number for number in range(4000) for _ in range(500)]))
+    plan = pa.table({"shard": shards}).replace_schema_metadata({INPUTS: "{}"})
+    pq.write_table(plan, tmp_path / "plan.parquet")
+    began = time.process_time()
+    status = read_status(tmp_path)
+    assert time.process_time() - began < 2.0
+    assert (status.num_clips, status.num_shards_done) == (2_000_000, 4000)
+    assert status.states == {"ok": 1_600_000, "missing": 400_000}
+
+
+@pytest.mark.parametrize("command", ["status", "validate", "stats", "show"])
+def test_what_is_no_dataset_is_said(command: str, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "is no dataset: plan.parquet is not there" in said(data(command, tmp_path / "empty"))
+    (tmp_path / "empty" / ".lock").write_text("{}")
+    assert "is being planned" in said(data(command, tmp_path / "empty"))
+    summary = out / "dataset.json"
+    summary.write_text(summary.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    result = data(command, out)
+    assert result.exit_code == 1
+    assert "has schema version 99, this cavsync reads 1" in said(result)
+    summary.write_text("{")
+    assert "dataset.json is damaged" in said(data(command, out))

@@ -1,0 +1,257 @@
+"""Proves `cavsync eval classification` from the command: our classifiers and published ones, and how it refuses."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.known_shards import micro_model
+from support.labelled_shards import CLASSES, NUM_TEST, micro_finetuning, pretrained, write_labelled_shards
+from typer.testing import CliRunner, Result
+
+from cavsync.cli.main import app
+from cavsync.model.checkpoints.checkpoint import load_classifier
+from cavsync.model.checkpoints.official import official_state_dict
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import cavmae_finetuning
+from cavsync.train.data.images import normalise_images
+from cavsync.train.data.labelled import LabelledClips, WholeClips
+from cavsync.train.evaluation.task import Task
+from cavsync.train.finetune.trainer import finetune
+
+NUM_LISTED = NUM_TEST + 2  # the fixture lists one missing clip a shard
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model fine-tuned with a head that answers for each frame."""
+    folder = tmp_path_factory.mktemp("root") / "runs" / "tuned"
+    config = micro_finetuning(dataset, pretrained(folder.parents[1]), "head.kind=mlp")
+    finetune(config, folder, device="cpu")
+    return folder
+
+
+def classify(*options: object) -> Result:
+    return CliRunner().invoke(app, ["eval", "classification", *map(str, options)])
+
+
+def report(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    content: dict[str, Any] = json.loads(result.stdout)
+    return content
+
+
+def write_labels(path: Path, ids: Sequence[str]) -> Path:
+    rows = [f'{number},{one},"{one}"' for number, one in enumerate(ids)]
+    path.write_text("\n".join(["index,mid,display_name", *rows]))
+    return path
+
+
+def write_published(folder: Path, order: Sequence[int], run: Path) -> Path:
+    """The run's classifier as upstream publishes one, its outputs in another order."""
+    tensors = official_state_dict(load_classifier(run / "model.safetensors"))
+    for name in ("mlp_head.1.weight", "mlp_head.1.bias"):
+        tensors[name] = tensors[name][list(order)]
+    path = folder / "audio_model.pth"
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, path)
+    return path
+
+
+def test_the_newest_classifier_is_scored_as_its_training_scored_it(run: Path, dataset: Path) -> None:
+    (run.parent / "later").mkdir(exist_ok=True)
+    (run.parent / "later" / "config.json").write_text('{"data": {}}')  # of a pretraining run
+    result = classify("--root", run.parents[1])
+    assert result.exit_code == 0, result.output
+    content = json.loads((run / "classification-test" / "report.json").read_text())
+    scores = json.loads((run / "scores.json").read_text())
+    names = {
+        "mAP": "mean_average_precision",
+        "AUC": "auc",
+        "top-1 of clips": "top1",
+        "top-1 of classes": "top1_macro",
+    }
+    for name, stored in names.items():
+        assert content["figures"][name]["value"] == pytest.approx(100 * scores[stored], abs=1e-4)
+    assert (content["counts"]["scored"], content["counts"]["listed"]) == (NUM_TEST, NUM_LISTED)
+    assert content["results"]["without_positives"] == ["never"]
+    assert "4 of 6 clips; 2 missing" in flat(result)
+    assert "In no mean, as no clip has them: never" in flat(result)
+
+
+def test_the_page_is_self_contained_and_has_every_part(run: Path, tmp_path: Path) -> None:
+    assert classify("--checkpoint", run, "--out", tmp_path).exit_code == 0
+    page = (tmp_path / "report.html").read_text()
+    for title in (
+        "What was answered",
+        "What is taken for what",
+        "By class",
+        "Beside published figures",
+        "Clips without a score",
+    ):
+        assert f"<h2>{title}</h2>" in page
+    assert "computed here on other clips: not comparable" in page
+    assert "No clip has these 1, which are in no mean: never." in page
+    assert 'src="http' not in page
+
+
+def test_probabilities_of_all_frames_are_averaged(run: Path) -> None:
+    model = load_classifier(run / "model.safetensors")
+    clips = LabelledClips(Task.of(run, None, "test").data, model.config, "both")
+    right = []
+    for item in map(WholeClips(clips).__getitem__, range(NUM_TEST)):
+        with torch.inference_mode():
+            # Each frame as a video of its own, so that only the softmax and the mean are left to do.
+            frames = [
+                model(sound[None, None], normalise_images(picture)[None, None]).softmax(-1)
+                for sound, picture in zip(item["audio"], item["image"], strict=True)
+            ]
+        answer = int(torch.cat(frames).mean(dim=0).argmax())
+        right.append(bool(item["target"][answer]))
+    content = report(classify("--checkpoint", run, "--json"))
+    assert content["figures"]["top-1 of clips"]["value"] == 100 * np.mean(right)
+    assert content["config"]["answers"] == "single-label"
+
+
+def test_a_published_file_answers_in_the_order_of_its_label_list(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    ours = report(classify("--checkpoint", run, "--json"))
+    order = [2, 0, 1]
+    published = write_published(tmp_path, order, run)
+    labels = write_labels(tmp_path / "labels.csv", [CLASSES[place] for place in order])
+    # Published inputs are not those of the run, so the run's configuration stands beside the file.
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    content = report(
+        classify("--checkpoint", published, "--labels", labels, "--set", "num_heads=2", "--json")
+    )
+    assert content["config"]["labels"] == ["never", "dark", "bright"]
+    assert {one["name"]: one["average_precision"] for one in content["results"]["classes"]} == pytest.approx(
+        {one["name"]: one["average_precision"] for one in ours["results"]["classes"]}
+    )
+    assert content["figures"]["top-1 of clips"] == ours["figures"]["top-1 of clips"]
+
+
+def test_another_classs_name_is_not_guessed_from_its_place(run: Path, dataset: Path, tmp_path: Path) -> None:
+    published = write_published(tmp_path, [0, 1, 2], run)
+    options = ["--checkpoint", published, "--data", dataset, "--set", "num_heads=2"]
+    refused(classify(*options), "answers 3 classes and does not say which", "--labels FILE")
+    four = write_labels(tmp_path / "four.csv", [*CLASSES, "more"])
+    refused(classify(*options, "--labels", four), "four.csv has 4 classes, and", "answers 3")
+    other = write_labels(tmp_path / "other.csv", ["dark", "grey", "never"])
+    refused(classify(*options, "--labels", other), "2 of 4 clips of", "does not know: bright")
+
+
+@pytest.mark.parametrize("num_classes", [308, 310])
+def test_copies_of_vggsounds_list_with_another_length_are_refused(
+    dataset: Path, tmp_path: Path, num_classes: int
+) -> None:
+    torch.manual_seed(0)
+    classifier = CavMaeClassifier(micro_model(), cavmae_finetuning(num_classes))
+    torch.save(official_state_dict(classifier), tmp_path / "vgg.pth")
+    labels = write_labels(tmp_path / "labels.csv", [f"vgg_{number}" for number in range(num_classes)])
+    options = ["--checkpoint", tmp_path / "vgg.pth", "--data", dataset, "--set", "num_heads=2"]
+    refused(
+        classify(*options, "--labels", labels),
+        f"has {num_classes} classes, and VGGSound's label list has 309",
+        "class_labels_indices_vgg.csv",
+    )
+
+
+@pytest.mark.parametrize("modality", ["audio", "image"])
+def test_one_modality_alone_is_asked_for_by_name(
+    run: Path, dataset: Path, tmp_path: Path, modality: str
+) -> None:
+    published = write_published(tmp_path, [0, 1, 2], run)
+    labels = write_labels(tmp_path / "labels.csv", CLASSES)
+    options = ["--checkpoint", published, "--data", dataset, "--labels", labels, "--set", "num_heads=2"]
+    content = report(classify(*options, "--modality", modality, "--json"))
+    assert content["config"]["classifier"]["modality"] == modality
+    both = report(classify(*options, "--json"))
+    assert content["results"]["classes"] != both["results"]["classes"]
+
+
+def test_a_head_for_sound_and_picture_side_by_side_needs_both(dataset: Path, tmp_path: Path) -> None:
+    finetune(micro_finetuning(dataset, pretrained(tmp_path)), tmp_path / "run", device="cpu")
+    result = classify("--checkpoint", tmp_path / "run", "--modality", "audio")
+    refused(result, "its head was made for both", "cavsync train probe --modality audio")
+
+
+def test_a_run_that_is_not_finished_knows_its_classes(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("config.json", "checkpoints/last.pt"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    content = report(classify("--checkpoint", tmp_path, "--json"))
+    assert content["config"]["labels"] == list(CLASSES)
+    assert content["checkpoint"]["path"] == str(tmp_path / "checkpoints" / "last.pt")
+
+
+def test_vggsounder_scores_the_clips_that_it_lists(run: Path, tmp_path: Path) -> None:
+    rows = [
+        f"clip{clip:03d}_000000,{label},AV" for clip, label in ((2, "dark"), (2, "bright"), (8, "bright"))
+    ]
+    listed = tmp_path / "vggsounder.csv"
+    listed.write_text("\n".join(["video_id,label,modality", *rows, "gone_000010,dark,A"]))
+    options = ["--checkpoint", run, "--vggsounder", listed, "--out", tmp_path / "out"]
+    content = report(classify(*options, "--json"))["results"]["vggsounder"]
+    assert (content["num_listed"], content["num_clips"], content["missing"]) == (3, 2, ["gone_00010000"])
+    assert content["subsets"].keys() == {"av", "a", "v", "all"}
+    assert (content["subsets"]["av"]["num_labels"], content["subsets"]["av"]["hits"]["3"]) == (3, 1.0)
+    assert "VGGSounder: several labels a clip" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_probabilities_are_those_of_the_task(run: Path) -> None:
+    content = report(classify("--checkpoint", run, "--task", "multi-label", "--json"))
+    assert content["config"]["answers"] == "multi-label"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            lambda run: ["--root", run],
+            "holds no run that learned classes: train one with `cavsync train probe`",
+        ),
+        (
+            lambda run: ["--checkpoint", run.parents[1] / "pretrained.safetensors", "--data", "x"],
+            "names no class",
+        ),
+        (lambda run: ["--checkpoint", run, "--split", "nowhere"], "has no split 'nowhere'; it has: train"),
+        (lambda run: ["--checkpoint", run, "--labels", run / "config.json"], "config.json"),
+        (lambda run: ["--checkpoint", run, "--vggsounder", run / "none.csv"], "none.csv is no file"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_in_one_message(
+    run: Path, options: Callable[[Path], list[object]], message: str
+) -> None:
+    refused(classify(*options(run)), message)
+
+
+def test_a_split_that_is_mostly_missing_is_not_scored_silently(run: Path) -> None:
+    result = classify("--checkpoint", run, "--max-missing", "0.3")
+    refused(result, "only 4 of 6 clips; 2 missing can be scored", "accept it with --max-missing 0.3")
+
+
+def test_an_unknown_field_is_wrong_usage(run: Path) -> None:
+    result = classify("--checkpoint", run, "--set", "num_head=2")
+    assert result.exit_code == 2
+    assert "did you mean 'num_heads'" in flat(result)
+
+
+def refused(result: Result, *messages: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    for message in messages:
+        assert message in flat(result)
+
+
+def flat(result: Result) -> str:
+    """The output without the frame and the line breaks that the terminal's width puts in."""
+    return " ".join(result.output.replace("│", " ").split())

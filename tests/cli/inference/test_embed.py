@@ -1,0 +1,368 @@
+"""Proves what `cavsync embed` makes of files of one's own: which windows, with which picture and sound, from files whole
+and broken; that it continues where it stopped; and that it loses nothing that is there."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.clock_models import PERIOD_S, VideoClock
+from support.known_shards import micro_model
+from support.media import KnownClip, run_ffmpeg, silence, write_clip
+from support.own_videos import (
+    STEP_S,
+    WINDOW_S,
+    OwnClock,
+    flat,
+    from_second,
+    metadata_of,
+    run,
+    table_of,
+    told_s,
+)
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import save_model
+from cavsync.pipeline.decoding.windows import MOST_WINDOWS
+from cavsync.train.embedding.embedder import Embedder
+
+SECONDS = 3.0
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of windows of 0.64 s."""
+    path = tmp_path_factory.mktemp("weights") / "micro.safetensors"
+    save_model(CavMaeSync(micro_model(audio_rows=64)), path)
+    return path
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> VideoClock:
+    """Takes the place of the model that commands load."""
+    model = OwnClock()
+    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> KnownClip:
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", SECONDS)
+
+
+def records(out: Path) -> dict[str, dict[str, Any]]:
+    """What became of each file, by its name."""
+    listed = json.loads(metadata_of(out)[b"cavsync.files"])
+    return {Path(one["file"]).name: one for one in listed}
+
+
+def windows_of(duration_s: float) -> np.ndarray:
+    """Where windows begin: every step while they lie inside, and one that ends with the file's last row of log-mel."""
+    num_rows = 1 + (round(duration_s * 16_000) - 400) // 160
+    rows, step = round(WINDOW_S * 100), round(STEP_S * 100)
+    return np.unique([*range(0, num_rows - rows + 1, step), num_rows - rows]) / 100
+
+
+# What a window is
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("name", ["plain", "edit_list_b_frames", "late_audio", "non_zero_start"])
+def test_each_window_has_the_sound_and_the_picture_of_its_middle(
+    name: str, known_clip: Callable[[str], KnownClip], weights: Path, tmp_path: Path
+) -> None:
+    known = known_clip(name)
+    result = run("embed", known.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    assert result.exit_code == 0, result.output
+    table = table_of(tmp_path / "x.parquet")
+    # The file's streams may end a packet or a picture apart.
+    assert len(table) == pytest.approx(len(windows_of(known.duration_s)), abs=1)
+    np.testing.assert_allclose(table.start_s[:-1], STEP_S * np.arange(len(table) - 1), atol=1e-9)
+    np.testing.assert_allclose(table.end_s - table.start_s, WINDOW_S)
+    middles_s = ((table.start_s + table.end_s) / 2).to_numpy()
+    heard = (table.start_s >= known.audio_start_s) & (table.end_s <= known.duration_s)
+    told = told_s(table.audio[heard])
+    np.testing.assert_allclose(told, known.source_start_s + middles_s[heard], atol=0.02)
+    inside = (middles_s < known.duration_s - 0.1) & table.image.notna()
+    assert inside.sum() >= len(table) - 1
+    shown = told_s(table.image[inside]) * 25  # the clock counts 25 pictures a second
+    expected = [known.picture_at(time_s) for time_s in middles_s[inside]]
+    assert np.abs(shown - expected).max() <= 1.01
+    frame_s = table.frame_s[inside].to_numpy()
+    assert (frame_s <= middles_s[inside] + 0.011).all()
+    assert (frame_s >= middles_s[inside] - 0.06).all()
+
+
+def test_a_file_of_many_stretches_has_every_window_once(
+    known_clip: Callable[[str], KnownClip], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = OwnClock(fps=10)
+    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: model)
+    known = known_clip("two_minutes")
+    run("embed", known.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    table = table_of(tmp_path / "x.parquet")
+    assert len(table) > 5 * MOST_WINDOWS
+    np.testing.assert_allclose(table.start_s[:-1], STEP_S * np.arange(len(table) - 1), atol=1e-9)
+    middles_s = ((table.start_s + table.end_s) / 2).to_numpy()
+    near_turn = np.abs((middles_s + 5) % 10 - 5) < 0.4  # there the chirp begins anew, within the window
+    np.testing.assert_allclose(told_s(table.audio[~near_turn]), (middles_s % 10)[~near_turn], atol=0.02)
+    expected = np.array([known.picture_at(time_s) / 10 for time_s in middles_s])
+    apart_s = (told_s(table.image) - expected + PERIOD_S / 2) % PERIOD_S - PERIOD_S / 2
+    assert np.abs(apart_s).max() <= 0.11
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_step_is_the_users(clip: KnownClip, weights: Path, tmp_path: Path) -> None:
+    run("embed", clip.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights, "--step", "0.5")
+    table = table_of(tmp_path / "x.parquet")
+    np.testing.assert_allclose(table.start_s[:-1], 0.5 * np.arange(len(table) - 1), atol=1e-9)
+
+
+def test_embeddings_are_unit_vectors_of_the_named_checkpoint(
+    clip: KnownClip, weights: Path, tmp_path: Path
+) -> None:
+    run("embed", clip.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    table = table_of(tmp_path / "x.parquet")
+    for side in ("audio", "image"):
+        np.testing.assert_allclose(np.linalg.norm(np.stack(list(table[side])), axis=1), 1, atol=1e-5)
+    about = json.loads(metadata_of(tmp_path / "x.parquet")[b"cavsync"])
+    assert about["checkpoint"] == str(weights)
+    assert (about["window_s"], about["step_s"]) == (WINDOW_S, STEP_S)
+    windows = Embedder.open(weights, device="cpu").embed(clip.path)
+    np.testing.assert_array_equal(np.stack(list(table.audio)), windows.audio)
+
+
+# Files that are not whole
+
+
+def muted(path: Path) -> None:
+    write_clip(path, SECONDS, audio_codec=None)
+
+
+def silent(path: Path) -> None:
+    write_clip(path, SECONDS, audio=silence)
+
+
+def sound_alone(path: Path) -> None:
+    write_clip(path, SECONDS, video_codec=None)
+
+
+def blink(path: Path) -> None:
+    """Shorter than a window."""
+    write_clip(path.with_suffix(".mkv"), 0.4, audio_codec="pcm_s16le").path.rename(path)
+
+
+def cut_off(path: Path) -> None:
+    """An interrupted download: its first half."""
+    whole = write_clip(path.with_suffix(".mkv"), 6.0).path
+    content = whole.read_bytes()
+    whole.unlink()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def no_medium(path: Path) -> None:
+    path.write_text("<html><title>410 Gone</title></html>\n" * 40)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("make", "state", "reason", "sounds", "pictures"),
+    [
+        (muted, "no_audio", "it has no sound, or only silence; its pictures are used", 0, 8),
+        (silent, "no_audio", "it has no sound, or only silence; its pictures are used", 0, 8),
+        (sound_alone, "no_video", "it has no pictures; its sound is used", 9, 0),
+        (blink, "ok", None, 1, 1),
+    ],
+)
+def test_a_file_gives_what_it_has(
+    make: Callable[[Path], None],
+    state: str,
+    reason: str | None,
+    sounds: int,
+    pictures: int,
+    weights: Path,
+    tmp_path: Path,
+) -> None:
+    make(tmp_path / "file.mp4")
+    out = tmp_path / "x.parquet"
+    result = run("embed", tmp_path / "file.mp4", "--out", out, "--checkpoint", weights)
+    assert result.exit_code == 0, result.output
+    (record,) = records(out).values()
+    assert (record["state"], record["reason"]) == (state, reason)
+    assert record["num_with_audio"] == pytest.approx(sounds, abs=1)
+    assert record["num_with_image"] == pytest.approx(pictures, abs=1)
+    assert (record["num_with_audio"] > 0, record["num_with_image"] > 0) == (sounds > 0, pictures > 0)
+    table = table_of(out)
+    assert table.audio.notna().sum() == record["num_with_audio"]  # null, not zeros
+    assert table.image.notna().sum() == table.frame_s.notna().sum() == record["num_with_image"]
+    assert (reason is None) == ("Warning" not in result.output)
+    assert reason is None or reason in flat(result)
+
+
+@pytest.mark.usefixtures("clock")
+def test_sound_that_begins_late_is_null_before(weights: Path, tmp_path: Path) -> None:
+    known = write_clip(
+        tmp_path / "late.mp4", SECONDS, audio=from_second(1.5, lambda t: 0.5 * np.sin(3000 * t))
+    )
+    run("embed", known.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    table = table_of(tmp_path / "x.parquet")
+    heard = table.audio.notna()
+    assert not heard[table.end_s < 1.4].any()
+    assert heard[(table.start_s > 1.5) & (table.end_s < 2.9)].all()
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_was_cut_off_is_said_and_the_rest_is_embedded(weights: Path, tmp_path: Path) -> None:
+    cut_off(tmp_path / "half.mp4")
+    out = tmp_path / "x.parquet"
+    result = run("embed", tmp_path / "half.mp4", "--out", out, "--checkpoint", weights)
+    record = records(out)["half.mp4"]
+    assert record["state"] == "decode_error"
+    assert "of 6.0 s" in record["reason"]
+    assert 2 < record["duration_s"] < 4
+    assert "what could be read is used" in flat(result)
+    middles_s = (table_of(out).start_s + table_of(out).end_s) / 2
+    np.testing.assert_allclose(told_s(table_of(out).audio[:4]), middles_s[:4], atol=0.02)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_file_that_gives_nothing_has_a_state_and_the_others_are_embedded(
+    clip: KnownClip, weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(clip.path, folder / "below" / "good.mp4")
+    no_medium(folder / "text.mp4")
+    (folder / "empty.mp4").touch()
+    (folder / ".hidden.mp4").touch()
+    (folder / "notes.txt").write_text("no medium")
+    out = tmp_path / "x.parquet"
+    result = run("embed", folder, "--out", out, "--checkpoint", weights)
+    assert result.exit_code == 0, result.output
+    assert {name: one["state"] for name, one in records(out).items()} == {
+        "good.mp4": "ok",
+        "text.mp4": "decode_error",
+        "empty.mp4": "decode_error",
+    }
+    assert "empty.mp4: decode_error: the file is empty" in flat(result)
+    assert set(table_of(out).file) == {str(folder / "below" / "good.mp4")}
+
+
+# Which files
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_list_names_files_beside_it_each_once(clip: KnownClip, weights: Path, tmp_path: Path) -> None:
+    shutil.copy(clip.path, tmp_path / "one clip.mp4")
+    (tmp_path / "list.txt").write_text("# mine\none clip.mp4\n\ngone.mp4\none clip.mp4\n")
+    out = tmp_path / "x.parquet"
+    result = run("embed", tmp_path / "list.txt", "--out", out, "--checkpoint", weights, "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(Path(line["file"]).name, line["state"]) for line in lines[:-1]] == [
+        ("one clip.mp4", "ok"),
+        ("gone.mp4", "missing"),
+    ]
+    assert lines[-1]["states"] == {"missing": 1, "ok": 1}
+    assert lines[-1]["windows"] == len(table_of(out))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere.mp4", "--out", "x.parquet"], 1, "nowhere.mp4 is not there"),
+        (["bare", "--out", "x.parquet"], 1, "bare holds no video and no sound file"),
+        (["empty.txt", "--out", "x.parquet"], 1, "empty.txt names no file"),
+        (["clip.mp4", "--out", "bare"], 1, "bare is a folder; name a file"),
+        (["clip.mp4", "--out", "clip.mp4"], 1, "clip.mp4 is there and would be lost"),
+        (["clip.mp4", "--out", "x.parquet", "--step", "0.7"], 1, "must lie between 0.01 s and the 0.64 s"),
+        (["text.mp4", "--out", "x.parquet"], 1, "no file gave a window"),
+        (["clip.mp4", "--out", "x.parquet", "--checkpoint", "nowhere"], 1, "nowhere is not there"),
+        (["clip.mp4"], 2, "Missing option"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_message(
+    arguments: list[str],
+    code: int,
+    message: str,
+    clip: KnownClip,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip.path, "clip.mp4")
+    Path("bare").mkdir()
+    Path("empty.txt").touch()
+    no_medium(Path("text.mp4"))
+    chosen = [] if "--checkpoint" in arguments else ["--checkpoint", weights]
+    result = run("embed", *arguments, *chosen)
+    assert result.exit_code == code
+    assert message in flat(result)
+    assert "Traceback" not in result.output
+    assert Path("clip.mp4").read_bytes() == clip.path.read_bytes()
+
+
+def test_a_model_that_answers_nan_is_refused(clip: KnownClip, tmp_path: Path) -> None:
+    model = CavMaeSync(micro_model(audio_rows=64))
+    next(model.parameters()).data.fill_(float("nan"))
+    save_model(model, tmp_path / "nan.safetensors")
+    result = run(
+        "embed", clip.path, "--out", tmp_path / "x.parquet", "--checkpoint", tmp_path / "nan.safetensors"
+    )
+    assert result.exit_code == 1
+    assert "did its training diverge?" in flat(result)
+    assert not (tmp_path / "x.parquet").exists()
+
+
+# Many files, and interruptions
+
+
+@pytest.fixture
+def three(clip: KnownClip, tmp_path: Path) -> Path:
+    folder = tmp_path / "three"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        shutil.copy(clip.path, folder / name)
+    return folder
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_interrupted_run_continues_with_the_files_that_are_not_done(
+    three: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, asked, embed = tmp_path / "x.parquet", [], Embedder.embed
+
+    def until_c(self: Embedder, path: Path, *rest: Any) -> Any:
+        asked.append(path.name)
+        if asked == ["a.mp4", "b.mp4", "c.mp4"]:
+            raise KeyboardInterrupt
+        return embed(self, path, *rest)
+
+    monkeypatch.setattr(Embedder, "embed", until_c)
+    command = ("embed", three, "--out", out, "--checkpoint", weights)
+    assert run(*command).exit_code == 130
+    assert not out.exists()
+    run_ffmpeg("-i", three / "c.mp4", "-t", "1", three / "new.mp4")
+    (three / "new.mp4").replace(three / "b.mp4")  # another file by the same name
+    assert run(*command).exit_code == 0
+    assert asked[3:] == ["b.mp4", "c.mp4"]
+    assert [name for name, one in records(out).items() if one["state"] == "ok"] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert records(out)["b.mp4"]["num_windows"] < records(out)["a.mp4"]["num_windows"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["three", "x.parquet"]
+
+
+@pytest.mark.slow
+def test_ray_workers_write_what_one_process_writes(three: Path, weights: Path, tmp_path: Path) -> None:
+    no_medium(three / "text.mp4")
+    for workers in (1, 2):
+        out = tmp_path / f"{workers}.parquet"
+        result = run("embed", three, "--out", out, "--checkpoint", weights, "--workers", workers)
+        assert result.exit_code == 0, result.output
+    one, two = table_of(tmp_path / "1.parquet"), table_of(tmp_path / "2.parquet")
+    assert one.drop(columns=["audio", "image"]).equals(two.drop(columns=["audio", "image"]))
+    for side in ("audio", "image"):
+        np.testing.assert_allclose(np.stack(list(one[side])), np.stack(list(two[side])), atol=1e-6)
+    assert records(tmp_path / "1.parquet") == records(tmp_path / "2.parquet")

@@ -1,0 +1,448 @@
+"""Proves `cavsync localize` from the command: where maps are hot, what the film shows and plays, and when it says that nothing
+here sounds like this. A stand-in takes the model's place for which low tones are red and high tones are blue."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from support.clock_models import raw_pictures
+from support.known_shards import micro_model
+from support.media import run_ffmpeg, write_clip
+from support.own_videos import flat, run
+from support.prepared import prepare_vggsound, write_videos
+from torch import Tensor, nn
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import save_model
+from cavsync.model.output import Encoding
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.pipeline.media.encode import Mp4
+from cavsync.train.evaluation.task import PUBLISHED_INPUTS
+from cavsync.train.inference.calibration import Calibration, CalibrationError
+from cavsync.train.inference.overlay import FPS, SIDE_PX, STRIP_PX
+
+SECONDS = 3.0
+RATE_HZ = 16_000
+LOW_HZ, HIGH_HZ = 300.0, 4000.0
+RED, PALE, BLUE, GREY = (220, 30, 30), (150, 100, 100), (30, 30, 220), (128, 128, 128)
+# Of a 4 x 4 grid of patches.
+TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT = (0, 0), (3, 3), (0, 3)
+NUM_CELLS = 4
+
+
+class Colours(nn.Module):
+    """Coordinate 0 is how red, or low, something is, coordinate 1 how blue, or high."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = micro_model(audio_rows=64, image_size=64)
+
+    def encode_audio(self, audio: Tensor) -> Encoding:
+        assert PUBLISHED_INPUTS.mel_std is not None
+        assert PUBLISHED_INPUTS.mel_mean is not None
+        loudest = (audio * PUBLISHED_INPUTS.mel_std + PUBLISHED_INPUTS.mel_mean).mean(dim=1).argmax(dim=1)
+        vectors = self._vectors(torch.stack([loudest < 64, loudest >= 64], dim=1).float())
+        return Encoding(vectors, vectors[:, None, None].expand(-1, 8, 4, -1))
+
+    def encode_image(self, image: Tensor, kept: Tensor | None = None) -> Encoding:
+        """How much of each colour is in the patches that are visible."""
+        red, green, blue = raw_pictures(image).movedim(-1, 0)
+        colours = torch.stack([red - (green + blue) / 2, blue - (green + red) / 2], dim=-1) / 190
+        cells = colours.clamp(min=0).reshape(len(image), 4, 16, 4, 16, 2).mean(dim=(2, 4))
+        patches = self._vectors(cells)
+        visible = patches.flatten(1, 2)
+        visible = visible if kept is None else visible[0][kept]
+        plain = torch.zeros(len(visible), self.config.embed_dim)
+        plain[:, 2] = 0.01
+        return Encoding(visible.mean(dim=1) + plain, patches)
+
+    def _vectors(self, values: Tensor) -> Tensor:
+        return nn.functional.pad(values, (0, self.config.embed_dim - 2))
+
+
+class Collapsed(Colours):
+    """Everything is alike."""
+
+    def _vectors(self, values: Tensor) -> Tensor:
+        return torch.ones(*values.shape[:-1], self.config.embed_dim)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "micro.safetensors"
+    save_model(CavMaeSync(micro_model(audio_rows=64, image_size=64)), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: Colours())
+
+
+Squares = dict[tuple[int, int], tuple[int, int, int]]
+
+
+def picture(squares: Squares) -> np.ndarray:
+    """Grey, with a square of a colour in some cells."""
+    canvas = np.full((NUM_CELLS, NUM_CELLS, 3), GREY, np.uint8)
+    for cell, colour in squares.items():
+        canvas[cell] = colour
+    return canvas.repeat(32, axis=0).repeat(32, axis=1)
+
+
+def tone(hz: float, seconds: float = SECONDS) -> np.ndarray:
+    times_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    return (0.3 * np.sin(2 * math.pi * hz * times_s)).astype(np.float32)
+
+
+def film(path: Path, parts: Sequence[tuple[Squares, np.ndarray]]) -> Path:
+    """Each part lasts as long as its sound."""
+    with Mp4(path, (128, 128), 10, RATE_HZ) as writer:
+        for squares, sound in parts:
+            writer.show([picture(squares)] * round(10 * len(sound) / RATE_HZ))
+            writer.play(sound)
+    return path
+
+
+@pytest.fixture
+def moving(tmp_path: Path) -> Path:
+    """A red square that sounds, then leaves for the corner and is silent while a blue one sounds."""
+    return film(
+        tmp_path / "moving.mp4",
+        [({TOP_LEFT: RED}, tone(LOW_HZ)), ({BOTTOM_RIGHT: RED, TOP_RIGHT: BLUE}, tone(HIGH_HZ))],
+    )
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, weights: Path) -> Path:
+    """Embedded videos of red that is low and of blue that is high; some of it pale, so that others pass with room to spare."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    film(folder / "red.mp4", [({TOP_LEFT: RED}, tone(LOW_HZ, 4)), ({TOP_LEFT: PALE}, tone(LOW_HZ, 2))])
+    film(folder / "blue.mp4", [({TOP_RIGHT: BLUE}, tone(HIGH_HZ, 5))])
+    run("embed", folder, "--out", tmp_path / "pairs.parquet", "--checkpoint", weights)
+    return tmp_path / "pairs.parquet"
+
+
+@pytest.fixture
+def localize(weights: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Writes tmp_path/out."""
+
+    def localized(video: Path, *options: object) -> dict[str, Any]:
+        result = run(
+            "localize", video, "--checkpoint", weights, "--out", tmp_path / "out", "--json", *options
+        )
+        assert result.exit_code == 0, result.output
+        record: dict[str, Any] = json.loads(result.stdout)
+        return record
+
+    return localized
+
+
+def hottest(cells: np.ndarray) -> tuple[int, int]:
+    row, column = np.unravel_index(int(cells.argmax()), cells.shape)
+    return int(row), int(column)
+
+
+def frame_at(path: Path, time_s: float) -> np.ndarray:
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            if frame.time is not None and frame.time >= time_s - 1e-6:
+                return frame.to_ndarray(format="rgb24")
+    raise AssertionError(f"{path} ends before {time_s} s")
+
+
+def arrays_in(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "maps.npz") as arrays:
+        return dict(arrays)
+
+
+def cell_of(frame: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+    """Mean colour of the middle of a cell in the film."""
+    side = SIDE_PX // NUM_CELLS
+    top, left = cell[0] * side + side // 4, cell[1] * side + side // 4
+    colour: np.ndarray = frame[top : top + side // 2, left : left + side // 2].mean(axis=(0, 1))
+    return colour
+
+
+def loudest_hz(path: Path, first_s: float, end_s: float) -> float:
+    with av.open(str(path)) as container:
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    part = samples[round(first_s * RATE_HZ) : round(end_s * RATE_HZ)]
+    spectrum = np.abs(np.fft.rfft(part))
+    return float(np.argmax(spectrum) * RATE_HZ / len(part))
+
+
+# Where
+
+
+@pytest.mark.parametrize("route", ["masked-view", "denseav"])
+def test_the_map_follows_what_sounds(
+    route: str, moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    record = localize(moving, "--map", route)
+    assert record["config"]["routes"] == [route]
+    arrays = arrays_in(tmp_path / "out")
+    assert arrays[f"map_{route}"].shape[1:] == (NUM_CELLS, NUM_CELLS)
+    for end_s, cells in zip(arrays["end_s"], arrays[f"map_{route}"], strict=True):
+        if end_s <= SECONDS:
+            assert hottest(cells) == TOP_LEFT
+        elif end_s >= SECONDS + 1:
+            assert hottest(cells) == TOP_RIGHT
+
+
+def test_another_sound_is_found_wherever_its_source_is(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    film(tmp_path / "low.mp4", [({}, tone(LOW_HZ, 1))])
+    localize(moving, "--sound", tmp_path / "low.mp4", "--map", "masked-view", "--map", "denseav")
+    arrays = arrays_in(tmp_path / "out")
+    for route in ("masked-view", "denseav"):
+        middles_s = (arrays["start_s"] + arrays["end_s"]) / 2
+        for middle_s, cells in zip(middles_s, arrays[f"map_{route}"], strict=True):
+            assert hottest(cells) == (TOP_LEFT if middle_s < SECONDS else BOTTOM_RIGHT)
+
+
+def test_likeness_is_the_cosine_of_picture_and_sound(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    localize(moving)
+    arrays = arrays_in(tmp_path / "out")
+    # One of 16 cells is as red as red gets, and 0.01 is the coordinate that says nothing.
+    one_square, early = 1 / 16, arrays["end_s"] <= SECONDS
+    assert arrays["likeness"][early] == pytest.approx(one_square / math.hypot(one_square, 0.01), abs=0.01)
+    late = arrays["start_s"] >= SECONDS + 0.4
+    assert arrays["likeness"][late] == pytest.approx(math.sqrt(0.5), abs=0.03)  # red and blue, half and half
+
+
+# The verdict
+
+
+@pytest.mark.parametrize(("hz", "verdict"), [(LOW_HZ, "found"), (HIGH_HZ, "nothing")])
+def test_nothing_here_sounds_like_this_is_said_when_so(
+    hz: float, verdict: str, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    video = film(tmp_path / "red.mp4", [({BOTTOM_RIGHT: RED}, tone(LOW_HZ))])
+    film(tmp_path / "asked.mp4", [({}, tone(hz, 2))])
+    results = localize(video, "--sound", tmp_path / "asked.mp4", "--calibrate", pairs)["results"]
+    assert results["verdict"] == verdict
+    assert results["calibration"]["foreign_share"] == results["calibration"]["limit"] == 0
+    passing = results["num_windows"] if verdict == "found" else 0
+    assert (results["num_passing"], results["num_asked"]) == (passing, results["num_windows"])
+    assert results["spans_s"] == ([[0.0, pytest.approx(SECONDS, abs=0.15)]] if passing else [])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ("Nothing here sounds like this" in page) == (verdict == "nothing")
+
+
+def test_each_part_of_a_sound_finds_its_own_source(
+    moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    film(tmp_path / "both.mp4", [({}, tone(HIGH_HZ, 1.28)), ({}, tone(LOW_HZ, 1.28))])
+    localize(moving, "--sound", tmp_path / "both.mp4", "--calibrate", pairs)
+    arrays = arrays_in(tmp_path / "out")
+    early = (arrays["start_s"] + arrays["end_s"]) / 2 < SECONDS
+    assert {hottest(cells) for cells in arrays["map_masked-view"][early]} == {TOP_LEFT}
+    assert arrays["passes"][early].all()
+
+
+def test_without_anything_to_calibrate_by_there_is_no_verdict(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    results = localize(moving)["results"]
+    assert (results["verdict"], results["calibration"], results["num_passing"]) == ("cannot tell", None, None)
+    assert "Give --calibrate" in results["sentence"]
+    assert arrays_in(tmp_path / "out")["passes"].all()
+
+
+def test_a_model_to_which_foreign_sounds_are_as_alike_cannot_tell(
+    moving: Path,
+    weights: Path,
+    localize: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: Collapsed())
+    film(tmp_path / "other.mp4", [({TOP_LEFT: BLUE}, tone(HIGH_HZ))])
+    (tmp_path / "list.txt").write_text("moving.mp4\nother.mp4\n")
+    run("embed", tmp_path / "list.txt", "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    results = localize(moving, "--calibrate", tmp_path / "x.parquet")["results"]
+    assert results["verdict"] == "cannot tell"
+    assert results["calibration"]["foreign_share"] == 1
+
+
+def test_the_bounds_are_those_of_split_conformal_prediction() -> None:
+    own = np.arange(1, 100) / 100  # 99 pairs: 5 of 100 may be beyond, so the 5th is the threshold
+    foreign = [np.full((4, 4), value) for value in [0.9, 0.01, *[0.0] * 18]]
+    foreign[0][0] = 0.0  # three of the four pictures pass
+    calibration = Calibration(own, tuple(foreign), "pairs")
+    assert calibration.threshold == 0.05
+    assert calibration.foreign_share == pytest.approx(3 / 80)
+    assert calibration.limit == 0.75  # of 20 files the highest share: one of 21 is beyond
+    assert calibration.tells
+    random = np.random.default_rng(0)
+    denied = []
+    for _ in range(400):
+        drawn = Calibration(random.normal(size=99), tuple(foreign), "pairs")
+        denied.append((random.normal(size=100) < drawn.threshold).mean())
+    assert np.mean(denied) == pytest.approx(0.05, abs=0.005)
+
+
+def test_foreign_sounds_pass_more_often_when_there_are_more_of_them() -> None:
+    likeness = np.zeros((4, 4))
+    likeness[:, 2] = 1.0  # each picture is like one of the four sounds
+    shares = [
+        Calibration(np.ones(19), (likeness,), "pairs", num_sounds=number).foreign_share
+        for number in (1, 2, 3, 4, 9)
+    ]
+    assert shares == [0.25, 0.5, 0.75, 1, 1]
+
+
+def test_too_few_pairs_are_refused() -> None:
+    with pytest.raises(CalibrationError, match="give 18 pairs of picture and sound"):
+        Calibration(np.ones(18), (np.zeros((1, 1)),), "pairs")
+
+
+def test_a_prepared_dataset_calibrates_by_its_test_clips(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "root").mkdir()
+    write_videos(tmp_path / "root")
+    (tmp_path / "root" / "list.csv").write_text("a,0,dog,test\nb,0,cat,test\ng,0,dog,test\n")
+    dataset = prepare_vggsound(tmp_path / "root", "--num-frames", "8")
+    num_clips = len(Dataset.open(dataset).index("test"))
+    result = localize(moving, "--calibrate", dataset)["results"]["calibration"]
+    assert (result["num_pairs"], result["num_files"]) == (8 * num_clips, num_clips)
+    assert result["source"] == f"{num_clips} test clips of {dataset}"
+
+
+# What is left
+
+
+def test_the_film_glows_where_the_sound_comes_from_and_plays_it(
+    moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    localize(moving, "--calibrate", pairs)
+    overlay = tmp_path / "out" / "overlay.mp4"
+    with av.open(str(overlay)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (SIDE_PX, SIDE_PX + STRIP_PX)
+        assert stream.frames == pytest.approx(2 * SECONDS * FPS, abs=FPS * 0.1)
+    frame = frame_at(overlay, 1.5)
+    assert np.abs(cell_of(frame, TOP_LEFT) - RED).max() > 30
+    for cell in (TOP_RIGHT, BOTTOM_RIGHT):
+        assert cell_of(frame, cell) == pytest.approx(GREY, abs=8)
+    assert loudest_hz(overlay, 0.5, 2.5) == pytest.approx(LOW_HZ, abs=5)
+    assert loudest_hz(overlay, 3.5, 5.5) == pytest.approx(HIGH_HZ, abs=5)
+
+
+def test_the_film_is_dim_where_nothing_sounds_like_this_and_plays_what_was_asked(
+    moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    film(tmp_path / "high.mp4", [({}, tone(HIGH_HZ, 1))])
+    localize(moving, "--sound", tmp_path / "high.mp4", "--calibrate", pairs)
+    overlay = tmp_path / "out" / "overlay.mp4"
+    assert (cell_of(frame_at(overlay, 1.5), (2, 1)) < 90).all()
+    assert loudest_hz(overlay, 0.2, 5.5) == pytest.approx(HIGH_HZ, abs=5)
+
+
+def test_the_folder_holds_pictures_and_a_page_that_plays_the_film(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    record = localize(moving)
+    out = tmp_path / "out"
+    assert json.loads((out / "report.json").read_text()) == record
+    assert len(list((out / "pictures").glob("*.png"))) == 8
+    page = (out / "report.html").read_text()
+    assert 'src="overlay.mp4"' in page
+    assert "masked-view (our method)" in page
+
+
+# Files that are not whole
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: write_clip(path, 2.0, audio_codec=None), "has no sound with its pictures"),
+        (lambda path: film(path, [({}, np.zeros(32_000, np.float32))]), "Give a sound: --sound FILE"),
+        (lambda path: write_clip(path, 2.0, video_codec=None), "has no pictures"),
+        (lambda path: path.write_text("410 Gone"), "cannot be used: FFmpeg: Invalid data"),
+        (lambda path: path.touch(), "cannot be used: the file is empty"),
+        (lambda path: None, "cannot be used: it is not there"),
+    ],
+)
+def test_a_video_in_which_nothing_can_be_found_is_refused(
+    make: Callable[[Path], object], message: str, weights: Path, tmp_path: Path
+) -> None:
+    make(tmp_path / "file.mp4")
+    out = tmp_path / "out"
+    result = run("localize", tmp_path / "file.mp4", "--checkpoint", weights, "--out", out)
+    assert result.exit_code == 1
+    assert message in flat(result)
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+def test_a_muted_video_is_asked_for_another_sound(moving: Path, weights: Path, tmp_path: Path) -> None:
+    run_ffmpeg("-i", moving, "-an", "-c", "copy", tmp_path / "muted.mp4")
+    result = run(
+        "localize",
+        tmp_path / "muted.mp4",
+        "--sound",
+        moving,
+        "--checkpoint",
+        weights,
+        "--out",
+        tmp_path / "out",
+    )
+    assert result.exit_code == 0, result.output
+    assert "no_audio: it has no sound, or only silence; its pictures are used" in flat(result)
+    assert np.isfinite(arrays_in(tmp_path / "out")["likeness"]).all()
+
+
+def test_a_silent_sound_is_refused(moving: Path, weights: Path, tmp_path: Path) -> None:
+    film(tmp_path / "silent.mp4", [({}, np.zeros(32_000, np.float32))])
+    options = ("--checkpoint", weights, "--sound", tmp_path / "silent.mp4", "--out", tmp_path / "out")
+    result = run("localize", moving, *options)
+    assert result.exit_code == 1
+    assert "silent.mp4 cannot be asked for: it has no sound, or only silence" in flat(result)
+
+
+def test_silent_windows_have_no_map_and_are_counted(weights: Path, tmp_path: Path) -> None:
+    parts = [({TOP_LEFT: RED}, tone(LOW_HZ)), ({TOP_LEFT: RED}, np.zeros(48_000, np.float32))]
+    video = film(tmp_path / "half.mp4", parts)
+    result = run("localize", video, "--checkpoint", weights, "--out", tmp_path / "out")
+    arrays = arrays_in(tmp_path / "out")
+    silent = np.isnan(arrays["likeness"])
+    assert silent[arrays["start_s"] > SECONDS + 0.2].all()
+    assert not silent[arrays["end_s"] < SECONDS].any()
+    assert np.isnan(arrays["map_masked-view"][silent]).all()
+    assert not arrays["passes"][silent].any()
+    assert f"{silent.sum()} of {len(silent)} windows lack a sound or a picture" in flat(result)
+
+
+def test_what_was_cut_off_is_said_and_the_rest_is_localised(
+    moving: Path, weights: Path, tmp_path: Path
+) -> None:
+    run_ffmpeg("-i", moving, "-c", "copy", tmp_path / "whole.mkv")
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
+    result = run("localize", tmp_path / "cut.mkv", "--checkpoint", weights, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "decode_error: damaged: it ends after" in flat(result)
+    cells = arrays_in(tmp_path / "out")["map_masked-view"]
+    assert hottest(cells[0]) == TOP_LEFT
+
+
+def test_only_the_beginning_of_a_long_sound_is_asked_for_and_that_is_said(
+    moving: Path, weights: Path, tmp_path: Path
+) -> None:
+    film(tmp_path / "long.mp4", [({}, tone(LOW_HZ, 13))])
+    options = ("--checkpoint", weights, "--sound", tmp_path / "long.mp4", "--out", tmp_path / "out")
+    assert "only its first 10.5 s are asked for" in flat(run("localize", moving, *options))

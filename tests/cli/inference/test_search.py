@@ -1,0 +1,279 @@
+"""Proves what `cavsync search` finds among known clips, by a sound, a picture and a video, and that its page plays there."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from support.known_shards import micro_model
+from support.media import KnownClip, number_picture, read_frame_number, run_ffmpeg, silence, write_clip
+from support.own_videos import STEP_S, WINDOW_S, OwnClock, flat, run, table_of
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import save_model
+from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.inference.query import Query
+from cavsync.train.inference.search import search
+
+SECONDS = 8.0
+FPS = 25
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "micro.safetensors"
+    save_model(CavMaeSync(micro_model(audio_rows=64)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> KnownClip:
+    return write_clip(tmp_path_factory.mktemp("library") / "long clip #1.mp4", SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window's cosine with a query falls with the time between them: it is cos(2 pi d / 40 s)."""
+    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: OwnClock())
+
+
+@pytest.fixture
+def library(clip: KnownClip, weights: Path, tmp_path: Path) -> Path:
+    """The embedded clip beside its muted copy and its sound alone."""
+    folder = tmp_path / "library"
+    folder.mkdir()
+    (folder / clip.path.name).symlink_to(clip.path)
+    run_ffmpeg("-i", clip.path, "-an", "-c", "copy", folder / "muted.mp4")
+    run_ffmpeg("-i", clip.path, "-vn", folder / "sound.wav")
+    run("embed", folder, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    return tmp_path / "x.parquet"
+
+
+@pytest.fixture
+def find(library: Path, weights: Path) -> Callable[..., dict[str, Any]]:
+    def found(query: Path, *options: object) -> dict[str, Any]:
+        result = run("search", query, "--in", library, "--checkpoint", weights, "--json", *options)
+        assert result.exit_code == 0, result.output
+        record: dict[str, Any] = json.loads(result.stdout)
+        return record
+
+    return found
+
+
+def cut_sound(clip: KnownClip, path: Path, start_s: float, duration_s: float) -> Path:
+    run_ffmpeg("-ss", f"{start_s}", "-t", f"{duration_s}", "-i", clip.path, "-vn", path)
+    return path
+
+
+def numbered(path: Path, number: int) -> Path:
+    Image.fromarray(number_picture(number, (160, 120))).save(path)
+    return path
+
+
+def best_by_file(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    best: dict[str, dict[str, Any]] = {}
+    for hit in record["hits"]:
+        best.setdefault(Path(hit["file"]).name, hit)
+    return best
+
+
+# What is found
+
+
+def test_a_sound_is_found_where_it_is_heard_and_where_its_picture_is_seen(
+    find: Callable[..., dict[str, Any]], clip: KnownClip, tmp_path: Path
+) -> None:
+    query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
+    record = find(query)
+    assert record["kind"] == "sound"
+    best = best_by_file(record)
+    assert set(best) == {clip.path.name, "muted.mp4", "sound.wav"}
+    for hit in best.values():
+        assert hit["best_s"] == pytest.approx(4.0 + WINDOW_S / 2, abs=STEP_S)
+        assert hit["start_s"] <= 4.2
+        assert hit["end_s"] >= 4.4
+
+
+def test_a_picture_is_found_at_its_time(find: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    record = find(numbered(tmp_path / "query.png", 2 * FPS), "--against", "image")
+    assert record["kind"] == "picture"
+    best = best_by_file(record)
+    assert "sound.wav" not in best  # it has no pictures to compare with
+    for hit in best.values():
+        assert hit["best_s"] == pytest.approx(2.0, abs=STEP_S)
+
+
+def test_a_picture_finds_the_sound_of_its_time(find: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    best = best_by_file(find(numbered(tmp_path / "query.png", 6 * FPS), "--against", "audio"))
+    assert best["sound.wav"]["best_s"] == pytest.approx(6.0, abs=STEP_S)
+    assert "muted.mp4" not in best
+
+
+@pytest.mark.parametrize(("mute", "kind"), [([], "video"), (["-an"], "muted video")])
+def test_a_video_finds_itself(
+    mute: list[str], kind: str, find: Callable[..., dict[str, Any]], clip: KnownClip, tmp_path: Path
+) -> None:
+    run_ffmpeg("-ss", "5", "-t", "1", "-i", clip.path, *mute, tmp_path / "query.mp4")
+    record = find(tmp_path / "query.mp4")
+    assert record["kind"] == kind
+    # The copy begins its count anew: its first picture shows what is on screen at 5 s.
+    assert best_by_file(record)[clip.path.name]["best_s"] == pytest.approx(5.5, abs=STEP_S + 0.05)
+
+
+def test_hits_are_apart_sorted_and_as_many_as_asked(
+    find: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    query = numbered(tmp_path / "query.png", 100)
+    hits = find(query, "--limit", 5)["hits"]
+    assert len(hits) == 5
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+    for one in hits:
+        for other in hits:
+            if one is not other and one["file"] == other["file"]:
+                assert one["end_s"] <= other["start_s"] or other["end_s"] <= one["start_s"]
+    assert find(query, "--limit", 2)["hits"] == hits[:2]
+
+
+def test_a_hit_reaches_as_far_as_its_windows_are_half_as_good(library: Path, clip: KnownClip) -> None:
+    file = WindowFile.open(library)
+    table = table_of(library)
+    angle = 2 * np.pi * 4.0 / 40
+    query = Query(Path("q"), "sound", np.array([np.cos(angle), np.sin(angle), *[0.0] * 14]), None)
+    found = search(file, query, "audio", limit=2)
+    heard = table[table.audio.notna()]
+    cosines = np.stack(list(heard.audio)) @ query.audio  # type: ignore[operator]
+    scores = (cosines - cosines.mean()) / cosines.std()
+    own = heard.file == found.hits[0].file
+    good = heard[own & (scores >= scores.max() / 2)]
+    assert (found.hits[0].start_s, found.hits[0].end_s) == (good.start_s.min(), good.end_s.max())
+    assert found.hits[0].score == pytest.approx(scores.max(), abs=0.01)
+    assert found.hits[0].num_windows == len(good)
+
+
+def test_matrices_of_a_large_file_give_the_same_hits_until_the_file_changes(
+    find: Callable[..., dict[str, Any]],
+    library: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    query = numbered(tmp_path / "query.png", 100)
+    plain = find(query)["hits"]
+    monkeypatch.setattr("cavsync.train.embedding.matrix.MIN_MAPPED_WINDOWS", 1)
+    assert find(query)["hits"] == find(query)["hits"] == plain
+    folder = library.with_name("x.parquet.matrix")
+    assert len(list(folder.glob("*.npy"))) == 2
+    run("embed", tmp_path / "library" / "muted.mp4", "--out", library, "--checkpoint", weights)
+    assert {Path(hit["file"]).name for hit in find(query)["hits"]} == {"muted.mp4"}
+    assert len(list(folder.glob("*.npy"))) == 2
+
+
+# What is shown
+
+
+def test_the_table_names_files_and_times(
+    library: Path, weights: Path, clip: KnownClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
+    result = run("search", query, "--in", library, "--checkpoint", weights, "--limit", 3)
+    assert result.exit_code == 0
+    assert f"{query} (sound) among 72 windows" in flat(result)
+    for name in (clip.path.name, "sound.wav", "muted.mp4"):
+        assert f"library/{name}" in result.output
+    assert len(re.findall(r"0:0[34]\.\d\s+.\s+\S*library/", result.output)) == 3
+
+
+def test_the_page_shows_the_picture_of_a_hit_and_plays_from_there(
+    library: Path, weights: Path, clip: KnownClip, tmp_path: Path
+) -> None:
+    page = tmp_path / "pages" / "found.html"
+    query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
+    options = ("--checkpoint", weights, "--html", page, "--json")
+    hits = json.loads(run("search", query, "--in", library, *options).stdout)["hits"]
+    text = page.read_text()
+    assert len(re.findall('class="card"', text)) == len(hits)
+    players = re.findall(r'<(video|audio) [^>]*src="([^"#]+)#t=([\d.]+),([\d.]+)"', text)
+    assert len(players) == len(hits)
+    for (tag, address, start_s, end_s), hit in zip(players, hits, strict=True):
+        assert (page.parent / unquote(address)).samefile(hit["file"])
+        assert (float(start_s), float(end_s)) == pytest.approx((hit["start_s"], hit["end_s"]), abs=0.005)
+        assert tag == ("audio" if hit["file"].endswith(".wav") else "video")
+    posters = re.findall(r'poster="data:image/jpeg;base64,([^"]+)"', text)
+    seen = [hit for hit in hits if not hit["file"].endswith(".wav")]
+    for poster, hit in zip(posters, seen, strict=True):
+        picture = np.array(Image.open(io.BytesIO(base64.b64decode(poster))))
+        assert read_frame_number(picture) == pytest.approx(clip.picture_at(hit["best_s"]), abs=1)
+
+
+def test_a_file_that_is_gone_has_a_card_that_says_so(library: Path, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "library" / "muted.mp4").unlink()
+    page = tmp_path / "found.html"
+    query = numbered(tmp_path / "query.png", 100)
+    result = run("search", query, "--in", library, "--checkpoint", weights, "--html", page)
+    assert result.exit_code == 0, result.output
+    assert "missing: it is not there" in page.read_text()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere.wav", "--in", "LIBRARY"], 1, "nowhere.wav is not there"),
+        (["text.wav", "--in", "LIBRARY"], 1, "text.wav is neither a picture nor a sound nor a video"),
+        (["broken.png", "--in", "LIBRARY"], 1, "broken.png cannot be read as a picture"),
+        (["silent.wav", "--in", "LIBRARY"], 1, "there is nothing to search for"),
+        (["query.png", "--in", "nowhere.parquet"], 1, "make it with `cavsync embed`"),
+        (["query.png", "--in", "text.wav"], 1, "text.wav is no Parquet file"),
+        (["query.png", "--in", "other.parquet"], 1, "is no file of `cavsync embed`"),
+        (["query.png", "--in", "muted.parquet", "--against", "audio"], 1, "holds no window with an audio"),
+        (["query.png", "--in", "LIBRARY", "--checkpoint", "other.safetensors"], 1, "is another one"),
+        (["query.png", "--in", "LIBRARY", "--limit", "0"], 2, "greater than or equal to 1"),
+        (["query.png"], 2, "Missing option '--in'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_message(
+    arguments: list[str],
+    code: int,
+    message: str,
+    library: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.wav").write_text("410 Gone")
+    broken = numbered(Path("query.png"), 3).read_bytes()
+    Path("broken.png").write_bytes(broken[: len(broken) // 2])
+    write_clip(Path("silent.wav"), 1.0, audio=silence, video_codec=None, audio_codec="pcm_s16le")
+    table_of(library)[["file", "start_s"]].to_parquet("other.parquet")
+    run("embed", "library/muted.mp4", "--out", "muted.parquet", "--checkpoint", weights)
+    save_model(CavMaeSync(micro_model(audio_rows=64)), Path("other.safetensors"))
+    chosen = [] if "--checkpoint" in arguments else ["--checkpoint", weights]
+    result = run("search", *(library if one == "LIBRARY" else one for one in arguments), *chosen)
+    assert result.exit_code == code
+    assert message in flat(result)
+    assert "Traceback" not in result.output
+
+
+def test_nan_in_the_embeddings_is_refused_with_its_row(library: Path, weights: Path, tmp_path: Path) -> None:
+    table = pq.read_table(library)
+    rows = table.column("image").to_pylist()
+    rows[5][3] = float("nan")
+    column = pa.array(rows, table.schema.field("image").type)
+    pq.write_table(table.set_column(5, table.schema.field("image"), column), library)
+    query = numbered(tmp_path / "query.png", 3)
+    result = run("search", query, "--in", library, "--checkpoint", weights)
+    assert result.exit_code == 1
+    assert "row 5: its image embedding is NaN or infinite" in flat(result)

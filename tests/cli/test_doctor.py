@@ -1,0 +1,92 @@
+"""`cavsync doctor` tries things for real, and its exit code says whether the defaults work."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from cavsync.cli import doctor as module
+from cavsync.cli.doctor import Check, doctor
+from cavsync.pipeline.media.backends import codec_check as trial
+
+
+def run(*options: str) -> Result:
+    app = typer.Typer()
+    app.command()(doctor)
+    return CliRunner().invoke(app, list(options))
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Without the seconds that torch and Ray take to import."""
+    monkeypatch.setattr(module, "LIBRARIES", {"av": "av"})
+    monkeypatch.setattr(module, "_gpu", lambda: Check("machine", "GPU", False, False, "none"))
+    return monkeypatch
+
+
+def test_this_machine_has_what_the_commands_need(tmp_path: Path) -> None:
+    result = run("--json", "--root", str(tmp_path / "not" / "there" / "yet"))
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["usable"]
+    checks = {(check["part"], check["name"]): check for check in told["checks"]}
+    assert all(checks["pyav", codec]["usable"] for codec in (*trial.PICTURES, *trial.SOUNDS))
+    for name in ("CPU cores", "memory", "disk", "GPU"):
+        assert checks["machine", name]["found"]
+    for name in ("av", "torch", "torchaudio", "ray", "decord"):
+        assert checks["library", name]["found"][0].isdigit()
+    assert "FFmpeg" in checks["library", "av"]["found"]
+    assert str(tmp_path) in checks["machine", "disk"]["found"]
+
+
+def test_the_table_shows_every_decoder_and_why_not(light: pytest.MonkeyPatch) -> None:
+    result = run()
+    assert result.exit_code == 0, result.output
+    for word in ("pyav", "decord", "ffmpeg", "h264", "vorbis", "GiB free", "usable here"):
+        assert word in result.output
+    assert "decord, av1: decord-0.6.0 cannot time this file" in result.output
+
+
+def test_a_broken_default_exits_with_1(light: pytest.MonkeyPatch) -> None:
+    def tried(decoder: str, codec: str, folder: Path) -> str | None:
+        return "it is gone" if (decoder, codec) == ("pyav", "hevc") else None
+
+    light.setattr(trial, "tried", tried)
+    result = run()
+    assert result.exit_code == 1
+    assert "pyav, hevc: it is gone" in result.output
+    assert "Needed, but not usable: hevc" in result.output
+
+
+def test_a_library_that_does_not_import_is_named(light: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise OSError("libcudart.so.13: cannot open shared object file\nmore")
+
+    light.setattr(module, "import_module", broken)
+    result = run("--json")
+    assert result.exit_code == 1
+    checks = json.loads(result.stdout)["checks"]
+    (av,) = [check for check in checks if check["name"] == "av"]
+    assert av["found"] == "does not import: libcudart.so.13: cannot open shared object file"
+
+
+def test_a_choice_that_does_not_start_costs_no_default(light: pytest.MonkeyPatch) -> None:
+    def tried(decoder: str, codec: str, folder: Path) -> str | None:
+        if decoder == "decord":
+            raise ImportError("no decord here")
+        return None
+
+    light.setattr(trial, "tried", tried)
+    result = run()
+    assert result.exit_code == 0
+    assert "decord, h264: does not start: no decord here" in result.output
+
+
+def test_a_codec_without_an_encoder_is_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(trial.PICTURES, "hevc", "no such encoder")
+    assert trial.tried("pyav", "hevc", tmp_path) is None
+    monkeypatch.setitem(trial.PICTURES, "vvc2", "no such encoder")
+    assert trial.tried("pyav", "vvc2", tmp_path) == "FFmpeg has no decoder of that name"

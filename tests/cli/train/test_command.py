@@ -1,0 +1,259 @@
+"""Proves `cavsync train` and `cavsync config show`: what they print, and what wrong usage ends in."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from support.known_shards import write_known_shards
+from support.labelled_shards import pretrained, write_labelled_shards
+from typer.testing import CliRunner
+
+from cavsync.cli import config
+from cavsync.cli.train import command as train
+from cavsync.cli.train import output as run_output
+from cavsync.pipeline.errors import CavsyncError
+
+MICRO = [
+    *("model.audio_rows=32", "model.image_size=32", "model.embed_dim=16", "model.num_heads=2"),
+    *("model.encoder_depth=1", "model.decoder_dim=16", "model.decoder_num_heads=2", "batch_size=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root folder with the dataset that preset `tiny` looks for."""
+    root = tmp_path_factory.mktemp("root")
+    write_known_shards(root / "data" / "demo", num_clips=6)
+    return root
+
+
+def run(app: typer.Typer, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "300"})
+
+
+def micro(*arguments: str | Path) -> list[str | Path]:
+    sets = [part for assignment in MICRO for part in ("--set", assignment)]
+    return ["pretrain", "--preset", "tiny", "--device", "cpu", "--steps", "2", *sets, *arguments]
+
+
+def message(result: Result) -> str:
+    """Error output without the frame that rich draws around it."""
+    return re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_pretrain_tells_the_run_before_the_first_step_and_the_weights_after_the_last(
+    root: Path, tmp_path: Path
+) -> None:
+    result = run(train.app, *micro("--root", root, "--run", tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    for fact in (
+        "preset tiny",
+        "6 clips, frames of 32 x 32 px",
+        "parameters",
+        "2 of 2 clips",
+        "cpu, float32",
+    ):
+        assert fact in message(result)
+    assert f"Done: 2 steps. Weights: {tmp_path / 'run' / 'model.safetensors'}" in message(result)
+
+
+def test_pretrain_tells_its_time_and_all_its_fields_before_the_first_step(root: Path, tmp_path: Path) -> None:
+    told = message(run(train.app, *micro("--root", root, "--run", tmp_path / "run")))
+    assert re.search(r"time about \d+ s \([\d.]+ clips/s, measured on 2 steps of 2 clips", told)
+    # The dataset's own statistics, which the preset leaves open.
+    assert "mel_mean=-5.0" in told
+    assert "embed_dim=16" in told
+    assert "seed=0" in told
+    quiet = run(train.app, *micro("--root", root, "--run", tmp_path / "other", "--no-estimate"))
+    assert "measured on" not in message(quiet)
+
+
+def test_frames_of_another_size_are_said_to_be_resized(root: Path, tmp_path: Path) -> None:
+    result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--set", "model.image_size=48"))
+    assert "frames of 32 x 32 px, resized to 48 x 48" in message(result)
+
+
+def test_json_prints_one_line_an_event(root: Path, tmp_path: Path) -> None:
+    result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--json"))
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "step", "end"]
+    assert (events[0]["num_clips"], events[2]["step"], events[3]["complete"]) == (6, 2, True)
+    assert events[0]["estimate"]["seconds"] > 0
+
+
+def test_the_run_folder_is_named_after_the_preset_and_taken_once(root: Path) -> None:
+    assert run(train.app, *micro("--root", root)).exit_code == 0
+    assert (root / "runs" / "pretrain-tiny" / "model.safetensors").is_file()
+    again = run(train.app, *micro("--root", root))
+    assert isinstance(again.exception, CavsyncError)
+    assert "continue that run with --resume, or give another folder with --run" in str(again.exception)
+    assert run(train.app, *micro("--root", root, "--resume")).exit_code == 0
+
+
+def test_the_root_comes_from_the_environment(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAVSYNC_ROOT", str(root))
+    assert run(train.app, *micro("--run", tmp_path / "run")).exit_code == 0
+
+
+def test_a_missing_dataset_says_what_was_sought_where_and_how_to_make_it(tmp_path: Path) -> None:
+    result = run(train.app, "pretrain", "--root", tmp_path)
+    assert isinstance(result.exception, CavsyncError)
+    text = str(result.exception)
+    assert str(tmp_path / "data" / "audioset" / "dataset.json") in text
+    assert "`cavsync prepare audioset`" in text
+    assert "--data" in text
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--preset", "tinny"], "There is no preset 'tinny'; did you mean 'tiny'?"),
+        (["--set", "optimizer.lrr=3"], "OptimizerConfig has no field 'lrr'; did you mean 'lr'?"),
+        (["--set", "batch_size=many"], "TrainConfig.batch_size='many' is not of type int."),
+        (["--steps", "0"], "Invalid value for '--steps'"),
+        (["--device", "tpu"], "Invalid value for '--device'"),
+        (["--stepz", "3"], "No such option: --stepz"),
+    ],
+)
+def test_wrong_usage_is_told_and_ends_in_2(root: Path, arguments: list[str], expected: str) -> None:
+    result = run(train.app, "pretrain", "--root", root, *arguments)
+    assert result.exit_code == 2
+    assert expected in message(result)
+
+
+def test_a_stopped_run_ends_in_130_and_says_how_to_continue(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = micro("--root", root, "--run", folder, "--json", "--steps", "100000", "--num-workers", "1")
+    code = "import sys; from cavsync.cli.train.command import app; app(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    with process:
+        seen = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
+        # To the whole group, as a terminal's Ctrl-C goes: the loader's workers get it too.
+        os.killpg(process.pid, signal.SIGINT)
+        end = json.loads(process.stdout.read().splitlines()[-1])
+    assert seen == ["start", "step", "step"]
+    assert process.returncode == 130
+    assert (end["event"], end["complete"]) == ("end", False)
+    assert Path(end["checkpoint"]).is_file()
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    """Options for a dataset with classes and for a model to start from."""
+    folder = tmp_path_factory.mktemp("labelled")
+    data, weights = write_labelled_shards(folder / "data"), pretrained(folder)
+    return ["--data", data, "--from", weights, "--device", "cpu", "--epochs", "1", "--set", "batch_size=4"]
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [(["finetune"], "linear"), (["probe"], "attention"), (["probe", "--head", "linear"], "linear")],
+)
+def test_finetune_and_probe_tell_their_run_and_its_scores(
+    labelled: list[str | Path], tmp_path: Path, command: list[str], kind: str
+) -> None:
+    preset = ["--preset", f"{command[0]}-tiny"]
+    result = run(train.app, *command, *labelled, *preset, "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    told = message(result)
+    assert f"{kind} on both" in told
+    assert "classes 3, single-label; no clip to learn from: never" in told
+    assert re.search(
+        r"epoch 1: mAP [\d.]+%, AUC .* top-1 [\d.]+% of clips, .* \(1 classes without clips left out\)", told
+    )
+    assert f"Scores of all classes: {tmp_path / 'run' / 'scores.json'}" in told
+
+
+def test_one_modality_and_json(labelled: list[str | Path], tmp_path: Path) -> None:
+    only = ["--preset", "finetune-tiny", "--modality", "audio", "--json"]
+    result = run(train.app, "finetune", *labelled, *only, "--run", tmp_path / "run")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "step", "scored", "end"]
+    assert (events[0]["modality"], events[0]["num_classes"], events[4]["complete"]) == ("audio", 3, True)
+    assert 0 <= events[3]["top1"] <= 1
+
+
+def test_probes_are_named_after_their_head_and_taken_once(labelled: list[str | Path], tmp_path: Path) -> None:
+    command = ["probe", *labelled, "--preset", "probe-tiny", "--head", "linear", "--root", tmp_path]
+    assert run(train.app, *command).exit_code == 0
+    assert (tmp_path / "runs" / "probe-tiny-linear" / "model.safetensors").is_file()
+    assert "exists and is not overwritten" in str(run(train.app, *command).exception)
+    assert run(train.app, *command, "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["finetune"], "say whose encoders to start from: --from RUN or --from FILE."),
+        (["finetune", "--preset", "tiny"], "There is no preset 'tiny' for learning classes"),
+        (
+            ["probe", "--preset", "finetune-tiny"],
+            "finetune-tiny trains all weights: start it with `cavsync train finetune`",
+        ),
+        (["probe", "--head", "mlp"], "Invalid value for '--head'"),
+        (
+            ["finetune", "--set", "mixing.mixup_shre=1"],
+            "MixingConfig has no field 'mixup_shre'; did you mean 'mixup_share'",
+        ),
+    ],
+)
+def test_wrong_usage_of_finetune_and_probe_ends_in_2(arguments: list[str], expected: str) -> None:
+    result = run(train.app, *arguments)
+    assert result.exit_code == 2
+    assert expected in message(result)
+
+
+def test_a_missing_start_or_dataset_is_told(labelled: list[str | Path], tmp_path: Path) -> None:
+    gone = run(train.app, "finetune", *labelled, "--from", tmp_path / "gone", "--run", tmp_path / "run")
+    assert "gone is not there: give a run folder or a checkpoint file" in str(gone.exception)
+    nothing = run(train.app, "finetune", "--from", "x", "--root", tmp_path)
+    assert "`cavsync prepare vggsound`" in str(nothing.exception)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5.6, "6 s"), (306, "5 min 6 s"), (14_700, "4 h 5 min"), (1.9e6, "21 d 23 h")]
+)
+def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
+    assert run_output.duration(seconds) == text
+
+
+def test_config_show_prints_runs_that_learn_classes() -> None:
+    content = json.loads(run(config.app, "show", "--preset", "finetune-as20k", "--json").stdout)
+    assert (content["mixing"]["mixup_share"], content["data"]["split"]) == (0.5, "balanced_train")
+
+
+def test_config_show_lists_the_presets() -> None:
+    result = run(config.app, "show")
+    assert result.exit_code == 0
+    for name in ("sync-base", "cavmae-base", "tiny", "finetune-as20k", "probe-vggsound"):
+        assert name in result.output
+
+
+def test_config_show_prints_the_resolved_run() -> None:
+    tree = run(config.app, "show", "--preset", "tiny", "--set", "optimizer.lr=0.5")
+    assert "lr = 0.5" in tree.output
+    content = json.loads(run(config.app, "show", "--preset", "sync-base", "--json").stdout)
+    assert (content["batch_size"], content["model"]["audio_rows"]) == (512, 416)
+
+
+def test_config_show_refuses_what_is_unknown() -> None:
+    result = run(config.app, "show", "--preset", "sync-bass")
+    assert result.exit_code == 2
+    assert "did you mean 'sync-base'?" in message(result)

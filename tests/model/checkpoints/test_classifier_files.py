@@ -1,0 +1,171 @@
+"""Proves that classifiers are read as they were written, by us or by upstream, and that others are refused."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import (
+    CheckpointError,
+    load_classifier,
+    load_model,
+    save_classifier,
+    save_model,
+)
+from cavsync.model.checkpoints.official import official_state_dict
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import (
+    ClassifierConfig,
+    attention_probe,
+    cavmae_finetuning,
+    linear_probe,
+    sync_finetuning,
+)
+from cavsync.model.config import ModelConfig, cavmae_base, sync_base
+
+SIZES: dict[str, Any] = {"audio_rows": 64, "image_size": 48, "embed_dim": 24, "num_heads": 2}
+SIZES |= {"encoder_depth": 2, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2}
+SYNC, CAVMAE = replace(sync_base(), **SIZES), replace(cavmae_base(), **SIZES)
+PUBLISHED: dict[str, tuple[ModelConfig, ClassifierConfig, dict[str, Any]]] = {
+    "CAV-MAE": (CAVMAE, cavmae_finetuning(309), {}),
+    "CAV-MAE, audio": (CAVMAE, cavmae_finetuning(309, "audio"), {"modality": "audio"}),
+    "CAV-MAE, a partner missing": (
+        CAVMAE,
+        replace(cavmae_finetuning(309, "image"), features="joint-and-own"),
+        {"modality": "image", "features": "joint-and-own"},
+    ),
+    "Sync": (SYNC, sync_finetuning(10), {}),
+    "Sync, image": (SYNC, sync_finetuning(10, "image"), {"modality": "image"}),
+    "Sync, attention": (SYNC, attention_probe(527), {}),
+    "Sync, attention, audio": (SYNC, attention_probe(527, "audio"), {"modality": "audio"}),
+    "Sync, three blocks": (SYNC, replace(attention_probe(5), attention_depth=3), {}),
+    "two joint blocks": (replace(CAVMAE, joint_depth=2), cavmae_finetuning(309), {}),
+}
+
+
+def build(model: ModelConfig = SYNC, config: ClassifierConfig | None = None) -> CavMaeClassifier:
+    torch.manual_seed(0)
+    return CavMaeClassifier(model, config or attention_probe(5))
+
+
+def official(tmp_path: Path, classifier: CavMaeClassifier) -> Path:
+    tensors = {f"module.{name}": tensor for name, tensor in official_state_dict(classifier).items()}
+    torch.save(tensors, tmp_path / "best_audio_model.pth")
+    return tmp_path / "best_audio_model.pth"
+
+
+def same(one: CavMaeClassifier, other: CavMaeClassifier) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_classifier_is_read_with_its_configuration(tmp_path: Path, name: str) -> None:
+    model, config, overrides = PUBLISHED[name]
+    read = load_classifier(official(tmp_path, build(model, config)), num_heads=2, **overrides)
+    assert read.classifier == config
+    of_encoder = {name: value for name, value in asdict(model).items() if not name.startswith("decoder")}
+    assert of_encoder.items() <= asdict(read.config).items()
+    assert same(read, build(model, config))
+    assert not read.training
+
+
+def test_a_published_classifier_has_upstreams_names(tmp_path: Path) -> None:
+    attention = official_state_dict(build(SYNC, attention_probe(5)))
+    assert {
+        "cls_cls_token",
+        "classifier_layers.1.norm2_v.weight",
+        "classifier_layers.0.attn.qkv.bias",
+        "classifier_norm.bias",
+        "classifier_head.weight",
+    } <= attention.keys()
+    plain = official_state_dict(build(CAVMAE, cavmae_finetuning(5))).keys()
+    assert {name for name in plain if "head" in name} == {
+        f"mlp_head.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")
+    }
+    assert not any(name.startswith(("decoder", "mask_token", "head")) for name in (*attention, *plain))
+
+
+@pytest.mark.parametrize("config", [attention_probe(5), linear_probe(5, "audio"), cavmae_finetuning(5)])
+def test_a_saved_classifier_is_read_back_as_it_was(tmp_path: Path, config: ClassifierConfig) -> None:
+    classifier = build(SYNC, config)
+    saved = save_classifier(classifier, tmp_path / "probe")
+    read = load_classifier(tmp_path / "probe")
+    assert (read.config, read.classifier) == (SYNC, config)
+    assert same(read, classifier)
+    assert saved == tmp_path / "probe" / "model.safetensors"
+    trained = {name for name, p in classifier.named_parameters() if p.requires_grad}
+    assert {name for name, p in read.named_parameters() if p.requires_grad} == trained
+
+
+def test_a_training_checkpoint_of_a_classifier_is_read(tmp_path: Path) -> None:
+    classifier = build()
+    configs = {"model_config": asdict(SYNC), "classifier_config": asdict(classifier.classifier)}
+    torch.save({"model": classifier.state_dict(), "step": 3, **configs}, tmp_path / "last.pt")
+    assert same(load_classifier(tmp_path / "last.pt"), classifier)
+
+
+def test_a_head_of_one_modality_must_be_told_which(tmp_path: Path) -> None:
+    path = official(tmp_path, build(SYNC, attention_probe(5, "image")))
+    with pytest.raises(CheckpointError, match=r'does not tell which: add modality="audio" or "image"'):
+        load_classifier(path, num_heads=2)
+
+
+def test_trained_positions_stay_with_their_length(tmp_path: Path) -> None:
+    classifier = build()
+    with torch.no_grad():
+        classifier.pos_embed_a.add_(1)
+    path = official(tmp_path, classifier)
+    assert same(load_classifier(path, num_heads=2), classifier)
+    with pytest.raises(CheckpointError, match=r"best_audio_model.pth: .*trained positions \(pos_embed_a\)"):
+        load_classifier(path, num_heads=2, audio_rows=96)
+    assert load_classifier(path, num_heads=2, image_size=32).config.image_size == 32
+
+
+def test_load_model_reads_either_kind_and_load_classifier_its_own(tmp_path: Path) -> None:
+    pretrained = save_model(CavMaeSync(SYNC), tmp_path / "pretrained.safetensors")
+    with pytest.raises(CheckpointError, match=r"pretrained.safetensors is no classifier, .*train probe"):
+        load_classifier(pretrained)
+    for path in (save_classifier(build(), tmp_path / "probe.safetensors"), official(tmp_path, build())):
+        assert same(load_model(path, num_heads=2), build())
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("classifier_layers.1.attn.qkv.weight", "1 missing"),
+        ("classifier_head.weight", "not a CAV-MAE: classifier_head.weight missing"),
+        ("cls_cls_token", r"1 missing \(cls_cls_token\)"),
+        ("pos_embed_v", "not a CAV-MAE: pos_embed_v missing"),
+    ],
+)
+def test_a_tensor_that_is_lost_is_named(tmp_path: Path, lost: str, message: str) -> None:
+    tensors = official_state_dict(build())
+    del tensors[lost]
+    torch.save(tensors, tmp_path / "lost.pth")
+    with pytest.raises(CheckpointError, match=rf"lost\.pth .*{message}"):
+        load_classifier(tmp_path / "lost.pth", num_heads=2)
+
+
+def test_overrides_reach_both_configurations_and_no_further(tmp_path: Path) -> None:
+    path = official(tmp_path, build(CAVMAE, cavmae_finetuning(5)))
+    read = load_classifier(path, num_heads=2, pooling="global", features="joint", norm_pix=False)
+    assert (read.classifier.pooling, read.config.norm_pix) == ("global", False)
+    with pytest.raises(ValueError, match="no field 'modaliti'; did you mean 'modality'"):
+        load_classifier(path, modaliti="audio")
+    with pytest.raises(ValueError, match="ModelConfig has no field 'modality'"):
+        load_model(save_model(CavMaeSync(SYNC), tmp_path / "pretrained.safetensors"), modality="audio")
+
+
+def test_a_linear_probe_has_no_official_layout() -> None:
+    with pytest.raises(CheckpointError, match="upstream has no linear head; it has mlp and attention"):
+        official_state_dict(build(SYNC, linear_probe(5)))
+
+
+def test_our_file_is_plain_safetensors(tmp_path: Path) -> None:
+    tensors = load_file(save_classifier(build(), tmp_path))
+    assert tensors["head.linear.weight"].shape == (5, 48)

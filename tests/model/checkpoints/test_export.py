@@ -1,0 +1,198 @@
+"""Proves that exported encoders answer as the model does, in batches of any size, and that nothing else is left."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from cavsync.cli import checkpoint
+from cavsync.cli.main import ErrorGroup
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints import export as exported
+from cavsync.model.checkpoints.checkpoint import open_checkpoint, save_model
+from cavsync.model.checkpoints.parity import TOLERANCE
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import linear_probe
+from cavsync.model.config import ModelConfig, cavmae_base, sync_base
+
+SIZES: dict[str, Any] = {"audio_rows": 64, "image_size": 48, "embed_dim": 24, "num_heads": 4}
+SIZES |= {"encoder_depth": 1, "decoder_dim": 16, "decoder_depth": 1}
+SYNC, CAVMAE = replace(sync_base(), **SIZES), replace(cavmae_base(), **SIZES)
+EVERYTHING = replace(SYNC, global_tokens="per-task", keep_registers=True, contrastive_head_depth=1)
+
+app = typer.Typer(cls=ErrorGroup)
+app.add_typer(checkpoint.app, name="checkpoint")
+
+
+def export(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["checkpoint", "export", *map(str, arguments)])
+
+
+def stored(config: ModelConfig, folder: Path) -> Path:
+    torch.manual_seed(0)
+    training = {"step": 3, "config": {"data": {"mel_mean": -6.5, "mel_std": 3.5, "pad_value": -6.5}}}
+    return save_model(CavMaeSync(config), folder / "model.safetensors", training)
+
+
+def plain(output: str) -> str:
+    """Without the frame and the line breaks that depend on the width of the terminal."""
+    return " ".join(output.replace("│", " ").split())
+
+
+def sounds_and_pictures(config: ModelConfig, batch: int) -> dict[str, Tensor]:
+    return {
+        "audio": torch.randn(batch, config.audio_rows, config.num_mels),
+        "image": torch.randn(batch, 3, config.image_size, config.image_size),
+    }
+
+
+def run_onnx(path: Path, batch: Tensor) -> list[np.ndarray]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    assert [tensor.name for tensor in session.get_outputs()] == ["global_token", "patches"]
+    assert session.get_inputs()[0].shape == ["batch", *batch.shape[1:]]
+    answers: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    return answers
+
+
+def run_program(path: Path, batch: Tensor) -> list[np.ndarray]:
+    answers: list[Tensor] = torch.export.load(path).module()(batch)
+    return [answer.detach().numpy() for answer in answers]
+
+
+def weights_of(path: Path) -> str:
+    """All their names."""
+    if path.suffix == ".pt2":
+        return " ".join(torch.export.load(path).state_dict)
+    import onnx
+
+    return " ".join(tensor.name for tensor in onnx.load(path).graph.initializer)
+
+
+def require_same_answers(path: Path, folder: Path, ending: str) -> None:
+    """Neither batch is of the size that programs are traced or checked with."""
+    model = open_checkpoint(path).build()
+    run = run_onnx if ending == ".onnx" else run_program
+    for size in (1, 5):
+        inputs = sounds_and_pictures(model.config, size)
+        with torch.no_grad():
+            sound, picture = model.encode_audio(inputs["audio"]), model.encode_image(inputs["image"])
+        for name, encoding in (("audio", sound), ("image", picture)):
+            global_token, patches = run(folder / (name + ending), inputs[name])
+            np.testing.assert_allclose(global_token, encoding.global_token, atol=TOLERANCE, rtol=0)
+            np.testing.assert_allclose(patches, encoding.patches, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("onnx", ".onnx"), ("torch-export", ".pt2")])
+def test_both_encoders_answer_as_the_model_for_any_batch_and_the_record_says_what_they_take(
+    kind: str, ending: str, tmp_path: Path
+) -> None:
+    path, out = stored(EVERYTHING, tmp_path), tmp_path / "new" / "out"
+    result = export(path, out, "--format", kind, "--json")
+    assert result.exit_code == 0, result.output
+    require_same_answers(path, out, ending)
+    assert sorted(each.name for each in out.iterdir()) == [
+        f"audio{ending}",
+        "encoders.json",
+        f"image{ending}",
+    ]
+    for name, own, other in (("audio", "blocks_a", "blocks_v"), ("image", "blocks_v", "blocks_a")):
+        content = (out / (name + ending)).read_bytes()
+        weights = weights_of(out / (name + ending))
+        assert (own in weights, other in weights, "decoder" in weights) == (True, False, False)
+        assert str(Path(exported.__file__).parent).encode() not in content
+    printed, record = json.loads(result.stdout), json.loads((out / "encoders.json").read_text())
+    assert record["model_config"] == asdict(EVERYTHING)
+    assert record["training"]["step"] == 3
+    assert record["encoders"]["audio"]["input"] == {"name": "audio", "shape": ["batch", 64, 128]}
+    assert record["inputs"]["mel_mean"] == -6.5
+    assert record["inputs"]["image_std"] == [0.229, 0.224, 0.225]
+    differences = {name: each["largest_difference"] for name, each in record["encoders"].items()}
+    assert printed["largest_difference"] == differences
+    assert printed["tolerance"] == record["tolerance"] == TOLERANCE
+
+
+def test_weights_beyond_two_gigabytes_lie_beside_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exported, "MAX_ONNX_BYTES", 1000)
+    path = stored(CAVMAE, tmp_path)
+    assert export(path, tmp_path / "out", "--format", "onnx").exit_code == 0
+    assert (tmp_path / "out" / "audio.onnx.data").stat().st_size > 10_000
+    require_same_answers(path, tmp_path / "out", ".onnx")
+
+
+def test_of_a_classifier_the_encoders_are_exported(tmp_path: Path) -> None:
+    path = save_model(CavMaeClassifier(CAVMAE, linear_probe(5)), tmp_path)
+    assert export(path, tmp_path / "out", "--format", "torch-export").exit_code == 0
+    require_same_answers(path, tmp_path / "out", ".pt2")
+
+
+@pytest.mark.parametrize("kind", ["torch-export", "official"])
+def test_a_diverged_model_exits_1_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    model = CavMaeSync(SYNC)
+    torch.nn.init.constant_(model.norm_v.weight, torch.nan)
+    path = save_model(model, tmp_path / "model.safetensors")
+    result = export(path, tmp_path / ("out.pth" if kind == "official" else "out"), "--format", kind)
+    assert result.exit_code == 1
+    assert "answers of the image encoder are NaN or infinite" in plain(result.output)
+    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_program_that_answers_differently_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = exported.open_encoder
+
+    def slightly_wrong(path: Path) -> exported.Encode:
+        encode = opened(path)
+        return lambda batch: (encode(batch)[0], encode(batch)[1] + (path.stem == "image") * 2e-3)
+
+    monkeypatch.setattr(exported, "open_encoder", slightly_wrong)
+    path, out = stored(SYNC, tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "encoders.json").write_text("precious")
+    result = export(path, out, "--format", "torch-export")
+    assert (result.exit_code, "there already" in result.output) == (1, True)
+    result = export(path, out, "--format", "torch-export", "--force")
+    assert result.exit_code == 1
+    assert "its image encoder answers differently from the model, by 2.0e-03" in plain(result.output)
+    assert (out / "encoders.json").read_text() == "precious"
+    result = export(path, out, "--format", "torch-export", "--force", "--tolerance", 0.01)
+    assert (result.exit_code, (out / "audio.pt2").exists()) == (0, True)
+
+
+def test_without_the_packages_of_onnx_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = exported.find_spec
+    monkeypatch.setattr(exported, "find_spec", lambda name: None if name == "onnxscript" else found(name))
+    result = export(stored(SYNC, tmp_path), tmp_path / "out", "--format", "onnx")
+    assert result.exit_code == 1
+    assert "not installed: onnxscript. Install the extra: pip install 'cavsync[onnx]'" in plain(result.output)
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("out.onnx", ("--format", "onnx"), "must be a folder"),
+        ("model.safetensors", ("--format", "onnx", "--force"), "must be a folder"),
+        ("out", ("--format", "torch-export", "--prefix", "module."), "only the official format"),
+        ("out", ("--format", "tflite"), "tflite"),
+        ("out.pth", ("--tolerance", "-1"), "greater than or equal to 0"),
+        ("out.pth", ("--tolerance", "nan"), "less than or equal to 1"),
+    ],
+)
+def test_wrong_usage_exits_2(out: str, options: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    path = stored(SYNC, tmp_path)
+    result = export(path, tmp_path / out, *options)
+    assert result.exit_code == 2
+    assert message in plain(result.output)

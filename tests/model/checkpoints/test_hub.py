@@ -1,0 +1,125 @@
+"""Proves that models go to a hub and come back whole, through huggingface_hub, with how they were trained."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.small_hub import small_hub
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import load_model, save_model
+from cavsync.model.checkpoints.files import read_stored
+from cavsync.model.checkpoints.hub import HubClassifier, HubModel
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import linear_probe
+from cavsync.model.config import ModelConfig, tiny
+from cavsync.model.errors import CheckpointError
+from cavsync.train.evaluation.task import trained_inputs
+
+MICRO: ModelConfig = replace(
+    tiny(), audio_rows=64, image_size=48, embed_dim=24, num_heads=4, encoder_depth=1, decoder_dim=16
+)
+TRAINING = {"step": 3, "config": {"data": {"mel_mean": -6.5, "mel_std": 3.5, "pad_value": -6.5}}}
+
+PUSH = """
+import sys
+from cavsync.model.checkpoints.hub import HubModel
+HubModel.from_checkpoint(sys.argv[1]).push_to_hub("me/own", token="hf_none")
+"""
+PULL = """
+import sys
+from cavsync.model.checkpoints.checkpoint import save_model
+from cavsync.model.checkpoints.hub import HubModel
+model = HubModel.from_pretrained("me/own")
+save_model(model, sys.argv[1], model.record)
+"""
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    return save_model(CavMaeSync(MICRO), tmp_path / "model.safetensors", TRAINING)
+
+
+def require_same(path: Path, other: Path) -> None:
+    one, two = read_stored(path), read_stored(other)
+    assert (one.model_config, one.training) == (two.model_config, two.training)
+    assert one.tensors.keys() == two.tensors.keys()
+    assert all(torch.equal(tensor, two.tensors[name]) for name, tensor in one.tensors.items())
+
+
+def test_what_is_pushed_comes_back_the_same(stored: Path, tmp_path: Path) -> None:
+    with small_hub(tmp_path / "hub") as address:
+        environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
+        for program, path in ((PUSH, stored), (PULL, tmp_path / "back")):
+            done = subprocess.run(
+                [sys.executable, "-c", program, str(path)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+    require_same(stored, tmp_path / "back")
+    assert json.loads((tmp_path / "hub" / "config.json").read_text())["embed_dim"] == 24
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "library_name: cavsync" in card
+    assert 'HubModel.from_pretrained("OWNER/NAME")' in card
+
+
+def test_a_saved_folder_is_a_checkpoint_like_any_other(stored: Path, tmp_path: Path) -> None:
+    HubModel.from_checkpoint(stored).save_pretrained(tmp_path / "folder")
+    require_same(stored, tmp_path / "folder")
+    inputs = trained_inputs(tmp_path / "folder" / "model.safetensors")
+    assert inputs is not None
+    assert inputs.mel_mean == -6.5  # though the hub's config.json beside it says nothing of them
+    model, again = load_model(stored), HubModel.from_pretrained(tmp_path / "folder")
+    sound = torch.randn(2, 64, 128)
+    with torch.no_grad():
+        assert torch.equal(model.encode_audio(sound).patches, again.encode_audio(sound).patches)
+    assert not again.training
+
+
+def test_fields_may_be_given_as_to_load_model(stored: Path, tmp_path: Path) -> None:
+    HubModel.from_checkpoint(stored).save_pretrained(tmp_path / "folder")
+    model = HubModel.from_pretrained(tmp_path / "folder", image_size=64)
+    assert model.config == replace(MICRO, image_size=64)
+    with pytest.raises(ValueError, match="did you mean 'image_size'"):
+        HubModel.from_pretrained(tmp_path / "folder", image_sise=64)
+
+
+def test_a_classifier_goes_and_comes_as_one(stored: Path, tmp_path: Path) -> None:
+    path = save_model(CavMaeClassifier(MICRO, linear_probe(5)), tmp_path / "probe")
+    HubClassifier.from_checkpoint(path).save_pretrained(tmp_path / "folder")
+    require_same(path, tmp_path / "folder")
+    assert HubClassifier.from_pretrained(tmp_path / "folder").classifier == linear_probe(5)
+    with pytest.raises(CheckpointError, match="is a CavMaeClassifier: use HubClassifier"):
+        HubModel.from_pretrained(tmp_path / "folder")
+    with pytest.raises(CheckpointError, match="is a CavMaeSync: use HubModel"):
+        HubClassifier.from_checkpoint(stored)
+
+
+def test_a_folder_of_two_pushes_is_refused(stored: Path, tmp_path: Path) -> None:
+    HubModel.from_checkpoint(stored).save_pretrained(tmp_path / "folder")
+    config = json.loads((tmp_path / "folder" / "config.json").read_text())
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(config | {"encoder_depth": 2}))
+    with pytest.raises(CheckpointError, match=r"tells another model than model\.safetensors holds"):
+        HubModel.from_pretrained(tmp_path / "folder")
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not there"):
+        HubModel.from_pretrained(tmp_path)
+
+
+def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "cavsync.model.checkpoints.hub")
+    with pytest.raises(ImportError, match=r"pip install 'cavsync\[hub\]'"):
+        import cavsync.model.checkpoints.hub  # noqa: F401

@@ -1,0 +1,79 @@
+"""A real Ray cluster of several nodes: it is joined, it loses a node, and the bytes are those of one process."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+from support.media import write_clip
+from support.runs import SABOTAGE, content, prepare, started, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    write_clip(folder / "clip0.mp4", 1.2)
+    for number in range(1, 24):
+        (folder / f"clip{number}.mp4").symlink_to("clip0.mp4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("undisturbed") / "data"
+    assert prepare(videos, "--out", out).returncode == 0
+    return content(out)
+
+
+SMALL_STORE = {"object_store_memory": 80 * 2**20}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head that computes nothing; tests add nodes. The decoder of one clip, `clip5`, hangs the first time."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(SABOTAGE))
+    harms = [{"clips": {"clip5": "hang"}, "once": str(tmp_path / "hanging")}]
+    monkeypatch.setenv("SABOTAGE", json.dumps(harms))
+    head = {"num_cpus": 0, "include_dashboard": True, **SMALL_STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_node_that_dies_takes_nothing_along(
+    cluster: Cluster, videos: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The first node is lost in the middle of a clip; the second one came during the run."""
+    out = tmp_path / "data"
+    first = cluster.add_node(num_cpus=1, **SMALL_STORE)
+    with started(videos, "--out", out, "--workers", "8", "--ray-address", cluster.address) as run:
+        wait_for((tmp_path / "hanging").exists)
+        cluster.add_node(num_cpus=1, **SMALL_STORE)
+        wait_for(lambda: len(list(out.glob("done/*"))) == 11)  # all but the one that hangs
+        cluster.remove_node(first, allow_graceful=False)
+        _, said = run.communicate(timeout=120)
+    assert run.returncode == 0, said
+    assert "Ray's dashboard: http://127.0.0.1:" in said
+    assert "8 workers were asked for, there are CPUs for 1: running 1." in said
+    assert "was lost (NodeDiedError); making it again." in said
+    assert content(out) == undisturbed
+    assert not list(out.rglob(".*"))
+
+
+def test_a_run_without_an_address_leaves_a_cluster_on_this_machine_alone(
+    cluster: Cluster,
+    videos: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Joined by mistake, this head without CPUs would make no shard."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    (tmp_path / "hanging").touch()  # the decoder that hangs has had its turn
+    result = prepare(videos, "--out", tmp_path / "data", "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    assert content(tmp_path / "data") == undisturbed

@@ -1,0 +1,97 @@
+"""Stand-ins for a model that read the time off a picture and off a window, so that every similarity is arithmetic.
+
+A time t becomes the vector (cos a, sin a) with a = 2 pi t / PERIOD_S; the cosine of a picture and a window whose times
+are d apart is cos(2 pi d / PERIOD_S): 1 for the right pair, and less the farther they are from each other.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from support.known_shards import CLIP_ROWS, COLOUR_STEP, NUM_FRAMES, micro_model, seen_in_picture
+from support.media import read_frame_number, read_time_s
+from torch import Tensor, nn
+
+from cavsync.model.output import Encoding
+from cavsync.pipeline.dataset.sampling import ROW_CENTRE_S, frame_times_s
+from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
+from cavsync.train.engine.config import DataConfig
+
+PERIOD_S = 40.0
+
+
+def similarity(apart_s: float | np.ndarray) -> np.ndarray:
+    """Of a picture and a window that are so far apart."""
+    return np.cos(2 * np.pi * np.asarray(apart_s) / PERIOD_S)
+
+
+class ShardClock(nn.Module):
+    """Reads tests/known_shards.py's raw pictures and log-mels. Sound that says t belongs to t - `late_s`.
+
+    With `knows_clips` a second pair of coordinates tells the clip: foreign pairs lose up to 1 of 2.
+    """
+
+    def __init__(self, late_s: float = 0.0, knows_clips: bool = False) -> None:
+        super().__init__()
+        self.config = micro_model()
+        self.late_s, self.knows_clips = late_s, knows_clips
+        self.num_windows = 0  # how many were asked for
+
+    def encode_audio(self, audio: Tensor) -> Encoding:
+        self.num_windows += len(audio)
+        centres_s = (audio[:, 0, 1] + (audio.shape[1] - 1) / 2) / 100 + ROW_CENTRE_S
+        return self._vectors(centres_s.tolist(), audio[:, 0, 0].tolist(), -self.late_s)
+
+    def encode_image(self, image: Tensor) -> Encoding:
+        clips, frames = zip(*(seen_in_picture(picture) for picture in raw_pictures(image)), strict=True)
+        times_s = frame_times_s(CLIP_ROWS / 100, NUM_FRAMES)[list(frames)]
+        return self._vectors(times_s, clips, 0.0)
+
+    def _vectors(self, times_s: Sequence[float], clips: Sequence[float], moved_s: float) -> Encoding:
+        parts = [_circle((np.asarray(times_s) + moved_s) / PERIOD_S)]
+        if self.knows_clips:
+            parts.append(_circle(np.asarray(clips) * COLOUR_STEP / 256))
+        return _encoding(np.concatenate(parts, axis=1))
+
+
+class DeafClock(ShardClock):
+    """Gives every window one vector, as a collapsed model does."""
+
+    def encode_audio(self, audio: Tensor) -> Encoding:
+        return _encoding(np.ones((len(audio), 2)))
+
+
+class VideoClock(nn.Module):
+    """Reads the pictures and the chirp of tests/media.py's clips, with `inputs` as the sound was normalised."""
+
+    def __init__(self, inputs: DataConfig, fps: float = 25) -> None:
+        super().__init__()
+        self.config = micro_model(audio_rows=64)
+        self.inputs, self.fps = inputs, fps
+
+    def encode_audio(self, audio: Tensor) -> Encoding:
+        assert self.inputs.mel_std is not None
+        assert self.inputs.mel_mean is not None
+        mels = (audio * self.inputs.mel_std + self.inputs.mel_mean).numpy()
+        centres_s = [read_time_s(mel) + (len(mel) - 1) / 200 + ROW_CENTRE_S for mel in mels]
+        return _encoding(_circle(np.array(centres_s) / PERIOD_S))
+
+    def encode_image(self, image: Tensor) -> Encoding:
+        numbers = [read_frame_number(picture.numpy()) for picture in raw_pictures(image)]
+        return _encoding(_circle(np.array(numbers) / self.fps / PERIOD_S))
+
+
+def raw_pictures(image: Tensor) -> Tensor:
+    """(n, 3, side, side) normalised pictures as they were, (n, side, side, 3) in 0-255."""
+    mean, std = torch.tensor(IMAGE_MEAN), torch.tensor(IMAGE_STD)
+    return (image.movedim(1, -1) * std + mean) * 255
+
+
+def _circle(turns: np.ndarray) -> np.ndarray:
+    return np.stack([np.cos(2 * math.pi * turns), np.sin(2 * math.pi * turns)], axis=1)
+
+
+def _encoding(vectors: np.ndarray) -> Encoding:
+    tensor = torch.from_numpy(vectors).float()
+    return Encoding(tensor, tensor[:, None])

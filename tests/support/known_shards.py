@@ -1,0 +1,119 @@
+"""Small datasets whose pictures and log-mels say which clip, frame and row they are."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cavsync.model.config import ModelConfig
+from cavsync.pipeline.dataset.sampling import frame_times_s
+from cavsync.pipeline.dataset.schema import NUM_MELS, SCHEMA_VERSION, ClipState, clip_key
+from cavsync.pipeline.dataset.writer import DatasetPaths, ShardWriter
+from cavsync.train.engine.config import DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+
+NUM_FRAMES = 16
+CLIP_ROWS = 998  # 10 s
+COLOUR_STEP = 12  # far more than a JPEG of one colour is off
+
+
+def write_known_shards(
+    root: Path, *, num_clips: int = 12, side: int = 32, rows: int = CLIP_ROWS, clips_per_shard: int = 5
+) -> Path:
+    """A dataset of `num_clips` clips in split "train"; clip 2 was listed but is missing."""
+    paths = DatasetPaths(root)
+    firsts = range(0, num_clips, clips_per_shard)
+    shards = [f"train-{number:05d}" for number in range(len(firsts))]
+    for shard, first in zip(shards, firsts, strict=True):
+        with ShardWriter(paths, shard) as writer:
+            for clip in range(first, min(first + clips_per_shard, num_clips)):
+                writer.add(
+                    _row(clip, rows),
+                    [picture(clip, frame, side) for frame in range(NUM_FRAMES)],
+                    mel(clip, rows),
+                )
+            writer.add_failed({**_row(900 + first, rows), "state": ClipState.MISSING, "reason": "not found"})
+            writer.finish()
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "splits": {"train": "train"},
+        "shards": shards,
+        "states": {"ok": num_clips, "missing": len(shards)},
+        "mel_mean": -5.0,
+        "mel_std": 4.0,
+        "config": {},
+        "labels": [],
+    }
+    paths.summary.write_text(json.dumps(summary))
+    return root
+
+
+def picture(clip: int, frame: int, side: int) -> bytes:
+    """One colour: red tells the clip, green the frame."""
+    buffer = io.BytesIO()
+    colour = (COLOUR_STEP * clip, COLOUR_STEP * frame, 128)
+    Image.new("RGB", (side, side), colour).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def mel(clip: int, rows: int = CLIP_ROWS) -> np.ndarray:
+    """Bin 0 tells the clip, bin 1 the row, both exact in float16; the rest is noise."""
+    content = np.random.default_rng(clip).normal(-5, 4, (rows, NUM_MELS))
+    content[:, 0], content[:, 1] = clip, np.arange(rows)
+    return content
+
+
+def seen_in_picture(image: torch.Tensor) -> tuple[int, int]:
+    """(clip, frame) of a uint8 (height, width, 3) picture."""
+    red, green, _ = image.float().mean(dim=(0, 1)).tolist()
+    return round(red / COLOUR_STEP), round(green / COLOUR_STEP)
+
+
+def heard_in_window(audio: torch.Tensor) -> tuple[int, int]:
+    """(clip, first row) of a (rows, 128) window that was not normalised."""
+    return int(audio[0, 0]), int(audio[0, 1])
+
+
+def micro_model(**changes: object) -> ModelConfig:
+    """The whole graph at a size where a step takes milliseconds."""
+    sizes = {"audio_rows": 32, "image_size": 32, "embed_dim": 16, "num_heads": 2, "encoder_depth": 1}
+    decoder = {"decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2, "num_registers": 1}
+    return ModelConfig(**(sizes | decoder | {"contrastive_weight": 1.0} | changes))
+
+
+def raw_data(path: Path, **changes: object) -> DataConfig:
+    """Reads what `write_known_shards` wrote, without normalisation."""
+    return DataConfig(**({"path": str(path), "mel_mean": 0.0, "mel_std": 1.0} | changes))
+
+
+def micro_run(path: Path, **changes: object) -> TrainConfig:
+    """Four steps of two clips; three batches make an epoch of six."""
+    plain = {
+        "preset": "micro",
+        "model": micro_model(),
+        "data": DataConfig(path=str(path), image_augmentation=True, audio_noise=True),
+        "optimizer": OptimizerConfig(
+            name="adamw", lr=1e-2, betas=(0.9, 0.98), weight_decay=0.01, decay="matrices"
+        ),
+        "schedule": ScheduleConfig(name="cosine", warmup_share=0.25, floor_share=0.1),
+        "batch_size": 2,
+        "num_steps": 4,
+        "log_every_steps": 1,
+    }
+    return TrainConfig(**(plain | changes))
+
+
+def _row(clip: int, rows: int) -> dict[str, object]:
+    return {
+        "key": clip_key(f"clip{clip:03d}", 0.0),
+        "clip_id": f"clip{clip:03d}",
+        "split": "train",
+        "start_s": 0.0,
+        "end_s": rows / 100,
+        "labels": [],
+        "state": ClipState.OK,
+        "duration_s": rows / 100,
+        "frame_pts_s": frame_times_s(rows / 100, NUM_FRAMES).tolist(),
+    }

@@ -1,0 +1,76 @@
+"""`cavsync embed`, `search` and `localize` on known clips, with a stand-in that reads the time off picture and sound."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from support.clock_models import PERIOD_S, VideoClock
+from support.known_shards import micro_model
+from support.media import Sound
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from cavsync.cli.main import app
+from cavsync.model.output import Encoding
+from cavsync.train.evaluation.task import PUBLISHED_INPUTS
+
+WINDOW_S, STEP_S = 0.64, 0.32
+EMBED_DIM = micro_model().embed_dim
+
+
+class OwnClock(VideoClock):
+    """A VideoClock as wide as its configuration says: the time is in the first two coordinates."""
+
+    def __init__(self, fps: float = 25) -> None:
+        super().__init__(PUBLISHED_INPUTS, fps)
+
+    def encode_audio(self, audio: Tensor) -> Encoding:
+        return _widened(super().encode_audio(audio))
+
+    def encode_image(self, image: Tensor) -> Encoding:
+        return _widened(super().encode_image(image))
+
+
+def told_s(vectors: pd.Series) -> np.ndarray:
+    """The times that embeddings tell."""
+    stacked = np.stack(list(vectors))
+    turns: np.ndarray = np.arctan2(stacked[:, 1], stacked[:, 0]) / (2 * math.pi)
+    return turns % 1 * PERIOD_S
+
+
+def table_of(path: Path) -> pd.DataFrame:
+    """As plain pandas reads it."""
+    return pd.read_parquet(path)
+
+
+def metadata_of(path: Path) -> dict[bytes, bytes]:
+    metadata: dict[bytes, bytes] = pq.read_schema(path).metadata
+    return metadata
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def flat(result: Result) -> str:
+    """The output without the frame and the line breaks that the terminal's width puts in."""
+    return " ".join(result.output.replace("│", " ").split())
+
+
+def from_second(first_s: float, sound: Sound) -> Sound:
+    """The same sound, but silent before."""
+
+    def later(times_s: np.ndarray) -> np.ndarray:
+        return np.where(times_s >= first_s, sound(times_s), 0.0)
+
+    return later
+
+
+def _widened(encoding: Encoding) -> Encoding:
+    narrow = encoding.global_token
+    wide = torch.zeros(len(narrow), EMBED_DIM)
+    wide[:, :2] = narrow
+    return Encoding(wide, wide[:, None])

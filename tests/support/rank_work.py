@@ -1,0 +1,175 @@
+"""What the processes of a test with two ranks do; they import this file, the tests compare what it returns."""
+
+import os
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context, set_start_method
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.known_shards import micro_model, micro_run
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.pipeline.errors import CavsyncError
+from cavsync.train.data.images import normalise_images
+from cavsync.train.engine.config import TrainConfig
+from cavsync.train.engine.distributed import PeerFailedError, Ranks, joined
+from cavsync.train.pretrain import trainer as loop
+from cavsync.train.pretrain.objective import INPUTS, Objective
+from cavsync.train.pretrain.step import Losses, TrainStep
+
+CPU = torch.device("cpu")
+# Each takes another way through the model's encoders, masks or losses.
+MODELS: list[dict[str, Any]] = [
+    {},
+    {"global_tokens": "none", "num_registers": 0},
+    {"global_tokens": "per-task", "keep_registers": True},
+    {"global_local_losses": True, "contrastive_direction": "two-way"},
+    {"contrastive_head_depth": 1, "joint_depth": 2},
+    {"audio_mask_mode": "time-freq", "mask_ratio_image": 0.5},
+    {"mask_ratio_audio": 0.0, "mask_ratio_image": 0.0},
+    {"reconstruction_weight": 0.0},
+    {"contrastive_weight": 0.0, "contrastive_head_depth": 1},
+    {"norm_pix": False, "encoder_depth": 2, "decoder_depth": 2},
+]
+
+
+def run_of(**model: Any) -> TrainConfig:
+    return micro_run(Path(), model=micro_model(**model), batch_size=8)
+
+
+class TwoRanks:
+    """Two processes that stay; calling it runs a function of this module in both, as a launcher would."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self.pool = pool
+
+    def __call__(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        calls = [self.pool.submit(_as_rank, rank, port, work, arguments) for rank in range(2)]
+        return [call.result() for call in calls]
+
+
+@contextmanager
+def two_ranks() -> Iterator[TwoRanks]:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_be_strict) as pool:
+        yield TwoRanks(pool)
+
+
+def _be_strict() -> None:
+    """Warnings are errors, as in the tests' own process."""
+    warnings.simplefilter("error")
+
+
+def _as_rank(rank: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    torch.set_num_threads(1)
+    # A process that was spawned would spawn the loader's workers too, and each would import torch for seconds.
+    set_start_method("fork", force=True)
+    launched = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    os.environ.update({name: str(value) for name, value in launched.items()})
+    return work(rank, *arguments)
+
+
+def some_batch(config: TrainConfig, seed: int = 0) -> dict[str, Any]:
+    """As the loader gives it, of noise."""
+    generator, model = torch.Generator().manual_seed(seed), config.model
+    size, side = config.batch_size, model.image_size
+    return {
+        "audio": torch.randn(size, model.audio_rows, model.num_mels, generator=generator),
+        "image": torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8),
+        "noise_audio": torch.rand(size, model.num_audio_patches, generator=generator),
+        "noise_image": torch.rand(size, model.num_image_patches, generator=generator),
+        "key": [f"clip{number}" for number in range(size)],
+    }
+
+
+def part_of(batch: dict[str, Any], rank: int, count: int) -> dict[str, Any]:
+    size = len(batch["key"]) // count
+    return {name: values[rank * size : (rank + 1) * size] for name, values in batch.items()}
+
+
+def gradients(config: TrainConfig, ranks: Ranks) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Losses and gradients of the second backward, each rank on its part."""
+    torch.manual_seed(0)
+    model = CavMaeSync(config.model)
+    objective = Objective(config, model, CPU, ranks)
+    batch = part_of(some_batch(config), ranks.rank, ranks.count)
+    for _ in range(2):  # a parameter that was not used shows in the second one
+        model.zero_grad()
+        losses = objective.backward(batch, lambda loss: loss)
+    grads = {name: p.grad.numpy() for name, p in model.named_parameters() if p.requires_grad}
+    return {name: value.item() for name, value in losses.items()}, grads
+
+
+def assert_same_gradients(one: Any, two: Any) -> None:
+    """Of two answers of `gradients`: the losses are equal to 1e-6, and the gradients to 1e-6 of their length."""
+    assert one[0] == pytest.approx(two[0], abs=1e-6, rel=1e-6)
+    assert one[1].keys() == two[1].keys()
+    first, second = (
+        np.concatenate([part.ravel() for part in each[1].values()]).astype(float) for each in (one, two)
+    )
+    assert np.linalg.norm(first - second) <= 1e-6 * np.linalg.norm(second)
+
+
+def rank_gradients(rank: int, configs: list[TrainConfig]) -> list[Any]:
+    with joined(CPU) as ranks:
+        return [gradients(config, ranks) for config in configs]
+
+
+def local_contrast(config: TrainConfig, count: int) -> float:
+    """The mean of the contrastive losses of the parts of a batch."""
+    torch.manual_seed(0)
+    model, losses = CavMaeSync(config.model), []
+    for rank in range(count):
+        audio, image, *noise = (part_of(some_batch(config), rank, count)[name] for name in INPUTS)
+        losses.append(model(audio, normalise_images(image), *noise).contrastive.item())
+    return float(np.mean(losses))
+
+
+def train(rank: int, config: TrainConfig, run_dir: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """`pretrain` with a record of the batches; `options` may poison a step or send a signal, in one rank."""
+    keys: list[list[str]] = []
+    step_of = TrainStep.__call__
+
+    def recorded(trainer: TrainStep, batch: dict[str, Any], step: int, lr: float) -> Losses:
+        keys.append(list(batch["key"]))
+        if options.get("poison") == (rank, step):
+            batch["audio"] *= float("nan")
+        if options.get("lose_shards") == (rank, step):
+            for tar in Path(config.data.path, "shards").glob("*.tar"):
+                tar.rename(tar.with_suffix(".lost"))
+        losses = step_of(trainer, batch, step, lr)
+        if options.get("signal") == (rank, step):
+            os.kill(os.getpid(), options["number"])
+        return losses
+
+    told: list[int] = []
+    TrainStep.__call__ = recorded
+    try:
+        result = loop.pretrain(
+            config,
+            run_dir,
+            device="cpu",
+            resume=options.get("resume", False),
+            on_step=lambda metrics: told.append(metrics.step),
+        )
+        outcome: dict[str, Any] = {"step": result.step, "complete": result.complete, "loss": result.last.loss}
+    except (CavsyncError, PeerFailedError) as error:
+        outcome = {"error": type(error).__name__, "message": str(error)}
+    finally:
+        TrainStep.__call__ = step_of
+    return {"keys": keys, "told": told, **outcome}

@@ -1,0 +1,275 @@
+"""Proves the stream: the same items as from a disk, every clip once an epoch, over HTTP and from a folder."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.known_shards import mel, micro_run, picture, write_known_shards
+from support.rank_work import CPU
+
+from cavsync.pipeline.dataset.reader import DatasetError
+from cavsync.pipeline.dataset.writer import DatasetPaths, npy_bytes
+from cavsync.train.data.pairs import ClipPairs, Draw
+from cavsync.train.data.sampler import Position, TooFewClipsError
+from cavsync.train.data.store import ShardError
+from cavsync.train.data.streaming import StreamedClip, StreamedSource
+from cavsync.train.engine.config import ConfigError, DataConfig, TrainConfig
+from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.trainer import StepMetrics, pretrain
+
+NUM_CLIPS = 24
+START = Position(0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_known_shards(tmp_path_factory.mktemp("shards"), num_clips=NUM_CLIPS)
+
+
+@pytest.fixture(scope="module")
+def served(shards: Path) -> Iterator[str]:
+    """The dataset behind a URL."""
+    with server(shards) as address:
+        yield address
+
+
+class server:  # noqa: N801 (used as a function)
+    """Serves a folder over HTTP within `with`."""
+
+    asked: ClassVar[list[tuple[str, dict[str, str]]]] = []
+    """What was requested of the one that was opened last: path and headers."""
+
+    def __init__(self, folder: Path) -> None:
+        asked = server.asked = []
+
+        class Quiet(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append((self.path, dict(self.headers)))
+                super().do_GET()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.http.server_port}"
+
+    def __exit__(self, *_: object) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def run_from(
+    path: str | Path, *, num_workers: int = 0, shuffle_clips: int = 3, **changes: Any
+) -> TrainConfig:
+    """Batches of four: six make an epoch."""
+    config = micro_run(Path(path), **({"batch_size": 4} | changes))
+    stream = {
+        "source": "stream",
+        "path": str(path),
+        "num_workers": num_workers,
+        "shuffle_clips": shuffle_clips,
+    }
+    return replace(config, data=replace(config.data, **stream))
+
+
+def batches(
+    config: TrainConfig, count: int, position: Position = START, rank: int = 0, num_ranks: int = 1
+) -> list[dict[str, Any]]:
+    with closing(StreamedSource(config).batches(position, Ranks(rank, num_ranks), CPU)) as stream:
+        return list(islice(stream, count))
+
+
+def keys(found: list[dict[str, Any]]) -> list[str]:
+    return [key for batch in found for key in batch["key"]]
+
+
+ALL_KEYS = [f"clip{clip:03d}_00000000" for clip in range(NUM_CLIPS)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("place", ["http", "file", "folder"])
+def test_every_clip_comes_once_an_epoch(shards: Path, served: str, place: str, num_workers: int) -> None:
+    path = {"http": served, "file": f"file://{shards}", "folder": shards}[place]
+    found = keys(batches(run_from(path, num_workers=num_workers), 12))
+    first, second = found[:NUM_CLIPS], found[NUM_CLIPS:]
+    assert sorted(first) == sorted(second) == ALL_KEYS
+    assert first != second
+
+
+@pytest.mark.parametrize("num_frames", [None, 3])
+def test_streamed_items_are_those_of_the_index(shards: Path, num_frames: int | None) -> None:
+    config = run_from(shards)
+    config = replace(config, data=replace(config.data, num_frames=num_frames))
+    indexed = ClipPairs(replace(config.data, source="index"), config.model, config.seed)
+    for batch in batches(config, 6):
+        for row, key in enumerate(batch["key"]):
+            item = indexed[Draw(0, ALL_KEYS.index(key))]
+            for name in ("audio", "image", "noise_audio", "noise_image"):
+                assert torch.equal(batch[name][row], item[name]), name
+
+
+@pytest.mark.parametrize(("num_ranks", "num_workers"), [(2, 0), (2, 2), (4, 1)])
+def test_ranks_get_equal_batches_and_no_clip_twice(shards: Path, num_ranks: int, num_workers: int) -> None:
+    config = run_from(shards, num_workers=num_workers, batch_size=8)
+    parts = [batches(config, 3, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+    assert {len(batch["key"]) for part in parts for batch in part} == {8 // num_ranks}
+    assert Counter(key for part in parts for key in keys(part)) == Counter(ALL_KEYS)
+
+
+def test_a_rest_smaller_than_a_batch_is_left_out(shards: Path) -> None:
+    found = keys(batches(run_from(shards, batch_size=5), 4))
+    assert len(set(found)) == 20
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+@pytest.mark.parametrize(
+    ("num_workers", "num_done"), [(0, 1), (0, 7), (1, 5), (2, 1), (2, 6), (3, 2), (3, 5), (3, 7)]
+)
+def test_the_stream_goes_on_where_it_was_with_as_many_workers(
+    shards: Path, num_workers: int, num_done: int
+) -> None:
+    config = run_from(shards, num_workers=num_workers)
+    epoch, batch = divmod(num_done, 6)
+    rest = batches(config, 2, Position(0, epoch, 4 * batch))
+    assert keys(rest) == keys(batches(config, num_done + 2)[num_done:])
+
+
+def test_chunks_shuffle_more_than_shards(shards: Path) -> None:
+    in_order, shuffled = (keys(batches(run_from(shards, shuffle_clips=size), 6)) for size in (1, 12))
+    neighbours = [sum(int(b[4:7]) - int(a[4:7]) == 1 for a, b in pairwise(k)) for k in (in_order, shuffled)]
+    assert neighbours[0] >= NUM_CLIPS - 5  # of five shards, in an order of their own
+    assert neighbours[1] < 10
+
+
+def test_a_run_from_a_url_resumes_to_the_same_bits(served: str, tmp_path: Path) -> None:
+    config = run_from(served, num_workers=2, num_steps=8)
+
+    def stop(metrics: StepMetrics) -> None:
+        if metrics.step == 3:
+            raise KeyboardInterrupt
+
+    whole = pretrain(config, tmp_path / "whole", device="cpu")
+    every_step = replace(config, checkpoint_every_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(every_step, tmp_path / "run", device="cpu", on_step=stop)
+    resumed = pretrain(every_step, tmp_path / "run", device="cpu", resume=True)
+    one, two = load_file(whole.weights), load_file(resumed.weights)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_shard_is_one_request_from_front_to_back(shards: Path) -> None:
+    # Many web servers give no parts of files, and a shard is larger than what a client asks for at once.
+    with server(shards) as address:
+        batches(run_from(address, shuffle_clips=NUM_CLIPS), 6)
+    asked = [path for path, headers in server.asked if path.endswith(".tar")]
+    assert len(asked) == len(set(asked)) > 1
+    assert not any("Range" in headers for _, headers in server.asked)
+
+
+@pytest.mark.parametrize(
+    ("member", "what"), [("mel.npy", "the log-mel"), ("json", "the description"), ("00.jpg", "frame 0")]
+)
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_a_member_that_is_gone_or_damaged_is_named(member: str, what: str, content: bytes | None) -> None:
+    members = {
+        "json": json.dumps({"frame_pts_s": [0.0]}).encode(),
+        "00.jpg": picture(0, 0, 32),
+        "mel.npy": npy_bytes(mel(0).astype(np.float16)),
+    }
+    del members[member]
+    clip = StreamedClip(
+        {"__key__": "clip000", **members, **({} if content is None else {member: content})}, "a.tar"
+    )
+    with pytest.raises(ShardError, match=rf"a\.tar: {what} of clip000 is not there or damaged"):
+        clip.frame(0), clip.mel_of(0, 32, "time")
+
+
+def test_a_protocols_own_error_is_told(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Files:
+        def __getattr__(self, _: str) -> None:
+            raise LookupError("Unable to locate credentials")
+
+    config = run_from(served)
+    stream = StreamedSource(config).batches(START, Ranks(), CPU)
+    monkeypatch.setattr("cavsync.pipeline.storage.filesystem.file_system", lambda url: (Files(), url))
+    with pytest.raises(ShardError, match=r"cannot be read \(LookupError: Unable to locate credentials\)"):
+        next(stream)
+    with pytest.raises(DatasetError, match=r"locate credentials\)\. .* Are data\.path and your credentials"):
+        StreamedSource(config)
+
+
+def test_a_url_is_streamed_or_refused(shards: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"path=s3://bucket/set is a URL, and source='index' .*set source=stream"
+    ):
+        DataConfig(path="s3://bucket/set")
+
+
+def test_a_place_without_a_dataset_is_told(tmp_path: Path, served: str) -> None:
+    with pytest.raises(
+        DatasetError,
+        match=r"dataset\.json cannot be read: FileNotFoundError .* Are data\.path and your credentials right",
+    ):
+        StreamedSource(run_from(f"{served}/nothing"))
+    with pytest.raises(DatasetError, match=r"dataset\.json cannot be read: .*No such file"):
+        StreamedSource(run_from(tmp_path))
+
+
+def test_a_done_record_that_is_gone_is_told(tmp_path: Path) -> None:
+    paths = DatasetPaths(write_known_shards(tmp_path))
+    paths.done("train-00001").unlink()
+    with pytest.raises(DatasetError, match=r"done/train-00001\.json cannot be read: .*Copy the folder done/"):
+        StreamedSource(run_from(tmp_path))
+
+
+def test_more_frames_than_were_prepared_are_refused(shards: Path) -> None:
+    config = run_from(shards)
+    with pytest.raises(DatasetError, match=r"num_frames=17, .* prepared with 16 frames"):
+        StreamedSource(replace(config, data=replace(config.data, num_frames=17))).stored_frame()
+
+
+def test_fewer_clips_than_a_batch_are_refused(shards: Path) -> None:
+    with pytest.raises(TooFewClipsError, match="24 clips do not fill one batch of 25"):
+        StreamedSource(run_from(shards, batch_size=25))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_that_is_gone_is_named(tmp_path: Path, num_workers: int) -> None:
+    paths = DatasetPaths(write_known_shards(tmp_path))
+    paths.tar("train-00001").unlink()
+    with pytest.raises(ShardError, match=r"\A\S+train-00001\.tar cannot be read: FileNotFoundError"):
+        batches(run_from(tmp_path, num_workers=num_workers), 6)
+
+
+def test_a_shard_that_was_cut_is_named(tmp_path: Path) -> None:
+    tar = DatasetPaths(write_known_shards(tmp_path)).tar("train-00000")
+    content = tar.read_bytes()
+    tar.write_bytes(content[: len(content) // 2 + 100])
+    with pytest.raises(
+        ShardError, match=r"train-00000\.tar (cannot be read: ReadError|ends after \d clips, 5 were)"
+    ):
+        batches(run_from(tmp_path), 3)
+
+
+def test_a_shard_with_fewer_clips_than_its_record_is_named(tmp_path: Path) -> None:
+    paths = DatasetPaths(write_known_shards(tmp_path))
+    paths.tar("train-00000").write_bytes(paths.tar("train-00002").read_bytes())
+    with pytest.raises(
+        ShardError, match=r"train-00000\.tar ends after 2 clips, 5 were prepared: it has changed"
+    ):
+        batches(run_from(tmp_path), 3)

@@ -1,0 +1,99 @@
+"""Proves that the demo runs its stages on real files and reuses them; its figures take minutes and stand in the README."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cavsync.cli.main import app
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.demo.demo import sounding_at
+from cavsync.train.demo.videos import is_there
+
+CLIPS = ("--train-clips", "64", "--test-clips", "4")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    command = ["demo", "--out", str(folder), "--steps", "2", *CLIPS]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "same class" in result.output
+    return folder
+
+
+@pytest.mark.slow
+def test_every_clip_of_the_world_is_prepared_in_its_split(demo: Path) -> None:
+    dataset = Dataset.open(demo / "data" / "vggsound")
+    assert dataset.summary["states"] == {"ok": 68}
+    assert len(dataset.index("train")) == 64
+    assert len(dataset.index("test")) == 4
+
+
+@pytest.mark.slow
+def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
+    (run,) = (demo / "runs").iterdir()
+    report = json.loads((run / "retrieval-test" / "report.json").read_text())
+    assert report["counts"]["scored"] == report["counts"]["listed"] == 4
+    maps = json.loads((run / "segmentation-ade20k_sound" / "report.json").read_text())
+    assert maps["counts"]["scored"] == maps["counts"]["listed"] > 0
+    assert {"denseav", "masked-view", "constant map", "centred disc", "colour saliency"} == set(
+        maps["results"]["methods"]
+    )
+    synchrony = json.loads((run / "synchrony-test" / "report.json").read_text())
+    assert synchrony["counts"]["scored"] == 4
+    asked = pd.read_csv(demo / "raw" / "ade20k_sound" / "prompted_segmentation.csv")["ade_class"]
+    assert {path.stem for path in (run / "search").iterdir()} == set(asked)
+    localized = json.loads((run / "localized" / "report.json").read_text())
+    assert localized["results"]["num_asked"] == 20
+    page = (run / "report.html").read_text()
+    for part in (
+        "masked-view: prompted object first",
+        "What the maps look like",
+        "Training",
+        "Frames and their segments of sound",
+        "within a clip: same class",
+        "delay found within 0.25 s",
+        "Similarity by offset",
+        "found in pictures by sound",
+        "Search: pictures of what sounds like this",
+        "asked for its own sound",
+        "data:video/mp4;base64",
+        "data:image/jpeg",
+    ):
+        assert part in page
+
+
+@pytest.mark.slow
+def test_a_second_demo_reuses_world_shards_and_run(demo: Path) -> None:
+    kept = [demo / "world.json", demo / "data/vggsound/plan.parquet", *demo.glob("runs/*/model.safetensors")]
+    before = [path.stat().st_mtime_ns for path in kept]
+    result = CliRunner().invoke(app, ["demo", "--out", str(demo), "--steps", "2", *CLIPS])
+    assert result.exit_code == 0
+    assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+@pytest.mark.slow
+def test_another_world_in_the_same_folder_is_refused(demo: Path) -> None:
+    result = CliRunner().invoke(app, ["demo", "--out", str(demo), "--train-clips", "65"])
+    assert result.exit_code == 1
+    assert "num_train is 64 there, 65 was asked for" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_class_counts_as_present_from_its_turns_start_to_its_end() -> None:
+    turns = [
+        {"class": "bell", "start_s": 0.0, "end_s": 2.0},
+        {"class": "drum", "start_s": 1.5, "end_s": 4.0},
+    ]
+    present = sounding_at(turns, np.array([0.0, 1.5, 2.0, 4.0]), ["drum", "bell"])
+    assert present.tolist() == [[False, True], [True, True], [True, False], [False, False]]
+
+
+def test_a_hit_is_right_while_its_thing_is_there() -> None:
+    turns = [{"class": "bell", "start_s": 0.0, "end_s": 2.0}, {"class": "drum", "start_s": 1.5, "end_s": 4.0}]
+    assert [is_there("bell", turns, time_s) for time_s in (0.0, 1.99, 2.0)] == [True, True, False]
+    assert not is_there("bee", turns, 1.0)

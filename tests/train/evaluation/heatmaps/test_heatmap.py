@@ -1,0 +1,191 @@
+"""Proves what the values of a map are: products with the sound averaged as said, or each patch's part in a view."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from support.known_shards import micro_model
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.output import Encoding
+from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.train.data.images import normalise_images
+from cavsync.train.data.pairs import WindowRule
+from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, SoundWindows, window_starts
+from cavsync.train.evaluation.heatmaps.heatmap import (
+    Heard,
+    MapConfig,
+    SoundMapper,
+    draw_views,
+    patch_probe,
+    require_finite,
+    ridge_solver,
+)
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+
+CPU = torch.device("cpu")
+RULE = WindowRule(rows=32, mean=-5.0, std=4.0, pad_value=-5.0)
+
+
+def picture(side: int = 32) -> Tensor:
+    return torch.randint(0, 256, (side, side, 3), generator=torch.manual_seed(0), dtype=torch.uint8)
+
+
+# The published route
+
+
+def brute_force(
+    cells: Tensor, patch: Tensor, valid: Tensor, compare: Callable[[Tensor, Tensor], Tensor]
+) -> float:
+    """Mean over frequency, then over the valid time steps, then over windows, product by product."""
+    windows = []
+    for window, columns in zip(cells, valid, strict=True):
+        over_frequency = torch.stack([compare(row, patch) for row in window]).mean(dim=0)
+        windows.append(over_frequency[columns].mean())
+    return float(torch.stack(windows).mean())
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_a_value_is_the_mean_of_the_products_with_every_valid_audio_patch(similarity: str) -> None:
+    random = torch.manual_seed(1)
+    cells, patch = torch.randn(3, 2, 5, 8, generator=random), torch.randn(8, generator=random)
+    valid = torch.tensor([[True] * 5, [True] * 5, [True, True, False, False, False]])
+
+    def compare(row: Tensor, image_patch: Tensor) -> Tensor:
+        if similarity == "dot":
+            return row @ image_patch
+        return torch.cosine_similarity(row, image_patch.expand_as(row), dim=-1)
+
+    config = MapConfig(sound="tokens", similarity=similarity)  # type: ignore[arg-type]
+    probe = patch_probe(Encoding(torch.randn(3, 8), cells), valid, config)
+    seen = normalize(patch, dim=0) if similarity == "cosine" else patch
+    assert float(seen @ probe) == pytest.approx(brute_force(cells, patch, valid, compare), abs=1e-5)
+
+
+def test_with_plain_products_each_patch_and_their_mean_ask_the_same() -> None:
+    encoding = Encoding(torch.randn(2, 8), torch.randn(2, 2, 5, 8))
+    valid = torch.ones(2, 5, dtype=torch.bool)
+    tokens, mean = (patch_probe(encoding, valid, MapConfig(sound=sound)) for sound in ("tokens", "mean"))
+    torch.testing.assert_close(tokens, mean)
+
+
+def test_the_map_follows_the_rows_and_columns_of_the_picture() -> None:
+    model = CavMaeSync(micro_model()).eval()
+    mapper = SoundMapper(model, MapConfig(sound="global"), CPU)
+    windows = SoundWindows(torch.randn(2, 32, 128), torch.ones(2, 2, dtype=torch.bool))
+    cells = mapper.look(picture(), "denseav").heat(mapper.hear(windows)).cells
+    with torch.inference_mode():
+        patches = model.encode_image(normalise_images(picture()[None])).patches[0]
+        sound = model.encode_audio(windows.mel).global_token.mean(dim=0)
+    torch.testing.assert_close(cells, patches @ sound)
+
+
+# The masked-view route
+
+
+def test_every_deal_shows_each_patch_once_and_the_seed_decides_all() -> None:
+    views = draw_views(64, MapConfig(seed=3))
+    assert views.shape == (24 * 16, 4)
+    for deal in views.reshape(24, -1):
+        assert sorted(deal.tolist()) == list(range(64))
+    assert torch.equal(views, draw_views(64, MapConfig(seed=3)))
+    assert not torch.equal(views, draw_views(64, MapConfig(seed=4)))
+
+
+def test_other_grids_show_the_same_share_of_patches() -> None:
+    views = draw_views(196, MapConfig())
+    assert views.shape == (24 * 16, 12)  # four patches sit out in each deal
+    assert all(len(set(deal.tolist())) == 192 for deal in views.reshape(24, -1))
+
+
+def test_the_regression_finds_the_part_of_each_patch() -> None:
+    views = draw_views(64, MapConfig(repeats=100))
+    parts = torch.randn(64, generator=torch.manual_seed(2))
+    likeness = parts[views].sum(dim=1)
+    found = ridge_solver(views, 64, ridge=1e-6) @ (likeness - likeness.mean())
+    torch.testing.assert_close(found, parts - parts.mean(), atol=1e-2, rtol=0)
+
+
+class SeesOnePatch:
+    """Stands for a model whose view resembles the sound as far as one patch is visible."""
+
+    def __init__(self, patch: int) -> None:
+        self.patch = patch
+        self.config = SimpleNamespace(num_image_patches=64, image_grid=(8, 8))
+
+    def to(self, device: torch.device) -> "SeesOnePatch":
+        return self
+
+    def eval(self) -> "SeesOnePatch":
+        return self
+
+    def encode_image(self, image: Tensor, kept: Tensor) -> SimpleNamespace:
+        visible = (kept == self.patch).any(dim=1).float()
+        return SimpleNamespace(global_token=torch.stack([0.2 + visible, torch.ones(len(kept))], dim=1))
+
+
+def test_the_masked_view_map_is_hottest_where_the_sound_comes_from() -> None:
+    mapper = SoundMapper(SeesOnePatch(19), MapConfig(), CPU)  # type: ignore[arg-type]
+    heard = Heard(torch.zeros(2), torch.tensor([1.0, 0.0]))
+    heat = mapper.look(picture(64), "masked-view").heat(heard)
+    assert int(heat.cells.argmax()) == 19
+    others = heat.cells.flatten()[torch.arange(64) != 19]
+    assert float(heat.cells.max()) > 5 * float(others.abs().max())
+    assert 0 < heat.level < 1
+
+
+def test_views_are_what_the_encoder_says_of_those_patches_alone() -> None:
+    model = CavMaeSync(micro_model(image_size=64)).eval()
+    mapper = SoundMapper(model, MapConfig(repeats=20), CPU)
+    sight = mapper.look(picture(64), "masked-view")
+    with torch.inference_mode():
+        image = normalise_images(picture(64)[None])
+        for view in (0, 200, 319):
+            alone = model.encode_image(image, mapper.views[view : view + 1]).global_token[0]
+            torch.testing.assert_close(sight.embeddings[view], normalize(alone, dim=0), atol=1e-5, rtol=0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("changes", [{"repeats": 0}, {"visible_share": 1.0}, {"ridge": 0.0}])
+def test_settings_that_give_no_map_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="give no map"):
+        MapConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_a_map_with_nan_is_no_score() -> None:
+    with pytest.raises(EvaluationError, match=r"map denseav of a\.jpg: 1 of the map's 4 values are NaN"):
+        require_finite(torch.tensor([[0.0, float("nan")], [1.0, 2.0]]), "map denseav of a.jpg")
+
+
+# Prompts
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "windows", "starts"),
+    [
+        (998, "one", [291]),
+        (998, "mean", [0, 291, 582]),
+        (416, "mean", [0]),
+        (100, "one", [0]),
+        (100, "mean", [0]),
+    ],
+)
+def test_windows_cover_the_sound_or_lie_in_its_middle(num_rows: int, windows: str, starts: list[int]) -> None:
+    assert window_starts(num_rows, 416, windows) == starts  # type: ignore[arg-type]
+
+
+def test_padding_behind_a_short_sound_is_not_listened_to() -> None:
+    # 17 mel rows: the second patch of 16 rows still holds one row of sound.
+    for samples, valid in ((400 + 160 * 16, [True, True]), (400 + 160 * 15, [True, False])):
+        cut = PromptReader(RULE, patch_size=16).cut(np.ones(samples, np.float32))
+        assert cut.valid.tolist() == [valid]
+        assert cut.mel.shape == (1, 32, 128)
+        assert torch.all(cut.mel[0, 17:] == 0)  # the pad value, normalised
+
+
+def test_a_sound_of_less_than_a_row_says_so() -> None:
+    with pytest.raises(MediaError, match="399 samples of sound are less than one row"):
+        PromptReader(RULE, patch_size=16).cut(np.ones(399, np.float32))

@@ -1,0 +1,247 @@
+"""Proves that watching a run shows what it does and changes nothing of it."""
+
+import errno
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from support.known_shards import micro_model, micro_run, raw_data
+from support.labelled_shards import NUM_TEST, write_labelled_shards
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.pipeline.dataset.sampling import spread
+from cavsync.train.data.sampler import TooFewClipsError
+from cavsync.train.engine.config import ConfigError, TrainConfig
+from cavsync.train.engine.overrides import apply_overrides
+from cavsync.train.pretrain.config import WatchConfig
+from cavsync.train.pretrain.estimate import estimate
+from cavsync.train.pretrain.held_out import HeldOutClips, effective_rank
+from cavsync.train.pretrain.metrics import StepMetrics
+from cavsync.train.pretrain.monitor import Watch
+from cavsync.train.pretrain.trainer import pretrain
+from cavsync.train.reporting.plots import class_curves, reconstructions, run_curves
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labelled_shards(tmp_path_factory.mktemp("shards"))
+
+
+def watched(shards: Path, **changes: object) -> TrainConfig:
+    """Four steps with a look after every second; pictures take longer than all of it."""
+    return micro_run(
+        shards, watch=WatchConfig(**({"every_steps": 2, "num_pictures": 0, "curves": False} | changes))
+    )
+
+
+def looks(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "looks.jsonl").read_text().splitlines()]
+
+
+def test_a_watched_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> None:
+    config = watched(shards)
+    alone = pretrain(config, tmp_path / "alone", device="cpu")
+    seen = pretrain(config, tmp_path / "seen", device="cpu", observers=[Watch()])
+    tensors = load_file(alone.weights)
+    assert all(torch.equal(tensors[name], other) for name, other in load_file(seen.weights).items())
+    assert torch.equal(*(torch.load(run.checkpoint, weights_only=True)["rng"] for run in (seen, alone)))
+
+
+def test_a_watched_run_leaves_looks_pictures_events_and_curves(shards: Path, tmp_path: Path) -> None:
+    pretrain(
+        watched(shards, num_pictures=1, curves=True), tmp_path / "run", device="cpu", observers=[Watch()]
+    )
+    found = looks(tmp_path / "run")
+    assert [look["step"] for look in found] == [2, 4]
+    assert {look["num_clips"] for look in found} == {NUM_TEST}
+    assert all(0 <= look["r1_sound_to_video"] <= 1 <= look["effective_rank_audio"] <= 16 for look in found)
+    drawn = sorted(path.name for path in (tmp_path / "run" / "reconstructions").iterdir())
+    assert drawn == ["step-000002.png", "step-000004.png"]
+    with Image.open(tmp_path / "run" / "curves.png") as curves:
+        assert curves.size[0] > 1000
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "train/lr", "train/grad_norm", "held out/effective_rank_image"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert events.Tags()["images"] == ["reconstructions"]
+
+
+def test_looks_after_the_newest_checkpoint_of_a_killed_run_are_forgotten(
+    shards: Path, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(metrics: StepMetrics) -> None:
+        if metrics.step == 4:
+            raise KilledError
+
+    config = replace(watched(shards, every_steps=1), checkpoint_every_steps=3)
+    with pytest.raises(KilledError):
+        pretrain(config, tmp_path / "run", device="cpu", observers=[Watch()], on_step=kill)
+    with (tmp_path / "run" / "looks.jsonl").open("a") as file:
+        file.write('{"step": 4}\n{"step": 5, "num')
+    pretrain(config, tmp_path / "run", device="cpu", resume=True, observers=[Watch()])
+    assert [look["step"] for look in looks(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_a_run_may_be_watched_otherwise_when_it_resumes(shards: Path, tmp_path: Path) -> None:
+    pretrain(watched(shards), tmp_path / "run", device="cpu")
+    other = watched(shards, max_clips=3)
+    assert pretrain(other, tmp_path / "run", device="cpu", resume=True).complete
+
+
+def test_a_dataset_without_held_out_clips_is_trained_on_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = write_labelled_shards(tmp_path / "shards")
+    config = watched(shards, split="eval", curves=True)
+    with caplog.at_level(logging.WARNING):
+        pretrain(config, tmp_path / "run", device="cpu", observers=[Watch()])
+    assert "No look at held-out clips: " in caplog.text
+    assert "has no split 'eval'" in caplog.text
+    assert not (tmp_path / "run" / "looks.jsonl").exists()
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_a_disk_without_room_for_pictures_does_not_end_a_run(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cavsync.train.pretrain.monitor.write_atomically", full)
+    modes: list[bool] = []
+
+    class Mode:
+        def started(self, *_: object) -> None: ...
+        def ended(self, *_: object) -> None: ...
+        def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: object) -> None:
+            modes.append(model.training)
+
+    config = watched(shards, num_pictures=1, curves=True)
+    result = pretrain(config, tmp_path / "run", device="cpu", observers=[Watch(), Mode()])
+    assert result.complete
+    assert all(modes)
+    assert looks(tmp_path / "run")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[-1].startswith(
+        "What was seen at the end of the run is not written: [Errno 28] No space left"
+    )
+
+
+def test_watching_can_be_switched_off(shards: Path, tmp_path: Path) -> None:
+    quiet = WatchConfig(tensorboard=False, every_steps=None, curves=False)
+    pretrain(micro_run(shards, watch=quiet), tmp_path / "run", device="cpu", observers=[Watch()])
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "checkpoints", "model.safetensors"}
+
+
+def test_effective_rank_counts_directions() -> None:
+    assert effective_rank(torch.eye(6)) == pytest.approx(6)
+    assert effective_rank(torch.ones(9, 6)) == pytest.approx(1)
+    assert effective_rank(torch.eye(6)[[0, 1, 0, 1]] * torch.tensor([[1.0], [5], [2], [3]])) == pytest.approx(
+        2
+    )
+    # Two of three vectors agree: singular values √2 and 1.
+    shares = torch.tensor([2**0.5, 1.0]) / (2**0.5 + 1)
+    entropy = -(shares * shares.log()).sum()
+    assert effective_rank(torch.eye(2)[[0, 0, 1]]) == pytest.approx(entropy.exp().item())
+
+
+def test_looked_at_are_numbers_spread_over_all() -> None:
+    assert spread(4, 200).tolist() == [0, 1, 2, 3]
+    assert spread(16, 4).tolist() == [2, 6, 10, 14]
+    assert spread(16, 1).tolist() == [8]
+
+
+class Twin(CavMaeSync):
+    """Embeds sound and picture by what the known shards say of clip and frame."""
+
+    def encode_audio(self, audio: Tensor) -> object:
+        return Encoded(torch.nn.functional.one_hot(audio[:, 0, 0].long(), 16).float())
+
+    def encode_image(self, image: Tensor) -> object:
+        # Red tells the clip, in steps of 12; upstream's mean and deviation are undone.
+        clip = ((image[:, 0].mean(dim=(1, 2)) * 0.229 + 0.485) * 255 / 12).round().long()
+        return Encoded(torch.nn.functional.one_hot(clip, 16).float())
+
+
+class Encoded:
+    def __init__(self, vectors: Tensor) -> None:
+        self.global_token = normalize(vectors, dim=-1)
+
+
+def test_a_model_that_knows_every_clip_finds_every_clip(shards: Path) -> None:
+    clips = HeldOutClips(raw_data(shards), micro_model(), WatchConfig())
+    look = clips.look(Twin(micro_model()), CPU)
+    assert (look.num_clips, look.r1_sound_to_video, look.r1_video_to_sound) == (NUM_TEST, 1.0, 1.0)
+    assert look.effective_rank_audio == pytest.approx(NUM_TEST)
+
+
+def test_reconstructions_show_what_was_seen_in_the_units_of_the_input(shards: Path) -> None:
+    clips = HeldOutClips(raw_data(shards), micro_model(), WatchConfig(num_pictures=2))
+    torch.manual_seed(0)
+    model = CavMaeSync(micro_model()).eval()
+    one, same = clips.reconstruct(model, CPU), clips.reconstruct(model, CPU)
+    assert torch.equal(one.filled.removed_audio, same.filled.removed_audio)
+    kept = ~one.filled.removed_audio
+    assert kept.float().mean() == pytest.approx(0.25)
+    assert torch.equal(one.filled.audio[kept], one.audio[kept])
+    whole = ~one.filled.removed_image.unsqueeze(1).expand_as(one.image)
+    assert torch.equal(one.filled.image[whole], one.image[whole])
+    assert not torch.equal(one.filled.image, one.image)
+    assert reconstructions(one)[:4] == b"\x89PNG"
+
+
+def test_curves_are_drawn_with_and_without_looks() -> None:
+    steps = {
+        "step": [1, 2],
+        "loss": [2.0, 1.0],
+        "lr": [0.1, 0.2],
+        "grad_norm": [3.0, 4.0],
+        "accuracy": [0.1, 0.2],
+    }
+    parts = {"reconstruction_audio": [1, 2], "reconstruction_image": [1, 2], "contrastive": [1, 2]}
+    metrics = pd.DataFrame(steps | parts)
+    assert run_curves(metrics, pd.DataFrame())[:4] == b"\x89PNG"
+    assert class_curves(metrics, {})[:4] == b"\x89PNG"
+    scored = metrics.assign(top1=[float("nan"), 0.5], mean_average_precision=[float("nan"), 0.4])
+    assert class_curves(scored, {}) != class_curves(metrics, {})
+
+
+def test_an_estimate_scales_a_few_steps_to_the_run(shards: Path) -> None:
+    config = micro_run(shards, num_steps=1000)
+    told = estimate(config, CPU)
+    assert (told.clips_a_step, told.steps_measured) == (2, 2)
+    assert told.seconds == pytest.approx(1000 * 2 / told.clips_per_s)
+    with pytest.raises(TooFewClipsError, match="8 clips do not fill one batch of 9"):
+        estimate(replace(config, batch_size=9), CPU)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("watch.every_steps=0", "watch.every_steps=0 must be at least 1; none never looks"),
+        ("watch.max_clips=1", "R@1 among one clip says nothing"),
+        ("watch.num_frames=0", "watch.num_frames=0 must be at least 1"),
+        ("watch.num_pictures=-1", "watch.num_pictures=-1 is negative; 0 draws none"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(shards: Path, assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(micro_run(shards), [assignment])

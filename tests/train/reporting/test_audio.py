@@ -1,0 +1,65 @@
+"""Proves that a clip can be heard: from its source, or, where that is gone, as a sound with its log-mel."""
+
+import io
+from collections.abc import Callable
+
+import av
+import numpy as np
+import pytest
+from support.media import KnownClip
+
+from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
+from cavsync.pipeline.media.mel import log_mel
+from cavsync.pipeline.media.mp3 import mp3_bytes
+from cavsync.train.reporting.audio import listen, waveform_of_mel
+
+
+def tone(hz: float, duration_s: float = 2.0) -> np.ndarray:
+    times_s = np.arange(round(duration_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    return (0.5 * np.sin(2 * np.pi * hz * times_s)).astype(np.float32)
+
+
+def decoded(mp3: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(mp3)) as file:
+        return np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+
+
+def loudest_hz(waveform: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
+    return float(spectrum.argmax() * SAMPLE_RATE_HZ / len(waveform))
+
+
+def test_an_mp3_holds_the_sound_in_a_few_kilobytes() -> None:
+    mp3 = mp3_bytes(tone(440.0))
+    heard = decoded(mp3)
+    assert len(mp3) < 5_000 * 2
+    assert len(heard) == pytest.approx(2 * SAMPLE_RATE_HZ, abs=2_000)
+    assert loudest_hz(heard) == pytest.approx(440, abs=1)
+    assert np.abs(heard[8_000:24_000]).max() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("hz", [300.0, 1000.0, 3000.0])
+def test_a_remade_sound_has_the_pitch_of_its_log_mel(hz: float) -> None:
+    mel = log_mel(tone(hz)).astype(np.float16)
+    waveform = waveform_of_mel(mel)
+    assert len(waveform) == pytest.approx(2 * SAMPLE_RATE_HZ, rel=0.02)
+    assert loudest_hz(waveform) == pytest.approx(hz, rel=0.05)  # about a mel band
+    assert np.abs(waveform).max() == pytest.approx(0.5)
+
+
+def test_silence_is_remade_as_something_finite() -> None:
+    assert np.isfinite(waveform_of_mel(log_mel(np.zeros(16_000)).astype(np.float16))).all()
+
+
+def test_the_source_is_heard_where_it_is_there(known_clip: Callable[[str], KnownClip]) -> None:
+    clip = known_clip("plain")
+    row = {"source": str(clip.path), "source_start_s": 0.0, "duration_s": 1.5}
+    mel = log_mel(tone(3000.0)).astype(np.float16)
+    heard = listen(row, mel, "first")
+    assert not heard.remade
+    # The clip's chirp begins at 500 Hz and rises by 300 Hz a second.
+    assert 500 < loudest_hz(decoded(heard.mp3)[:SAMPLE_RATE_HZ]) < 850
+    for source in (None, str(clip.path.with_name("gone.mp4"))):
+        remade = listen(row | {"source": source}, mel, "first")
+        assert remade.remade
+        assert loudest_hz(decoded(remade.mp3)) == pytest.approx(3000, rel=0.05)

@@ -1,0 +1,91 @@
+"""The classes of a dataset and what its clips are of: names in, targets out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+
+from cavsync.pipeline.dataset.reader import Dataset, DatasetError
+
+Task = Literal["single-label", "multi-label"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes, in the order of a model's outputs."""
+
+    ids: tuple[str, ...]  # as the clips carry them
+    names: tuple[str, ...]  # as people read them
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Labels":
+        """DatasetError where the dataset has no classes, since its list had no labels."""
+        ids, names = dataset.summary.get("labels") or [], dataset.summary.get("label_names")
+        if not ids:
+            raise DatasetError(
+                f"{dataset.paths.root} has no labels, so there is nothing to classify: prepare it from a list "
+                "that has them, such as AudioSet's, VGGSound's or `cavsync prepare manifest` with a column of labels."
+            )
+        return cls(tuple(ids), tuple(names or ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def place_of(self, label_id: str, name: str) -> int | None:
+        """Which of these a class of another list is: the one of the same id, else of the same name.
+
+        CAV-MAE's list for VGGSound writes commas in names as underscores.
+        """
+        by_id, by_name = self._places
+        return by_id.get(label_id, by_name.get(plain_name(name)))
+
+    def targets(self, labels: Sequence[Sequence[str]], where: str) -> torch.Tensor:
+        """float32 (clips, classes), 1 where the clip has the class; `where` names the clips in messages."""
+        numbers = {name: number for number, name in enumerate(self.ids)}
+        unknown = {name for of_clip in labels for name in of_clip} - numbers.keys()
+        if unknown:
+            raise DatasetError(
+                f"{where} has labels that are none of its {len(self)} classes: {', '.join(sorted(unknown)[:5])}. "
+                "Prepare it again: its index and its dataset.json do not belong together."
+            )
+        bare = sum(not of_clip for of_clip in labels)
+        if bare:
+            raise DatasetError(
+                f"{bare} of {len(labels)} clips of {where} have no label: prepare the dataset from a list that "
+                "labels every clip."
+            )
+        targets = torch.zeros(len(labels), len(self))
+        for clip, of_clip in enumerate(labels):
+            targets[clip, [numbers[name] for name in of_clip]] = 1
+        return targets
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+        return (
+            {label_id: number for number, label_id in enumerate(self.ids)},
+            {plain_name(name): number for number, name in enumerate(self.names)},
+        )
+
+
+def plain_name(name: str) -> str:
+    """The same for all spellings of a class that are about."""
+    return name.replace(",", "_").strip().casefold()
+
+
+def task_of(targets: torch.Tensor) -> Task:
+    """What (clips, classes) targets call for: one label a clip as in VGGSound, or several as in AudioSet."""
+    return "multi-label" if bool((targets.sum(dim=1) > 1).any()) else "single-label"
+
+
+def require_single(targets: torch.Tensor, where: str) -> None:
+    """DatasetError where clips have several labels and the task is to find the one."""
+    counts = Counter(targets.sum(dim=1).int().tolist())
+    several = sum(clips for labels, clips in counts.items() if labels > 1)
+    if several:
+        raise DatasetError(
+            f"task=single-label, and {several} of {len(targets)} clips of {where} have several labels "
+            f"(up to {max(counts)}): set task=multi-label."
+        )

@@ -1,0 +1,240 @@
+"""Items of a prepared split: a frame and its mel window, normalised, for training; all of a clip's for scoring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, TypedDict, cast
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from cavsync.model.config import ModelConfig
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.pipeline.dataset.sampling import Alignment, cut_window
+from cavsync.pipeline.dataset.schema import NUM_MELS
+from cavsync.train.data.augment import crop_and_flip, noise_and_roll
+from cavsync.train.data.images import fit
+from cavsync.train.data.store import open_clips
+from cavsync.train.engine.config import DataConfig
+
+# First words of the seeds, so that the streams of random numbers never coincide.
+ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
+
+
+class Draw(NamedTuple):
+    """Which item is asked for: everything random in it follows from these two and the seed."""
+
+    epoch: int
+    clip: int
+
+
+class Pair(TypedDict):
+    """One frame and its window."""
+
+    audio: torch.Tensor  # float32 (rows, 128), normalised
+    image: torch.Tensor  # uint8 (side, side, 3), for `normalise_images`
+    noise_audio: torch.Tensor  # float32 (audio patches,), uniform: decides the masks
+    noise_image: torch.Tensor  # float32 (image patches,)
+    key: str
+    frame: int
+
+
+# `Pair`s one below the other: the tensors with a first axis, "key" as a list.
+Batch = dict[str, Any]
+
+
+class ClipPairsOf(TypedDict):
+    """All n frames of one clip and their windows."""
+
+    audio: torch.Tensor  # float32 (n, rows, 128), normalised
+    image: torch.Tensor  # uint8 (n, side, side, 3)
+    key: str
+
+
+def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:
+    """`config` with what it leaves to the dataset: the statistics, and their mean as padding.
+
+    Runs store this one, so that a model is scored with the statistics it was trained with.
+    """
+    mean = dataset.summary["mel_mean"] if config.mel_mean is None else config.mel_mean
+    std = dataset.summary["mel_std"] if config.mel_std is None else config.mel_std
+    pad_value = mean if config.pad_value is None else config.pad_value
+    return replace(config, mel_mean=mean, mel_std=std, pad_value=pad_value)
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """How a part of a clip's log-mel becomes an input of `rows` rows."""
+
+    rows: int
+    mean: float
+    std: float
+    pad_value: float
+
+    @classmethod
+    def of(cls, config: DataConfig, rows: int) -> "WindowRule":
+        """The rule of a resolved `config`."""
+        assert config.mel_mean is not None
+        assert config.mel_std is not None
+        assert config.pad_value is not None
+        return cls(rows, config.mel_mean, config.mel_std, config.pad_value)
+
+    def normalised(self, mel: np.ndarray, start: int) -> torch.Tensor:
+        """Rows [start, start + rows) of a float16 log-mel, normalised, as float32 (rows, 128)."""
+        window = torch.empty(self.rows, mel.shape[1])
+        self.write(window, mel, start)
+        return window
+
+    def write(self, into: torch.Tensor, mel: np.ndarray, start: int) -> None:
+        """Fills float32 (rows, 128) with what `normalised` returns."""
+        window = cut_window(mel, start, self.rows, self.pad_value)
+        # torch widens float16 three times faster than numpy; it takes no array that is read-only.
+        into.copy_(torch.from_numpy(np.require(window, requirements="W"))).sub_(self.mean).mul_(1 / self.std)
+
+
+class Clip(Protocol):
+    """What a pair is made from; `ShardError` where it cannot be read."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+    def frame(self, frame: int) -> torch.Tensor:
+        """The picture as stored, uint8 (height, width, 3)."""
+        ...
+
+    def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
+        """The frame's window of the log-mel, float16 (rows, 128); fewer rows where the clip ends."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairRule:
+    """How clips become pairs. All that is random in a pair follows from the seed and its `Draw`."""
+
+    config: DataConfig
+    model: ModelConfig
+    seed: int
+
+    @cached_property
+    def window(self) -> WindowRule:
+        return WindowRule.of(self.config, self.model.audio_rows)
+
+    def batch(self, asked: Sequence[tuple[Draw, Clip, Clip]]) -> Batch:
+        """For each (draw, seen, heard) a random frame of `seen` and its window of `heard`, usually the same clip.
+
+        All the sounds are made before all the pictures: in turns, each would drive the other out of the caches.
+        """
+        drawn = [self._draw(*one) for one in asked]
+        batch = self._begun(drawn)
+        for row, one in enumerate(drawn):
+            for name in ("noise_audio", "noise_image"):
+                one.rng.random(out=batch[name][row].numpy(), dtype=np.float32)
+        for row, one in enumerate(drawn):
+            self._write_audio(batch["audio"][row], one)
+        for row, one in enumerate(drawn):
+            batch["image"][row] = self._picture(one)
+        return batch
+
+    def _draw(self, draw: Draw, seen: Clip, heard: Clip) -> "_Drawn":
+        rng = np.random.default_rng((ITEM_STREAM, self.seed, *draw))
+        return _Drawn(seen, heard, int(rng.integers(seen.num_frames)), rng)
+
+    def _begun(self, drawn: Sequence["_Drawn"]) -> Batch:
+        """What is known of the batch, and room for the rest."""
+        model, size = self.model, len(drawn)
+        return {
+            "audio": torch.empty(size, model.audio_rows, NUM_MELS),
+            "image": torch.empty(size, model.image_size, model.image_size, 3, dtype=torch.uint8),
+            "noise_audio": torch.empty(size, model.num_audio_patches),
+            "noise_image": torch.empty(size, model.num_image_patches),
+            "key": [one.seen.key for one in drawn],
+            "frame": torch.tensor([one.frame for one in drawn]),
+        }
+
+    def _write_audio(self, into: torch.Tensor, drawn: "_Drawn") -> None:
+        clip, frame = drawn.heard, drawn.frame
+        if clip is not drawn.seen:
+            # A foreign frame number too: ends of clips are recognisable, so the number alone could be learned.
+            frame = int(drawn.rng.integers(clip.num_frames))
+        mel = clip.mel_of(frame, self.window.rows, self.config.alignment)
+        self.window.write(into, mel, 0)
+        if self.config.audio_noise:
+            into.copy_(noise_and_roll(into, drawn.rng))
+
+    def _picture(self, drawn: "_Drawn") -> torch.Tensor:
+        picture, side = drawn.seen.frame(drawn.frame), self.model.image_size
+        if self.config.image_augmentation:
+            return crop_and_flip(picture, side, drawn.rng)
+        return fit(picture, side)
+
+
+class _Drawn(NamedTuple):
+    """A row of a batch in the making."""
+
+    seen: Clip
+    heard: Clip
+    frame: int
+    rng: np.random.Generator
+
+
+class ClipPairs(TorchDataset[Pair]):
+    """A random frame of a clip and its window; indexed by `Draw`, so that nothing depends on who asks when."""
+
+    def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
+        dataset = Dataset.open(config.path)
+        self.store = open_clips(config, dataset)
+        self.config = resolved(config, dataset)
+        self.rule = PairRule(self.config, model, seed)
+        self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, draw: Draw) -> Pair:
+        batch = self.batch([draw])
+        return cast(
+            Pair, {name: values[0] for name, values in batch.items()} | {"frame": int(batch["frame"])}
+        )
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """The pairs of `draws`, one below the other."""
+        return self.rule.batch([(draw, *self._clips(draw.clip)) for draw in draws])
+
+    def _clips(self, number: int) -> tuple[Clip, Clip]:
+        """The clip that is seen and the one that is heard."""
+        seen = self.store[number]
+        return seen, seen if self._partner is None else self.store[int(self._partner[number])]
+
+
+class ClipAllPairs(TorchDataset[ClipPairsOf]):
+    """Every frame of a clip and its window, in order of time, without augmentation; indexed by the clip's number."""
+
+    def __init__(self, config: DataConfig, model: ModelConfig) -> None:
+        dataset = Dataset.open(config.path)
+        self.store = open_clips(config, dataset)
+        self.config, self.side = resolved(config, dataset), model.image_size
+        self.window = WindowRule.of(self.config, model.audio_rows)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, clip: int) -> ClipPairsOf:
+        starts = self.store.window_starts(clip, self.window.rows, self.config.alignment)
+        mel = self.store.mel_rows(clip, 0, int(starts.max()) + self.window.rows)
+        return {
+            "audio": torch.stack([self.window.normalised(mel, start) for start in starts]),
+            "image": torch.stack([fit(picture, self.side) for picture in self.store.frames(clip)]),
+            "key": self.store.keys[clip],
+        }
+
+
+def _partners(num_clips: int, seed: int) -> np.ndarray:
+    """For each clip another one, each used once: a random cycle through all clips."""
+    cycle = np.random.default_rng((PAIRING_STREAM, seed)).permutation(num_clips)
+    partner = np.empty(num_clips, dtype=np.int64)
+    partner[cycle] = np.roll(cycle, 1)
+    return partner

@@ -1,0 +1,143 @@
+"""The demo's test clips as anyone's own videos: embedded, searched by the sound of one thing, and one of them localised."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.jobs.runner import Workers
+from cavsync.pipeline.media.audio_file import read_recording
+from cavsync.pipeline.media.mp3 import mp3_bytes
+from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME
+from cavsync.train.demo.demo import DemoConfig
+from cavsync.train.embedding.embedder import Embedder
+from cavsync.train.embedding.files import Opening, embed_files
+from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
+from cavsync.train.evaluation.synchrony.detection import mean_percent
+from cavsync.train.evaluation.task import find_weights
+from cavsync.train.inference.calibration import calibrate
+from cavsync.train.inference.localize import Localized, localize
+from cavsync.train.inference.localize_report import OVERLAY, film_section, write_localized
+from cavsync.train.inference.query import read_query
+from cavsync.train.inference.search import Hit, search
+from cavsync.train.inference.search_page import clock, thumbnail, write_search_page
+from cavsync.train.reporting.page import Answer, Media, Query, Score, Section, data_url
+
+NUM_HITS = 5
+# How far down the list the first right hit is looked for.
+MOST_HITS = 100
+# Sounds whose hits the page shows.
+SOUNDS_SHOWN = 3
+SOUND_S = 10.0
+OnDone = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A sound of one class alone, what it was found in, and in which hits that class is there at the best instant."""
+
+    class_name: str
+    sound: Path
+    hits: list[Hit]  # best first
+    right: list[bool]
+
+
+@dataclass(frozen=True)
+class WorldSearch:
+    file: WindowFile
+    searches: list[Searched]  # one a class
+    presence: float  # share of the time for which a class is there, the mean over classes
+
+
+def search_world(
+    config: DemoConfig, truth: dict[str, Any], on_file: OnDone = lambda done, total: None
+) -> WorldSearch:
+    """In the pictures of which moments of the test videos is the thing found by its sound?"""
+    turns = {
+        str(config.root / clip["video"]): clip["turns"] for clip in truth["clips"] if clip["split"] == "test"
+    }
+    opening = Opening(weights=find_weights(config.run), step_s=None, device="auto")
+    files = [Path(name) for name in turns]
+    out = config.run / "test-videos.parquet"
+    file = embed_files(files, opening, out, Workers(), lambda record, done, total: on_file(done, total))
+    embedder = opening.open()
+    prompts = pd.read_csv(config.prompted / LIST_NAME).drop_duplicates("ade_class").sort_values("ade_class")
+    searches = []
+    for class_name, name in zip(prompts["ade_class"], prompts["vggsound_file"], strict=True):
+        sound = config.prompted / "audio" / name
+        # Among pictures only: sounds are found among sounds without having learnt what they look like.
+        found = search(file, read_query(sound, embedder), "image", MOST_HITS)
+        right = [is_there(class_name, turns[hit.file], hit.best_s) for hit in found.hits]
+        searches.append(Searched(class_name, sound, found.hits, right))
+        write_search_page(
+            replace(found, hits=found.hits[:NUM_HITS]), file, config.run / "search" / f"{class_name}.html"
+        )
+    length_s = sum(record.duration_s for record in file.files)
+    sounding_s = sum(turn["end_s"] - turn["start_s"] for of_clip in turns.values() for turn in of_clip)
+    return WorldSearch(file, searches, sounding_s / length_s / len(truth["classes"]))
+
+
+def is_there(class_name: str, turns: list[dict[str, Any]], time_s: float) -> bool:
+    return any(turn["class"] == class_name and turn["start_s"] <= time_s < turn["end_s"] for turn in turns)
+
+
+def search_row(searched: WorldSearch) -> Score:
+    found = mean_percent(np.array([np.mean(one.right[:NUM_HITS]) for one in searched.searches]))
+    return Score(
+        "found in pictures by sound",
+        found.percent,
+        100 * searched.presence,
+        found.low,
+        found.high,
+        f"first {NUM_HITS} hits",
+    )
+
+
+def search_section(searched: WorldSearch) -> Section:
+    """The hits of some sounds, with a picture of each hit's best instant."""
+    with DecoderProcess() as decoder:
+        queries = [_query(one, searched.file, decoder) for one in searched.searches[:SOUNDS_SHOWN]]
+    return Section(
+        "Search: pictures of what sounds like this",
+        "The test videos were embedded as anyone's own (cavsync embed), and their pictures searched by the sound of one "
+        "thing alone, which is in none of them (cavsync search SOUND --against image). A hit is right where that thing is "
+        f"there at its best instant. All {len(searched.searches)} sounds have a page in the run's folder search/.",
+        queries=queries,
+    )
+
+
+def _query(searched: Searched, file: WindowFile, decoder: DecoderProcess) -> Query:
+    mp3 = mp3_bytes(read_recording(searched.sound, SOUND_S))
+    shown = list(zip(searched.hits, searched.right, strict=True))[:NUM_HITS]
+    answers = [
+        Answer(_seen(hit, file, decoder), hit.score, number, right)
+        for number, (hit, right) in enumerate(shown, 1)
+    ]
+    first_right = searched.right.index(True) if True in searched.right else len(searched.right)
+    return Query(Media(searched.class_name, mp3=mp3), first_right + 1, answers)
+
+
+def _seen(hit: Hit, file: WindowFile, decoder: DecoderProcess) -> Media:
+    title = f"{Path(hit.file).stem}, {clock(hit.start_s)} - {clock(hit.end_s)}"
+    jpeg = thumbnail(hit, file.media(hit.file), decoder)
+    return Media(title, frames=() if jpeg is None else (jpeg,))
+
+
+def localize_world(config: DemoConfig, truth: dict[str, Any], on_second: OnDone) -> Localized:
+    """Where its sound comes from in the first test video, as a film in the run's folder localized/."""
+    video = next(config.root / clip["video"] for clip in truth["clips"] if clip["split"] == "test")
+    embedder = Embedder.open(config.run)
+    found = localize(embedder, video, None, ("masked-view",), MapConfig(), calibrate(embedder), on_second)
+    write_localized(found, config.run / "localized")
+    return found
+
+
+def localized_section(config: DemoConfig, found: Localized) -> Section:
+    """The film, inside the page."""
+    film = (config.run / "localized" / OVERLAY).read_bytes()
+    return film_section(found, data_url(film, "video/mp4"))

@@ -1,0 +1,1 @@
+"""Checkpoints and media to vectors."""

@@ -1,0 +1,214 @@
+"""Embeddings of files of one's own, of any length:
+
+embedder = Embedder.open("runs/pretrain")
+windows = embedder.embed("holiday.mp4")
+windows.start_s, windows.audio, windows.image     # (W,), (W, D), (W, D)
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from cavsync.model.checkpoints.checkpoint import load_model
+from cavsync.model.encoder import Encoder
+from cavsync.model.output import Encoding
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, ClipState
+from cavsync.pipeline.dataset.writer import sha256
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.windows import Grid, Sweep, Window
+from cavsync.pipeline.media.probe import duration_s
+from cavsync.train.data.images import decode_jpeg, fit, normalise_images
+from cavsync.train.data.pairs import WindowRule
+from cavsync.train.engine.device import choose_device
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
+
+OnSecond = Callable[[int, int], None]  # seconds done, seconds of the file
+
+
+@dataclass(frozen=True)
+class FileWindows:
+    """A file as W windows of sound and the pictures in their middles; times are seconds from its start.
+
+    Embeddings are unit vectors; a row of NaN stands where the file has no picture, or no sound but silence.
+    """
+
+    start_s: np.ndarray  # (W,)
+    end_s: np.ndarray  # (W,)
+    frame_s: np.ndarray  # (W,) when the picture came on screen, NaN without one
+    audio: np.ndarray  # (W, D) float32
+    image: np.ndarray  # (W, D) float32
+    duration_s: float
+    state: ClipState  # ok, or what is wrong with the file although it has windows
+    reason: str | None
+
+    @property
+    def has_audio(self) -> np.ndarray:
+        """(W,) bool"""
+        return _there(self.audio)
+
+    @property
+    def has_image(self) -> np.ndarray:
+        return _there(self.image)
+
+
+class Embedder:
+    """A checkpoint that embeds files."""
+
+    def __init__(
+        self, weights: Path, model: Encoder, rule: WindowRule, step_s: float | None, device: torch.device
+    ) -> None:
+        self.weights, self.rule, self.device = weights, rule, device
+        self.model = model.to(device).eval()
+        self.grid = Grid(rule.rows, _step_rows(rule.rows, step_s), model.config.image_size)
+
+    @classmethod
+    def open(
+        cls, checkpoint: Path | str, step_s: float | None = None, device: str = "auto", **overrides: Any
+    ) -> "Embedder":
+        """From a run folder or a file of weights. A window begins every `step_s` seconds, by default half a window.
+
+        `overrides` are fields of the model that a published file does not tell. Raises CavsyncError, CheckpointError.
+        """
+        weights = find_weights(Path(checkpoint))
+        model = load_model(weights, **overrides)
+        rule = WindowRule.of(trained_inputs(weights) or PUBLISHED_INPUTS, model.config.audio_rows)
+        return cls(weights, model, rule, step_s, choose_device(device))
+
+    @property
+    def width(self) -> int:
+        width: int = self.model.config.embed_dim
+        return width
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What decides the embeddings: equal for two files of embeddings that may be compared."""
+        return {
+            "checkpoint_sha256": sha256(self.weights),
+            "model": asdict(self.model.config),
+            "mel": {"mean": self.rule.mean, "std": self.rule.std, "pad_value": self.rule.pad_value},
+            "window_s": self.grid.rows / MEL_ROWS_PER_S,
+            "step_s": self.grid.step_rows / MEL_ROWS_PER_S,
+        }
+
+    def embed(
+        self,
+        path: Path | str,
+        decoder: DecoderProcess | None = None,
+        on_second: OnSecond = lambda done, total: None,
+    ) -> FileWindows:
+        """All windows of a file, read and encoded piece by piece.
+
+        Raises MediaError for a file that gives none, EvaluationError for a model that answers with NaN.
+        """
+        if decoder is None:
+            with DecoderProcess() as own:
+                return self.embed(path, own, on_second)
+        sweep = self.sweep(Path(path), decoder)
+        parts = []
+        for windows in sweep:
+            parts.append((windows, self.encode_sounds(windows), self.encode_pictures(windows)))
+            on_second(round(windows[-1].end_s), round(max(sweep.file_s, windows[-1].end_s)))
+        return _file_windows(parts, sweep)
+
+    def sweep(self, path: Path, decoder: DecoderProcess) -> Sweep:
+        return Sweep(path, self.grid, decoder, duration_s(str(path)))
+
+    def encode_pictures(self, windows: list[Window]) -> np.ndarray:
+        """(W, D) unit vectors, NaN where there is no picture."""
+        return self._scatter([window.picture for window in windows], self._unit_jpegs)
+
+    def encode_sounds(self, windows: list[Window]) -> np.ndarray:
+        """(W, D) unit vectors, NaN where there is no sound."""
+        return self._scatter([window.mel for window in windows], self._unit_mels)
+
+    def as_seen(self, jpeg: bytes) -> torch.Tensor:
+        """The uint8 (side, side, 3) picture as the model gets it."""
+        return fit(decode_jpeg(bytearray(jpeg)), self.grid.side)
+
+    @torch.inference_mode()
+    def unit_pictures(self, pictures: torch.Tensor) -> np.ndarray:
+        """(n, D) from uint8 (n, side, side, 3)."""
+        return self._unit(self.model.encode_image(normalise_images(pictures.to(self.device))), "pictures")
+
+    @torch.inference_mode()
+    def unit_sounds(self, mels: torch.Tensor) -> np.ndarray:
+        """(n, D) from normalised (n, rows, mels)."""
+        return self._unit(self.model.encode_audio(mels.to(self.device)), "sounds")
+
+    def _unit_jpegs(self, jpegs: list[bytes]) -> np.ndarray:
+        return self.unit_pictures(torch.stack([self.as_seen(jpeg) for jpeg in jpegs]))
+
+    def _unit_mels(self, mels: list[np.ndarray]) -> np.ndarray:
+        return self.unit_sounds(torch.stack([self.rule.normalised(mel, 0) for mel in mels]))
+
+    def _unit(self, encoding: Encoding, what: str) -> np.ndarray:
+        unit: np.ndarray = normalize(encoding.global_token.float(), dim=-1).cpu().numpy()
+        if not np.isfinite(unit).all():
+            raise EvaluationError(
+                f"{self.weights}: the model's answer to some {what} is NaN or infinite, so they have no embedding. "
+                "Look at the checkpoint: did its training diverge?"
+            )
+        return unit
+
+    def _scatter(self, items: list[Any], encode: Callable[[list[Any]], np.ndarray]) -> np.ndarray:
+        vectors = np.full((len(items), self.width), np.nan, np.float32)
+        there = [place for place, item in enumerate(items) if item is not None]
+        if there:
+            vectors[there] = encode([items[place] for place in there])
+        return vectors
+
+
+def _there(vectors: np.ndarray) -> np.ndarray:
+    there: np.ndarray = ~np.isnan(vectors).any(axis=1)
+    return there
+
+
+def _step_rows(rows: int, step_s: float | None) -> int:
+    if step_s is None:
+        return max(1, rows // 2)
+    step_rows = round(step_s * MEL_ROWS_PER_S)
+    if not 1 <= step_rows <= rows:
+        raise EvaluationError(
+            f"a step of {step_s:g} s must lie between {1 / MEL_ROWS_PER_S:g} s and the {rows / MEL_ROWS_PER_S:g} s "
+            "that this model hears at once: a longer one would skip parts of the files."
+        )
+    return step_rows
+
+
+def _file_windows(parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sweep: Sweep) -> FileWindows:
+    windows = [window for part, _, _ in parts for window in part]
+    audio, image = (np.concatenate([part[side] for part in parts]) for side in (1, 2))
+    state, reason = verdict_on(windows, sweep)
+    frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
+    return FileWindows(
+        start_s=np.array([window.start_s for window in windows]),
+        end_s=np.array([window.end_s for window in windows]),
+        frame_s=np.array(frames_s, np.float64),
+        audio=audio,
+        image=image,
+        duration_s=sweep.duration_s,
+        state=state,
+        reason=reason,
+    )
+
+
+def verdict_on(windows: list[Window], sweep: Sweep) -> tuple[ClipState, str | None]:
+    """The state of a file that was read, and a sentence where it is not ok."""
+    if sweep.damage:
+        more = f", and {len(sweep.damage) - 1} more places" if len(sweep.damage) > 1 else ""
+        return ClipState.DECODE_ERROR, f"damaged: {sweep.damage[0]}{more}; what could be read is used"
+    seen, heard = (any(getattr(one, part) is not None for one in windows) for part in ("picture", "mel"))
+    if not seen and not heard:
+        return ClipState.NO_AUDIO, "it shows nothing, and is silent from beginning to end"
+    if not seen:
+        return ClipState.NO_VIDEO, "it has no pictures; its sound is used"
+    if not heard:
+        return ClipState.NO_AUDIO, "it has no sound, or only silence; its pictures are used"
+    return ClipState.OK, None

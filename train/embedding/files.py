@@ -1,0 +1,165 @@
+"""`cavsync embed`: many files to one Parquet file, each file's result kept as soon as it is there.
+
+Results lie in `<out>.parts/` until all are done, so the same command continues where it stopped; a name says which
+file, as it was, by which checkpoint. They are written where they are made: nothing big passes through Ray.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.jobs.runner import Workers
+from cavsync.train.embedding.embedder import Embedder, OnSecond
+from cavsync.train.embedding.window_file import (
+    FileRecord,
+    WindowFile,
+    as_table,
+    read_part,
+    require_writable,
+    write_part,
+    write_window_file,
+)
+
+# torch, a model of the paper's size and a batch; Ray places no more workers on a node than this fits into.
+WORKER_BYTES = 2 * 2**30
+
+OnFile = Callable[[FileRecord, int, int], None]  # files done, files in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a worker opens its model."""
+
+    weights: Path
+    step_s: float | None
+    device: str
+    fields: tuple[tuple[str, Any], ...] = ()  # of the model, where a published file does not tell them
+
+    def open(self) -> Embedder:
+        return Embedder.open(self.weights, self.step_s, self.device, **dict(self.fields))
+
+
+@dataclass(frozen=True)
+class EmbedFile:
+    """Called with a file in whichever process; leaves a part."""
+
+    opening: Opening
+    parts: Path
+    key: str  # of the checkpoint and the settings
+    folder: Path  # that names of files begin in; a worker's own is another
+
+    def __call__(self, path: Path) -> FileRecord:
+        return self.run(path, *_tools(self.opening))
+
+    def run(
+        self,
+        path: Path,
+        embedder: Embedder,
+        decoder: DecoderProcess,
+        on_second: OnSecond = lambda done, total: None,
+    ) -> FileRecord:
+        table = None
+        try:
+            windows = embedder.embed(self.folder / path, decoder, on_second)
+        except MediaError as error:
+            record = FileRecord(file=str(path), state=error.state, reason=error.reason)
+        else:
+            record, table = FileRecord.of(str(path), windows), as_table(str(path), windows)
+        write_part(self.part(path), record, table)
+        return record
+
+    def part(self, path: Path) -> Path:
+        medium = self.folder / path
+        facts = medium.stat() if medium.is_file() else None
+        said = [self.key, str(path), facts and facts.st_size, facts and facts.st_mtime_ns]
+        return self.parts / f"{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]}.parquet"
+
+
+def embed_files(
+    files: Sequence[Path],
+    opening: Opening,
+    out: Path,
+    workers: Workers,
+    on_file: OnFile = lambda record, done, total: None,
+    on_second: OnSecond = lambda done, total: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> WindowFile:
+    """Writes `out`, with a record for every file; a file that gives nothing has one that says why.
+
+    `on_second` hears of the file in work where one runs at a time. Raises CavsyncError on what a user can mend.
+    """
+    require_writable(out)
+    embedder = opening.open()
+    key = hashlib.sha256(json.dumps(embedder.about, sort_keys=True).encode()).hexdigest()
+    parts = out.absolute().with_name(f"{out.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    embed = EmbedFile(opening, parts, key, Path.cwd())
+    kept = {path: part[0] for path in files if (part := read_part(embed.part(path)))}
+    for done, record in enumerate(kept.values()):
+        on_file(record, done + 1, len(files))
+    waiting = [path for path in files if path not in kept]
+    made = (
+        _made_here(embed, waiting, embedder, on_second)
+        if _is_here(workers)
+        else _made_on_ray(embed, waiting, workers, say)
+    )
+    for done, record in enumerate(made):
+        on_file(record, len(kept) + done + 1, len(files))
+    _join(files, embed, embedder, out)
+    shutil.rmtree(parts)
+    return WindowFile.open(out)
+
+
+def _is_here(workers: Workers) -> bool:
+    return workers.number == 1 and workers.ray_address is None
+
+
+def _made_here(
+    embed: EmbedFile, files: Sequence[Path], embedder: Embedder, on_second: OnSecond
+) -> Iterator[FileRecord]:
+    with DecoderProcess() as decoder:
+        for path in files:
+            yield embed.run(path, embedder, decoder, on_second)
+
+
+def _made_on_ray(
+    embed: EmbedFile, files: Sequence[Path], workers: Workers, say: Callable[[str], None]
+) -> Iterator[FileRecord]:
+    from cavsync.pipeline.jobs.ray_runner import map_on_ray  # Ray takes half a second to import
+
+    use_gpus = embed.opening.device != "cpu" and torch.cuda.is_available()
+    num_gpus = min(1.0, torch.cuda.device_count() / workers.number) if use_gpus else 0.0
+    for path, record in map_on_ray(embed, files, workers, WORKER_BYTES, say, num_gpus):
+        if record is None:
+            record = FileRecord(
+                file=str(path), state=ClipState.CRASHED, reason="its worker died over it, twice"
+            )
+            write_part(embed.part(path), record, None)
+        yield record
+
+
+@cache
+def _tools(opening: Opening) -> tuple[Embedder, DecoderProcess]:
+    """A worker's model and decoder, for all its files; they end with it."""
+    return opening.open(), DecoderProcess()
+
+
+def _join(files: Sequence[Path], embed: EmbedFile, embedder: Embedder, out: Path) -> None:
+    """The parts, in the order of the files, as one file."""
+    about = {"checkpoint": str(embedder.weights), "folder": str(embed.folder), **embedder.about}
+    records = []
+    for path in files:
+        part = read_part(embed.part(path))
+        assert part is not None, f"the part of {path} was written and is gone"
+        records.append(part[0])
+    tables = (part[1] for path in files if (part := read_part(embed.part(path))) and part[0].num_windows)
+    write_window_file(out, tables, embedder.width, about, records)

@@ -1,0 +1,225 @@
+"""The Parquet file of `cavsync embed`: one row a window, in the order of the files, then of time.
+
+    file     string            as it was named, or found in the folder
+    start_s  double            the window of sound is [start_s, end_s), seconds from the file's start
+    end_s    double
+    frame_s  double            when the picture in the window's middle came on screen; null without a picture
+    audio    list of D floats  unit vector of the sound; null where there is none, or only silence
+    image    list of D floats  unit vector of the picture; null where there is none
+
+The metadata holds two JSON texts: under `cavsync` what decided the embeddings (the sha256 of the checkpoint, the model,
+the statistics of its log-mel, window and step) and the folder that the names of files begin in, under `cavsync.files` a record for every file with its state.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.storage.path import publish, temporary_name
+from cavsync.train.embedding.embedder import FileWindows
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+
+Side = Literal["audio", "image"]
+ABOUT, FILES = b"cavsync", b"cavsync.files"
+COLUMNS = ("file", "start_s", "end_s", "frame_s", "audio", "image")
+
+
+class WindowFileError(EvaluationError):
+    """A file that is not of `cavsync embed`, or of another checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """What became of a file."""
+
+    file: str
+    state: ClipState
+    reason: str | None  # a sentence, None when the state is ok
+    duration_s: float = 0.0
+    num_windows: int = 0
+    num_with_audio: int = 0
+    num_with_image: int = 0
+
+    @classmethod
+    def of(cls, file: str, windows: FileWindows) -> "FileRecord":
+        return cls(
+            file=file,
+            state=windows.state,
+            reason=windows.reason,
+            duration_s=round(windows.duration_s, 3),
+            num_windows=len(windows.start_s),
+            num_with_audio=int(windows.has_audio.sum()),
+            num_with_image=int(windows.has_image.sum()),
+        )
+
+    @classmethod
+    def of_json(cls, fields: dict[str, Any]) -> "FileRecord":
+        return cls(**{**fields, "state": ClipState(fields["state"])})
+
+
+def as_table(file: str, windows: FileWindows) -> pa.Table:
+    """The rows of a file."""
+    columns = [
+        pa.array([file] * len(windows.start_s)).dictionary_encode().cast(pa.string()),
+        pa.array(windows.start_s),
+        pa.array(windows.end_s),
+        pa.array(windows.frame_s, from_pandas=True),
+        _vectors(windows.audio, windows.has_audio),
+        _vectors(windows.image, windows.has_image),
+    ]
+    return pa.table(columns, schema=_schema(windows.audio.shape[1]))
+
+
+def require_writable(path: Path) -> None:
+    """Raises WindowFileError where `path` is something else than a file of `cavsync embed`, which would be lost."""
+    if path.is_dir():
+        raise WindowFileError(f"{path} is a folder; name a file to write, such as {path / 'x.parquet'}.")
+    if path.exists():
+        try:
+            WindowFile.open(path)
+        except WindowFileError as error:
+            raise WindowFileError(
+                f"{path} is there and would be lost: it is no file of `cavsync embed`. Name another one."
+            ) from error
+
+
+def write_window_file(
+    path: Path, tables: Iterable[pa.Table], width: int, about: dict[str, Any], files: Sequence[FileRecord]
+) -> None:
+    """Atomically: the file is there whole, or not at all."""
+    listed = [asdict(record) for record in files]
+    metadata = {ABOUT: json.dumps(about).encode(), FILES: json.dumps(listed).encode()}
+    schema = _schema(width).with_metadata(metadata)
+    temporary = temporary_name(path)
+    try:
+        # Compression and dictionaries gain nothing on embeddings.
+        with pq.ParquetWriter(temporary, schema, compression="none", use_dictionary=["file"]) as writer:
+            for table in tables:
+                writer.write_table(table.cast(schema))
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_part(path: Path, record: FileRecord, table: pa.Table | None) -> None:
+    """What became of one file, kept until all are done."""
+    table = _schema(0).empty_table() if table is None else table
+    temporary = temporary_name(path)
+    metadata = {FILES: json.dumps(asdict(record)).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="none")
+    publish(temporary, path)
+
+
+def read_part(path: Path) -> tuple[FileRecord, pa.Table] | None:
+    """None where it is missing or damaged."""
+    try:
+        table = pq.read_table(path)
+        return FileRecord.of_json(json.loads(table.schema.metadata[FILES])), table
+    except (FileNotFoundError, pa.ArrowException, KeyError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class WindowFile:
+    """An open file of embeddings; rows are read when they are asked for."""
+
+    path: Path
+    num_windows: int
+    width: int
+    about: dict[str, Any]
+    files: tuple[FileRecord, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> "WindowFile":
+        """Raises WindowFileError."""
+        try:
+            with pq.ParquetFile(path) as file:
+                schema, num_rows = file.schema_arrow, file.metadata.num_rows
+            about, files = (json.loads((schema.metadata or {})[key]) for key in (ABOUT, FILES))
+            records = tuple(map(FileRecord.of_json, files))
+            width = int(schema.field("image").type.list_size)
+            absent = [name for name in COLUMNS if name not in schema.names]
+        except FileNotFoundError as error:
+            raise WindowFileError(f"{path} is not there; make it with `cavsync embed`.") from error
+        except (pa.ArrowException, OSError) as error:
+            raise WindowFileError(f"{path} is no Parquet file: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WindowFileError(
+                f"{path} is no file of `cavsync embed`: {error!r} is missing in it."
+            ) from error
+        if absent:
+            raise WindowFileError(
+                f"{path} has no column {', '.join(absent)}; it is no file of `cavsync embed`."
+            )
+        return cls(path, num_rows, width, about, records)
+
+    def require_checkpoint(self, weights: Path, about: dict[str, Any]) -> None:
+        """Raises WindowFileError unless `about` is that of the checkpoint which embedded the file."""
+        own, other = self.about.get("checkpoint_sha256"), about["checkpoint_sha256"]
+        if own != other:
+            raise WindowFileError(
+                f"{self.path} was embedded by the checkpoint {self.about.get('checkpoint')} (sha256 {str(own)[:12]}...), and "
+                f"{weights} is another one ({other[:12]}...): what they say cannot be compared. Give the same --checkpoint, "
+                "or embed the videos again."
+            )
+        for part in ("model", "mel"):
+            if self.about.get(part) != about[part]:
+                raise WindowFileError(
+                    f"{self.path} was embedded with other settings of the {part}: {self.about.get(part)}, and now they are "
+                    f"{about[part]}. Give the same --set as for embedding."
+                )
+
+    def media(self, file: str) -> Path:
+        """Where a file was when it was embedded."""
+        return Path(self.about.get("folder", "")) / file
+
+    def places(self) -> pa.Table:
+        """The columns file, start_s, end_s and frame_s."""
+        columns = ["file", "start_s", "end_s", "frame_s"]
+        return pq.read_table(self.path, columns=columns, read_dictionary=["file"])
+
+    def vectors(self, side: Side) -> Iterable[np.ndarray]:
+        """Batches (rows, D) float32 of one column, NaN where it is null. Raises WindowFileError for a NaN in the file."""
+        first = 0
+        with pq.ParquetFile(self.path, memory_map=True) as file:
+            for batch in file.iter_batches(8192, columns=[side]):
+                column: Any = batch.column(0)
+                there = column.is_valid().to_numpy(zero_copy_only=False)
+                found = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.width)
+                broken = ~np.isfinite(found).all(axis=1)
+                if broken.any():
+                    row = first + int(np.flatnonzero(there)[np.flatnonzero(broken)[0]])
+                    raise WindowFileError(
+                        f"{self.path}, row {row}: its {side} embedding is NaN or infinite, and {int(broken.sum())} of the rows "
+                        "near it are; nothing can be compared with that. Embed the videos again."
+                    )
+                vectors = np.full((len(there), self.width), np.nan, np.float32)
+                vectors[there] = found
+                yield vectors
+                first += len(there)
+
+
+def _schema(width: int) -> Any:
+    vectors = pa.list_(pa.float32(), width)
+    fields: list[Any] = [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("frame_s", pa.float64()),
+        pa.field("audio", vectors),
+        pa.field("image", vectors),
+    ]
+    return pa.schema(fields)
+
+
+def _vectors(vectors: np.ndarray, there: np.ndarray) -> Any:
+    # Nulls of fixed-size lists take their room in memory; zeros there are never seen.
+    flat = pa.array(np.where(there[:, None], vectors, 0).reshape(-1).astype(np.float32))
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(~there))

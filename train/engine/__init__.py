@@ -1,0 +1,1 @@
+"""What every training shares: configuration, loop, optimizer, checkpoints, processes."""

@@ -1,0 +1,119 @@
+"""`--set a.b=value`: change fields of nested frozen records, typed by their annotations."""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from cavsync.train.engine.config import ConfigError
+
+T = TypeVar("T")
+Tree = dict[str, Any]  # nested field names; a leaf is the text after "="
+
+
+def apply_overrides(config: T, assignments: Sequence[str]) -> T:
+    """`config` with every "a.b=value" applied at once, so that fields that check each other may change together.
+
+    Raises ConfigError on an unknown field, a value of another type, or a result that contradicts itself.
+    """
+    tree: Tree = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{assignment!r} is no assignment; write field=value, such as batch_size=32.")
+        _plant(tree, path.strip().split("."), text.strip(), assignment)
+    return _replace(config, tree)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'lr'?" or, with nothing near, the list of what exists."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}."
+
+
+def _plant(tree: Tree, path: Sequence[str], text: str, assignment: str) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{assignment!r} contradicts another override, which sets {name!r} as a whole.")
+    tree[path[-1]] = text
+
+
+def _replace(config: T, tree: Tree) -> T:
+    assert dataclasses.is_dataclass(config)
+    assert not isinstance(config, type)
+    owner, hints = type(config).__name__, get_type_hints(type(config))
+    changes: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name not in hints:
+            raise ConfigError(f"{owner} has no field {name!r}{nearest(name, hints)}")
+        current = getattr(config, name)
+        if isinstance(value, dict):
+            if not dataclasses.is_dataclass(current):
+                raise ConfigError(f"{owner}.{name} is {current!r} and has no fields; set it as {name}=value.")
+            changes[name] = _replace(current, value)
+        elif dataclasses.is_dataclass(current):
+            inner = ", ".join(field.name for field in dataclasses.fields(current))
+            raise ConfigError(
+                f"{owner}.{name} is a group of fields; set one of them, as {name}.FIELD: {inner}."
+            )
+        else:
+            changes[name] = parse(value, hints[name], f"{owner}.{name}")
+    try:
+        return dataclasses.replace(config, **changes)
+    except ConfigError:
+        raise
+    except ValueError as error:  # the model's own checks
+        raise ConfigError(str(error)) from error
+
+
+def parse(text: str, annotation: Any, name: str) -> Any:
+    """The value that `text` means as `annotation`; ConfigError names value and type when it means none."""
+    for choice in _choices(annotation):
+        try:
+            return _parse_one(text, choice)
+        except ValueError:
+            continue
+    raise ConfigError(f"{name}={text!r} is not of type {_spelled(annotation)}.")
+
+
+def _choices(annotation: Any) -> Sequence[Any]:
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return (annotation,)
+    # None first: any text would also do as a str.
+    return sorted(get_args(annotation), key=lambda choice: choice is not types.NoneType)
+
+
+def _parse_one(text: str, annotation: Any) -> Any:
+    if get_origin(annotation) is Literal:
+        return _among(text, {str(value): value for value in get_args(annotation)})
+    if get_origin(annotation) is tuple:
+        return _parse_tuple(text, get_args(annotation))
+    if annotation is bool:
+        return _among(text.lower(), {"true": True, "false": False})
+    if annotation is types.NoneType:
+        return _among(text.lower(), {"none": None, "null": None})
+    return annotation(text)  # int, float, str
+
+
+def _parse_tuple(text: str, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+    if items[-1] is Ellipsis:
+        items = (items[0],) * len(parts)
+    return tuple(_parse_one(part, item) for part, item in zip(parts, items, strict=True))
+
+
+def _among(text: str, values: dict[str, Any]) -> Any:
+    if text not in values:
+        raise ValueError(text)
+    return values[text]
+
+
+def _spelled(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " | ".join(repr(value) for value in get_args(annotation))
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")

@@ -1,0 +1,78 @@
+"""Which class each output of a classifier stands for, and what the clips of a dataset are in these terms."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from cavsync.model.checkpoints.checkpoint import Checkpoint
+from cavsync.pipeline.lists.listing import read_label_list
+from cavsync.train.data.labelled import LabelledClips
+from cavsync.train.data.labels import Labels
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+
+NAMED_IN_MESSAGES = 5
+# Ids of the label list that CAV-MAE's authors made for VGGSound. Copies of it with 308 and with 310 rows are about,
+# which would shift the classes.
+VGGSOUND_ID = re.compile(r"vgg_\d+")
+VGGSOUND_CLASSES = 309
+
+
+def model_labels(checkpoint: Checkpoint, listed: Path | None) -> Labels:
+    """The classes in the order of the outputs: from the label list `listed`, or as our training stored them.
+
+    Raises EvaluationError where neither is there, or where the number of outputs is another one.
+    """
+    assert checkpoint.asked.classifier is not None
+    weights, num_outputs = checkpoint.stored.path, checkpoint.asked.classifier.num_classes
+    labels = stored_labels(checkpoint) if listed is None else listed_labels(listed)
+    if labels is None:
+        raise EvaluationError(
+            f"{weights} answers {num_outputs} classes and does not say which: give the label list that it was "
+            "trained with, --labels FILE (AudioSet's class_labels_indices.csv, CAV-MAE's class_labels_indices_vgg.csv)."
+        )
+    if len(labels) != num_outputs:
+        source = weights if listed is None else listed
+        raise EvaluationError(
+            f"{source} has {len(labels)} classes, and {weights} answers {num_outputs}: they do not belong together. "
+            "Give the list that this checkpoint was trained with."
+        )
+    return labels
+
+
+def stored_labels(checkpoint: Checkpoint) -> Labels | None:
+    """Those that `cavsync train` wrote beside the weights; None for other files."""
+    training = checkpoint.stored.training or {}
+    if "labels" not in training:
+        return None
+    return Labels(tuple(training["labels"]), tuple(training["label_names"]))
+
+
+def listed_labels(path: Path) -> Labels:
+    """Of a CSV with the columns index, mid and display_name; ListError or EvaluationError where it is none."""
+    ids, names = zip(*read_label_list(path), strict=True)
+    if all(VGGSOUND_ID.fullmatch(one) for one in ids) and len(ids) != VGGSOUND_CLASSES:
+        raise EvaluationError(
+            f"{path} has {len(ids)} classes, and VGGSound's label list has {VGGSOUND_CLASSES}: it is one of the copies "
+            "that lack a class or hold one too many. Take class_labels_indices_vgg.csv from the CAV-MAE repository."
+        )
+    return Labels(ids, names)
+
+
+def truth_of(clips: LabelledClips, labels: Labels) -> np.ndarray:
+    """(clips, classes of `labels`) booleans; EvaluationError where a clip has a class that is none of them."""
+    truth = clips.targets.numpy().astype(bool)
+    places = [labels.place_of(*pair) for pair in zip(clips.labels.ids, clips.labels.names, strict=True)]
+    unknown = [column for column, place in enumerate(places) if place is None and truth[:, column].any()]
+    if unknown:
+        names = ", ".join(clips.labels.names[column] for column in unknown[:NAMED_IN_MESSAGES])
+        raise EvaluationError(
+            f"{int(truth[:, unknown].any(axis=1).sum())} of {len(truth)} clips of {clips.where} are of classes that the "
+            f"model does not know: {names}{', ...' if len(unknown) > NAMED_IN_MESSAGES else ''}. Score it on the dataset "
+            "that it was trained for, or give its own list with --labels."
+        )
+    own = np.zeros((len(truth), len(labels)), bool)
+    for column, place in enumerate(places):
+        if place is not None:
+            own[:, place] |= truth[:, column]
+    return own

@@ -1,0 +1,160 @@
+"""`cavsync eval classification`: name the classes of every clip of a split, from all of its frames."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cavsync.model.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import Modality
+from cavsync.model.errors import CheckpointError
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.data.labelled import LabelledClips
+from cavsync.train.data.labels import Labels, Task, task_of
+from cavsync.train.evaluation.classification.intervals import ClassIntervals, class_intervals
+from cavsync.train.evaluation.classification.labels import model_labels, truth_of
+from cavsync.train.evaluation.classification.metrics import Chance, Classification, chance, classification
+from cavsync.train.evaluation.classification.vggsounder import VggSounder, VggSounderScores, score_vggsounder
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.evaluation.task import Task as Inputs
+from cavsync.train.finetune.validation import class_probabilities, clip_vectors, evaluating
+from cavsync.train.reporting.coverage import Coverage, split_coverage
+
+# Clips of the lists that published figures are of: AudioSet's evaluation set and VGGSound's test set.
+OFFICIAL_CLIPS = {"audioset": 20_371, "vggsound": 15_446}
+OnClip = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationTask:
+    """One classifier on one split."""
+
+    inputs: Inputs
+    label_list: Path | None = None
+    """The order of its classes, where the checkpoint does not say."""
+    task: Task | None = None
+    """None: as the checkpoint was trained, else as the clips' labels call for."""
+    overrides: Mapping[str, Any]
+    """What a published file does not tell: fields of `ModelConfig` and `ClassifierConfig`."""
+    vggsounder: Path | None = None
+    max_missing: float = 0.5
+    """Share of the listed clips that may be left out; a larger one is an error."""
+    seed: int = 0
+
+    def checkpoint(self) -> Checkpoint:
+        """CheckpointError or EvaluationError where it is no classifier, or none for the modality that is asked."""
+        weights, modality = self.inputs.weights, self.overrides.get("modality")
+        try:
+            checkpoint = open_checkpoint(weights, **self.overrides)
+        except CheckpointError as error:
+            own = self._modality()
+            if own is None or modality in (None, own):
+                raise
+            raise EvaluationError(
+                f"{weights} cannot be asked with modality={modality}: its head was made for {own} and takes nothing else. "
+                f"Leave --modality out, or train one with `cavsync train probe --modality {modality}`."
+            ) from error
+        if checkpoint.asked.classifier is None:
+            raise EvaluationError(
+                f"{weights} is a pretrained model without a head, so it names no class: give it one with "
+                "`cavsync train probe` or `cavsync train finetune`, and score that run."
+            )
+        return checkpoint
+
+    def _modality(self) -> Modality | None:
+        """What the classifier is made for; None where the file does not tell, or is none."""
+        given = {
+            name: value for name, value in self.overrides.items() if name not in ("modality", "features")
+        }
+        try:
+            classifier = open_checkpoint(self.inputs.weights, **given).asked.classifier
+        except CheckpointError:
+            return None
+        return None if classifier is None else classifier.modality
+
+
+@dataclass(frozen=True)
+class ClassificationScores:
+    task: ClassificationTask
+    model: CavMaeClassifier
+    answers: Task
+    """How logits became probabilities: softmax (single-label) or a sigmoid a class."""
+    labels: Labels
+    clips: LabelledClips
+    probabilities: np.ndarray  # (N, C)
+    truth: np.ndarray  # (N, C) booleans
+    figures: Classification
+    intervals: ClassIntervals
+    chance: Chance
+    coverage: Coverage
+    vggsounder: VggSounderScores | None
+    dataset: str
+    """Its name."""
+    training: Mapping[str, Any]
+    """How the classifier came to be; empty where the file does not say."""
+
+    @property
+    def is_official_list(self) -> bool:
+        return OFFICIAL_CLIPS.get(self.dataset) == self.coverage.num_listed
+
+    @property
+    def is_frozen(self) -> bool:
+        """A head was trained on frozen encoders."""
+        return bool(self.training.get("config", {}).get("frozen"))
+
+
+def score_classification(
+    task: ClassificationTask, device: torch.device, on_clip: OnClip
+) -> ClassificationScores:
+    """Scores every usable clip of the split; raises CavsyncError or CheckpointError on what a user can mend."""
+    checkpoint = task.checkpoint()
+    labels = model_labels(checkpoint, task.label_list)
+    dataset = Dataset.open(task.inputs.data.path)
+    coverage = split_coverage(dataset, task.inputs.data.split)
+    coverage.require(task.max_missing)
+    listed = None if task.vggsounder is None else VggSounder.read(task.vggsounder)
+    model = checkpoint.build()
+    assert isinstance(model, CavMaeClassifier)  # `checkpoint` sees to it
+    clips = LabelledClips(task.inputs.data, model.config, model.classifier.modality)
+    truth = truth_of(clips, labels)
+    training = checkpoint.stored.training or {}
+    answers = task.task or training.get("task") or task_of(clips.targets)
+    probabilities = _probabilities(model.to(device), clips, answers, device, on_clip)
+    modality = model.classifier.modality
+    return ClassificationScores(
+        task=task,
+        model=model,
+        answers=answers,
+        labels=labels,
+        clips=clips,
+        probabilities=probabilities,
+        truth=truth,
+        figures=classification(probabilities, truth, labels.names),
+        intervals=class_intervals(probabilities, truth, task.seed),
+        chance=chance(truth, labels.names),
+        coverage=coverage,
+        dataset=str(dataset.summary.get("name", "")),
+        training=training,
+        vggsounder=None
+        if listed is None
+        else score_vggsounder(listed, clips.store.keys, probabilities, labels, modality),
+    )
+
+
+def _probabilities(
+    model: CavMaeClassifier, clips: LabelledClips, answers: Task, device: torch.device, on_clip: OnClip
+) -> np.ndarray:
+    with evaluating(model):
+        vectors = clip_vectors(model, clips, device, "float32")
+        return class_probabilities(model, _counted(vectors, len(clips), on_clip), answers)
+
+
+def _counted(vectors: Iterable[Tensor], total: int, on_clip: OnClip) -> Iterator[Tensor]:
+    for number, of_clip in enumerate(vectors):
+        yield of_clip
+        on_clip(number + 1, total)

@@ -1,0 +1,174 @@
+"""VGGSounder: VGGSound's test clips with every class that is heard or seen in them, and how answers do on it.
+
+The figures are those of the package `vggsounder`: the k likeliest classes are the answer, whatever their probability;
+a subset keeps the labels of one kind and the clips that then have one. The package scores a subset with a model of
+the senses that perceive it: "a" and "a only" with one of sound, "v" and "v only" with one of pictures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from cavsync.model.classifier_config import Modality
+from cavsync.pipeline.dataset.schema import clip_key
+from cavsync.pipeline.lists.clip_list import CLIP_NAME
+from cavsync.pipeline.lists.tables import ListError, rows_by_title
+from cavsync.train.data.labels import Labels
+from cavsync.train.evaluation.classification.metrics import classification
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+
+TITLES = ("video_id", "label", "modality")
+# Subset -> the kinds of labels it keeps: heard, seen, or both.
+SUBSETS = {
+    "av": ("AV",),
+    "a": ("A", "AV"),
+    "v": ("V", "AV"),
+    "a only": ("A",),
+    "v only": ("V",),
+    "all": ("A", "V", "AV"),
+}
+SCORED_WITH: dict[Modality, tuple[str, ...]] = {
+    "both": ("av",),
+    "audio": ("a", "a only"),
+    "image": ("v", "v only"),
+}
+ANSWERS = (1, 3, 5, 10)
+
+
+@dataclass(frozen=True)
+class VggSounder:
+    """The list: clip key -> (label, kind) of each of its rows."""
+
+    path: Path
+    labels: dict[str, list[tuple[str, str]]]
+
+    @classmethod
+    def read(cls, path: Path) -> "VggSounder":
+        """ListError where it is no such list."""
+        labels: dict[str, list[tuple[str, str]]] = {}
+        kinds = SUBSETS["all"]
+        for line, (video_id, label, kind) in rows_by_title(path, TITLES):
+            name = CLIP_NAME.fullmatch(str(video_id))
+            if name is None or kind not in kinds:
+                raise ListError(
+                    f"{path}, line {line}: clip {video_id!r} and modality {kind!r}; VGGSounder names clips like "
+                    f"ID_000030, and the modality is one of {', '.join(kinds)}."
+                )
+            key = clip_key(name["id"], float(name["start_s"]))
+            labels.setdefault(key, []).append((str(label), str(kind)))
+        if not labels:
+            raise ListError(f"{path} lists no clip.")
+        return cls(path, labels)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Figures of one kind of labels, in [0, 1]; by the number of answers."""
+
+    name: str
+    num_clips: int
+    num_labels: int
+    as_published: bool
+    """The model has the senses with which the package scores this subset."""
+    hits: dict[int, float]
+    """Share of clips of which one answer or more is right."""
+    f1: dict[int, float]
+    """Over all pairs of a clip and a class (micro)."""
+    f1_macro: dict[int, float]
+    """Mean over the classes; a class that is neither listed nor answered counts as 0."""
+    chance: float
+    """Of one answer drawn at random: to be right."""
+    mean_average_precision: float
+    auc: float
+
+
+@dataclass(frozen=True)
+class VggSounderScores:
+    path: Path
+    num_listed: int
+    missing: tuple[str, ...]  # listed clips that the dataset does not have
+    subsets: tuple[Subset, ...]
+
+    @property
+    def num_clips(self) -> int:
+        return self.num_listed - len(self.missing)
+
+
+def score_vggsounder(
+    listed: VggSounder, keys: Sequence[str], probabilities: np.ndarray, labels: Labels, modality: Modality
+) -> VggSounderScores:
+    """Scores the clips of the list among `keys`, whose (N, C) probabilities are given."""
+    places = {key: number for number, key in enumerate(keys)}
+    missing = tuple(key for key in listed.labels if key not in places)
+    found = [key for key in listed.labels if key in places]
+    if not found:
+        raise EvaluationError(
+            f"none of the {len(listed.labels)} clips of {listed.path} is among the {len(keys)} scored ones: "
+            "VGGSounder re-labels the test split of VGGSound."
+        )
+    own = probabilities[[places[key] for key in found]]
+    subsets = []
+    for name, kinds in SUBSETS.items():
+        truth = _truth([listed.labels[key] for key in found], kinds, labels, listed.path)
+        has_one = truth.any(axis=1)
+        if has_one.any():
+            published = name in SCORED_WITH[modality]
+            subsets.append(score_subset(name, own[has_one], truth[has_one], labels.names, published))
+    return VggSounderScores(listed.path, len(listed.labels), missing, tuple(subsets))
+
+
+def score_subset(
+    name: str, probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str], as_published: bool
+) -> Subset:
+    """Of (N, C) probabilities against (N, C) booleans with a true one in each row."""
+    ranked = np.argsort(-probabilities, axis=1, kind="stable")
+    counts = [k for k in ANSWERS if k <= truth.shape[1]]
+    answers = {k: _answered(ranked[:, :k], truth.shape) for k in counts}
+    ranking = classification(probabilities, truth, names)
+    return Subset(
+        name=name,
+        num_clips=len(truth),
+        num_labels=int(truth.sum()),
+        as_published=as_published,
+        hits={k: float((given & truth).any(axis=1).mean()) for k, given in answers.items()},
+        f1={k: _f1(truth, given, "micro") for k, given in answers.items()},
+        f1_macro={k: _f1(truth, given, "macro") for k, given in answers.items()},
+        chance=float(truth.mean()),
+        mean_average_precision=ranking.mean_average_precision,
+        auc=ranking.auc,
+    )
+
+
+def _answered(which: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    given = np.zeros(shape, bool)
+    np.put_along_axis(given, which, True, axis=1)
+    return given
+
+
+def _f1(truth: np.ndarray, given: np.ndarray, average: str) -> float:
+    return float(f1_score(truth, given, average=average, zero_division=0))
+
+
+def _truth(
+    rows: Sequence[Sequence[tuple[str, str]]], kinds: Sequence[str], labels: Labels, path: Path
+) -> np.ndarray:
+    truth = np.zeros((len(rows), len(labels)), bool)
+    for clip, of_clip in enumerate(rows):
+        for label, kind in of_clip:
+            if kind in kinds:
+                truth[clip, _place(label, labels, path)] = True
+    return truth
+
+
+def _place(label: str, labels: Labels, path: Path) -> int:
+    place: Any = labels.place_of(label, label)
+    if place is None:
+        raise EvaluationError(
+            f"{path} has the class {label!r}, which is none of the model's {len(labels)}: score a model of VGGSound's "
+            "309 classes."
+        )
+    return int(place)

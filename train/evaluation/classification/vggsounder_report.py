@@ -1,0 +1,61 @@
+"""VGGSounder's part of the report on classification: a row a kind of labels."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from cavsync.pipeline.dataset.writer import sha256
+from cavsync.train.evaluation.classification.vggsounder import VggSounderScores
+from cavsync.train.reporting.page import Section, Table
+
+
+def vggsounder_sections(scores: VggSounderScores | None) -> Sequence[Section]:
+    if scores is None:
+        return []
+    counts = list(scores.subsets[0].hits)
+    header = ["labels", "clips", "labels a clip", "chance", *(f"hit@{k}" for k in counts)]
+    header += [*(f"F1@{k}" for k in counts), "mAP", ""]
+    text = (
+        f"{scores.num_clips} of {scores.num_listed} clips of VGGSounder, in %. Its labels are heard (A), seen (V) or both "
+        "(AV): a = A + AV, v = V + AV, av = AV alone. The k likeliest classes are the answer: hit@k is the share of clips of "
+        "which one is right, F1@k is over all pairs of a clip and a class. Chance is that of one answer. VGGSounder scores "
+        "av with a model of both senses, a and a only with one of sound, v and v only with one of pictures."
+    )
+    return [
+        Section(
+            "VGGSounder: several labels a clip", text, tables=[Table(header, _subset_rows(scores), note=True)]
+        )
+    ]
+
+
+def vggsounder_record(scores: VggSounderScores | None) -> dict[str, Any] | None:
+    if scores is None:
+        return None
+    return {
+        "list": scores.path,
+        "list_sha256": sha256(scores.path),
+        "num_listed": scores.num_listed,
+        "num_clips": scores.num_clips,
+        "missing": scores.missing,
+        "subsets": {one.name: one for one in scores.subsets},
+    }
+
+
+def _subset_rows(scores: VggSounderScores) -> list[list[str]]:
+    return [
+        [
+            one.name,
+            str(one.num_clips),
+            f"{one.num_labels / one.num_clips:.2f}",
+            _percent(one.chance),
+            *map(_percent, one.hits.values()),
+            *map(_percent, one.f1.values()),
+            _percent(one.mean_average_precision),
+            "as VGGSounder scores it" if one.as_published else "",
+        ]
+        for one in scores.subsets
+    ]
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f}"

@@ -1,0 +1,1 @@
+"""Where in a frame an audio segment comes from."""

@@ -1,0 +1,1 @@
+"""Heatmaps against boxes of sounding objects."""

@@ -1,0 +1,162 @@
+"""VGG-SS and Flickr-SoundNet: pictures, their sounds, and boxes around what sounds.
+
+vggss.json                  [{"file": ID, "class": NAME, "bbox": [[x1, y1, x2, y2], ...]}, ...] in 0-1, or
+Annotations/<ID>.xml        boxes of several annotators, in pixels of a 256 x 256 picture
+frames/<ID>.jpg and audio/<ID>.wav, or videos/<ID>.mp4, whose middle picture is taken
+"""
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+
+Benchmark = Literal["vggss", "flickr"]
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 as parts of the picture
+
+# All published figures are of maps and boxes at this size.
+SIDE = 224
+FLICKR_SIDE = 256
+SUFFIXES = (".mp4", ".jpg", ".wav", ".xml")
+
+
+@dataclass(frozen=True, order=True)
+class BoxRow:
+    """A picture, a sound, and where that sound comes from; without a box: nowhere."""
+
+    image: str
+    sound: str
+    label: str
+    boxes: tuple[Box, ...]
+
+    @property
+    def title(self) -> str:
+        return self.image if self.image == self.sound else f"{self.image} with the sound of {self.sound}"
+
+
+@dataclass(frozen=True)
+class BoxSet:
+    root: Path
+    benchmark: Benchmark
+    rows: tuple[BoxRow, ...]  # by picture
+    source: Path  # the annotations
+    num_unlisted: int = 0  # ids of a subset that have no annotation
+
+    @classmethod
+    def open(cls, folder: Path, subset: Path | None = None, negatives: Path | None = None) -> "BoxSet":
+        """`subset` is a CSV whose first column names clips; `negatives` one of picture, sound, "non-sounding".
+
+        Raises EvaluationError where there is nothing to read.
+        """
+        benchmark, source, rows = _annotations(folder)
+        num_unlisted = 0
+        if subset is not None:
+            wanted = {_stem(line[0]) for line in _csv(subset)}
+            rows = [row for row in rows if row.image in wanted]
+            num_unlisted = len(wanted - {row.image for row in rows})
+        if negatives is not None:
+            rows += _non_sounding(negatives)
+        if not rows:
+            chosen = f" for a clip of {subset}" if subset else ""
+            raise EvaluationError(
+                f"{source} holds no annotation{chosen}: do list and benchmark belong together?"
+            )
+        return cls(folder, benchmark, tuple(sorted(rows)), source, num_unlisted)
+
+    def truth(self, row: BoxRow) -> np.ndarray:
+        """(224, 224) float32: 1 inside a box; where annotators differ, half for each, at most 1."""
+        layers = [_raster(box) for box in row.boxes]
+        total = np.sum(layers, axis=0) if layers else np.zeros((SIDE, SIDE))
+        shared: np.ndarray = np.minimum(total / (2 if self.benchmark == "flickr" else 1), 1).astype(
+            np.float32
+        )
+        return shared
+
+    def dirt(self) -> dict[str, int]:
+        """What is wrong with the annotations, and was handled: counts for the report."""
+        areas = [[_raster(box).any() for box in row.boxes] for row in self.rows if row.boxes]
+        coordinates = [value for row in self.rows for box in row.boxes for value in box]
+        return {
+            "coordinates outside the picture, clipped": sum(not 0 <= value <= 1 for value in coordinates),
+            "boxes without area": sum(not area for row in areas for area in row),
+            "pictures whose boxes have no area, missed by any map": sum(not any(row) for row in areas),
+        }
+
+
+def _annotations(folder: Path) -> tuple[Benchmark, Path, list[BoxRow]]:
+    if (folder / "vggss.json").is_file():
+        return "vggss", folder / "vggss.json", _read_json(folder / "vggss.json")
+    if (folder / "Annotations").is_dir():
+        files = sorted((folder / "Annotations").glob("*.xml"))
+        return "flickr", folder / "Annotations", [_read_xml(file) for file in files]
+    raise EvaluationError(
+        f"{folder} holds neither vggss.json (VGG-SS) nor a folder Annotations (Flickr-SoundNet): give --data DIR. "
+        "The first is in the repository hche11/Localizing-Visual-Sounds-the-Hard-Way on GitHub, under metadata/; "
+        "the second comes with ardasnck/learning_to_localize_sound_source."
+    )
+
+
+def _read_json(path: Path) -> list[BoxRow]:
+    """Rows may also hold "image" and "audio", for pictures with several sounds; both default to "file"."""
+    try:
+        return [_row(item) for item in json.loads(path.read_text())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{path} is no list of {{file, class, bbox: [[x1, y1, x2, y2], ...]}}: {error!r}"
+        ) from error
+
+
+def _row(item: dict[str, Any]) -> BoxRow:
+    boxes = tuple((float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in item["bbox"])
+    image = item.get("image", item["file"])
+    return BoxRow(image, item.get("audio", item["file"]), item["class"], boxes)
+
+
+def _read_xml(path: Path) -> BoxRow:
+    try:
+        found = list(ET.parse(path).getroot().iter("bbox"))
+        corners = [[float(child.text or "") for child in list(box)[-4:]] for box in found]
+        boxes = tuple(
+            (x1 / FLICKR_SIDE, y1 / FLICKR_SIDE, x2 / FLICKR_SIDE, y2 / FLICKR_SIDE)
+            for x1, y1, x2, y2 in corners
+        )
+    except (ET.ParseError, ValueError) as error:
+        raise EvaluationError(f"{path} is no annotation with <bbox> of four numbers: {error}") from error
+    return BoxRow(path.stem, path.stem, "", boxes)
+
+
+def _non_sounding(path: Path) -> list[BoxRow]:
+    """Rows that name a picture and the sound of another clip; "sounding" rows and a header are passed over."""
+    rows = [
+        BoxRow(_stem(line[0]), _stem(line[1]), "", ()) for line in _csv(path) if line[2:3] == ["non-sounding"]
+    ]
+    if not rows:
+        raise EvaluationError(f'{path} has no row "PICTURE,SOUND,non-sounding".')
+    return rows
+
+
+def _csv(path: Path) -> Iterable[list[str]]:
+    if not path.is_file():
+        raise EvaluationError(f"{path} is not there.")
+    with path.open(newline="") as file:
+        return [[cell.strip() for cell in line] for line in csv.reader(file) if line]
+
+
+def _stem(name: str) -> str:
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _raster(box: Box) -> np.ndarray:
+    """(224, 224) bool. Coordinates outside the picture are moved to its edge, then rounded down, as published."""
+    x1, y1, x2, y2 = (np.clip(box, 0, 1) * SIDE).astype(int)
+    inside = np.zeros((SIDE, SIDE), bool)
+    inside[y1:y2, x1:x2] = True
+    return inside

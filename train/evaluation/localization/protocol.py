@@ -1,0 +1,198 @@
+"""`cavsync eval localization`: the map of each clip's own sound in its picture, against boxes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
+from cavsync.train.evaluation.heatmaps.baselines import centred_disc
+from cavsync.train.evaluation.heatmaps.heatmap import Route, Sight, SoundMapper, require_finite, upsampled
+from cavsync.train.evaluation.heatmaps.task import MapTask
+from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
+from cavsync.train.evaluation.localization.media import BoxMedia, Geometry
+from cavsync.train.evaluation.localization.metrics import (
+    Detection,
+    Localization,
+    adaptive,
+    ciou,
+    confidence,
+    detect,
+    localize,
+    top,
+    upper_half,
+)
+from cavsync.train.evaluation.segmentation.dataset import RowError
+from cavsync.train.reporting.coverage import Coverage, Unusable
+
+CEILING, DISC, ONES = "perfect map", "centred disc", "every pixel"
+EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    published: Localization  # always half of the pixels
+    adaptive: Localization | None  # as many pixels as the boxes cover; None where that is no choice
+    detection: (
+        Detection | None
+    )  # None without non-sounding rows, and for maps that do not depend on the sound
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row to look at."""
+
+    row: BoxRow
+    picture: np.ndarray  # (side, side, 3) uint8
+    truth: np.ndarray  # (224, 224)
+    maps: dict[str, np.ndarray]  # route -> (224, 224)
+    cious: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LocalizationScores:
+    task: MapTask
+    geometry: Geometry
+    data: BoxSet
+    coverage: Coverage
+    dirt: dict[str, int]
+    num_negatives: int
+    methods: dict[str, MethodScores]  # the routes in their order, then the maps that need no model
+    examples: list[Example]
+
+
+@dataclass
+class _Tally:
+    """Row by row, of one method."""
+
+    half: list[float] = field(default_factory=list)
+    adaptive: list[float] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+
+
+def score_localization(
+    task: MapTask,
+    data: BoxSet,
+    geometry: Geometry,
+    device: torch.device,
+    on_row: Callable[[int, int], None] = lambda done, total: None,
+) -> LocalizationScores:
+    """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
+    mapper, reader = task.mapper(device)
+    media = BoxMedia(data.root, mapper.model.config.image_size, geometry)
+    absent = {row: reason for row in data.rows if (reason := media.missing(row))}
+    missing = [Unusable(row.title, "missing", reason) for row, reason in absent.items()]
+    Coverage(len(data.rows), tuple(missing)).require(task.max_missing)
+    scored = _Scoring(task, data, mapper, reader, media)
+    scored.unusable += missing
+    for number, row in enumerate(data.rows):
+        if row not in absent:
+            scored.add(row)
+        on_row(number + 1, len(data.rows))
+    return scored.result()
+
+
+def reference_rows(rows: list[BoxRow], data: BoxSet, strict: bool, seed: int = 0) -> dict[str, MethodScores]:
+    """What maps get that see neither picture nor sound, and what a map gets that is perfect."""
+    sounding = [row for row in rows if row.boxes]
+    images = [row.image for row in sounding]
+    disc, everything = centred_disc(SIDE).numpy(), np.ones((SIDE, SIDE), bool)
+    half_disc = upper_half(disc, strict)
+    tallies = {name: _Tally() for name in (CEILING, DISC, ONES)}
+    for row in sounding:
+        truth = data.truth(row)
+        tallies[CEILING].half.append(ciou(top(truth, truth.size // 2), truth))
+        tallies[CEILING].adaptive.append(adaptive(truth, truth))
+        tallies[DISC].half.append(ciou(half_disc, truth))
+        tallies[DISC].adaptive.append(adaptive(disc, truth))
+        tallies[ONES].half.append(ciou(everything, truth))
+    return {
+        name: MethodScores(
+            localize(np.array(tally.half), images, seed),
+            localize(np.array(tally.adaptive), images, seed) if tally.adaptive else None,
+            None,
+        )
+        for name, tally in tallies.items()
+    }
+
+
+class _Scoring:
+    """One pass over the rows; keeps three numbers of each, and a few maps to look at."""
+
+    def __init__(
+        self, task: MapTask, data: BoxSet, mapper: SoundMapper, reader: PromptReader, media: BoxMedia
+    ) -> None:
+        self.task, self.data, self.media = task, data, media
+        self.mapper, self.reader = mapper, reader
+        self.strict = media.geometry == "lvs"
+        self.rows: list[BoxRow] = []
+        self.unusable: list[Unusable] = []
+        self.tallies = {route: _Tally() for route in task.routes}
+        self.examples: list[Example] = []
+        self._last: tuple[str, Tensor, dict[Route, Sight]] | None = None
+        sounding = [row for row in data.rows if row.boxes]
+        drawn = np.random.default_rng(task.seed).permutation(len(sounding))[:EXAMPLES]
+        self._shown = {sounding[place] for place in drawn}
+
+    def add(self, row: BoxRow) -> None:
+        try:
+            picture, sights = self._look(row)
+            heard = self.mapper.hear(self.media.sound(row, self.reader))
+        except (RowError, MediaError) as error:
+            self.unusable.append(Unusable(row.title, str(error.state), str(error)))
+            return
+        truth = self.data.truth(row)
+        maps: dict[str, np.ndarray] = {}
+        cious: dict[str, float] = {}
+        for route, tally in self.tallies.items():
+            heat = sights[route].heat(heard)
+            require_finite(heat.cells, f"map {route} of {row.title}")
+            maps[route] = upsampled(heat.cells, SIDE)
+            cious[route] = ciou(upper_half(maps[route], self.strict), truth)
+            tally.half.append(cious[route])
+            tally.adaptive.append(adaptive(maps[route], truth))
+            tally.confidence.append(heat.level + confidence(maps[route]))
+        self.rows.append(row)
+        if row in self._shown:
+            self.examples.append(Example(row, picture.numpy(), truth, dict(maps), dict(cious)))
+
+    def _look(self, row: BoxRow) -> tuple[Tensor, dict[Route, Sight]]:
+        """Rows come sorted by picture, so that each is encoded once for all its sounds."""
+        if self._last is None or self._last[0] != row.image:
+            picture = self.media.picture(row)
+            sights = {route: self.mapper.look(picture, route) for route in self.task.routes}
+            self._last = row.image, picture, sights
+        _, picture, sights = self._last
+        return picture, sights
+
+    def result(self) -> LocalizationScores:
+        coverage = Coverage(len(self.data.rows), tuple(self.unusable))
+        coverage.require(self.task.max_missing)
+        seed = self.task.seed
+        methods: dict[str, MethodScores] = {
+            route: self._scores(tally) for route, tally in self.tallies.items()
+        }
+        return LocalizationScores(
+            task=self.task,
+            geometry=self.media.geometry,
+            data=self.data,
+            coverage=coverage,
+            dirt=self.data.dirt(),
+            num_negatives=sum(not row.boxes for row in self.rows),
+            methods={**methods, **reference_rows(self.rows, self.data, self.strict, seed)},
+            examples=self.examples,
+        )
+
+    def _scores(self, tally: _Tally) -> MethodScores:
+        sounding = np.array([bool(row.boxes) for row in self.rows])
+        images = [row.image for row in self.rows if row.boxes]
+        half, fitted = np.array(tally.half), np.array(tally.adaptive)
+        negatives = not sounding.all()
+        return MethodScores(
+            localize(half[sounding], images, self.task.seed),
+            localize(fitted[sounding], images, self.task.seed),
+            detect(np.array(tally.confidence), half, sounding) if negatives else None,
+        )

@@ -1,0 +1,1 @@
+"""Recall of clips and segments across modalities."""

@@ -1,0 +1,96 @@
+"""Which of the scored clips a model was trained on, by the id of their videos, and what the score is without them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cavsync.model.checkpoints.initial_weights import TIMM_PREFIX
+from cavsync.pipeline.dataset.reader import Dataset, DatasetError
+from cavsync.pipeline.lists.clip_list import CLIP_NAME
+from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.train.evaluation.retrieval.gallery import KEY
+from cavsync.train.evaluation.task import find_weights, run_config
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """What a model has seen, as far as it can be told."""
+
+    datasets: tuple[str, ...]  # folders that were read
+    videos: frozenset[str]
+    unknown: str  # a sentence on what could not be looked at; "" when nothing is left
+
+
+@dataclass(frozen=True)
+class Contamination:
+    datasets: tuple[str, ...]
+    trained: tuple[str, ...]  # keys of scored clips whose video was trained on
+    unknown: str
+
+    @property
+    def checked(self) -> bool:
+        return bool(self.datasets)
+
+    def split(self, keys: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Numbers of the clips that were trained on, and of those that were not as far as is known."""
+        trained = set(self.trained)
+        numbers = range(len(keys))
+        return [n for n in numbers if keys[n] in trained], [n for n in numbers if keys[n] not in trained]
+
+
+def contamination(keys: Sequence[str], training: TrainingClips) -> Contamination:
+    trained = tuple(key for key in keys if not training.videos.isdisjoint(video_ids(key)))
+    return Contamination(training.datasets, trained, training.unknown)
+
+
+def trained_on(dataset: Path, split: str = "train") -> TrainingClips:
+    """A prepared dataset that the user names. Raises DatasetError where it is none."""
+    return TrainingClips((str(dataset),), _videos(dataset, split), "")
+
+
+def training_of(weights: Path | None) -> TrainingClips:
+    """The datasets of the run that `weights` lies in, and of the runs that it started from."""
+    datasets: list[str] = []
+    videos: set[str] = set()
+    start: Path | None = weights
+    while start is not None:
+        config = run_config(start)
+        if config is None:
+            return TrainingClips(
+                tuple(datasets), frozenset(videos), f"{start} tells nothing about its training"
+            )
+        path, split = config["data"]["path"], config["data"]["split"]
+        try:
+            videos |= _videos(path, split)
+        except (DatasetError, StoreError) as error:
+            return TrainingClips(tuple(datasets), frozenset(videos), f"trained on {path}, but {error}")
+        datasets.append(path)
+        start = _starting_point(config)
+    unknown = "" if weights else "nothing is known about how these embeddings were made"
+    return TrainingClips(tuple(datasets), frozenset(videos), unknown)
+
+
+def video_ids(name: str) -> Iterator[str]:
+    """What the id of a clip's video may be: the name without the time that keys and files' names end with."""
+    yield name
+    key = KEY.fullmatch(name)
+    if key:
+        yield key["id"]
+    timed = CLIP_NAME.fullmatch(key["id"] if key else name)
+    if timed:
+        yield timed["id"]
+
+
+def _videos(dataset: Path | str, split: str) -> frozenset[str]:
+    keys = Dataset.open(dataset).index(split, ["key"])["key"]
+    clip_ids = set(keys.str.rpartition("_")[0])
+    return frozenset(clip_ids | {timed["id"] for timed in map(CLIP_NAME.fullmatch, clip_ids) if timed})
+
+
+def _starting_point(config: dict[str, Any]) -> Path | None:
+    """The weights that a run started from; None for random ones and ImageNet's, which heard nothing."""
+    start: str | None = config.get("initial_weights")
+    if start is None or start.startswith(TIMM_PREFIX):
+        return None
+    return find_weights(Path(start)) if Path(start).exists() else Path(start)

@@ -1,0 +1,1 @@
+"""Heatmaps against masks of prompted objects."""

@@ -1,0 +1,168 @@
+"""`cavsync eval segmentation`: every prompt in its picture, by every map, against the mask."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
+from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
+from cavsync.train.evaluation.heatmaps.heatmap import Heard, Sight, SoundMapper, require_finite, upsampled
+from cavsync.train.evaluation.heatmaps.task import MapTask
+from cavsync.train.evaluation.segmentation.dataset import PromptedRow, PromptedSet, RowError
+from cavsync.train.evaluation.segmentation.metrics import Segmentation, segment
+from cavsync.train.evaluation.segmentation.object_choice import Selection, choose, summarise
+from cavsync.train.reporting.coverage import Coverage, Unusable
+
+Scaling = Literal["global", "per-image"]
+OnRow = Callable[[int, int], None]
+
+CONSTANT, DISC, SALIENCY = "constant map", "centred disc", "colour saliency"
+BASELINES = (SALIENCY, DISC, CONSTANT)
+
+
+@dataclass(frozen=True)
+class MappedRow:
+    """A prompt, its picture, the class of each pixel, and a map by every method."""
+
+    row: PromptedRow
+    picture: np.ndarray  # (side, side, 3) uint8
+    ids: np.ndarray  # (side, side) int32
+    cells: dict[str, Tensor]  # method -> map, of any size
+
+    @property
+    def truth(self) -> np.ndarray:
+        mask: np.ndarray = self.ids == self.row.class_id
+        return mask
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """One method on all rows."""
+
+    segmentation: Segmentation
+    selection: Selection | None
+
+
+@dataclass(frozen=True)
+class SegmentationScores:
+    task: MapTask
+    scaling: Scaling
+    data: PromptedSet
+    coverage: Coverage
+    rows: list[MappedRow]
+    methods: dict[str, MethodScores]  # the routes in their order, then the baselines
+
+    @property
+    def num_outside(self) -> int:
+        """Rows whose class the centre crop leaves without a pixel."""
+        return sum(not row.truth.any() for row in self.rows)
+
+
+def score_segmentation(
+    task: MapTask,
+    data: Path,
+    scaling: Scaling,
+    device: torch.device,
+    on_row: OnRow = lambda done, total: None,
+) -> SegmentationScores:
+    """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
+    prompted = PromptedSet.open(data)
+    missing = prompted.missing()
+    Coverage(len(prompted.rows), missing).require(task.max_missing)
+    rows, unusable = _Mapping(task, prompted, *task.mapper(device)).run(missing, on_row)
+    coverage = Coverage(len(prompted.rows), unusable)
+    coverage.require(task.max_missing)
+    methods = {name: _score(rows, name, scaling, task.seed) for name in (*task.routes, *BASELINES)}
+    return SegmentationScores(task, scaling, prompted, coverage, rows, methods)
+
+
+def scaled_maps(rows: list[MappedRow], method: str, scaling: Scaling) -> list[np.ndarray]:
+    """The maps of a method in 0-1 at the masks' size, (side, side) each.
+
+    "global" takes the least and the greatest value of all rows, so that a picture may stay cold; "per-image" those
+    of each picture.
+    """
+    cells = [row.cells[method] for row in rows]
+    if scaling == "per-image":
+        spans = [(float(one.min()), float(one.max())) for one in cells]
+    else:
+        spans = [(min(float(one.min()) for one in cells), max(float(one.max()) for one in cells))] * len(
+            cells
+        )
+    return [
+        upsampled((one - low) / ((high - low) or 1.0), len(row.ids))
+        for row, one, (low, high) in zip(rows, cells, spans, strict=True)
+    ]
+
+
+def _score(rows: list[MappedRow], method: str, scaling: Scaling, seed: int) -> MethodScores:
+    maps = scaled_maps(rows, method, scaling)
+    names, truths = [row.row.class_name for row in rows], [row.truth for row in rows]
+    choices = [choose(one, row.ids, row.row.class_id) for one, row in zip(maps, rows, strict=True)]
+    return MethodScores(segment(names, maps, truths, seed), summarise(choices, seed))
+
+
+@dataclass
+class _Mapping:
+    """One pass over the rows: each picture and each sound is encoded once."""
+
+    task: MapTask
+    data: PromptedSet
+    mapper: SoundMapper
+    reader: PromptReader
+    _heard: dict[str, Heard | MediaError] = field(default_factory=dict)
+    _image: str | None = None  # the picture that `_sights` shows; rows are sorted by picture
+    _seen: tuple[Tensor, np.ndarray, Tensor] | None = None
+    _sights: dict[str, Sight] = field(default_factory=dict)
+
+    def run(
+        self, missing: tuple[Unusable, ...], on_row: OnRow
+    ) -> tuple[list[MappedRow], tuple[Unusable, ...]]:
+        gone = {item.item for item in missing}
+        mapped, unusable = [], list(missing)
+        for number, row in enumerate(self.data.rows):
+            if row.title not in gone:
+                try:
+                    mapped.append(self._map(row))
+                except (RowError, MediaError) as error:
+                    unusable.append(Unusable(row.title, str(error.state), str(error)))
+            on_row(number + 1, len(self.data.rows))
+        return mapped, tuple(unusable)
+
+    def _map(self, row: PromptedRow) -> MappedRow:
+        heard = self._hear(row)
+        self._look(row)
+        assert self._seen is not None
+        picture, ids, saliency = self._seen
+        cells = {name: sight.heat(heard).cells for name, sight in self._sights.items()}
+        for name, one in cells.items():
+            require_finite(one, f"map {name} of {row.title}")
+        side = len(ids)
+        baselines = {CONSTANT: constant(side), DISC: centred_disc(side), SALIENCY: saliency}
+        return MappedRow(row, picture.numpy(), ids, cells | baselines)
+
+    def _hear(self, row: PromptedRow) -> Heard:
+        """What the row's sound says; a sound that cannot be read fails at each of its rows."""
+        if row.sound not in self._heard:
+            try:
+                self._heard[row.sound] = self.mapper.hear(self.reader.read(self.data.sound(row)))
+            except MediaError as error:
+                self._heard[row.sound] = error
+        heard = self._heard[row.sound]
+        if isinstance(heard, MediaError):
+            raise heard
+        return heard
+
+    def _look(self, row: PromptedRow) -> None:
+        if row.image == self._image:
+            return
+        picture, ids = self.data.view(row, self.mapper.model.config.image_size)
+        self._seen = picture, ids, colour_saliency(picture.numpy())
+        self._sights = {route: self.mapper.look(picture, route) for route in self.task.routes}
+        self._image = row.image

@@ -1,0 +1,1 @@
+"""The delay between audio and frames."""

@@ -1,0 +1,53 @@
+"""How synchrony is measured, on a split and on one video alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cavsync.model.encoder import Encoder
+from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.train.data.pairs import WindowRule
+from cavsync.train.embedding.sliding import Slider
+from cavsync.train.engine.config import DataConfig
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.evaluation.synchrony.offsets import MIN_AGREEMENT, offset_grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynchronyConfig:
+    max_offset_s: float = 5.0
+    """How far sound is moved, both ways."""
+    step_s: float = 0.1
+    """Between neighbouring windows, and between neighbouring offsets."""
+    tolerance_s: float = 0.25
+    """A delay that is estimated this near counts as right."""
+    min_agreement: float = MIN_AGREEMENT
+    """Below it a delay is not told."""
+    shifts_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
+    """Shifts that are to be detected."""
+    seed: int = 0
+    """Draws the resamples of the intervals."""
+
+    def __post_init__(self) -> None:
+        if not 1 / MEL_ROWS_PER_S <= self.step_s <= self.max_offset_s:
+            raise EvaluationError(
+                f"step_s={self.step_s:g} must lie between {1 / MEL_ROWS_PER_S:g} s, one row of the log-mel, and "
+                f"max_offset_s={self.max_offset_s:g}."
+            )
+
+    @property
+    def offsets_s(self) -> np.ndarray:
+        return offset_grid(self.max_offset_s, self.step_s)
+
+    def slider(self, model: Encoder, data: DataConfig, device: torch.device) -> Slider:
+        """The model, with windows as `data` (resolved) cuts them; EvaluationError if it hears whole clips at once."""
+        rows = model.config.audio_rows
+        if rows >= UPSTREAM_ROWS:
+            raise EvaluationError(
+                f"this model hears {rows / MEL_ROWS_PER_S:g} s at once, a whole clip, so its sound has no parts "
+                "that could belong to one picture or another. Synchrony needs a model of shorter windows, such as CAV-MAE Sync."
+            )
+        step_rows = round(self.step_s * MEL_ROWS_PER_S)
+        return Slider(model.to(device).eval(), WindowRule.of(data, rows), data.alignment, step_rows, device)

@@ -1,0 +1,53 @@
+"""The clips of a split as media: all their pictures, and their whole log-mel."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.data.images import fit
+from cavsync.train.data.store import open_clips
+from cavsync.train.embedding.sliding import Medium
+from cavsync.train.engine.config import DataConfig
+from cavsync.train.reporting.coverage import Unusable, split_coverage
+
+
+class SplitMedia(TorchDataset[Medium]):
+    """The clips of `data.split` that can be in step at all, in shard order; `coverage` names the others."""
+
+    def __init__(self, dataset: Dataset, data: DataConfig, side: int) -> None:
+        self.store = open_clips(data, dataset)
+        self.side, self._num_workers = side, data.num_workers
+        flags = dataset.index(data.split, ["silent", "still"])
+        self._numbers: list[int] = []
+        unusable: list[Unusable] = []
+        for number, (silent, still) in enumerate(zip(flags["silent"], flags["still"], strict=True)):
+            key = self.store.keys[number]
+            if silent:
+                unusable.append(Unusable(key, "silent", "no sound from beginning to end"))
+            elif still:
+                unusable.append(Unusable(key, "still", "one picture from beginning to end"))
+            else:
+                self._numbers.append(number)
+        listed = split_coverage(dataset, data.split)
+        self.coverage = replace(listed, unusable=(*listed.unusable, *unusable))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: int) -> Medium:
+        clip = self._numbers[place]
+        pictures = torch.stack([fit(picture, self.side) for picture in self.store.frames(clip)])
+        return Medium(self.store.keys[clip], pictures, self.store.frame_pts_s(clip), self.store.mel(clip))
+
+    def read(self) -> Iterator[Medium]:
+        """Every clip once, decoded by the workers that the data's configuration asks for."""
+        yield from DataLoader(self, batch_size=None, num_workers=self._num_workers, collate_fn=_unchanged)
+
+
+def _unchanged(medium: Any) -> Any:
+    return medium

@@ -1,0 +1,119 @@
+"""Curves of similarity by offset, as PNG bytes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cavsync.train.evaluation.synchrony.clip_synchrony import ClipSynchrony
+from cavsync.train.evaluation.synchrony.detection import Detection
+from cavsync.train.evaluation.synchrony.metrics import MeanCurve
+from cavsync.train.evaluation.synchrony.offsets import Delay, OffsetCurve
+from cavsync.train.reporting.plots import ACCENT, WINDOW_COLOURS, png
+
+QUIET = "#9db4c0"
+CURVES_PER_ROW = 4
+X_LABEL = "sound comes later than its picture by (s)"
+
+
+def mean_curve(curve: MeanCurve) -> bytes:
+    """The mean over clips with the middle half of them, and the mean with another clip's sound."""
+    figure, axes = _figure(3.2)
+    axes.fill_between(curve.offsets_s, curve.low, curve.high, color=ACCENT, alpha=0.15, linewidth=0)
+    axes.plot(
+        curve.offsets_s, curve.own, color=ACCENT, linewidth=2, label="own sound (band: half of the clips)"
+    )
+    axes.plot(curve.offsets_s, curve.other, color=QUIET, linewidth=2, label="another clip's sound")
+    _label(axes, "mean cosine similarity")
+    axes.legend(frameon=False, loc="upper left")
+    return png(figure)
+
+
+def delay_histogram(own: Sequence[float], other: Sequence[float], max_offset_s: float) -> bytes:
+    """How many clips were given which delay."""
+    figure, axes = _figure(2.4)
+    bins = np.linspace(-max_offset_s, max_offset_s, 81).tolist()
+    axes.hist(other, bins, color=QUIET, label="another clip's sound")
+    axes.hist(own, bins, color=ACCENT, alpha=0.8, label="own sound")
+    _label(axes, "clips")
+    axes.legend(frameon=False, loc="upper left")
+    return png(figure)
+
+
+def detection_curve(shifts: Mapping[float, Detection]) -> bytes:
+    """How surely sound that was moved is told from sound in step, by how far it was moved."""
+    figure, axes = _figure(2.4)
+    seconds = list(shifts)
+    for kind, colour, label in (("auc", ACCENT, "all clips (AUC)"), ("own", QUIET, "each clip by itself")):
+        figures = [getattr(one, kind) for one in shifts.values()]
+        middle = np.array([one.percent for one in figures])
+        around = [middle - [one.low for one in figures], [one.high for one in figures] - middle]
+        axes.errorbar(
+            seconds, middle, np.clip(around, 0, None), fmt="o-", color=colour, capsize=3, label=label
+        )
+    axes.axhline(50, color="#888888", linestyle=":", linewidth=1)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(seconds, [f"{one:g}" for one in seconds])
+    axes.set_xlabel("sound moved by (s), to either side")
+    axes.set_ylabel("%")
+    axes.legend(frameon=False, loc="lower right")
+    return png(figure)
+
+
+def clip_curves(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> bytes:
+    """One small panel a clip: its own sound, and another clip's."""
+    num_rows = -(-len(clips) // CURVES_PER_ROW)
+    figure = Figure(figsize=(12, 1.9 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, CURVES_PER_ROW, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes in grid[len(clips) :]:
+        axes.set_axis_off()
+    for axes, clip in zip(grid, clips, strict=False):
+        axes.plot(offsets_s, clip.other.curve, color=QUIET)
+        axes.plot(offsets_s, clip.own.curve, color=ACCENT)
+        axes.axvline(0, color="#888888", linestyle=":", linewidth=1)
+        delay = clip.own.delay
+        found = "" if delay is None else f"\n{delay.delay_s:+.2f} s, agreement {delay.agreement:.2f}"
+        axes.set_title(clip.key + found, fontsize=7)
+    return png(figure)
+
+
+def video_curve(curve: OffsetCurve, delay: Delay | None, told: bool) -> bytes:
+    """The mean over pictures, and its highest point."""
+    figure, axes = _figure(3.2)
+    axes.plot(curve.offsets_s, curve.mean, color=ACCENT, linewidth=2)
+    _label(axes, "mean cosine similarity")
+    if delay is not None:
+        axes.axvline(delay.delay_s, color=ACCENT, linewidth=1, linestyle="-" if told else "--")
+        axes.annotate(
+            f"{delay.delay_s:+.2f} s" + ("" if told else "?"),
+            (delay.delay_s, delay.similarity),
+            xytext=(6, 4),
+            textcoords="offset points",
+            color=ACCENT,
+        )
+    return png(figure)
+
+
+def picture_curves(curve: OffsetCurve, times_s: np.ndarray, delay: Delay | None) -> bytes:
+    """Each picture's own curve as a column of colour, over the time at which it is on screen."""
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    axes = figure.subplots()
+    mesh = axes.pcolormesh(times_s, curve.offsets_s, curve.each.T, cmap="magma", shading="nearest")
+    if delay is not None:
+        axes.axhline(delay.delay_s, color=WINDOW_COLOURS[0], linewidth=1.5, linestyle="--")
+    axes.set_xlabel("picture at (s)")
+    axes.set_ylabel("sound later by (s)")
+    figure.colorbar(mesh, ax=axes, label="similarity")
+    return png(figure)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(9, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _label(axes: Axes, what: str) -> None:
+    axes.axvline(0, color="#888888", linestyle=":", linewidth=1)
+    axes.set_xlabel(X_LABEL)
+    axes.set_ylabel(what)

@@ -1,0 +1,95 @@
+"""`cavsync eval synchrony` on a split: each clip's pictures with its own sound, sooner and later, and with another's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from cavsync.model.checkpoints.checkpoint import load_model
+from cavsync.model.config import ModelConfig
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.train.data.pairs import resolved
+from cavsync.train.embedding.sliding import Medium, Slid, Slider
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.evaluation.synchrony.clip import WithinClip, match_within
+from cavsync.train.evaluation.synchrony.clip_synchrony import ClipSynchrony, measure_clip
+from cavsync.train.evaluation.synchrony.config import SynchronyConfig
+from cavsync.train.evaluation.synchrony.dataset import SplitMedia
+from cavsync.train.evaluation.synchrony.metrics import SynchronyFigures, summarise
+from cavsync.train.evaluation.task import Task
+from cavsync.train.reporting.coverage import Coverage, Unusable
+
+OnClip = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SynchronyScores:
+    task: Task
+    config: SynchronyConfig
+    model: ModelConfig
+    coverage: Coverage
+    clips: list[ClipSynchrony]
+    figures: SynchronyFigures
+
+
+def score_synchrony(
+    task: Task,
+    config: SynchronyConfig,
+    device: torch.device,
+    on_clip: OnClip = lambda done, total: None,
+) -> SynchronyScores:
+    """Slides over every usable clip of the task's split; raises CavsyncError on what a user can mend."""
+    model = load_model(task.weights)
+    dataset = Dataset.open(task.data.path)
+    data = resolved(task.data, dataset)
+    scoring = _Scoring(config, config.slider(model, data, device))
+    clips = SplitMedia(dataset, data, model.config.image_size)
+    for number, medium in enumerate(clips.read(), 1):
+        scoring.add(medium)
+        on_clip(number, len(clips))
+    coverage = replace(clips.coverage, unusable=(*clips.coverage.unusable, *scoring.unusable))
+    if coverage.num_scored < 2:
+        raise EvaluationError(
+            f"{dataset.paths.root}, split {data.split!r}: {coverage.sentence}, and two are needed, because each clip is "
+            "also given another one's sound. For a single file there is --video FILE."
+        )
+    measured = scoring.finish()
+    return SynchronyScores(task, config, model.config, coverage, measured, summarise(measured, config))
+
+
+@dataclass
+class _Scoring:
+    """One pass over the clips; each is also given the sound of the one before it, and the first that of the last."""
+
+    config: SynchronyConfig
+    slider: Slider
+    unusable: list[Unusable] = field(default_factory=list)
+    _clips: list[ClipSynchrony] = field(default_factory=list)
+    _first: tuple[Slid, WithinClip] | None = None
+    _previous: Slid | None = None
+
+    def add(self, medium: Medium) -> None:
+        slid = self.slider.slide(medium)
+        within = match_within(slid)
+        if within is None:
+            self.unusable.append(_one_window(slid, self.slider.window.rows))
+            return
+        if self._previous is None:
+            self._first = slid, within
+        else:
+            self._clips.append(measure_clip(slid, within, self._previous, self.config))
+        self._previous = slid
+
+    def finish(self) -> list[ClipSynchrony]:
+        assert self._first is not None
+        assert self._previous is not None
+        return [measure_clip(*self._first, self._previous, self.config), *self._clips]
+
+
+def _one_window(slid: Slid, window_rows: int) -> Unusable:
+    reason = (
+        "one window or one picture for the whole clip, nothing to choose from "
+        f"(the model hears {window_rows / MEL_ROWS_PER_S:g} s at once)"
+    )
+    return Unusable(slid.name, "one_window", reason)

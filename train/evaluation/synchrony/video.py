@@ -1,0 +1,139 @@
+"""`cavsync eval synchrony --video`: how late the sound of one video is, or that it cannot be told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cavsync.model.checkpoints.checkpoint import load_model
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, MediaError
+from cavsync.pipeline.decoding.video import Footage, read_footage
+from cavsync.pipeline.media.audio import SILENT_PEAK
+from cavsync.pipeline.media.frames import is_still
+from cavsync.train.embedding.sliding import Medium
+from cavsync.train.embedding.video import video_inputs
+from cavsync.train.engine.config import DataConfig
+from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.evaluation.synchrony.config import SynchronyConfig
+from cavsync.train.evaluation.synchrony.offsets import (
+    MIN_PICTURES,
+    Delay,
+    OffsetCurve,
+    estimate_delay,
+    offset_curve,
+)
+from cavsync.train.evaluation.task import find_weights
+
+Verdict = Literal["in step", "late", "early", "cannot tell"]
+OnPart = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class VideoSynchrony:
+    """One video under one checkpoint."""
+
+    video: Path
+    weights: Path
+    inputs: DataConfig
+    config: SynchronyConfig
+    pictures_per_s: float
+    duration_s: float  # of picture and sound together
+    file_duration_s: float  # as the container says; 0 where it does not
+    curve: OffsetCurve
+    times_s: np.ndarray  # (P,) of the pictures
+    delay: Delay | None  # None where the sound is too short for any offset
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.delay is None or not self.delay.is_told(self.config.min_agreement):
+            return "cannot tell"
+        if abs(self.delay.delay_s) <= self.config.tolerance_s:
+            return "in step"
+        return "late" if self.delay.delay_s > 0 else "early"
+
+    @property
+    def sentence(self) -> str:
+        """For people: the verdict and what it rests on."""
+        delay, config = self.delay, self.config
+        if delay is None:
+            return "Cannot tell: no offset has a window of sound for any picture."
+        basis = f"agreement {delay.agreement:.2f} of {delay.num_pictures} pictures"
+        if self.verdict == "in step":
+            return f"The sound is in step with the picture: {delay.delay_s:+.2f} s, within {config.tolerance_s:g} s; {basis}."
+        if self.verdict in ("late", "early"):
+            side = "after" if delay.delay_s > 0 else "before"
+            return f"The sound comes {abs(delay.delay_s):.2f} s {side} its picture; {basis}."
+        return f"Cannot tell: {self._doubt(delay)} (best guess {delay.delay_s:+.2f} s; {basis})."
+
+    def _doubt(self, delay: Delay) -> str:
+        if delay.num_pictures < MIN_PICTURES:
+            return f"{delay.num_pictures} pictures are too few, {MIN_PICTURES} are needed"
+        if delay.agreement < self.config.min_agreement:
+            return f"the pictures do not agree on one delay, their agreement is below {self.config.min_agreement:g}"
+        return (
+            "the curve is highest where it ends, so the delay may lie beyond; look farther with --max-offset"
+        )
+
+
+def score_video(
+    checkpoint: Path,
+    video: Path,
+    config: SynchronyConfig,
+    pictures_per_s: float,
+    device: torch.device,
+    on_second: OnPart = lambda done, total: None,
+    on_window: OnPart = lambda done, total: None,
+) -> VideoSynchrony:
+    """Slides over the whole file.
+
+    `on_second` hears how much of the file is decoded, `on_window` how much of its sound is encoded. Raises CavsyncError on what a user can mend.
+    """
+    weights = find_weights(checkpoint)
+    model = load_model(weights)
+    inputs = video_inputs(weights)
+    slider = config.slider(model, inputs, device)
+    footage = _read(video, pictures_per_s, model.config.image_size, on_second)
+    window_s = slider.window.rows / MEL_ROWS_PER_S
+    if footage.duration_s < window_s + config.step_s:
+        raise EvaluationError(
+            f"{video} has {footage.duration_s:.2f} s of picture and sound, and the model hears {window_s:g} s at once: "
+            "there is nothing to slide. Use a longer video, or a model of shorter windows."
+        )
+    medium = _medium(video, footage, model.config.image_size)
+    slid = slider.slide(medium, on_window)
+    curve = offset_curve(slid, slid, config.offsets_s)
+    return VideoSynchrony(
+        video=video,
+        weights=weights,
+        inputs=inputs,
+        config=config,
+        pictures_per_s=pictures_per_s,
+        duration_s=footage.duration_s,
+        file_duration_s=footage.file_duration_s,
+        curve=curve,
+        times_s=footage.times_s,
+        delay=estimate_delay(curve),
+    )
+
+
+def _read(video: Path, pictures_per_s: float, side: int, on_second: OnPart) -> Footage:
+    """Raises EvaluationError for a file in which nothing can be in step."""
+    try:
+        footage = read_footage(video, pictures_per_s, side, on_second)
+    except MediaError as error:
+        raise EvaluationError(f"{video} cannot be used: {error}.") from error
+    if np.abs(footage.waveform).max() < SILENT_PEAK:
+        raise EvaluationError(f"{video} is silent from beginning to end: there is nothing to be in step.")
+    return footage
+
+
+def _medium(video: Path, footage: Footage, side: int) -> Medium:
+    medium = Medium.of(video.name, footage, side)
+    if len(medium.pictures) > 1 and is_still([picture.numpy() for picture in medium.pictures]):
+        raise EvaluationError(
+            f"{video} shows one picture from beginning to end: nothing in it can be in step with the sound."
+        )
+    return medium

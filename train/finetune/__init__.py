@@ -1,0 +1,1 @@
+"""A pretrained model and labels to a classifier."""

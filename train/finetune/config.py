@@ -1,0 +1,154 @@
+"""What a run that learns classes is: one frozen record, complete and checked before the first step."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cavsync.model.classifier_config import (
+    ClassifierConfig,
+    Modality,
+    attention_probe,
+    cavmae_finetuning,
+    linear_probe,
+    sync_finetuning,
+)
+from cavsync.model.config import ModelConfig
+from cavsync.train.data.labels import Task
+from cavsync.train.engine.config import DataConfig, OptimizerConfig, Precision, ScheduleConfig, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What stands on the encoders, and what of them it sees."""
+
+    kind: Literal["attention", "linear", "mlp"]
+    """attention: two blocks over all frames of a clip, the paper's probe; linear: one linear layer on each frame
+    and nothing else; mlp: a norm and a linear layer on each frame, as CAV-MAE fine-tunes."""
+    modality: Modality = "both"
+    """both, or audio or image alone; the other is not even read."""
+    attention_depth: int = 2
+    """Blocks of an attention head."""
+
+    def classifier(self, num_classes: int, model: ModelConfig) -> ClassifierConfig:
+        """The classifier on encoders of `model`."""
+        if self.kind == "linear":
+            return linear_probe(num_classes, self.modality)
+        if self.kind == "mlp":
+            recipe = sync_finetuning if model.num_global_tokens else cavmae_finetuning
+            return recipe(num_classes, self.modality)
+        probe = attention_probe(num_classes, self.modality)
+        return replace(probe, attention_depth=self.attention_depth)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingConfig:
+    """Random changes that only classifiers train with; flips, crops and noise are in `data`."""
+
+    max_masked_bands: int = 0
+    """SpecAugment: longest run of hidden mel bands; 0 hides none."""
+    max_masked_rows: int = 0
+    """SpecAugment: longest run of hidden rows, of 10 ms each."""
+    mixup_share: float = 0.0
+    """Part of the items that are a mixture of two clips, in sound, picture and labels."""
+    mixup_beta: float = 10.0
+    """The first clip's share in a mixture is drawn from Beta(b, b)."""
+    label_smoothing: float = 0.0
+    """Targets are 1 - s for a clip's classes and s / classes for the others."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_masked_bands", "max_masked_rows"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative.")
+        require(0 <= self.mixup_share <= 1, f"mixup_share={self.mixup_share} is a share: give 0 to 1.")
+        require(self.mixup_beta > 0, f"mixup_beta={self.mixup_beta} must be positive.")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, f"label_smoothing={smoothing} must lie in [0, 1).")
+
+    @property
+    def changes_inputs(self) -> bool:
+        return bool(self.max_masked_bands or self.max_masked_rows or self.mixup_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """A complete run of `cavsync train finetune` or `cavsync train probe`."""
+
+    preset: str
+    """Name of the preset it started from."""
+    initial_weights: str | None = None
+    """Run folder or checkpoint with the encoders to start from; needed, there is no default."""
+    keep_head: bool = False
+    """Start from the head of `initial_weights` too; it must be for the same classes."""
+    audio_rows: int | None = None
+    """Length of the model's audio windows; None keeps that of `initial_weights`."""
+    head: HeadConfig
+    data: DataConfig
+    frames_per_clip: int | None = None
+    """Frames of a clip that a training step sees, drawn at random; None is all of them."""
+    task: Task | None = None
+    """single-label: softmax and cross-entropy; multi-label: a sigmoid a class and binary cross-entropy;
+    None: multi-label where some clip of the split has several labels."""
+    balanced: bool = False
+    """Draw clips with replacement, so that rare classes come as often as frequent ones."""
+    mixing: MixingConfig
+    frozen: bool = False
+    """Train the head alone: a probe."""
+    cache_features: bool = False
+    """Run the frozen encoders over the split once and keep the results in memory; without random changes only."""
+    optimizer: OptimizerConfig
+    head_lr_factor: float = 1.0
+    """The head's learning rate is this times `optimizer.lr`."""
+    schedule: ScheduleConfig
+    batch_size: int
+    """Clips in a step."""
+    num_epochs: int
+    """Length in passes over the clips; an incomplete last batch of a pass is left out."""
+    average_epochs: tuple[int, int] | None = None
+    """First and last epoch whose final weights are averaged into the result; None takes the last weights."""
+    validation_split: str | None = "test"
+    """Role or name of the split scored on; None scores nothing."""
+    validate_every_epochs: int = 1
+    """Epochs between two scores; the result is always scored."""
+    precision: Precision = "float32"
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    tensorboard: bool = True
+    """Write events for TensorBoard into the run folder."""
+    seed: int = 0
+    """Decides the head's initial weights, order of clips, frames, mixtures and augmentation."""
+    log_every_steps: int = 10
+    checkpoint_every_steps: int = 1000
+    """Steps between two checkpoints; the last step always writes one."""
+    keep_checkpoints: int | None = 3
+    """How many of the newest stay on disk; None keeps all."""
+
+    def __post_init__(self) -> None:
+        counted = (
+            "batch_size",
+            "num_epochs",
+            "validate_every_epochs",
+            "log_every_steps",
+            "checkpoint_every_steps",
+        )
+        for name in (*counted, "keep_checkpoints", "frames_per_clip"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name}={value} must be at least 1.")
+        require(self.seed >= 0, f"seed={self.seed} is negative.")
+        require(self.head_lr_factor > 0, f"head_lr_factor={self.head_lr_factor} must be positive.")
+        first, last = self.average_epochs or (1, self.num_epochs)
+        require(
+            1 <= first <= last <= self.num_epochs,
+            f"average_epochs={self.average_epochs} is no range of the {self.num_epochs} epochs: set both.",
+        )
+        for name, usual in (("pairing", "matched"), ("source", "index")):
+            value = getattr(self.data, name)
+            require(
+                value == usual, f"data.{name}={value!r} is for pretraining only; set data.{name}={usual}."
+            )
+        self._check_cache()
+
+    def _check_cache(self) -> None:
+        changes = self.mixing.changes_inputs or self.data.image_augmentation or self.data.audio_noise
+        require(
+            not self.cache_features or (self.frozen and not changes),
+            "cache_features=True keeps what frozen encoders make of unchanged clips: it needs frozen=True and "
+            "data.image_augmentation, data.audio_noise, mixing.mixup_share and mixing.max_masked_* off.",
+        )

@@ -1,0 +1,70 @@
+"""The classifier at step 0: pretrained encoders under a head, and the inputs that they were trained on."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import open_checkpoint
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import ClassifierConfig
+from cavsync.train.engine.config import ConfigError, DataConfig
+from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.finetune.config import FinetuneConfig
+
+
+@dataclass(frozen=True)
+class Start:
+    """What `initial_weights` holds."""
+
+    weights: Path
+    model: CavMaeSync | CavMaeClassifier
+
+    @classmethod
+    def of(cls, config: FinetuneConfig) -> "Start":
+        """ConfigError where none is given, CheckpointError where the file holds no model of ours or upstream's."""
+        if config.initial_weights is None:
+            raise ConfigError(
+                "initial_weights=None: say whose encoders to start from, with --from RUN or --from FILE."
+            )
+        weights = find_weights(Path(config.initial_weights))
+        sizes = {} if config.audio_rows is None else {"audio_rows": config.audio_rows}
+        return cls(weights, open_checkpoint(weights, **sizes).build())
+
+    def inputs(self, data: DataConfig) -> DataConfig:
+        """`data` with the log-mel statistics of these weights, where it names none.
+
+        Those are the run's that the weights lie in, or those of published weights.
+        """
+        if data.mel_mean is not None:
+            return data
+        trained = trained_inputs(self.weights) or PUBLISHED_INPUTS
+        pad_value = trained.pad_value if data.pad_value is None else data.pad_value
+        return replace(data, mel_mean=trained.mel_mean, mel_std=trained.mel_std, pad_value=pad_value)
+
+    def classifier(self, config: FinetuneConfig, num_classes: int) -> CavMaeClassifier:
+        """These encoders under the head of `config`: a fresh one by the run's seed, or their own."""
+        torch.manual_seed(config.seed)
+        wanted = config.head.classifier(num_classes, self.model.config)
+        fresh = CavMaeClassifier.from_pretrained(self.model, wanted)
+        if config.keep_head:
+            fresh.load_state_dict(self._with_head(wanted).state_dict())
+        if config.frozen:
+            fresh.freeze_encoder()
+        return fresh
+
+    def _with_head(self, wanted: ClassifierConfig) -> CavMaeClassifier:
+        """The classifier that was stored; ConfigError where its head is another one."""
+        if not isinstance(self.model, CavMaeClassifier):
+            raise ConfigError(f"keep_head=True, but {self.weights} is a pretrained model and has no head.")
+        found, asked = asdict(self.model.classifier), asdict(wanted)
+        other = [
+            f"{name} is {found[name]}, not {asked[name]}" for name in found if found[name] != asked[name]
+        ]
+        if other:
+            raise ConfigError(
+                f"keep_head=True, but {self.weights} has another head: {'; '.join(other)}. Set head.* to match, "
+                "or leave keep_head off to start with a fresh one."
+            )
+        return self.model

@@ -1,0 +1,1 @@
+"""A checkpoint on a user's own videos."""

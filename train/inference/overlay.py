@@ -1,0 +1,159 @@
+"""A localised video to look at: the map glows over its pictures, the verdict stands below, and the sound plays."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, MediaError
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.stretch import Stretch, StretchRequest
+from cavsync.pipeline.media.encode import Mp4
+from cavsync.pipeline.storage.path import publish, temporary_name
+from cavsync.train.data.images import decode_jpeg
+from cavsync.train.evaluation.heatmaps.heatmap import Route, upsampled
+from cavsync.train.inference.localize import LONGEST_SOUND_S, Localized
+
+SIDE_PX, STRIP_PX = 448, 36
+FPS = 15
+# Decoded at a time.
+STRETCH_S = 10
+# The map at its strongest hides so much of the picture.
+OPACITY = 0.75
+# Percentiles of all cells of the windows that pass: nothing glows below, and nothing more above. Most of a picture is no source.
+COLD, HOT = 50.0, 99.5
+COLOURS = mpl.colormaps["inferno"]
+DIM = 0.55  # brightness where nothing is found
+FOUND, NOTHING, UNKNOWN = "#7ee08a", "#ff8d9c", "#c8d0da"
+
+
+@dataclass(frozen=True)
+class Glow:
+    """One route's maps in [0, 1], at any time."""
+
+    times_s: np.ndarray  # (K,) of windows that were asked, ascending
+    cells: np.ndarray  # (K, rows, columns); all 0 where the sound does not come from the picture
+
+    @classmethod
+    def of(cls, found: Localized, route: Route) -> "Glow":
+        known, passes = found.maps[route][found.asked], found.passes[found.asked]
+        cold, hot = np.percentile(known[passes] if passes.any() else known, (COLD, HOT))
+        scaled = np.clip((known - cold) / max(float(hot - cold), 1e-12), 0, 1)
+        return cls(middles_s(found)[found.asked], scaled * passes[:, None, None])
+
+    def at(self, time_s: float) -> np.ndarray:
+        """Between two windows, a mix of both."""
+        after = min(int(np.searchsorted(self.times_s, time_s)), len(self.times_s) - 1)
+        before = max(0, after - 1)
+        gap_s = self.times_s[after] - self.times_s[before]
+        share = 1.0 if gap_s <= 0 else np.clip((time_s - self.times_s[before]) / gap_s, 0, 1)
+        mixed: np.ndarray = (1 - share) * self.cells[before] + share * self.cells[after]
+        return mixed
+
+
+class Painter:
+    """Draws pictures of a localised video, (SIDE_PX + STRIP_PX, SIDE_PX, 3)."""
+
+    def __init__(self, found: Localized, route: Route) -> None:
+        self._found, self._glow = found, Glow.of(found, route)
+        self._font = ImageFont.load_default(size=17)
+        self._middles_s = middles_s(found)
+
+    def paint(self, picture: np.ndarray, time_s: float) -> np.ndarray:
+        """`picture` is (SIDE_PX, SIDE_PX, 3) uint8."""
+        number = int(np.abs(self._middles_s - time_s).argmin())
+        heat = upsampled(torch.from_numpy(self._glow.at(time_s)), SIDE_PX)[..., None]
+        if not self._found.passes[number]:
+            heat, picture = np.zeros_like(heat), picture * DIM
+        mixed = picture * (1 - OPACITY * heat) + 255 * COLOURS(heat[..., 0])[..., :3] * OPACITY * heat
+        canvas = Image.new("RGB", (SIDE_PX, SIDE_PX + STRIP_PX), "#10151b")
+        canvas.paste(Image.fromarray(mixed.astype(np.uint8)))
+        text, colour = self.caption(number)
+        draw = ImageDraw.Draw(canvas)
+        draw.text((10, SIDE_PX + STRIP_PX / 2), text, fill=colour, font=self._font, anchor="lm")
+        clock = f"{time_s:.1f} s"
+        draw.text((SIDE_PX - 10, SIDE_PX + STRIP_PX / 2), clock, fill=UNKNOWN, font=self._font, anchor="rm")
+        return np.array(canvas)
+
+    def caption(self, number: int) -> tuple[str, str]:
+        """What is said of a window, and its colour."""
+        found, likeness = self._found, self._found.likeness[number]
+        if not found.asked[number]:
+            return "silence" if found.sound is None else "no picture", UNKNOWN
+        if found.calibration is None or not found.calibration.tells:
+            return f"likeness {likeness:.2f}", UNKNOWN
+        least = found.calibration.threshold
+        if found.passes[number]:
+            return f"sounds like this: {likeness:.2f} >= {least:.2f}", FOUND
+        return f"nothing here sounds like this: {likeness:.2f} < {least:.2f}", NOTHING
+
+
+def middles_s(found: Localized) -> np.ndarray:
+    """(W,)"""
+    middle: np.ndarray = (found.start_s + found.end_s) / 2
+    return middle
+
+
+def write_overlay(
+    found: Localized, route: Route, path: Path, on_second: Callable[[int, int], None]
+) -> list[str]:
+    """Atomically. Returns what could not be read; its pictures are left out, so the film is black there.
+
+    The sound is what was asked for: the video's, or the given one, again and again.
+    """
+    painter, damage = Painter(found, route), []
+    temporary = temporary_name(path)
+    try:
+        size = (SIDE_PX, SIDE_PX + STRIP_PX)
+        with Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as film, DecoderProcess() as decoder:
+            sound = None if found.sound is None else _read_sound(found.sound, decoder)
+            for start_s in range(0, int(np.ceil(found.duration_s)), STRETCH_S):
+                end_s = min(start_s + STRETCH_S, found.duration_s)
+                asked = _request(found.video, start_s, end_s)
+                try:
+                    stretch = decoder.ask(asked)
+                except MediaError as error:
+                    damage.append(f"{start_s} to {end_s:.0f} s: {error.reason}")
+                    stretch = Stretch(start_s, (), (), None, np.zeros(0, np.float32), None)
+                film.show(_painted(painter, stretch, asked))
+                film.play(_heard(stretch, sound, start_s, end_s))
+                on_second(round(end_s), round(found.duration_s))
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return damage
+
+
+def _read_sound(sound: Path, decoder: DecoderProcess) -> np.ndarray:
+    """(samples,) of what was asked for."""
+    stretch: Stretch = decoder.ask(StretchRequest(sound, 0.0, LONGEST_SOUND_S, (), SIDE_PX))
+    return stretch.waveform
+
+
+def _request(video: Path, start_s: float, end_s: float) -> StretchRequest:
+    first, stop = round(start_s * FPS), round(end_s * FPS)
+    instants_s = tuple(number / FPS for number in range(first, stop))
+    return StretchRequest(video, start_s, end_s - start_s, instants_s, SIDE_PX)
+
+
+def _painted(painter: Painter, stretch: Stretch, asked: StretchRequest) -> Iterator[np.ndarray]:
+    """One for every instant, black where pictures have ended."""
+    black = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
+    for number, time_s in enumerate(asked.instants_s):
+        there = number < len(stretch.pictures)
+        picture = decode_jpeg(bytearray(stretch.pictures[number])).numpy() if there else black
+        yield painter.paint(picture, time_s)
+
+
+def _heard(stretch: Stretch, sound: np.ndarray | None, start_s: float, end_s: float) -> np.ndarray:
+    first, stop = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
+    if sound is not None:
+        return sound[np.arange(first, stop) % len(sound)]
+    waveform = np.zeros(stop - first, np.float32)
+    samples = stretch.waveform[: stop - first]
+    waveform[: len(samples)] = samples
+    return waveform

@@ -1,0 +1,76 @@
+"""What a search found as an HTML page: a thumbnail for each hit, whose player starts there.
+
+Thumbnails are in the page; players read the files where they are, by paths relative to the page.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader
+
+from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.stretch import Stretch, StretchRequest
+from cavsync.pipeline.storage.path import write_atomically
+from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.inference.search import Found, Hit
+from cavsync.train.reporting.page import data_url
+
+THUMBNAIL_PX = 224
+# Around the best instant; a picture is on screen for less.
+READ_S = 1.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """A hit as the page shows it."""
+
+    hit: Hit
+    address: str  # of the file, from the page, with the span
+    thumbnail: str | None  # data URL; None for a sound, and for a file that cannot be read any more
+    problem: str | None
+
+    @property
+    def span(self) -> str:
+        return f"{clock(self.hit.start_s)} - {clock(self.hit.end_s)}"
+
+
+def write_search_page(found: Found, file: WindowFile, path: Path) -> None:
+    with DecoderProcess() as decoder:
+        cards = [_card(hit, file.media(hit.file), path, decoder) for hit in found.hits]
+    environment = Environment(
+        loader=PackageLoader("cavsync.train.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.get_template("search.html.j2")
+    query = _address(found.query.path, path)
+    page = template.render(found=found, file=file, cards=cards, query=query)
+    write_atomically(path, page.encode())
+
+
+def clock(seconds: float) -> str:
+    """1:02:03.4"""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest // 10:02d}.{rest % 10}"
+
+
+def thumbnail(hit: Hit, medium: Path, decoder: DecoderProcess) -> bytes | None:
+    """A JPEG of the hit's best instant; None for a sound. Raises MediaError for a file that cannot be read any more."""
+    stretch: Stretch = decoder.ask(StretchRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX))
+    return stretch.pictures[0] if stretch.pictures else None
+
+
+def _card(hit: Hit, medium: Path, page: Path, decoder: DecoderProcess) -> Card:
+    address = f"{_address(medium, page)}#t={hit.start_s:.2f},{hit.end_s:.2f}"
+    try:
+        seen = thumbnail(hit, medium, decoder)
+    except MediaError as error:
+        return Card(hit, address, None, f"{error.state}: {error}")
+    return Card(hit, address, None if seen is None else data_url(seen, "image/jpeg"), None)
+
+
+def _address(target: Path, page: Path) -> str:
+    return quote(os.path.relpath(target.absolute(), page.absolute().parent))

@@ -1,0 +1,1 @@
+"""Shards to a pretrained CAV-MAE Sync."""

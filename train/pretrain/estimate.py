@@ -1,0 +1,77 @@
+"""How long a run will take on this machine, from a few steps of a model that is thrown away afterwards."""
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import torch
+
+from cavsync.train.data.pairs import Batch
+from cavsync.train.data.sampler import Epochs, Position
+from cavsync.train.engine.config import TrainConfig
+from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.initial import initial_model
+from cavsync.train.pretrain.step import TrainStep
+from cavsync.train.pretrain.trainer import open_source
+
+# On a CPU a step takes time in proportion to its clips; a GPU needs its whole batch to be busy.
+MAX_CLIPS_ON_CPU = 8
+WARM_UP_STEPS, MEASURED_STEPS = 1, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A forecast: saving, looks at held-out clips and compilation are not in it."""
+
+    seconds: float
+    clips_per_s: float
+    steps_measured: int
+    clips_a_step: int
+
+
+def estimate(config: TrainConfig, device: torch.device) -> Estimate:
+    """Takes a few steps on the run's own clips. The run itself starts from its own seed and does not notice."""
+    size = config.batch_size if device.type == "cuda" else min(config.batch_size, MAX_CLIPS_ON_CPU)
+    micro_batch = config.micro_batch if size == config.batch_size else None
+    in_process = replace(config.data, num_workers=0)
+    small = replace(config, batch_size=size, micro_batch=micro_batch, compile=False, data=in_process)
+    source = open_source(small)
+    # The batch that is asked for must be there, or the run is refused.
+    num_clips = Epochs(len(source), config.batch_size, config.seed).num_clips
+    reading_s, computing_s = _measure(
+        small, source.batches(_start(num_clips, small), Ranks(), device), device
+    )
+    workers = config.data.num_workers
+    # Workers read while the model computes.
+    step_s = max(computing_s, reading_s / workers) if workers else computing_s + reading_s
+    clips_per_s = size / step_s
+    return Estimate(
+        seconds=config.total_steps(num_clips) * config.batch_size / clips_per_s,
+        clips_per_s=clips_per_s,
+        steps_measured=MEASURED_STEPS,
+        clips_a_step=size,
+    )
+
+
+def _start(num_clips: int, config: TrainConfig) -> Position:
+    return Epochs(num_clips, config.batch_size, config.seed).position_after(0)
+
+
+def _measure(
+    config: TrainConfig, batches: Generator[Batch, None, None], device: torch.device
+) -> tuple[float, float]:
+    """Seconds that a step's reading takes, and its computing."""
+    model, _ = initial_model(config)
+    step = TrainStep(config, model, device)
+    reading, computing = [], []
+    with closing(batches):
+        for number in range(WARM_UP_STEPS + MEASURED_STEPS):
+            began_s = time.perf_counter()
+            batch = next(batches)
+            read_s = time.perf_counter()
+            step(batch, number + 1, lr=config.optimizer.lr)  # waits for the device
+            reading.append(read_s - began_s)
+            computing.append(time.perf_counter() - read_s)
+    return fmean(reading[WARM_UP_STEPS:]), fmean(computing[WARM_UP_STEPS:])

@@ -1,0 +1,23 @@
+"""The model at step 0."""
+
+import torch
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.initial_weights import start_from
+from cavsync.model.errors import CheckpointError
+from cavsync.train.engine.config import ConfigError, TrainConfig
+
+
+def initial_model(config: TrainConfig) -> tuple[CavMaeSync, str]:
+    """Random by the run's seed, or with the weights that the run starts from, and which of these it was.
+
+    ConfigError where the weights do not fit.
+    """
+    if config.initial_weights is None:
+        torch.manual_seed(config.seed)
+        return CavMaeSync(config.model), f"random weights of seed {config.seed}"
+    try:
+        model, report = start_from(config.initial_weights, config.model, config.seed)
+    except CheckpointError as error:
+        raise ConfigError(f"initial_weights: {error}") from error
+    return model, str(report)

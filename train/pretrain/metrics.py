@@ -1,0 +1,86 @@
+"""What a run says of itself: before the first step, after each one, at its end; and who may listen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.train.engine.config import TrainConfig
+from cavsync.train.pretrain.step import Losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is known before the first step."""
+
+    run_dir: Path
+    preset: str
+    dataset: str
+    num_clips: int
+    num_parameters: int  # those that train
+    num_steps: int
+    steps_done: int  # more than 0 on resume
+    start: str  # what the weights of step 0 were
+    batch_size: int  # over all ranks
+    num_ranks: int
+    device: str
+    precision: str
+    stored_frame: tuple[int, int]  # height and width of the dataset's pictures
+    image_size: int  # resized to this where it differs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Where a run is after a step, and how fast it has been since the last logged one."""
+
+    step: int  # steps done, this one included
+    epoch: float
+    lr: float
+    clips_per_s: float
+    data_wait_share: float  # of the wall time, in [0, 1]
+    seconds: float  # since this process began to train
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMetrics(Pace, Losses):
+    """One step of pretraining."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended: complete, or stopped by a signal and saved."""
+
+    run_dir: Path
+    step: int
+    num_steps: int
+    checkpoint: Path
+    weights: Path | None  # None while steps are left
+
+    @property
+    def complete(self) -> bool:
+        return self.step == self.num_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainResult(RunResult):
+    """How a call of `pretrain` ended."""
+
+    last: StepMetrics | None  # None when no step was left to do
+
+
+class Observer(Protocol):
+    """Looks at a run without changing it, in the first rank only; the other ranks wait meanwhile.
+
+    It may call the model under `torch.no_grad()`, and leaves it in training mode. Training draws nothing from
+    torch's generators, so an observer may.
+    """
+
+    def started(self, facts: RunFacts, config: TrainConfig, model: CavMaeSync) -> None:
+        """Before the first step; `config` is the resolved one, `model` stands on its device."""
+
+    def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: Mapping[str, Any]) -> None:
+        """After each step; `batch` is this rank's part as the loader gave it: a `Pair` with a first axis."""
+
+    def ended(self, result: PretrainResult, model: CavMaeSync) -> None:
+        """After the last step, complete or stopped; the last checkpoint is on disk."""

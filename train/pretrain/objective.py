@@ -1,0 +1,149 @@
+"""The loss of one batch and its gradient, the same over any number of ranks and in parts of any size.
+
+Every rank averages over its own clips and the gradients are averaged over the ranks, which is right for the
+reconstruction. The contrastive loss compares all clips with all: each rank computes it whole, from everyone's
+embeddings.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from cavsync.model.blocks import Block
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.losses import Contrast, contrastive_loss, total_loss
+from cavsync.model.masking import draw_mask, strike
+from cavsync.model.output import Output
+from cavsync.train.data.images import normalise_images
+from cavsync.train.engine.config import TrainConfig
+from cavsync.train.engine.device import autocast
+from cavsync.train.engine.distributed import Ranks
+
+INPUTS = ("audio", "image", "noise_audio", "noise_image")
+
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+Measured = dict[str, Tensor]
+
+
+class Objective:
+    """What a step minimises, for a `model` that stands on its device."""
+
+    def __init__(self, config: TrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks) -> None:
+        self.config, self.model, self.device, self.ranks = config, model, device, ranks
+        if config.activation_checkpointing:
+            forget_activations(model)
+        if config.compile:
+            model.compile()
+        self._replica = ranks.replicated(model)
+
+    def backward(self, batch: Mapping[str, Any], scaled: Callable[[Tensor], Tensor]) -> Measured:
+        """Adds the gradient of the `scaled` loss of this rank's `batch`; returns the loss and its parts.
+
+        Those are the means over all ranks, detached and not scaled.
+        """
+        parts = list(self._parts(batch))
+        losses = self._at_once(parts[0], scaled) if len(parts) == 1 else self._in_parts(parts, scaled)
+        means = dict(zip(losses, self.ranks.mean(torch.stack(list(losses.values()))), strict=True))
+        reconstruction = means["reconstruction_audio"], means["reconstruction_image"]
+        return {"loss": total_loss(self.model.config, *reconstruction, means["contrastive"]), **means}
+
+    def _at_once(self, inputs: Inputs, scaled: Callable[[Tensor], Tensor]) -> Measured:
+        out = self._forward(inputs)
+        contrast = self._contrast(out.embedding_audio, out.embedding_image)
+        reconstruction = out.reconstruction_audio, out.reconstruction_image
+        torch.autograd.backward(scaled(total_loss(self.model.config, *reconstruction, contrast.loss)))
+        return _measured(*reconstruction, contrast)
+
+    def _in_parts(self, parts: list[Inputs], scaled: Callable[[Tensor], Tensor]) -> Measured:
+        """One backward a part, as if it were the whole batch at once.
+
+        All embeddings first, without a graph; from them the contrastive loss and its gradient in each embedding.
+        Then each part again, now with a graph, into which that gradient is fed.
+        """
+        with torch.no_grad():
+            embedded = [self._embed(inputs) for inputs in parts]
+        audio, image = (torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True))
+        contrast = self._contrast(audio, image)
+        slopes = [slope.chunk(len(parts)) for slope in torch.autograd.grad(contrast.loss, (audio, image))]
+
+        sum_audio, sum_image = torch.zeros(2, device=self.device)
+        for number, (inputs, slope_audio, slope_image) in enumerate(
+            zip(parts, *slopes, strict=True), start=1
+        ):
+            with self._averaging(number == len(parts)):
+                out = self._forward(inputs)
+                reconstruction = out.reconstruction_audio / len(parts), out.reconstruction_image / len(parts)
+                pull = (out.embedding_audio * slope_audio).sum() + (out.embedding_image * slope_image).sum()
+                torch.autograd.backward(scaled(total_loss(self.model.config, *reconstruction, pull)))
+            sum_audio += reconstruction[0].detach()
+            sum_image += reconstruction[1].detach()
+        return _measured(sum_audio, sum_image, contrast)
+
+    def _contrast(self, audio: Tensor, image: Tensor) -> Contrast:
+        if self.config.negatives == "global":
+            audio, image = self.ranks.gather(audio), self.ranks.gather(image)
+        config = self.model.config
+        return contrastive_loss(audio, image, config.temperature, config.contrastive_direction)
+
+    def _forward(self, inputs: Inputs) -> Output:
+        audio, image, noise_audio, noise_image = inputs
+        with autocast(self.device, self.config.precision):
+            out: Output = self._replica(audio, normalise_images(image), noise_audio, noise_image)
+        return out
+
+    def _embed(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The embeddings that `_forward` compares, (batch, dim) or (batch, 2, dim), without its decoder."""
+        audio, image, noise_audio, noise_image = inputs
+        config = self.model.config
+        struck = strike(noise_audio, config.audio_grid, config.mask_ratio_audio, config.audio_mask_mode)
+        seen_audio = draw_mask(struck, config.mask_ratio_audio).kept
+        seen_image = draw_mask(noise_image, config.mask_ratio_image).kept
+        pictures = normalise_images(image)
+        with autocast(self.device, self.config.precision):
+            encodings = (
+                self.model.encode_audio(audio, seen_audio),
+                self.model.encode_image(pictures, seen_image),
+            )
+        if not config.global_local_losses:
+            return encodings[0].global_token, encodings[1].global_token
+        levels = [torch.stack([each.global_token, each.patches.mean(dim=1)], dim=1) for each in encodings]
+        return levels[0], levels[1]
+
+    def _parts(self, batch: Mapping[str, Any]) -> Iterator[Inputs]:
+        """The tensors of the batch on the model's device, a micro-batch at a time; pictures are bytes still."""
+        size = self.config.micro_batch or len(batch["key"])
+        for first in range(0, len(batch["key"]), size):
+            rows = slice(first, first + size)
+            audio, image, noise_audio, noise_image = (
+                batch[name][rows].to(self.device, non_blocking=True) for name in INPUTS
+            )
+            yield audio, image, noise_audio, noise_image
+
+    def _averaging(self, last: bool) -> AbstractContextManager[object]:
+        """Gradients travel between the ranks once a step: with the last part."""
+        if isinstance(self._replica, DistributedDataParallel) and not last:
+            return self._replica.no_sync()
+        return nullcontext()
+
+
+def forget_activations(model: CavMaeSync) -> None:
+    """From now on each block of `model` is computed again in the backward, instead of keeping what it computed."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            again = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
+            module.forward = again  # type: ignore[method-assign]
+
+
+def _measured(reconstruction_audio: Tensor, reconstruction_image: Tensor, contrast: Contrast) -> Measured:
+    return {
+        "reconstruction_audio": reconstruction_audio.detach(),
+        "reconstruction_image": reconstruction_image.detach(),
+        "contrastive": contrast.loss.detach(),
+        "accuracy": contrast.accuracy,
+    }

@@ -1,0 +1,59 @@
+"""The sound of a prepared clip to listen to: from its source video, or, where that is out of reach, from its log-mel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchaudio.functional import griffinlim, lfilter
+
+from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.pipeline.inspection.clips import sound_of
+from cavsync.pipeline.media.mel import FFT_SAMPLES, FRAME_SAMPLES, PREEMPHASIS, SHIFT_SAMPLES, mel_filters
+from cavsync.pipeline.media.mp3 import mp3_bytes
+from cavsync.pipeline.storage.filesystem import StoreError
+
+NUM_ITERATIONS = 32
+PEAK = 0.5  # of a sound made from its log-mel, whose loudness is lost with the phase
+
+
+@dataclass(frozen=True)
+class Sound:
+    mp3: bytes
+    remade: bool  # from the log-mel, so that it is not what was recorded
+
+
+def listen(row: Mapping[str, Any], mel: np.ndarray, channel: AudioChannel) -> Sound:
+    """An index row's sound; `mel` is its stored (rows, 128) log-mel."""
+    try:
+        return Sound(mp3_bytes(sound_of(row, channel)), remade=False)
+    except (MediaError, StoreError):  # shards travel without the videos that they were made from
+        return Sound(mp3_bytes(waveform_of_mel(mel)), remade=True)
+
+
+def waveform_of_mel(mel: np.ndarray) -> np.ndarray:
+    """(samples,) at 16 kHz whose log-mel resembles `mel`: Griffin and Lim's method finds phases that agree."""
+    filters = torch.from_numpy(mel_filters())  # (256, 128)
+    energy = torch.from_numpy(mel.astype(np.float32)).exp()
+    # At each frequency the weights of the triangles over it add up to one: their mean energies mix by them.
+    spectrum = energy @ (filters / filters.sum(0, keepdim=True).clamp(min=1e-6)).T
+    power = torch.nn.functional.pad(
+        spectrum, (0, 1)
+    ).T  # (257, rows): the filters leave out the highest frequency
+    emphasised = griffinlim(
+        power,
+        window=torch.hann_window(FRAME_SAMPLES, periodic=False),
+        n_fft=FFT_SAMPLES,
+        hop_length=SHIFT_SAMPLES,
+        win_length=FRAME_SAMPLES,
+        power=2.0,
+        n_iter=NUM_ITERATIONS,
+        momentum=0.99,
+        length=None,
+        rand_init=False,
+    )
+    plain = lfilter(emphasised, torch.tensor([1.0, -PREEMPHASIS]), torch.tensor([1.0, 0.0]), clamp=False)
+    waveform: np.ndarray = (plain * PEAK / plain.abs().max().clamp(min=1e-9)).numpy()
+    return waveform

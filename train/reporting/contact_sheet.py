@@ -1,0 +1,177 @@
+"""A prepared clip as one picture: its frames, its log-mel, and which rows of it belong to which frame."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.patches import ConnectionPatch
+from PIL import Image, ImageDraw, ImageFont
+
+from cavsync.pipeline.dataset.reader import StoredClip
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.pipeline.inspection.clips import Exhibit
+
+WIDTH_IN, DPI = 12.0, 110
+# The time axis in shares of the picture's width: a page puts its cursor there.
+LEFT, RIGHT = 0.045, 0.99
+FRAME_IN = 0.95  # tallest a frame is drawn
+MEL_IN, WINDOWS_IN = 1.5, 0.75
+TOP_IN, GAP_IN, BOTTOM_IN = 0.2, 0.16, 0.42
+MAX_DRAWN = 16  # of a clip's frames
+TITLE_PX = 30
+
+
+def clip_picture(row: Mapping[str, Any], stored: StoredClip) -> Image.Image:
+    """Frames above the log-mel above the window of each frame; colours go with the frames."""
+    drawn = np.unique(np.linspace(0, len(stored.frames) - 1, MAX_DRAWN).round().astype(int)).tolist()
+    colours = [mpl.colormaps["turbo"](share) for share in np.linspace(0.08, 0.92, len(drawn))]
+    frames = [Image.open(io.BytesIO(stored.frames[number])) for number in drawn]
+    height_in = _frame_height_in(row, frames)
+    figure, (pictures, mel, windows) = _panels([height_in, MEL_IN, WINDOWS_IN])
+    _draw_frames(pictures, frames, height_in, row, drawn, colours)
+    _draw_mel(mel, stored.mel)
+    _draw_windows(windows, row, drawn, colours)
+    for axes in (pictures, mel, windows):
+        axes.set_xlim(0, end_s(row))
+    _connect(pictures, mel, row, drawn, colours)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer).convert("RGB")
+
+
+def end_s(row: Mapping[str, Any]) -> float:
+    """Where the time axis of a clip's picture ends."""
+    last_row = int(max(row["window_stop"]))
+    return max(float(row["duration_s"]), last_row / MEL_ROWS_PER_S)
+
+
+def sheet(exhibits: Sequence[Exhibit], pictures: Sequence[Image.Image | None]) -> bytes:
+    """All clips below each other as one PNG, each with its title; a failed one is its title alone."""
+    parts = [_titled(exhibit.row, picture) for exhibit, picture in zip(exhibits, pictures, strict=True)]
+    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
+    top = 0
+    for part in parts:
+        whole.paste(part, (0, top))
+        top += part.height
+    buffer = io.BytesIO()
+    whole.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def title(row: Mapping[str, Any]) -> str:
+    """The clip in one line."""
+    labels = ", ".join(row["labels"] or ())
+    outcome = f"{row['state']}: {row['reason']}" if row["reason"] else ""
+    return " · ".join(filter(None, [row["key"], row["split"], labels, outcome]))
+
+
+def _panels(heights_in: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of axes below each other, all over the same stretch of time."""
+    total_in = TOP_IN + sum(heights_in) + GAP_IN * (len(heights_in) - 1) + BOTTOM_IN
+    figure = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI)
+    below_in, panels = total_in - TOP_IN, []
+    for height_in in heights_in:
+        below_in -= height_in
+        place = (LEFT, below_in / total_in, RIGHT - LEFT, height_in / total_in)
+        panels.append(figure.add_axes(place))
+        below_in -= GAP_IN
+    return figure, panels
+
+
+def _s_per_in(row: Mapping[str, Any]) -> float:
+    return end_s(row) / (WIDTH_IN * (RIGHT - LEFT))
+
+
+def _frame_height_in(row: Mapping[str, Any], frames: Sequence[Image.Image]) -> float:
+    """As tall as fits side by side, up to FRAME_IN."""
+    slot_s, _ = _slot(row, len(frames), 0)
+    return min(FRAME_IN, 0.95 * slot_s / _s_per_in(row) * frames[0].height / frames[0].width)
+
+
+def _draw_frames(
+    axes: Axes,
+    frames: Sequence[Image.Image],
+    height_in: float,
+    row: Mapping[str, Any],
+    drawn: Sequence[int],
+    colours: Sequence[Any],
+) -> None:
+    """Frames side by side over the clip's duration; x is seconds, y is inches."""
+    axes.set_axis_off()
+    half_s = height_in * frames[0].width / frames[0].height * _s_per_in(row) / 2
+    for slot, (number, frame) in enumerate(zip(drawn, frames, strict=True)):
+        _, centre_s = _slot(row, len(frames), slot)
+        axes.imshow(frame, extent=(centre_s - half_s, centre_s + half_s, 0, height_in), aspect="auto")
+        # A line in the frame's colour, which leads to its window.
+        axes.plot([centre_s - half_s, centre_s + half_s], [0, 0], color=colours[slot], linewidth=5)
+        label = f"{row['frame_pts_s'][number]:.2f} s"
+        axes.text(centre_s, height_in, label, ha="center", va="bottom", fontsize=7, color="#444444")
+    axes.set_ylim(0, height_in)
+
+
+def _slot(row: Mapping[str, Any], num_frames: int, slot: int) -> tuple[float, float]:
+    """Width and centre, in seconds, of the place where a frame is drawn."""
+    slot_s = float(row["duration_s"]) / num_frames
+    return slot_s, (slot + 0.5) * slot_s
+
+
+def _draw_mel(axes: Axes, mel: np.ndarray) -> None:
+    values = mel.astype(np.float32).T
+    axes.imshow(
+        values,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        interpolation="nearest",
+        extent=(0, len(mel) / MEL_ROWS_PER_S, 0, len(values)),
+    )
+    axes.set_ylabel("mel band", fontsize=8)
+    axes.set_xticks([])
+    axes.tick_params(labelsize=7)
+    axes.set_facecolor("#eeeeee")  # where a window goes past the sound
+
+
+def _draw_windows(axes: Axes, row: Mapping[str, Any], drawn: Sequence[int], colours: Sequence[Any]) -> None:
+    """One bar a frame: the rows of the log-mel that belong to it, and where in them the frame is."""
+    for place, (number, colour) in enumerate(zip(drawn, colours, strict=True)):
+        start, stop = (row[name][number] / MEL_ROWS_PER_S for name in ("window_start", "window_stop"))
+        axes.barh(-place, stop - start, left=start, height=0.62, color=colour, alpha=0.75)
+        axes.plot([row["frame_pts_s"][number]], [-place], "|", color="black", markersize=4)
+    axes.set_ylim(-len(drawn) + 0.3, 0.7)
+    axes.set_yticks([])
+    axes.set_ylabel("windows", fontsize=8)
+    axes.set_xlabel("seconds", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _connect(
+    pictures: Axes, mel: Axes, row: Mapping[str, Any], drawn: Sequence[int], colours: Sequence[Any]
+) -> None:
+    """From each frame to its own time, and down through the log-mel."""
+    top = mel.get_ylim()[1]
+    for slot, (number, colour) in enumerate(zip(drawn, colours, strict=True)):
+        time_s = row["frame_pts_s"][number]
+        _, centre_s = _slot(row, len(drawn), slot)
+        if 0 <= time_s <= end_s(row):
+            mel.axvline(time_s, color=colour, linewidth=0.8, linestyle=":")
+            line = ConnectionPatch(
+                (centre_s, 0), (time_s, top), "data", "data", axesA=pictures, axesB=mel, color=colour
+            )
+            mel.add_artist(line)
+
+
+def _titled(row: Mapping[str, Any], picture: Image.Image | None) -> Image.Image:
+    width, height = picture.size if picture else (round(WIDTH_IN * DPI), 4)
+    whole = Image.new("RGB", (width, height + TITLE_PX), "white")
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 15)
+    colour = "#1f2933" if picture else "#b83b4b"
+    ImageDraw.Draw(whole).text((round(width * LEFT), 8), title(row)[:150], fill=colour, font=font)
+    if picture:
+        whole.paste(picture, (0, TITLE_PX))
+    return whole

@@ -1,0 +1,169 @@
+"""A self-contained HTML page: figures beside their chance level, pictures, galleries."""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from cavsync.pipeline.storage.path import write_atomically
+from cavsync.train.reporting.coverage import Coverage
+
+MAX_MISSING_SHOWN = 100
+# Filters of the templates.
+MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "mp3": "audio/mpeg"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of the table, under a name that no other figure of its evaluation has; NaN is undefined."""
+
+    name: str
+    value: float
+    chance: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    unit: str = "%"  # "" for a number without one
+    digits: int = 1  # shown after the point; of a chance level one more
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return self._shown(self.value, self.digits)
+
+    @property
+    def shown_chance(self) -> str:
+        return "" if self.chance is None else self._shown(self.chance, self.digits + 1)
+
+    @property
+    def shown_interval(self) -> str:
+        return "" if self.low is None else f"{self.low:.{self.digits}f} - {self.high:.{self.digits}f}"
+
+    def _shown(self, value: float, digits: int) -> str:
+        return "undefined" if math.isnan(value) else f"{value:.{digits}f} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Picture:
+    png: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video that the page plays, by its address from the page, or as a data URL."""
+
+    address: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Media:
+    """A clip to look at and listen to: some of its frames (JPEG), or its log-mel (JPEG) and its sound (MP3)."""
+
+    title: str
+    frames: Sequence[bytes] = ()
+    mel: bytes | None = None
+    mp3: bytes | None = None
+    remade: bool = False  # the sound comes out of the log-mel, so it is not what was recorded
+
+
+@dataclass(frozen=True)
+class Answer:
+    media: Media
+    score: float
+    rank: int  # 1 is best
+    right: bool
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query and its best answers, the best first; the right one stands last where it is not among them."""
+
+    media: Media
+    rank: int  # of the right answer, 1 is best
+    answers: Sequence[Answer]
+
+    def all_media(self) -> list[Media]:
+        return [self.media, *(answer.media for answer in self.answers)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are shown; the first column is text, and so is the last where `note` says so."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: bool = False
+    faded: Sequence[int] = ()  # numbers of rows that are there for orientation only
+    groups: Sequence[
+        tuple[str, int]
+    ] = ()  # a row above the header: titles, and how many columns each is over
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    text: str
+    pictures: Sequence[Picture] = ()
+    queries: Sequence[Query] = ()
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    films: Sequence[Film] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    title: str
+    lead: str
+    scores: Sequence[Score]
+    sections: Sequence[Section]
+    facts: Sequence[tuple[str, str]]  # what was run: name and value
+
+
+def unusable_sections(coverage: Coverage) -> list[Section]:
+    """What was listed and has no score, with the reasons; nothing where nothing is missing."""
+    if not coverage.unusable:
+        return []
+    shown = coverage.unusable[:MAX_MISSING_SHOWN]
+    rest = len(coverage.unusable) - len(shown)
+    text = f"{coverage.num_found:,} of {coverage.num_listed:,} {coverage.kind} were found; these are in no figure above."
+    if rest:
+        text += f" Here are the first {len(shown)}; report.json names the {rest:,} others too."
+    rows = [[one.item, one.state, one.reason] for one in shown]
+    return [
+        Section(
+            f"{coverage.kind.capitalize()} without a score",
+            text,
+            tables=[Table(["item", "state", "why"], rows, note=True)],
+        )
+    ]
+
+
+def write_report(report: Report, path: Path) -> None:
+    write_page("report.html.j2", path, report=report)
+
+
+def write_page(template: str, path: Path, **content: Any) -> None:
+    """A page from a template of this folder, in which bytes of media become part of the page itself."""
+    environment = Environment(
+        loader=PackageLoader("cavsync.train.reporting"), autoescape=True, trim_blocks=True
+    )
+    for name, media_type in MEDIA_TYPES.items():
+        environment.filters[name] = partial(data_url, media_type=media_type)
+    write_atomically(path, environment.get_template(template).render(**content).encode())
+
+
+def data_url(content: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

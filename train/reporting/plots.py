@@ -1,0 +1,199 @@
+"""Pictures for reports, as PNG bytes: training curves, reconstructions, and a clip's frames over its log-mel."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cavsync.pipeline.dataset.reader import StoredClip
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
+from cavsync.train.pretrain.held_out import Reconstructions
+
+ACCENT = "#d1495b"
+# Seen on dark and on bright parts of the magma map alike.
+WINDOW_COLOURS = ("#00d5ff", "#7dff4f", "#ffffff")
+MEL_STRIP_SIZE = (320, 72)
+THUMBNAIL_SIDE = 112
+# Of what a model does not see.
+HIDDEN_GREY = 0.75
+MEL_COLOURS = mpl.colormaps["magma"].with_extremes(bad=str(HIDDEN_GREY))
+mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+
+
+def training_curves(metrics: pd.DataFrame) -> bytes:
+    """One panel a loss and one for the learning rate, over the steps of `metrics.jsonl`."""
+    panels = {
+        "reconstruction_audio": "audio reconstruction",
+        "reconstruction_image": "image reconstruction",
+        "contrastive": "contrastive loss",
+        "lr": "learning rate",
+    }
+    figure = Figure(figsize=(12, 2.6), layout="constrained")
+    for axes, (column, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        draw_curve(axes, metrics, column, title)
+    return png(figure)
+
+
+def run_curves(metrics: pd.DataFrame, looks: pd.DataFrame) -> bytes:
+    """`curves.png` of a pretraining run: what each step measured, and below it what was seen on held-out clips."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    top, bottom = figure.subplots(2, 4)
+    titles = {
+        "reconstruction_audio": "audio reconstruction",
+        "reconstruction_image": "image reconstruction",
+        "contrastive": "contrastive loss",
+        "lr": "learning rate",
+        "accuracy": "accuracy in the batch",
+        "grad_norm": "gradient norm",
+    }
+    for axes, (column, title) in zip([*top, *bottom[:2]], titles.items(), strict=True):
+        draw_curve(axes, metrics, column, title)
+    bottom[1].set_yscale("log")
+    draw_looks(bottom[2], looks, "r1_sound_to_video", "r1_video_to_sound", "held-out R@1")
+    draw_looks(bottom[3], looks, "effective_rank_audio", "effective_rank_image", "effective rank")
+    return png(figure)
+
+
+def class_curves(metrics: pd.DataFrame, result: Mapping[str, float]) -> bytes:
+    """`curves.png` of a run that learns classes: what each step measured, the scores of its epochs and its result."""
+    figure = Figure(figsize=(12, 2.6), layout="constrained")
+    *steps, scores = figure.subplots(1, 4)
+    titles = {"loss": "loss", "grad_norm": "gradient norm", "lr": "learning rate of the encoders"}
+    for axes, (column, title) in zip(steps, titles.items(), strict=True):
+        draw_curve(axes, metrics, column, title)
+    scored = metrics.dropna(subset="top1") if "top1" in metrics else pd.DataFrame()
+    if result:
+        scored = pd.concat([scored, pd.DataFrame([{"step": metrics["step"].iloc[-1], **result}])])
+    draw_looks(scores, scored, "mean_average_precision", "top1", "validation")
+    return png(figure)
+
+
+def draw_curve(axes: Axes, metrics: pd.DataFrame, column: str, title: str) -> None:
+    """A figure by step, thin, with its running mean, which shows the trend under the noise of single batches."""
+    axes.plot(metrics["step"], metrics[column], color="#9db4c0", linewidth=0.8)
+    smooth = metrics[column].rolling(max(1, len(metrics) // 40), min_periods=1).mean()
+    axes.plot(metrics["step"], smooth, color=ACCENT, linewidth=1.6)
+    axes.set_title(title)
+    axes.set_xlabel("step")
+
+
+def draw_looks(axes: Axes, looks: pd.DataFrame, one: str, other: str, title: str) -> None:
+    """Two figures that are measured now and then."""
+    axes.set_title(title)
+    axes.set_xlabel("step")
+    if looks.empty:
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#888888")
+        return
+    for column, colour in ((one, ACCENT), (other, "#2e6f8e")):
+        axes.plot(
+            looks["step"], looks[column], "o-", color=colour, markersize=3, label=column.replace("_", " ")
+        )
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=7)
+
+
+def reconstructions(seen: Reconstructions) -> bytes:
+    """A row a clip: its picture and its log-mel as the model saw them, as it filled them in, and as they are."""
+    figure = Figure(figsize=(13, 1.9 * len(seen.audio)), layout="constrained")
+    grid = figure.subplots(len(seen.audio), 6, width_ratios=[1, 1, 1, 1.6, 1.6, 1.6], squeeze=False)
+    titles = ("seen", "filled in", "original")
+    for clip, row in enumerate(grid):
+        for axes, picture in zip(row[:3], _pictures(seen, clip), strict=True):
+            axes.imshow(picture)
+        original = seen.audio[clip].numpy().T
+        scale = {"vmin": original.min(), "vmax": original.max()}
+        for axes, mel in zip(row[3:], _mels(seen, clip), strict=True):
+            axes.imshow(mel, origin="lower", aspect="auto", cmap=MEL_COLOURS, **scale)
+        for axes in row:
+            axes.set_axis_off()
+    for axes, title in zip(grid[0], [*titles, *(f"log-mel {title}" for title in titles)], strict=True):
+        axes.set_title(title)
+    return png(figure)
+
+
+def _pictures(seen: Reconstructions, clip: int) -> list[np.ndarray]:
+    """(height, width, 3) in [0, 1]: without its removed patches, filled in, whole."""
+    scale = np.array(IMAGE_STD, np.float32), np.array(IMAGE_MEAN, np.float32)
+    whole, filled = (
+        np.clip(one[clip].cpu().permute(1, 2, 0).numpy() * scale[0] + scale[1], 0, 1)
+        for one in (seen.image, seen.filled.image)
+    )
+    removed = seen.filled.removed_image[clip].cpu().numpy()[..., None]
+    return [np.where(removed, HIDDEN_GREY, whole), filled, whole]
+
+
+def _mels(seen: Reconstructions, clip: int) -> list[np.ndarray]:
+    """(mels, rows): with NaN where patches were removed, filled in, whole."""
+    whole, filled = seen.audio[clip].numpy(), seen.filled.audio[clip].cpu().numpy()
+    removed = seen.filled.removed_audio[clip].cpu().numpy()
+    return [np.where(removed, np.nan, whole).T, filled.T, whole.T]
+
+
+def frames_over_mel(
+    clip: StoredClip,
+    frame_pts_s: Sequence[float],
+    window_starts: Sequence[int] | np.ndarray,
+    window_rows: int,
+    marked: Sequence[int] = (3, 11),
+) -> bytes:
+    """A clip's frames above its log-mel; the window of each `marked` frame is framed in its colour."""
+    num_frames = len(clip.frames)
+    colours = dict(zip(marked, WINDOW_COLOURS, strict=False))
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    grid = figure.add_gridspec(2, num_frames, height_ratios=[1, 2.2])
+    for number, jpeg in enumerate(clip.frames):
+        axes = figure.add_subplot(grid[0, number])
+        axes.imshow(Image.open(io.BytesIO(jpeg)))
+        axes.set_xticks([], [])
+        axes.set_yticks([], [])
+        axes.set_title(f"{frame_pts_s[number]:.2f} s", fontsize=7)
+        axes.spines[:].set(visible=number in colours, color=colours.get(number), linewidth=3)
+    axes = figure.add_subplot(grid[1, :])
+    end_s = len(clip.mel) / MEL_ROWS_PER_S
+    mel = clip.mel.astype(np.float32).T
+    axes.imshow(mel, origin="lower", aspect="auto", cmap="magma", extent=(0, end_s, 0, len(mel)))
+    axes.vlines(frame_pts_s, 0, len(mel), color="white", linewidth=0.5, linestyle=":")
+    for number, colour in colours.items():
+        start_s = window_starts[number] / MEL_ROWS_PER_S
+        axes.axvspan(
+            start_s, start_s + window_rows / MEL_ROWS_PER_S, fill=False, edgecolor=colour, linewidth=3
+        )
+        axes.axvline(frame_pts_s[number], color=colour, linewidth=1.5)
+    axes.set_xlim(0, end_s)
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("mel band")
+    return png(figure)
+
+
+def mel_strip(mel: np.ndarray) -> bytes:
+    """The log-mel alone, as a JPEG thumbnail without axes; time goes to the right, frequency up."""
+    values = mel.astype(np.float32).T[::-1]
+    low, high = np.percentile(values, [1, 99.9])
+    colours = MEL_COLOURS(np.clip((values - low) / max(high - low, 1e-6), 0, 1), bytes=True)[..., :3]
+    picture = Image.fromarray(np.ascontiguousarray(colours))
+    return small_jpeg(picture.resize(MEL_STRIP_SIZE, Image.Resampling.BILINEAR))
+
+
+def thumbnail(jpeg: bytes, side: int = THUMBNAIL_SIDE) -> bytes:
+    """A frame of a shard, smaller: a page holds hundreds."""
+    picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    picture.thumbnail((side, side))
+    return small_jpeg(picture)
+
+
+def small_jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
