@@ -12,8 +12,9 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import Batch
-from cavsync.train.engine.config import Precision, TrainConfig
+from cavsync.train.engine.config import Precision
 from cavsync.train.pretrain import presets
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.objective import INPUTS
 from cavsync.train.pretrain.step import TrainStep
 

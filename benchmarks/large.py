@@ -10,8 +10,9 @@ from string import ascii_letters, digits
 import numpy as np
 from PIL import Image
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, NUM_MELS, SCHEMA_VERSION, ClipState, clip_key
-from cavsync.pipeline.dataset.writer import DatasetPaths, ShardWriter
+from cavsync.pipeline.dataset.writer import ShardWriter
 
 SHARD_SIZE = 512
 NUM_FRAMES, SIDE, DURATION_S = 16, 224, 1

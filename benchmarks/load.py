@@ -19,8 +19,8 @@ from benchmarks import footage, results, timing, upstream
 from benchmarks.program import cavsync
 from cavsync.model.config import sync_base
 from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, Draw
-from cavsync.train.engine.config import DataConfig
 
 NUM_PAIRS, BATCH_SIZE = 384, 96
 OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, pairs", "upstream, pairs"

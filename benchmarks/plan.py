@@ -21,7 +21,7 @@ import typer
 from benchmarks import footage, large, results, timing
 from benchmarks.program import cavsync
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.writer import DatasetPaths
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.lists.listing import official_listing
 from cavsync.pipeline.lists.manifest import read_manifest
 from cavsync.pipeline.lists.videos import VideoTree
@@ -88,8 +88,8 @@ def start_loader(dataset: Path) -> None:
     """From nothing to the first batch."""
     # Torch would weigh on the other steps too.
     from cavsync.model.config import sync_base
+    from cavsync.train.data.config import DataConfig
     from cavsync.train.data.pairs import ClipPairs, Draw
-    from cavsync.train.engine.config import DataConfig
 
     pairs = ClipPairs(DataConfig(path=str(dataset)), sync_base(), seed=0)
     pairs.batch([Draw(0, clip) for clip in range(8)])

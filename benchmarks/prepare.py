@@ -14,8 +14,8 @@ import typer
 
 from benchmarks import footage, results, timing, upstream
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import Row
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard

@@ -16,9 +16,10 @@ import typer
 
 from benchmarks import footage, results, timing
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.writer import DatasetPaths
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.jobs.ray_runner import run_on_ray
-from cavsync.pipeline.jobs.runner import Record, Work, Workers, run
+from cavsync.pipeline.jobs.runner import run
+from cavsync.pipeline.jobs.work import Record, Work, Workers
 from cavsync.pipeline.lists.listing import folder_listing
 from cavsync.pipeline.plan.plan import Plan, make_plan
 

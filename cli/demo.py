@@ -71,7 +71,7 @@ def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
     from cavsync.cli.prepare.output import BarReporter, JsonReporter
     from cavsync.pipeline.dataset.config import PrepareConfig
     from cavsync.pipeline.jobs.prepare import prepare
-    from cavsync.pipeline.jobs.runner import Workers
+    from cavsync.pipeline.jobs.work import Workers
     from cavsync.pipeline.lists.listing import official_listing
     from cavsync.pipeline.lists.manifest import load_manifest
 
@@ -120,9 +120,8 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     )
     from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.retrieval.candidates import embed_candidates
-    from cavsync.train.evaluation.retrieval.protocol import score_retrieval
+    from cavsync.train.evaluation.retrieval.protocol import RetrievalJob, score_retrieval
     from cavsync.train.evaluation.retrieval.report import write_retrieval
-    from cavsync.train.evaluation.retrieval.retrieval_scores import RetrievalJob
     from cavsync.train.evaluation.retrieval.tables import own_clip_rows
     from cavsync.train.evaluation.segmentation.report import write_segmentation
     from cavsync.train.evaluation.synchrony.report import write_synchrony

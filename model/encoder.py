@@ -14,8 +14,7 @@ from cavsync.model.blocks import Block, JointBlock, Modality
 from cavsync.model.config import ModelConfig
 from cavsync.model.masking import take
 from cavsync.model.output import Encoding
-from cavsync.model.patches import spectrogram
-from cavsync.model.positions import position_table
+from cavsync.model.patches import position_table, spectrogram
 
 # Standard deviation of learned tokens at the start, as in MAE.
 TOKEN_STD = 0.02

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cavsync.cli.console.eval_output import print_report
 from cavsync.cli.console.overrides import OverridesOption, given_fields
+from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DeviceOption, JsonOption, RootOption
 
 CLASSES_NAMED = 5
@@ -79,13 +79,14 @@ def classification(
 ) -> None:
     """Name the classes of each clip of a split, from all of its frames and their sound."""
     from cavsync.cli.console.progress import counting
+    from cavsync.train.data.inputs import newest_run
     from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.classification.protocol import ClassificationTask, score_classification
     from cavsync.train.evaluation.classification.report import (
         classification_rows,
         write_classification,
     )
-    from cavsync.train.evaluation.task import Task, newest_run
+    from cavsync.train.evaluation.task import Task
 
     fields = _fields(overrides, modality)
     inputs = Task.of(checkpoint or newest_run(root / "runs", classifier=True), data, split)

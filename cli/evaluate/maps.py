@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cavsync.cli.console.eval_output import print_report
+from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import CheckpointOption, DeviceOption, JsonOption, RootOption
 
 if TYPE_CHECKING:
@@ -165,9 +165,9 @@ def _map_task(
     max_missing: float,
 ) -> "MapTask":
     """What both commands ask of a checkpoint."""
+    from cavsync.train.data.inputs import newest_run
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.evaluation.heatmaps.task import MapTask
-    from cavsync.train.evaluation.task import newest_run
 
     config = MapConfig(sound=sound.value, similarity=similarity.value)
     weights = checkpoint or newest_run(root / "runs")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cavsync.cli.console.eval_output import print_report
+from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import CheckpointOption, DeviceOption, JsonOption, RootOption
 
 
@@ -87,21 +87,21 @@ def retrieval(
             f"{given[0]} and --embeddings exclude each other: the file holds its clips, and needs no model."
         )
     from cavsync.cli.console.progress import counting
+    from cavsync.train.data.inputs import newest_run
     from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.retrieval.candidates import (
         embed_candidates,
         read_candidates,
         save_candidates,
     )
-    from cavsync.train.evaluation.retrieval.protocol import score_retrieval
+    from cavsync.train.evaluation.retrieval.protocol import RetrievalJob, score_retrieval
     from cavsync.train.evaluation.retrieval.report import (
         contamination_section,
         gallery_name,
         write_retrieval,
     )
-    from cavsync.train.evaluation.retrieval.retrieval_scores import RetrievalJob
     from cavsync.train.evaluation.retrieval.tables import retrieval_rows
-    from cavsync.train.evaluation.task import Task, newest_run
+    from cavsync.train.evaluation.task import Task
 
     job = RetrievalJob(
         headline=aggregation.value, gallery=gallery, max_missing=max_missing, trained_on=trained_on

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cavsync.cli.console.eval_output import print_report
+from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import CheckpointOption, DeviceOption, JsonOption, RootOption
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def synchrony(
     """Find which sound belongs to which instant: matching inside clips, delays, and sound that was moved."""
     if video is not None and (data is not None or split is not None):
         raise typer.BadParameter("--video looks at one file; leave out --data and --split.")
+    from cavsync.train.data.inputs import newest_run
     from cavsync.train.evaluation.synchrony.config import SynchronyConfig
-    from cavsync.train.evaluation.task import newest_run
 
     config = SynchronyConfig(max_offset_s=max_offset, step_s=step, min_agreement=min_agreement)
     checkpoint = checkpoint or newest_run(root / "runs")

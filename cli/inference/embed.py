@@ -46,9 +46,9 @@ def embed(
     A file that is muted, has no pictures or is damaged gives what it has, and a warning. Interrupted, the same command continues.
     """
     from cavsync.cli.console.progress import bar
-    from cavsync.pipeline.jobs.runner import Workers
+    from cavsync.pipeline.jobs.work import Workers
+    from cavsync.train.data.inputs import find_weights, newest_run
     from cavsync.train.embedding.files import Opening, embed_files
-    from cavsync.train.evaluation.task import find_weights, newest_run
     from cavsync.train.inference.media_files import list_files
 
     files = list_files(source)

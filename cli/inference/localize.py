@@ -47,9 +47,9 @@ def localize(
 ) -> None:
     """Show where in a video a sound comes from, or that nothing there sounds like it: a film with the sound, pictures, arrays."""
     from cavsync.cli.console.progress import counting
+    from cavsync.train.data.inputs import newest_run
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
-    from cavsync.train.evaluation.task import newest_run
     from cavsync.train.inference.calibration import calibrate as calibrate_by
     from cavsync.train.inference.localize import localize as find
     from cavsync.train.inference.localize_report import OVERLAY, PAGE, warnings_of, write_localized

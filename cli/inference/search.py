@@ -45,10 +45,10 @@ def search(
 ) -> None:
     """Search embedded videos: files and spans of time that are like the query, best first."""
     from cavsync.cli.console.progress import counting
+    from cavsync.train.data.inputs import newest_run
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.embedding.matrix import MIN_MAPPED_WINDOWS
     from cavsync.train.embedding.window_file import WindowFile
-    from cavsync.train.evaluation.task import newest_run
     from cavsync.train.inference.query import read_query
     from cavsync.train.inference.search import search as find
     from cavsync.train.inference.search_page import write_search_page

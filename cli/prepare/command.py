@@ -10,7 +10,7 @@ from cavsync.cli.console.interrupts import sigterm_as_ctrl_c
 from cavsync.cli.console.paths import Where, place_argument, place_option
 
 if TYPE_CHECKING:
-    from cavsync.pipeline.plan.planner import Listing
+    from cavsync.pipeline.lists.listing import Listing
     from cavsync.pipeline.storage.path import Place
 
 EXIT_TOO_MANY_FAILED = 3
@@ -267,8 +267,8 @@ def _require(there: object, way_out: str) -> None:
 
 def _own_lists(titles: dict[str, str | None], options: dict[str, Any]) -> None:
     config = _config(options)
+    from cavsync.pipeline.lists.clip_list import spec_from_titles
     from cavsync.pipeline.lists.listing import list_listing
-    from cavsync.pipeline.lists.own_lists import spec_from_titles
 
     lists, out = options["lists"], options["out"]
     spec = spec_from_titles(lists[0], titles)
@@ -324,7 +324,7 @@ def _prepare(listing: "Listing", out: "Place", config: Any, options: dict[str, A
     from cavsync.cli.prepare.output import BarReporter, JsonReporter
     from cavsync.pipeline.jobs.prepare import prepare
     from cavsync.pipeline.jobs.progress import recorded
-    from cavsync.pipeline.jobs.runner import Workers
+    from cavsync.pipeline.jobs.work import Workers
 
     workers, retry_failed = Workers(options["workers"], options["ray_address"]), options["retry_failed"]
     with (

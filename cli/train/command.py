@@ -24,7 +24,7 @@ from cavsync.cli.train.output import Bar, JsonLines
 
 if TYPE_CHECKING:
     from cavsync.model.cavmae_sync import CavMaeSync
-    from cavsync.train.engine.config import TrainConfig
+    from cavsync.train.pretrain.config import TrainConfig
     from cavsync.train.pretrain.estimate import Estimate
     from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics
 

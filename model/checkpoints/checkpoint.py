@@ -23,7 +23,7 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError
-from cavsync.model.positions import moved_table
+from cavsync.model.patches import moved_table
 
 __all__ = ["CheckpointError", "load_classifier", "load_model", "save_classifier", "save_model"]
 

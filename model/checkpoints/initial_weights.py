@@ -14,7 +14,7 @@ from cavsync.model.checkpoints.files import Stored, read_stored
 from cavsync.model.checkpoints.tensors import describe
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError
-from cavsync.model.positions import moved_table
+from cavsync.model.patches import moved_table
 
 TIMM_PREFIX = "timm:"
 IMAGENET_MAE = "timm:vit_base_patch16_224.mae"

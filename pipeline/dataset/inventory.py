@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths, finished_record, is_retry, split_of
+from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry, split_of
+from cavsync.pipeline.dataset.schema import INPUTS, SCHEMA_VERSION, ClipState
+from cavsync.pipeline.dataset.writer import finished_record
 from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.plan.plan import INPUTS
 from cavsync.pipeline.storage.lock import LOCK_NAME
 from cavsync.pipeline.storage.path import Place, each, readable
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.paths import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.storage.path import Place, place_of, read_range, readable
 

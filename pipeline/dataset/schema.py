@@ -113,3 +113,7 @@ def json_member(key: str) -> str:
 
 def mel_member(key: str) -> str:
     return f"{key}.mel.npy"
+
+
+# Key of the Parquet file's metadata under which the plan says what it was made from.
+INPUTS = b"cavsync"

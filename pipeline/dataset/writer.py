@@ -3,11 +3,9 @@
 import hashlib
 import io
 import json
-import re
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import (
     INDEX_SCHEMA,
     SCHEMA_VERSION,
@@ -22,68 +21,12 @@ from cavsync.pipeline.dataset.schema import (
     json_member,
     mel_member,
 )
-from cavsync.pipeline.storage.path import Draft, Place, num_bytes, write_atomically
+from cavsync.pipeline.storage.atomic import Draft, write_atomically
+from cavsync.pipeline.storage.path import num_bytes
 
-SUMMARY_NAME = "dataset.json"
 BLOCK = tarfile.BLOCKSIZE
 # A tar header stores times, owners and modes; fixed ones keep a rebuilt shard byte-identical.
 FILE_MODE = 0o644
-# "train-00000"; "train-00000r2" for the second round of retries.
-SHARD_NAME = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})(?P<round>r\d+)?")
-
-
-@dataclass(frozen=True)
-class DatasetPaths:
-    """Where the parts of a dataset are."""
-
-    root: Place
-
-    @property
-    def summary(self) -> Place:
-        return self.root / SUMMARY_NAME
-
-    @property
-    def plan(self) -> Place:
-        return self.root / "plan.parquet"
-
-    def retry_plan(self, number: int) -> Place:
-        return self.root / f"plan-r{number}.parquet"
-
-    def tar(self, shard: str) -> Place:
-        return self.root / "shards" / f"{shard}.tar"
-
-    def index(self, shard: str) -> Place:
-        return self.root / "index" / f"{shard}.parquet"
-
-    def done(self, shard: str) -> Place:
-        return self.root / "done" / f"{shard}.json"
-
-
-def split_of(shard: str) -> str:
-    return _parts(shard)["split"]
-
-
-def shard_number(shard: str) -> int:
-    return int(_parts(shard)["number"])
-
-
-def is_retry(shard: str) -> bool:
-    """Whether the shard holds new results for clips that other shards list as failed."""
-    return _parts(shard)["round"] is not None
-
-
-def retry_round(shard: str) -> int:
-    """0 for the first try, 1 for the first retry."""
-    return int((_parts(shard)["round"] or "r0").removeprefix("r"))
-
-
-def _parts(shard: str) -> re.Match[str]:
-    match = SHARD_NAME.fullmatch(shard)
-    if match is None:
-        raise ValueError(
-            f"{shard!r} is no shard's name; those are like train-00000, or train-00000r1 in a retry."
-        )
-    return match
 
 
 class ShardWriter:
@@ -177,11 +120,6 @@ def npy_bytes(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def sha256(path: Place) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def count_states(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -7,31 +7,24 @@ is left when its owner is killed: it ends after the request in work.
 """
 
 import os
-import pickle
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.decoding.requests import ClipRequest, PreparedClip, Row, failed
+from cavsync.pipeline.decoding.requests import ClipRequest, PreparedClip, Request, Row, failed
 from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.storage.filesystem import StoreError, patience
+from cavsync.pipeline.storage.filesystem import StoreError
 
+# What the other process runs; loading it here would load what decodes.
+WORKER_MODULE = "cavsync.pipeline.decoding.worker"
 # A request is given up when its decoder has died so often.
 MAX_DEATHS = 2
-# Decoders look at the clock between pictures; only a native call that hangs outlives the limit by this much.
-HANG_FACTOR = 1.5
-# Far above what 8K pictures take, far below what a broken header may ask for.
-MAX_MEMORY_BYTES = 4 * 2**30
-# A store that does not answer is waited for by whoever asks, whose clock is not the request's.
-PATIENCE_S = 2.0
 # A worker has one core; more threads of OpenBLAS would wait for each other on it, or take another worker's.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Native decoders may leak: a new process after so many requests.
@@ -48,22 +41,6 @@ class DecoderDiedError(Exception):
     def __init__(self, cause: str, timed_out: bool) -> None:
         super().__init__(cause)
         self.timed_out = timed_out
-
-
-class Request(Protocol):
-    """What is asked of a decoder. It travels as a pickle, and the asking process imports its module."""
-
-    @property
-    def title(self) -> str:
-        """For messages, such as "Clip abc"."""
-        ...
-
-    @property
-    def timeout_s(self) -> float: ...
-
-    def answer(self) -> Any:
-        """Called in the decoder's process; imports what decodes. May raise MediaError or StoreError."""
-        ...
 
 
 class DecoderProcess:
@@ -131,7 +108,7 @@ class _Running:
         self._connection, theirs = Pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         # -P: not a module of the folder that the user happens to be in.
-        command = [sys.executable, "-P", "-X", "faulthandler", "-m", __name__, str(theirs.fileno())]
+        command = [sys.executable, "-P", "-X", "faulthandler", "-m", WORKER_MODULE, str(theirs.fileno())]
         self._process = subprocess.Popen(
             command,
             pass_fds=[theirs.fileno()],
@@ -178,37 +155,3 @@ class _Running:
     def _logged(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace").strip()
-
-
-def serve(connection: Connection) -> None:
-    """Answer requests until nobody asks any more. This is what the decoder's process does."""
-    import cavsync.pipeline.decoding.clip  # noqa: F401 (loads the libraries that only this process needs)
-
-    connection.send(True)
-    while True:
-        try:
-            request: Request = connection.recv()
-        except EOFError:
-            return
-        signal.setitimer(signal.ITIMER_REAL, request.timeout_s * HANG_FACTOR)
-        try:
-            with patience(PATIENCE_S):
-                answer = request.answer()
-        except (MediaError, StoreError) as error:
-            answer = error
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
-
-
-def _limit() -> None:
-    """Ctrl-C is the owner's matter; the alarm kills; memory has an end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = MAX_MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (allowed, most))
-
-
-if __name__ == "__main__":
-    _limit()
-    serve(Connection(int(sys.argv[1])))

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -57,3 +58,57 @@ def without_video(row: Row) -> PreparedClip | None:
     if row["source"] is None:
         return failed(row, ClipState.MISSING, "no video of this clip was found")
     return None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What a file holds of a span; times are seconds from the file's start."""
+
+    start_s: float
+    times_s: tuple[float, ...]  # when the asked pictures came on screen; fewer where the pictures have ended
+    pictures: tuple[bytes, ...]  # JPEG
+    pictures_end_s: float | None  # the span's end at the latest; None for a file without pictures
+    waveform: np.ndarray  # (samples,) float32 at 16 kHz, from `start_s` to the end of its sound
+    sound_end_s: float | None  # as `pictures_end_s`
+
+    @property
+    def end_s(self) -> float:
+        """Where both have ended."""
+        return max(self.pictures_end_s or self.start_s, self.sound_end_s or self.start_s)
+
+
+@dataclass(frozen=True)
+class StretchRequest:
+    """Asks a decoder's process for [start_s, start_s + duration_s) of a file, and its pictures at some instants."""
+
+    path: Path
+    start_s: float
+    duration_s: float
+    instants_s: tuple[float, ...]  # ascending
+    side: int  # pixels of the pictures' sides, which are cropped to a square
+    timeout_s: float = 120.0
+
+    @property
+    def title(self) -> str:
+        return f"File {self.path}"
+
+    def answer(self) -> Stretch:
+        from cavsync.pipeline.decoding.span import read_stretch
+
+        return read_stretch(self)
+
+
+class Request(Protocol):
+    """What is asked of a decoder. It travels as a pickle, and the asking process imports its module."""
+
+    @property
+    def title(self) -> str:
+        """For messages, such as "Clip abc"."""
+        ...
+
+    @property
+    def timeout_s(self) -> float: ...
+
+    def answer(self) -> Any:
+        """Called in the decoder's process; imports what decodes. May raise MediaError or StoreError."""
+        ...

@@ -4,7 +4,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.decoding.stretch import Stretch, StretchRequest
+from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
 from cavsync.pipeline.media.backends.pyav import Decoder
 from cavsync.pipeline.media.container import Container, Span, open_container
 from cavsync.pipeline.media.deadline import Deadline

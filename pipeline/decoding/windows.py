@@ -13,7 +13,7 @@ import numpy as np
 from cavsync.pipeline.dataset.sampling import window_centre_s
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.stretch import Stretch, StretchRequest
+from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
 from cavsync.pipeline.media.audio import SILENT_PEAK
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, SHIFT_SAMPLES, log_mel
 

@@ -1,7 +1,5 @@
 """Clips to look at: their index rows, frames, log-mel, and their sound from the source video if it is still there."""
 
-import io
-import wave
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +15,11 @@ import pyarrow.parquet as pq
 from cavsync.pipeline.dataset.config import AudioChannel
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError, plan_files, plan_inputs
 from cavsync.pipeline.dataset.reader import StoredClip, read_clip
-from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.container import Span, open_container
 from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.decode import backend_class
+from cavsync.pipeline.media.encode import wav_bytes
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import place_of, readable
 
@@ -121,14 +120,3 @@ def sound_of(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:
             raise MediaError(ClipState.NO_AUDIO, "the clip has no sample of sound")
         waveform: np.ndarray = sound.waveform()
         return waveform
-
-
-def wav_bytes(waveform: np.ndarray) -> bytes:
-    """A 16-bit mono WAV file of (samples,) in [-1, 1] at 16 kHz."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes((np.clip(waveform, -1, 1) * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()

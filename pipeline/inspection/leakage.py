@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.storage.path import each, readable
 
 COLUMNS = ["key", "clip_id", "split"]

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
 from cavsync.pipeline.dataset.schema import (
     INDEX_SCHEMA,
@@ -28,9 +29,9 @@ from cavsync.pipeline.dataset.schema import (
     json_member,
     mel_member,
 )
-from cavsync.pipeline.dataset.writer import DatasetPaths, count_states, sha256
+from cavsync.pipeline.dataset.writer import count_states
 from cavsync.pipeline.inspection.tar import Member, TarDamageError, read_members
-from cavsync.pipeline.storage.path import Place, local_copy, num_bytes, readable
+from cavsync.pipeline.storage.path import Place, local_copy, num_bytes, readable, sha256
 
 Row = Mapping[str, Any]  # of INDEX_SCHEMA
 STATES = frozenset(map(str, ClipState))

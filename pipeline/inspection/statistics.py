@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cavsync.pipeline.dataset.inventory import Inventory
+from cavsync.pipeline.dataset.paths import split_of
 from cavsync.pipeline.dataset.reader import read_clip
 from cavsync.pipeline.dataset.schema import NUM_MELS, ClipState
-from cavsync.pipeline.dataset.writer import split_of
 from cavsync.pipeline.lists.manifest import ManifestError, load_manifest
 
 COLUMNS = (

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.inventory import Inventory, plan_files, plan_inputs
-from cavsync.pipeline.dataset.writer import DatasetPaths
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.inspection.leakage import find_overlaps
 from cavsync.pipeline.inspection.shard_check import ShardCheck, digest_of
 from cavsync.pipeline.plan.plan import Plan

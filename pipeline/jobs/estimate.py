@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.writer import DatasetPaths, finished_record
+from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.writer import finished_record
 from cavsync.pipeline.decoding.requests import Row
 from cavsync.pipeline.jobs.estimate_sample import (
     NUM_SIZED,
@@ -24,8 +25,9 @@ from cavsync.pipeline.jobs.estimate_sample import (
     prepare_sample,
     spread_by_size,
 )
+from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
-from cavsync.pipeline.plan.planner import Listing, PrepareError, Reporter, plan_for
+from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
 from cavsync.pipeline.storage.path import Place, each
 
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.writer import DatasetPaths, ShardWriter
+from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import Row, without_video
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard

@@ -7,15 +7,19 @@ from functools import partial
 from itertools import chain
 
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.writer import DatasetPaths, finished_record, is_retry
-from cavsync.pipeline.jobs.runner import Work, Workers, run
+from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry
+from cavsync.pipeline.dataset.writer import finished_record
+from cavsync.pipeline.jobs.runner import run
 from cavsync.pipeline.jobs.summary import Summary, write_summary
+from cavsync.pipeline.jobs.work import Work, Workers
+from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Numbering, Plan
-from cavsync.pipeline.plan.planner import Listing, PrepareError, Reporter, plan_for
+from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
 from cavsync.pipeline.plan.retry import REPLACES, Retry, failed_clips, plan_retry, retry_plans
+from cavsync.pipeline.storage.atomic import remove_temporaries
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.lock import run_lock
-from cavsync.pipeline.storage.path import Place, each, remove_temporaries
+from cavsync.pipeline.storage.path import Place, each
 
 
 def prepare(

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cavsync.pipeline.dataset.inventory import Inventory
+from cavsync.pipeline.storage.atomic import temporary_name, write_atomically
 from cavsync.pipeline.storage.filesystem import StoreError, patience
-from cavsync.pipeline.storage.path import Place, let_go, temporary_name, write_atomically
+from cavsync.pipeline.storage.path import Place, let_go
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.schema import ClipState

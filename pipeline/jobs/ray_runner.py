@@ -31,7 +31,7 @@ from cavsync.pipeline.storage.remote_path import RemotePath
 
 # Workers load this module: what only the driver needs is not loaded there.
 if TYPE_CHECKING:
-    from cavsync.pipeline.jobs.runner import OnClips, Record, Work, Workers
+    from cavsync.pipeline.jobs.work import OnClips, Record, Work, Workers
 
 # Tries of a shard whose worker is killed or whose node is lost.
 MAX_TRIES = 5

@@ -1,46 +1,11 @@
 """Runs the shards of a plan: here, one after the other, or as Ray tasks."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.jobs.shard import ShardTask, process_shard
-from cavsync.pipeline.plan.plan import Plan
-from cavsync.pipeline.storage.path import Place
-
-Record = dict[str, Any]  # a shard's done-record
-OnClips = Callable[
-    [Mapping[ClipState, int]], None
-]  # hears how many clips ended in which state, since last told
-
-
-@dataclass(frozen=True)
-class Work:
-    """The shards to make, and how."""
-
-    plan: Plan
-    spans: Mapping[str, slice]  # shard name -> its rows in the plan
-    config: PrepareConfig
-    paths: DatasetPaths
-    videos: Place | None = None  # the folder that all videos are in, if there is one
-
-    def tasks(self) -> Iterator[ShardTask]:
-        for span in self.spans.values():
-            rows = self.plan.rows(span)
-            yield ShardTask(rows=rows, config=self.config, paths=self.paths, videos=self.videos)
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How many shards at a time; with `ray_address`, on that cluster."""
-
-    number: int = 1
-    ray_address: str | None = None
+from cavsync.pipeline.jobs.shard import process_shard
+from cavsync.pipeline.jobs.work import OnClips, Record, Work, Workers
 
 
 def run(work: Work, workers: Workers, on_clips: OnClips, say: Callable[[str], None]) -> Iterator[Record]:

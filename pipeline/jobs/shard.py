@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths, ShardWriter
+from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import PreparedClip, Row, failed, without_video
 from cavsync.pipeline.errors import CavsyncError

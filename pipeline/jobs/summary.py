@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths, split_of
-from cavsync.pipeline.jobs.runner import Record
+from cavsync.pipeline.jobs.work import Record
+from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
-from cavsync.pipeline.plan.planner import Listing, PrepareError
-from cavsync.pipeline.storage.path import Place, each, write_atomically
+from cavsync.pipeline.plan.planner import PrepareError
+from cavsync.pipeline.storage.atomic import write_atomically
+from cavsync.pipeline.storage.path import Place, each
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ folder is refused with the row that holds it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ from cavsync.pipeline.lists.tables import (
     SPREADSHEET_ERROR,
     ListError,
     NumberedRow,
+    places_of,
     rows_by_place,
     rows_by_title,
+    titles_of,
 )
 from cavsync.pipeline.storage.path import Place
 
@@ -200,3 +202,20 @@ def _in_a_video(seconds: float, text: str) -> float:
     if not 0 <= seconds <= MAX_START_S:  # not a number is neither
         raise ValueError(f"{shown(text)} is no time in a video (0 to {MAX_START_S:.0f} s)")
     return seconds
+
+
+def spec_from_titles(path: Place, titles: Mapping[str, str | None]) -> ListSpec:
+    """How to read a list with a header. `titles` tells the title of some columns; where it does not, a column that
+    is titled like what it holds (id, start_s, ...) is taken.
+
+    Raises ListError for a title that is not there, and for columns that do not say which clip a row means.
+    """
+    there = titles_of(path)
+    places_of(path, [title for title in titles.values() if title])
+    chosen = {column: title or column for column, title in titles.items() if title or column in there}
+    if "file" not in chosen and not {"id", "start_s"} <= set(chosen):
+        raise ListError(
+            f"{path} has the columns {', '.join(there) or 'none'}. Say with --id-column and --start-column, or with "
+            "--file-column, which of them tell a clip. (Lists without a header need a --dataset-file.)"
+        )
+    return ListSpec(file=path.name, columns=tuple(chosen), titles=tuple(chosen.values()), split="train")

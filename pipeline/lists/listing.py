@@ -1,20 +1,38 @@
 """What a command is asked to prepare: a dataset's lists on the conventional layout, any list, or a folder."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from cavsync.pipeline.dataset.writer import sha256
 from cavsync.pipeline.lists.clip_list import ListedClip, read_list, splits_in
 from cavsync.pipeline.lists.folder import Clips, folder_clips
 from cavsync.pipeline.lists.manifest import ListSpec, Manifest
 from cavsync.pipeline.lists.tables import ListError, rows_by_title, titles_of
 from cavsync.pipeline.lists.upload_layout import with_layout
 from cavsync.pipeline.lists.videos import Layout, SourceError, VideoTree, listed_files, scan
-from cavsync.pipeline.plan.planner import Listing
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import Place, sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What is to be prepared: a dataset's clips, and where their videos are.
+
+    `clips` and `tree` are functions, so that a run that finds its plan reads neither lists nor folders again.
+    """
+
+    name: str
+    splits: Mapping[str, str]  # name -> role ("train", "test")
+    lists: Mapping[str, str]  # name of each list -> sha256
+    clips: Callable[[], Iterable[ListedClip]]
+    videos: Place
+    tree: Callable[[], VideoTree]
+    layout: Layout = "whole"
+    labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
+    label_names: Sequence[str] = ()
+    published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
+
 
 # Splits of own lists that are not for training.
 TEST_SPLITS = {"test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"}

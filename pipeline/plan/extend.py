@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cavsync.pipeline.dataset.writer import shard_number
+from cavsync.pipeline.dataset.paths import shard_number
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import Layout, VideoTree

@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cavsync.pipeline.dataset.schema import PLAN_SCHEMA, clip_key
+from cavsync.pipeline.dataset.schema import INPUTS, PLAN_SCHEMA, clip_key
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import Layout, VideoTree, find_sources
-from cavsync.pipeline.storage.path import Draft, Place, readable
+from cavsync.pipeline.storage.atomic import Draft
+from cavsync.pipeline.storage.path import Place, readable
 
-# Key of the Parquet file's metadata under which the plan says what it was made from.
-INPUTS = b"cavsync"
 BATCH_ROWS = 65_536
 
 

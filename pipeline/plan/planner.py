@@ -3,41 +3,21 @@
 Refuses what would mix two preparations in one folder.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.lists.clip_list import ListedClip
-from cavsync.pipeline.lists.videos import Layout, VideoTree, example_names
+from cavsync.pipeline.lists.listing import Listing
+from cavsync.pipeline.lists.videos import example_names
 from cavsync.pipeline.plan.plan import Plan, make_plan
 from cavsync.pipeline.storage.path import Place
 
 
 class PrepareError(CavsyncError):
     """A preparation that cannot start or go on in this folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """What is to be prepared: a dataset's clips, and where their videos are.
-
-    `clips` and `tree` are functions, so that a run that finds its plan reads neither lists nor folders again.
-    """
-
-    name: str
-    splits: Mapping[str, str]  # name -> role ("train", "test")
-    lists: Mapping[str, str]  # name of each list -> sha256
-    clips: Callable[[], Iterable[ListedClip]]
-    videos: Place
-    tree: Callable[[], VideoTree]
-    layout: Layout = "whole"
-    labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
-    label_names: Sequence[str] = ()
-    published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
 
 
 class Reporter(Protocol):

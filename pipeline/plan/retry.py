@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import PLAN_SCHEMA, ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.lists.videos import Layout, VideoTree, find_sources
 from cavsync.pipeline.plan.plan import Numbering, Plan, shard_order
 from cavsync.pipeline.storage.path import each, readable

@@ -9,13 +9,11 @@ import os
 import shutil
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from cavsync.pipeline.storage.filesystem import CHAIN, URL, StoreError, patience, protocol_of
@@ -106,76 +104,6 @@ def local_copy(where: Place) -> Iterator[Path]:
         yield Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}")
 
 
-class Draft:
-    """What will become a file: written through `file`, under its name only after `publish`.
-
-    It is beside the place that it is for. A URL has no such place, and gets it from a temporary file without a name.
-    """
-
-    def __init__(self, final: Place) -> None:
-        self._final = final
-        self._path = temporary_name(final) if isinstance(final, Path) else None
-        self.file: Any = tempfile.TemporaryFile() if self._path is None else self._path.open("w+b")  # noqa: SIM115
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        try:
-            self.file.close()  # writes what is left of it, for which a full disk has no room
-        finally:
-            if self._path is not None:
-                self._path.unlink(missing_ok=True)
-
-    def num_bytes(self) -> int:
-        return int(self.file.seek(0, os.SEEK_END))
-
-    def sha256(self) -> str:
-        self.file.seek(0)
-        return str(hashlib.file_digest(self.file, "sha256").hexdigest())
-
-    def publish(self) -> None:
-        """Give the content its name: at once and whole, whatever happens meanwhile."""
-        if isinstance(self._final, RemotePath):
-            self._final.write(self.file)
-        elif self._path is not None:
-            self.file.close()
-            publish(self._path, self._final)
-
-
-def publish(temporary: Path, final: Path) -> None:
-    """Move a finished file to its name so that a crash leaves the old state or the new one, never a part."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_atomically(where: Place, content: bytes) -> None:
-    with Draft(where) as draft:
-        draft.file.write(content)
-        draft.publish()
-
-
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other attempt uses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-
-
-def remove_temporaries(folders: Iterable[Place]) -> None:
-    """What killed runs left in folders in which nobody else works; at a URL nothing can be left."""
-    for folder in folders:
-        for leftover in folder.glob(".*.tmp") if isinstance(folder, Path) else ():
-            leftover.unlink(missing_ok=True)
-
-
 def let_go(where: Place) -> None:
     """Remove a file that the next run would know for left over; a store that does not answer is not waited for."""
     if isinstance(where, Path):
@@ -189,3 +117,8 @@ def let_go(where: Place) -> None:
     trial = threading.Thread(target=try_once, daemon=True)
     trial.start()
     trial.join(LETTING_GO_S)
+
+
+def sha256(path: Place) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

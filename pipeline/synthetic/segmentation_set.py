@@ -18,7 +18,7 @@ from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.media.decode import open_media
 from cavsync.pipeline.media.frame_times import SAME_INSTANT_S
-from cavsync.pipeline.storage.path import write_atomically
+from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.synthetic.audio import render_sound
 from cavsync.pipeline.synthetic.classes import CLASS_IDS, CLASSES
 from cavsync.pipeline.synthetic.clip import list_clip

@@ -19,7 +19,7 @@ from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.config import cavmae_base, sync_base
 from cavsync.model.output import Output
-from cavsync.model.positions import position_table
+from cavsync.model.patches import position_table
 
 GOLDEN: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "support" / "golden" / "forward.json").read_text()

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.sampling import ROW_CENTRE_S, frame_times_s
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
-from cavsync.train.engine.config import DataConfig
 
 PERIOD_S = 40.0
 

@@ -9,10 +9,13 @@ import torch
 from PIL import Image
 
 from cavsync.model.config import ModelConfig
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import NUM_MELS, SCHEMA_VERSION, ClipState, clip_key
-from cavsync.pipeline.dataset.writer import DatasetPaths, ShardWriter
-from cavsync.train.engine.config import DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from cavsync.pipeline.dataset.writer import ShardWriter
+from cavsync.train.data.config import DataConfig
+from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
+from cavsync.train.pretrain.config import TrainConfig
 
 NUM_FRAMES = 16
 CLIP_ROWS = 998  # 10 s

@@ -11,7 +11,8 @@ from support.known_shards import micro_model, write_known_shards
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
-from cavsync.train.engine.config import DataConfig, OptimizerConfig, ScheduleConfig
+from cavsync.train.data.config import DataConfig
+from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
 from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.finetune.config import FinetuneConfig, HeadConfig, MixingConfig
 

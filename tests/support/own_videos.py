@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cavsync.cli.main import app
 from cavsync.model.output import Encoding
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS
+from cavsync.train.data.inputs import PUBLISHED_INPUTS
 
 WINDOW_S, STEP_S = 0.64, 0.32
 EMBED_DIM = micro_model().embed_dim

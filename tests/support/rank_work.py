@@ -18,9 +18,9 @@ from support.known_shards import micro_model, micro_run
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.errors import CavsyncError
 from cavsync.train.data.images import normalise_images
-from cavsync.train.engine.config import TrainConfig
 from cavsync.train.engine.distributed import PeerFailedError, Ranks, joined
 from cavsync.train.pretrain import trainer as loop
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.objective import INPUTS, Objective
 from cavsync.train.pretrain.step import Losses, TrainStep
 

@@ -9,11 +9,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.pipeline.dataset.reader import DatasetError
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import Batch, ClipPairs
 from cavsync.train.data.sampler import Position, ShuffledBatches
-from cavsync.train.engine.config import DataConfig, TrainConfig
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.signals import outlive_the_step
+from cavsync.train.pretrain.config import TrainConfig
 
 
 class Source(Protocol):

@@ -14,9 +14,9 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.sampling import Alignment, cut_window
 from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
 from cavsync.train.data.store import open_clips
-from cavsync.train.engine.config import DataConfig
 
 # First words of the seeds, so that the streams of random numbers never coincide.
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import Alignment, spread, window_starts
 from cavsync.pipeline.dataset.schema import NUM_MELS
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.storage.path import Place, num_bytes
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.engine.config import DataConfig
 
 MEL_ROW_BYTES = NUM_MELS * 2  # float16
 COLUMNS = (

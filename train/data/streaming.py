@@ -19,10 +19,10 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import Alignment, window_starts
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import Place, each, place_of, read_through
 from cavsync.train.data.images import decode_jpeg
@@ -30,8 +30,8 @@ from cavsync.train.data.loader import fingerprint, loaded
 from cavsync.train.data.pairs import Batch, Draw, PairRule, resolved
 from cavsync.train.data.sampler import Epochs, Position, epoch_order
 from cavsync.train.data.store import ShardError, used_frames
-from cavsync.train.engine.config import TrainConfig
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.config import TrainConfig
 
 CHUNK_STREAM = 4  # see data.ITEM_STREAM
 

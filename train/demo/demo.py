@@ -14,22 +14,24 @@ from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME, write_prompted
-from cavsync.train.engine.config import Pairing, TrainConfig
+from cavsync.train.data.config import Pairing
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.retrieval.examples import example_sections
+from cavsync.train.evaluation.retrieval.protocol import RetrievalScores
 from cavsync.train.evaluation.retrieval.report import facts
-from cavsync.train.evaluation.retrieval.retrieval_scores import RetrievalScores
 from cavsync.train.evaluation.segmentation.protocol import SegmentationScores, score_segmentation
 from cavsync.train.evaluation.segmentation.report import maps_section, methods_section, segmentation_rows
+from cavsync.train.evaluation.statistics import mean_percent
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
-from cavsync.train.evaluation.synchrony.detection import mean_percent
 from cavsync.train.evaluation.synchrony.protocol import SynchronyScores, score_synchrony
 from cavsync.train.evaluation.synchrony.report import curve_section, synchrony_rows
 from cavsync.train.evaluation.task import Task
+from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.plots import training_curves
 from cavsync.train.pretrain.presets import tiny
 from cavsync.train.reporting.page import Picture, Report, Score, Section, write_report
-from cavsync.train.reporting.plots import frames_over_mel, training_curves
+from cavsync.train.reporting.plots import frames_over_mel
 
 CLIPS_SHOWN = 2
 # Of the tables of synchrony and segmentation, what the demo repeats.

@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.jobs.runner import Workers
+from cavsync.pipeline.jobs.work import Workers
 from cavsync.pipeline.media.audio_file import read_recording
-from cavsync.pipeline.media.mp3 import mp3_bytes
+from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME
+from cavsync.train.data.inputs import find_weights
 from cavsync.train.demo.demo import DemoConfig
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.embedding.files import Opening, embed_files
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
-from cavsync.train.evaluation.synchrony.detection import mean_percent
-from cavsync.train.evaluation.task import find_weights
+from cavsync.train.evaluation.statistics import mean_percent
 from cavsync.train.inference.calibration import calibrate
 from cavsync.train.inference.localize import Localized, localize
 from cavsync.train.inference.localize_report import OVERLAY, film_section, write_localized

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from cavsync.pipeline.storage.path import Draft
+from cavsync.pipeline.storage.atomic import Draft
 from cavsync.train.embedding.clip_file_schema import (
     COLUMNS,
     SIDES,

@@ -9,10 +9,10 @@ from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Subset
 
 from cavsync.model.encoder import Encoder
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import ClipAllPairs
-from cavsync.train.engine.config import DataConfig
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 
 
 @dataclass(frozen=True)

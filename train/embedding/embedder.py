@@ -19,15 +19,15 @@ from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, ClipState
-from cavsync.pipeline.dataset.writer import sha256
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import Grid, Sweep, Window
 from cavsync.pipeline.media.probe import duration_s
+from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.images import decode_jpeg, fit, normalise_images
+from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.engine.device import choose_device
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.errors import EvaluationError
 
 OnSecond = Callable[[int, int], None]  # seconds done, seconds of the file
 

@@ -17,7 +17,7 @@ import torch
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.jobs.runner import Workers
+from cavsync.pipeline.jobs.work import Workers
 from cavsync.train.embedding.embedder import Embedder, OnSecond
 from cavsync.train.embedding.window_file import (
     FileRecord,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cavsync.pipeline.storage.path import publish, temporary_name
+from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.embedding.window_file import Side, WindowFile
 
 # Below it reading the file takes no second.

@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.pipeline.decoding.video import Footage
 from cavsync.train.data.images import decode_jpeg, fit, normalise_images
 from cavsync.train.data.pairs import WindowRule
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 
 BATCH_SIZE = 64
 

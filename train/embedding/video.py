@@ -8,10 +8,10 @@ import torch
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.pipeline.decoding.video import read_footage
+from cavsync.train.data.config import DataConfig
+from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.embedding.sliding import Medium, Slid, Slider
-from cavsync.train.engine.config import DataConfig
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
 
 
 def video_features(

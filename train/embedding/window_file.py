@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.storage.path import publish, temporary_name
+from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.embedding.embedder import FileWindows
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 
 Side = Literal["audio", "image"]
 ABOUT, FILES = b"cavsync", b"cavsync.files"

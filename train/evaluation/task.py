@@ -1,18 +1,11 @@
 """What is evaluated: a checkpoint, and clips cut and normalised as its training cut and normalised them."""
 
-import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from cavsync.model.checkpoints.files import read_training
-from cavsync.train.engine.config import DataConfig
-from cavsync.train.engine.run_folder import CONFIG_NAME, WEIGHTS_NAME
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
-
-# How published weights were fed: windows of the clip padded with raw zeros to 1024 rows, and one pair of
-# statistics for AudioSet and VGGSound alike (upstream's loaders).
-PUBLISHED_INPUTS = DataConfig(alignment="upstream", mel_mean=-5.081, mel_std=4.4849, pad_value=0.0)
+from cavsync.train.data.config import DataConfig
+from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.errors import EvaluationError
 
 
 @dataclass(frozen=True)
@@ -39,60 +32,3 @@ class Task:
         path = inputs.path if data is None else str(data)
         evaluated = replace(inputs, path=path, split=split, pairing="matched")
         return cls(weights, replace(evaluated, image_augmentation=False, audio_noise=False))
-
-
-def find_weights(checkpoint: Path) -> Path:
-    """The file to load: `checkpoint` itself, or the newest weights of a run folder."""
-    if checkpoint.is_file():
-        return checkpoint
-    if not checkpoint.is_dir():
-        raise EvaluationError(f"{checkpoint} is not there: give a run folder or a checkpoint file.")
-    for weights in (checkpoint / WEIGHTS_NAME, checkpoint / "checkpoints" / "last.pt"):
-        if weights.is_file():
-            return weights
-    raise EvaluationError(
-        f"{checkpoint} holds neither {WEIGHTS_NAME} nor checkpoints/last.pt: is it a run folder "
-        "of `cavsync train`, and has the run saved anything yet?"
-    )
-
-
-def run_config(weights: Path) -> dict[str, Any] | None:
-    """The configuration of the run that made `weights`: as the folder around them says, or else their own record.
-
-    None where neither says, as with published files.
-    """
-    for folder in (weights.parent, weights.parent.parent):
-        # A folder of the Hugging Face hub has a config.json too, of the model alone.
-        if (folder / CONFIG_NAME).is_file():
-            config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text())
-            if "data" in config:
-                return config
-    recorded: dict[str, Any] = (read_training(weights) or {}).get("config", {})
-    return recorded if "data" in recorded else None
-
-
-def trained_inputs(weights: Path) -> DataConfig | None:
-    """The data part of `run_config`."""
-    config = run_config(weights)
-    if config is None:
-        return None
-    # A run may be older than a field, which then has its default.
-    known = [field.name for field in fields(DataConfig) if field.name in config["data"]]
-    return DataConfig(**{name: config["data"][name] for name in known})
-
-
-def newest_run(runs: Path, *, classifier: bool = False) -> Path:
-    """The run under `runs` whose configuration was written last; of those that learned classes with `classifier`."""
-    configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)
-    if classifier:
-        configs = [path for path in configs if "head" in json.loads(path.read_text())]
-    if not configs:
-        kind, commands = (
-            ("run that learned classes", "train probe` or `cavsync train finetune")
-            if classifier
-            else ("run", "train pretrain")
-        )
-        raise EvaluationError(
-            f"{runs} holds no {kind}: train one with `cavsync {commands}`, or give --checkpoint FILE."
-        )
-    return configs[-1].parent

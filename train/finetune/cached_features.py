@@ -8,11 +8,12 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data.balance import Turn
-from cavsync.train.data.labelled import ITEM_STREAM, LabelledClips
+from cavsync.train.data.labelled import LabelledClips
+from cavsync.train.data.sampler import Turn
+from cavsync.train.evaluation.classification.predict import clip_vectors, evaluating
 from cavsync.train.finetune.augment import smoothed
 from cavsync.train.finetune.config import FinetuneConfig
-from cavsync.train.finetune.validation import clip_vectors, evaluating
+from cavsync.train.finetune.items import ITEM_STREAM
 
 
 class EncodedClips(TorchDataset[dict[str, Any]]):

@@ -12,8 +12,9 @@ from cavsync.model.classifier_config import (
     sync_finetuning,
 )
 from cavsync.model.config import ModelConfig
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.labels import Task
-from cavsync.train.engine.config import DataConfig, OptimizerConfig, Precision, ScheduleConfig, require
+from cavsync.train.engine.config import OptimizerConfig, Precision, ScheduleConfig, require
 
 
 @dataclass(frozen=True, kw_only=True)

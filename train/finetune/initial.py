@@ -9,8 +9,9 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import open_checkpoint
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig
-from cavsync.train.engine.config import ConfigError, DataConfig
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.data.config import DataConfig
+from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.engine.config import ConfigError
 from cavsync.train.finetune.config import FinetuneConfig
 
 

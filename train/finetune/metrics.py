@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cavsync.train.data.labels import Task
+from cavsync.train.engine.metrics import Pace, RunResult
 from cavsync.train.engine.run_folder import with_nulls
 from cavsync.train.evaluation.classification.metrics import Classification
 from cavsync.train.finetune.config import FinetuneConfig
 from cavsync.train.finetune.step import FinetuneLosses
-from cavsync.train.pretrain.metrics import Pace, RunResult
 
 HEADLINE = ("mean_average_precision", "auc", "d_prime", "top1", "top1_macro")
 

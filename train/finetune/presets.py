@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 
-from cavsync.train.engine.config import ConfigError, DataConfig, OptimizerConfig, ScheduleConfig
+from cavsync.train.data.config import DataConfig
+from cavsync.train.engine.config import ConfigError, OptimizerConfig, ScheduleConfig, published_adam
 from cavsync.train.engine.overrides import nearest
 from cavsync.train.finetune.config import FinetuneConfig, HeadConfig, MixingConfig
-from cavsync.train.pretrain.presets import published_adam
 
 
 def finetune_as20k() -> FinetuneConfig:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data.images import normalise_images
 from cavsync.train.data.labels import Task
 from cavsync.train.engine.device import autocast
+from cavsync.train.engine.optimizer import OutOfMemoryError, build_optimizer, clip_gradients, not_finite
+from cavsync.train.evaluation.classification.predict import INPUTS, describe
 from cavsync.train.finetune.config import FinetuneConfig
-from cavsync.train.pretrain.step import OutOfMemoryError, build_optimizer, clip_gradients, not_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +96,6 @@ class FinetuneStep:
         vectors = given["vectors"] if "vectors" in given else describe(self.model, given)
         logits: Tensor = self.model.head(vectors).mean(dim=1)
         return logits
-
-
-INPUTS = ("audio", "image", "vectors")
-
-
-def describe(model: CavMaeClassifier, given: dict[str, Tensor]) -> Tensor:
-    """(clips, frames, dim) vectors that the head sees, of `audio` and `image` as items hold them."""
-    image = given.get("image")
-    return model.describe(given.get("audio"), None if image is None else normalise_images(image))
 
 
 def class_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:

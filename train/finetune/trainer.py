@@ -13,16 +13,15 @@ import pandas as pd
 import torch
 
 from cavsync.model.checkpoints.checkpoint import save_classifier
-from cavsync.pipeline.storage.path import write_atomically
-from cavsync.train.data.balance import TurnBatches, class_weights
-from cavsync.train.data.labelled import LabelledClips, TrainingClips, batch_of
+from cavsync.pipeline.storage.atomic import write_atomically
+from cavsync.train.data.labelled import LabelledClips, batch_of
 from cavsync.train.data.labels import require_single, task_of
 from cavsync.train.data.loader import batches_of, fingerprint
-from cavsync.train.data.sampler import Epochs
+from cavsync.train.data.sampler import Epochs, TurnBatches, class_weights
 from cavsync.train.engine.averaging import WeightAverage
 from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import DeviceChoice, choose_device
-from cavsync.train.engine.optimizer import lr_share
+from cavsync.train.engine.optimizer import clips_kept_in, lr_share
 from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, writing
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.tensorboard import EventLog
@@ -31,6 +30,7 @@ from cavsync.train.evaluation.classification.metrics import Classification
 from cavsync.train.finetune.cached_features import EncodedClips
 from cavsync.train.finetune.config import FinetuneConfig
 from cavsync.train.finetune.initial import Start
+from cavsync.train.finetune.items import TrainingClips
 from cavsync.train.finetune.metrics import (
     UNHEARD,
     FinetuneFacts,
@@ -40,10 +40,9 @@ from cavsync.train.finetune.metrics import (
     as_record,
     headline,
 )
+from cavsync.train.finetune.plots import class_curves
 from cavsync.train.finetune.step import FinetuneStep
 from cavsync.train.finetune.validation import Validation
-from cavsync.train.pretrain.step import clips_kept_in
-from cavsync.train.reporting.plots import class_curves
 
 SCORES_NAME, CURVES_NAME = "scores.json", "curves.png"
 

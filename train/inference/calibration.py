@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Subset
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.errors import CavsyncError
+from cavsync.train.data.inputs import PUBLISHED_INPUTS, trained_inputs
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.embedding.window_file import WindowFile
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS, trained_inputs
 
 # The share of errors that each bound allows.
 ERRORS = 0.05

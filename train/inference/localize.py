@@ -17,9 +17,9 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import Sweep, Window
 from cavsync.pipeline.media.probe import duration_s
 from cavsync.train.embedding.embedder import Embedder, OnSecond, verdict_on
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, Route, SoundMapper, require_finite
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 from cavsync.train.inference.calibration import ERRORS, Calibration
 
 # Of a sound that is asked for, its beginning: about a clip of the datasets.

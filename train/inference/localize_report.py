@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.media.probe import duration_s
-from cavsync.pipeline.storage.path import Draft, write_atomically
+from cavsync.pipeline.storage.atomic import Draft, write_atomically
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.plots import heat_row
 from cavsync.train.inference.calibration import ERRORS

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.stretch import Stretch, StretchRequest
+from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
 from cavsync.pipeline.media.encode import Mp4
-from cavsync.pipeline.storage.path import publish, temporary_name
+from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.heatmap import Route, upsampled
 from cavsync.train.inference.localize import LONGEST_SOUND_S, Localized

@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader
 
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.stretch import Stretch, StretchRequest
-from cavsync.pipeline.storage.path import write_atomically
+from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
+from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.inference.search import Found, Hit
 from cavsync.train.reporting.page import data_url

@@ -10,8 +10,8 @@ import torch
 
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs, Position
-from cavsync.train.engine.config import TrainConfig
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.initial import initial_model
 from cavsync.train.pretrain.step import TrainStep
 from cavsync.train.pretrain.trainer import open_source

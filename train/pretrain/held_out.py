@@ -9,11 +9,11 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.model.reconstruction import Inpainting, inpaint
 from cavsync.pipeline.dataset.sampling import spread
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.pairs import ClipAllPairs
-from cavsync.train.engine.config import DataConfig
+from cavsync.train.engine.config import WatchConfig
 from cavsync.train.evaluation.retrieval.recall import retrieve
-from cavsync.train.pretrain.config import WatchConfig
 
 
 @dataclass(frozen=True, kw_only=True)

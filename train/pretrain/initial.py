@@ -5,7 +5,8 @@ import torch
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.initial_weights import start_from
 from cavsync.model.errors import CheckpointError
-from cavsync.train.engine.config import ConfigError, TrainConfig
+from cavsync.train.engine.config import ConfigError
+from cavsync.train.pretrain.config import TrainConfig
 
 
 def initial_model(config: TrainConfig) -> tuple[CavMaeSync, str]:

@@ -19,13 +19,13 @@ import torch
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.reader import DatasetError
-from cavsync.pipeline.storage.path import write_atomically
-from cavsync.train.engine.config import TrainConfig
+from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.run_folder import forget_lines_after
 from cavsync.train.engine.tensorboard import EventLog
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.held_out import HeldOutClips
 from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics
-from cavsync.train.reporting.plots import reconstructions, run_curves
+from cavsync.train.pretrain.plots import reconstructions, run_curves
 
 LOOKS_NAME, CURVES_NAME, PICTURES_NAME = "looks.jsonl", "curves.png", "reconstructions"
 

@@ -21,9 +21,9 @@ from cavsync.model.losses import Contrast, contrastive_loss, total_loss
 from cavsync.model.masking import draw_mask, strike
 from cavsync.model.output import Output
 from cavsync.train.data.images import normalise_images
-from cavsync.train.engine.config import TrainConfig
 from cavsync.train.engine.device import autocast
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.config import TrainConfig
 
 INPUTS = ("audio", "image", "noise_audio", "noise_image")
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from cavsync.model import config as models
-from cavsync.train.engine.config import ConfigError, DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from cavsync.train.data.config import DataConfig
+from cavsync.train.engine.config import ConfigError, OptimizerConfig, ScheduleConfig, published_adam
 from cavsync.train.engine.overrides import nearest
+from cavsync.train.pretrain.config import TrainConfig
 
 # AudioSet's log-mel statistics; both repositories use them for VGGSound too.
 AUDIOSET_MEL_MEAN, AUDIOSET_MEL_STD = -5.081, 4.4849
@@ -78,11 +80,6 @@ def tiny() -> TrainConfig:
         num_steps=1000,
         checkpoint_every_steps=500,
     )
-
-
-def published_adam(lr: float) -> OptimizerConfig:
-    """CAV-MAE's optimizer, which the fork kept: Adam with L2 decay, and no clipping."""
-    return OptimizerConfig(name="adam", lr=lr, betas=(0.95, 0.999), weight_decay=5e-7, decay="all")
 
 
 PRESETS: MappingProxyType[str, Callable[[], TrainConfig]] = MappingProxyType(

@@ -1,48 +1,19 @@
 """One optimizer step: a batch in, its losses out, the model changed."""
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, compress
-from operator import not_
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.storage.path import write_atomically
-from cavsync.train.engine.config import OptimizerConfig, TrainConfig
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.engine.optimizer import OutOfMemoryError, build_optimizer, clip_gradients, not_finite
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.objective import Objective
-
-MAX_KEYS_SHOWN = 8
-
-
-class NonFiniteError(CavsyncError):
-    """A loss or gradient that is no number; nothing was updated with it."""
-
-    def __init__(self, message: str, keys: Sequence[str]) -> None:
-        super().__init__(message)
-        self.keys = list(keys)  # of the step's clips
-
-
-@contextmanager
-def clips_kept_in(path: Path) -> Iterator[None]:
-    """Writes the clips of a step that is not finite to `path`; the message names some, and the file."""
-    try:
-        yield
-    except NonFiniteError as error:
-        write_atomically(path, json.dumps({"clips": error.keys}, indent=1).encode())
-        raise NonFiniteError(f"{error} All its clips: {path}.", error.keys) from error
-
-
-class OutOfMemoryError(CavsyncError):
-    """A step that does not fit into the device's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,46 +92,9 @@ class TrainStep:
             ) from error
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam or AdamW over the parameters that train; fixed position tables are left alone."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
-    decays = [config.decay == "all" or id(parameter) in matrices for parameter in trained]
-    groups = [
-        {"params": list(compress(trained, decays)), "weight_decay": config.weight_decay},
-        {"params": list(compress(trained, map(not_, decays))), "weight_decay": 0.0},
-    ]
-    family = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    # One fused pass over the weights takes a quarter of the time of one operation after another.
-    filled = [group for group in groups if group["params"]]
-    optimizer: torch.optim.Optimizer = family(filled, lr=config.lr, betas=config.betas, fused=True)
-    return optimizer
-
-
-def clip_gradients(trained: list[nn.Parameter], limit: float | None) -> torch.Tensor:
-    """The norm of all gradients, which are then scaled down to `limit` where they exceed it."""
-    norm = nn.utils.get_total_norm([one.grad for one in trained if one.grad is not None])
-    if limit is not None:
-        nn.utils.clip_grads_with_norm_(trained, limit, norm)
-    return norm
-
-
 def _next_smaller(part: int, whole: int) -> int:
     """The largest part below `part` that divides `whole`; 1 where there is none."""
     return max((size for size in range(1, part) if whole % size == 0), default=1)
-
-
-def not_finite(
-    measured: Mapping[str, float], step: int, keys: Sequence[str], rates: str = "optimizer.lr"
-) -> NonFiniteError:
-    """`rates` names the fields that a lower learning rate is set by."""
-    parts = ", ".join(f"{name} {value:.6g}" for name, value in measured.items())
-    more = f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
-    return NonFiniteError(
-        f"Step {step} is not finite: {parts}. Its clips: {', '.join(keys[:MAX_KEYS_SHOWN])}{more}. Nothing was "
-        f"updated with it. Try a lower {rates}, optimizer.clip_grad_norm=1 or precision=float32.",
-        keys,
-    )
 
 
 def numbers(losses: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -13,16 +13,17 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.train.data.loader import IndexedSource, Source
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
-from cavsync.train.engine.config import TrainConfig, as_dict
+from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import DEVICE_CHOICES, DeviceChoice, DeviceError, choose_device
 from cavsync.train.engine.distributed import Ranks, joined
-from cavsync.train.engine.optimizer import lr_share
+from cavsync.train.engine.optimizer import clips_kept_in, lr_share
 from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, writing
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.throughput import StopWatch
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.initial import initial_model
 from cavsync.train.pretrain.metrics import Observer, PretrainResult, RunFacts, StepMetrics
-from cavsync.train.pretrain.step import TrainStep, clips_kept_in
+from cavsync.train.pretrain.step import TrainStep
 
 # What others know a run by.
 __all__ = [

@@ -11,8 +11,8 @@ from torchaudio.functional import griffinlim, lfilter
 from cavsync.pipeline.dataset.config import AudioChannel
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.inspection.clips import sound_of
+from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.media.mel import FFT_SAMPLES, FRAME_SAMPLES, PREEMPHASIS, SHIFT_SAMPLES, mel_filters
-from cavsync.pipeline.media.mp3 import mp3_bytes
 from cavsync.pipeline.storage.filesystem import StoreError
 
 NUM_ITERATIONS = 32

@@ -8,7 +8,7 @@ from typing import Any
 
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 
 NAMED_IN_MESSAGES = 3
 NOT_IN_DATASET = "not_in_dataset"

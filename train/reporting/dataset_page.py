@@ -11,7 +11,7 @@ from PIL import Image
 
 from cavsync.pipeline.inspection.clips import Exhibit
 from cavsync.pipeline.inspection.statistics import PERCENTILES, Statistics
-from cavsync.pipeline.storage.path import write_atomically
+from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.contact_sheet import LEFT, RIGHT, clip_picture, end_s, sheet, title
 from cavsync.train.reporting.dataset_plots import dataset_plots
 from cavsync.train.reporting.page import Picture, Section, Table, data_url

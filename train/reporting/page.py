@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from cavsync.pipeline.storage.path import write_atomically
+from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.coverage import Coverage
 
 MAX_MISSING_SHOWN = 100

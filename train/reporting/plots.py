@@ -1,7 +1,7 @@
 """Pictures for reports, as PNG bytes: training curves, reconstructions, and a clip's frames over its log-mel."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -12,8 +12,6 @@ from PIL import Image
 
 from cavsync.pipeline.dataset.reader import StoredClip
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
-from cavsync.train.pretrain.held_out import Reconstructions
 
 ACCENT = "#d1495b"
 # Seen on dark and on bright parts of the magma map alike.
@@ -24,54 +22,6 @@ THUMBNAIL_SIDE = 112
 HIDDEN_GREY = 0.75
 MEL_COLOURS = mpl.colormaps["magma"].with_extremes(bad=str(HIDDEN_GREY))
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
-
-
-def training_curves(metrics: pd.DataFrame) -> bytes:
-    """One panel a loss and one for the learning rate, over the steps of `metrics.jsonl`."""
-    panels = {
-        "reconstruction_audio": "audio reconstruction",
-        "reconstruction_image": "image reconstruction",
-        "contrastive": "contrastive loss",
-        "lr": "learning rate",
-    }
-    figure = Figure(figsize=(12, 2.6), layout="constrained")
-    for axes, (column, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        draw_curve(axes, metrics, column, title)
-    return png(figure)
-
-
-def run_curves(metrics: pd.DataFrame, looks: pd.DataFrame) -> bytes:
-    """`curves.png` of a pretraining run: what each step measured, and below it what was seen on held-out clips."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    top, bottom = figure.subplots(2, 4)
-    titles = {
-        "reconstruction_audio": "audio reconstruction",
-        "reconstruction_image": "image reconstruction",
-        "contrastive": "contrastive loss",
-        "lr": "learning rate",
-        "accuracy": "accuracy in the batch",
-        "grad_norm": "gradient norm",
-    }
-    for axes, (column, title) in zip([*top, *bottom[:2]], titles.items(), strict=True):
-        draw_curve(axes, metrics, column, title)
-    bottom[1].set_yscale("log")
-    draw_looks(bottom[2], looks, "r1_sound_to_video", "r1_video_to_sound", "held-out R@1")
-    draw_looks(bottom[3], looks, "effective_rank_audio", "effective_rank_image", "effective rank")
-    return png(figure)
-
-
-def class_curves(metrics: pd.DataFrame, result: Mapping[str, float]) -> bytes:
-    """`curves.png` of a run that learns classes: what each step measured, the scores of its epochs and its result."""
-    figure = Figure(figsize=(12, 2.6), layout="constrained")
-    *steps, scores = figure.subplots(1, 4)
-    titles = {"loss": "loss", "grad_norm": "gradient norm", "lr": "learning rate of the encoders"}
-    for axes, (column, title) in zip(steps, titles.items(), strict=True):
-        draw_curve(axes, metrics, column, title)
-    scored = metrics.dropna(subset="top1") if "top1" in metrics else pd.DataFrame()
-    if result:
-        scored = pd.concat([scored, pd.DataFrame([{"step": metrics["step"].iloc[-1], **result}])])
-    draw_looks(scores, scored, "mean_average_precision", "top1", "validation")
-    return png(figure)
 
 
 def draw_curve(axes: Axes, metrics: pd.DataFrame, column: str, title: str) -> None:
@@ -96,43 +46,6 @@ def draw_looks(axes: Axes, looks: pd.DataFrame, one: str, other: str, title: str
         )
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=7)
-
-
-def reconstructions(seen: Reconstructions) -> bytes:
-    """A row a clip: its picture and its log-mel as the model saw them, as it filled them in, and as they are."""
-    figure = Figure(figsize=(13, 1.9 * len(seen.audio)), layout="constrained")
-    grid = figure.subplots(len(seen.audio), 6, width_ratios=[1, 1, 1, 1.6, 1.6, 1.6], squeeze=False)
-    titles = ("seen", "filled in", "original")
-    for clip, row in enumerate(grid):
-        for axes, picture in zip(row[:3], _pictures(seen, clip), strict=True):
-            axes.imshow(picture)
-        original = seen.audio[clip].numpy().T
-        scale = {"vmin": original.min(), "vmax": original.max()}
-        for axes, mel in zip(row[3:], _mels(seen, clip), strict=True):
-            axes.imshow(mel, origin="lower", aspect="auto", cmap=MEL_COLOURS, **scale)
-        for axes in row:
-            axes.set_axis_off()
-    for axes, title in zip(grid[0], [*titles, *(f"log-mel {title}" for title in titles)], strict=True):
-        axes.set_title(title)
-    return png(figure)
-
-
-def _pictures(seen: Reconstructions, clip: int) -> list[np.ndarray]:
-    """(height, width, 3) in [0, 1]: without its removed patches, filled in, whole."""
-    scale = np.array(IMAGE_STD, np.float32), np.array(IMAGE_MEAN, np.float32)
-    whole, filled = (
-        np.clip(one[clip].cpu().permute(1, 2, 0).numpy() * scale[0] + scale[1], 0, 1)
-        for one in (seen.image, seen.filled.image)
-    )
-    removed = seen.filled.removed_image[clip].cpu().numpy()[..., None]
-    return [np.where(removed, HIDDEN_GREY, whole), filled, whole]
-
-
-def _mels(seen: Reconstructions, clip: int) -> list[np.ndarray]:
-    """(mels, rows): with NaN where patches were removed, filled in, whole."""
-    whole, filled = seen.audio[clip].numpy(), seen.filled.audio[clip].cpu().numpy()
-    removed = seen.filled.removed_audio[clip].cpu().numpy()
-    return [np.where(removed, np.nan, whole).T, filled.T, whole.T]
 
 
 def frames_over_mel(

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.dataset.writer import sha256
-from cavsync.pipeline.storage.path import write_atomically
+from cavsync.pipeline.storage.atomic import write_atomically
+from cavsync.pipeline.storage.path import sha256
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.page import Score
 

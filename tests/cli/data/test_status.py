@@ -17,13 +17,12 @@ import pytest
 from support.prepared import data, prepare_vggsound, said, write_videos
 
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.dataset.schema import INPUTS, ClipState
 from cavsync.pipeline.inspection.status import Status, read_status
 from cavsync.pipeline.jobs.prepare import prepare
 from cavsync.pipeline.jobs.progress import RECORD_NAME, recorded
-from cavsync.pipeline.jobs.runner import Workers
+from cavsync.pipeline.jobs.work import Workers
 from cavsync.pipeline.lists.listing import folder_listing
-from cavsync.pipeline.plan.plan import INPUTS
 from cavsync.pipeline.storage.lock import run_lock
 
 STATES = {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}

@@ -26,11 +26,12 @@ from support.prepared import (
 from support.runs import content
 
 from cavsync.pipeline.dataset.inventory import plan_inputs
-from cavsync.pipeline.dataset.writer import DatasetPaths, sha256
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.inspection.leakage import find_overlaps
 from cavsync.pipeline.inspection.shard_check import ShardCheck
 from cavsync.pipeline.inspection.tar import TarDamageError, read_members
 from cavsync.pipeline.storage.lock import run_lock
+from cavsync.pipeline.storage.path import sha256
 
 Rows = list[dict[str, Any]]
 KEY = "a_00000000"

@@ -20,7 +20,7 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.segmentation_set import write_wav
 from cavsync.pipeline.synthetic.world import make_world
-from cavsync.train.engine.config import DataConfig
+from cavsync.train.data.config import DataConfig
 from cavsync.train.evaluation.localization.boxes import BoxSet
 from cavsync.train.evaluation.localization.metrics import (
     adaptive,

@@ -17,11 +17,12 @@ from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model, save_model
 from cavsync.train.data.images import normalise_images
+from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.clips import embed_split
 from cavsync.train.evaluation.retrieval.contamination import TrainingClips, contamination, training_of
 from cavsync.train.evaluation.retrieval.recall import retrieve
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS, Task
+from cavsync.train.evaluation.task import Task
 from cavsync.train.pretrain.trainer import pretrain
 
 NUM_CLIPS, NUM_LISTED = 12, 15  # the fixture lists one missing clip a shard

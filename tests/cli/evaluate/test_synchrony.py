@@ -23,10 +23,10 @@ from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.dataset import SplitMedia
 from cavsync.train.evaluation.synchrony.offsets import MIN_AGREEMENT
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS
 from cavsync.train.pretrain.trainer import pretrain
 
 NUM_CLIPS, NUM_LISTED = 6, 8  # the fixture lists one missing clip a shard
@@ -60,7 +60,7 @@ def use_model(monkeypatch: pytest.MonkeyPatch, run: Path, dataset: Path) -> UseM
     def use(model: nn.Module) -> nn.Module:
         for module in ("score_synchrony", "video_synchrony"):
             monkeypatch.setattr(f"cavsync.train.evaluation.{module}.load_model", lambda path: model)
-        monkeypatch.setattr("cavsync.train.evaluation.task.trained_inputs", lambda weights: raw_data(dataset))
+        monkeypatch.setattr("cavsync.train.data.inputs.trained_inputs", lambda weights: raw_data(dataset))
         return model
 
     return use

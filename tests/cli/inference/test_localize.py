@@ -23,7 +23,7 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.media.encode import Mp4
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS
+from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.inference.calibration import Calibration, CalibrationError
 from cavsync.train.inference.overlay import FPS, SIDE_PX, STRIP_PX
 

@@ -346,7 +346,7 @@ def test_a_full_disk_is_an_error_not_a_traceback(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cavsync.pipeline.storage.path.publish", full)
+    monkeypatch.setattr("cavsync.pipeline.storage.atomic.publish", full)
     result = prepare("folder", videos, "--out", tmp_path / "out", *SMALL)
     assert result.exit_code == 1
     assert "No space left on device" in result.output

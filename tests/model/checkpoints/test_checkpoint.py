@@ -14,7 +14,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import CheckpointError, load_model, save_model
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base, tiny
-from cavsync.model.positions import position_table
+from cavsync.model.patches import position_table
 
 SIZES: dict[str, Any] = {"audio_rows": 64, "image_size": 48, "embed_dim": 24, "num_heads": 2}
 SIZES |= {"encoder_depth": 2, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2}

@@ -19,7 +19,7 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import linear_probe
 from cavsync.model.config import ModelConfig, tiny
 from cavsync.model.errors import CheckpointError
-from cavsync.train.evaluation.task import trained_inputs
+from cavsync.train.data.inputs import trained_inputs
 
 MICRO: ModelConfig = replace(
     tiny(), audio_rows=64, image_size=48, embed_dim=24, num_heads=4, encoder_depth=1, decoder_dim=16

@@ -16,7 +16,7 @@ from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import attention_probe
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base
-from cavsync.model.positions import position_table
+from cavsync.model.patches import position_table
 
 SIZES: dict[str, Any] = {"image_size": 48, "embed_dim": 24, "num_heads": 2}
 SIZES |= {"encoder_depth": 2, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2}

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from cavsync.cli.main import app
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.pipeline.lists.clip_list import read_list
 from cavsync.pipeline.lists.manifest import load_manifest
 from cavsync.pipeline.media.decode import open_media

@@ -84,7 +84,7 @@ def test_a_clip_that_kills_its_decoder_once_is_fine(videos: Path, undisturbed: P
 
 
 def test_a_decoder_that_does_not_start_is_no_crashed_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cavsync.pipeline.decoding.process.__name__", "cavsync.pipeline.nothing")
+    monkeypatch.setattr("cavsync.pipeline.decoding.process.WORKER_MODULE", "cavsync.pipeline.nothing")
     with (
         pytest.raises(DecoderError, match=r"No module named cavsync\.pipeline\.nothing"),
         DecoderProcess() as one,

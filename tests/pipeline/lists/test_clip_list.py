@@ -12,9 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
-from cavsync.pipeline.lists.clip_list import ListedClip, read_list
+from cavsync.pipeline.lists.clip_list import ListedClip, read_list, spec_from_titles
 from cavsync.pipeline.lists.manifest import ManifestError, load_manifest
-from cavsync.pipeline.lists.own_lists import spec_from_titles
 from cavsync.pipeline.lists.tables import ListError
 
 AUDIOSET, VGGSOUND = load_manifest("audioset"), load_manifest("vggsound")

@@ -38,7 +38,7 @@ from cavsync.pipeline.storage import filesystem as stores
 from cavsync.pipeline.storage.lock import run_lock
 from cavsync.pipeline.storage.path import place_of
 from cavsync.train.data.store import ClipStore
-from cavsync.train.engine.config import TrainConfig
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.trainer import pretrain
 
 LISTED = "clip,path,tag\na,a.mp4,dog\nb,b c#1.mp4,cat\nd,d/d.mp4,dog\ne,e.mp4,dog\n"

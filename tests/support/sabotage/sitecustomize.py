@@ -16,7 +16,7 @@ import sys
 
 def install(sabotage):
     if "clips" in sabotage:
-        if "cavsync.pipeline.decoding.process" in sys.orig_argv:
+        if "cavsync.pipeline.decoding.worker" in sys.orig_argv:
             break_decoder(sabotage["clips"], sabotage.get("once"))
     elif sabotage["at"] == "member":
         import tarfile

@@ -10,8 +10,8 @@ from support.media import GOOD_CLIPS, KnownClip, read_frame_number, read_time_s
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, Draw
-from cavsync.train.engine.config import DataConfig
 
 WINDOW_ROWS = 96
 WINDOW_S = 0.01 * WINDOW_ROWS + 0.015  # rows of 10 ms, the last one 25 ms long

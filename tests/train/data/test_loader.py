@@ -23,14 +23,15 @@ from support.known_shards import (
 )
 from torch.utils.data import DataLoader, default_collate
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import DatasetError
-from cavsync.pipeline.dataset.writer import DatasetPaths
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, Draw
 from cavsync.train.data.sampler import Epochs, Position, ShuffledBatches, TooFewClipsError
 from cavsync.train.data.store import ShardError
-from cavsync.train.engine.config import ConfigError, DataConfig
+from cavsync.train.engine.config import ConfigError
 
 # First rows of the 16 windows of 416 rows that published weights were trained on.
 PUBLISHED_STARTS = [0, 0, 0, 0, 48, 112, 176, 240, 304, 368, 432, 496, 560, 608, 608, 608]

@@ -19,14 +19,17 @@ from safetensors.torch import load_file
 from support.known_shards import mel, micro_run, picture, write_known_shards
 from support.rank_work import CPU
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import DatasetError
-from cavsync.pipeline.dataset.writer import DatasetPaths, npy_bytes
+from cavsync.pipeline.dataset.writer import npy_bytes
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import ClipPairs, Draw
 from cavsync.train.data.sampler import Position, TooFewClipsError
 from cavsync.train.data.store import ShardError
 from cavsync.train.data.streaming import StreamedClip, StreamedSource
-from cavsync.train.engine.config import ConfigError, DataConfig, TrainConfig
+from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.trainer import StepMetrics, pretrain
 
 NUM_CLIPS = 24

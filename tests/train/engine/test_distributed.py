@@ -27,8 +27,8 @@ from support.rank_work import (
     two_ranks,
 )
 
-from cavsync.train.engine.config import TrainConfig
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.config import TrainConfig
 
 # Both processes import torch first, which takes them seconds; they are shared by all tests here.
 pytestmark = pytest.mark.timeout(240)

@@ -26,23 +26,23 @@ from support.labelled_shards import (
 from cavsync.model.checkpoints.checkpoint import load_classifier
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.dataset.reader import DatasetError
-from cavsync.train.data.balance import Turn, TurnBatches, class_weights
-from cavsync.train.data.labelled import LabelledClips, TrainingClips
+from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import task_of
-from cavsync.train.data.sampler import Epochs
+from cavsync.train.data.sampler import Epochs, Turn, TurnBatches, class_weights
 from cavsync.train.data.store import ShardError
 from cavsync.train.engine.averaging import WeightAverage
 from cavsync.train.engine.config import ConfigError
+from cavsync.train.engine.optimizer import NonFiniteError, OutOfMemoryError
 from cavsync.train.engine.run_folder import RunError
+from cavsync.train.evaluation.classification.predict import class_probabilities
 from cavsync.train.finetune.augment import hide_bands, mix_mels, mix_pictures, smoothed
 from cavsync.train.finetune.config import FinetuneConfig
 from cavsync.train.finetune.initial import Start
+from cavsync.train.finetune.items import TrainingClips
 from cavsync.train.finetune.metrics import FinetuneMetrics, FinetuneResult, Listeners
 from cavsync.train.finetune.presets import FINETUNE_PRESETS, finetune_preset
 from cavsync.train.finetune.step import FinetuneStep, class_loss
 from cavsync.train.finetune.trainer import finetune
-from cavsync.train.finetune.validation import class_probabilities
-from cavsync.train.pretrain.step import NonFiniteError, OutOfMemoryError
 
 Recipe = Callable[..., FinetuneConfig]
 

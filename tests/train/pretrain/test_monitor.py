@@ -21,15 +21,16 @@ from torch.nn.functional import normalize
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.sampler import TooFewClipsError
-from cavsync.train.engine.config import ConfigError, TrainConfig
+from cavsync.train.engine.config import ConfigError, WatchConfig
 from cavsync.train.engine.overrides import apply_overrides
-from cavsync.train.pretrain.config import WatchConfig
+from cavsync.train.finetune.plots import class_curves
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.estimate import estimate
 from cavsync.train.pretrain.held_out import HeldOutClips, effective_rank
 from cavsync.train.pretrain.metrics import StepMetrics
 from cavsync.train.pretrain.monitor import Watch
+from cavsync.train.pretrain.plots import reconstructions, run_curves
 from cavsync.train.pretrain.trainer import pretrain
-from cavsync.train.reporting.plots import class_curves, reconstructions, run_curves
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,8 @@ import torch
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.engine.config import ConfigError, ScheduleConfig, as_dict
-from cavsync.train.engine.optimizer import lr_share
+from cavsync.train.engine.optimizer import build_optimizer, lr_share
 from cavsync.train.pretrain.presets import PRESETS, preset
-from cavsync.train.pretrain.step import build_optimizer
 
 
 @pytest.mark.parametrize("name", PRESETS)

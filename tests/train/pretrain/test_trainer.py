@@ -22,13 +22,15 @@ from torch import nn
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.checkpoints.files import read_stored
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.sampler import TooFewClipsError
 from cavsync.train.data.store import ShardError
 from cavsync.train.engine.checkpoint import CheckpointError, Checkpoints
-from cavsync.train.engine.config import ConfigError, DataConfig, TrainConfig
+from cavsync.train.engine.config import ConfigError
+from cavsync.train.engine.optimizer import NonFiniteError, OutOfMemoryError
 from cavsync.train.engine.run_folder import RunError, writing
 from cavsync.train.engine.signals import StopRequest
-from cavsync.train.pretrain.step import NonFiniteError, OutOfMemoryError
+from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.trainer import (
     DeviceError,
     PretrainResult,

@@ -9,8 +9,8 @@ import pytest
 from support.media import KnownClip
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
+from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.media.mel import log_mel
-from cavsync.pipeline.media.mp3 import mp3_bytes
 from cavsync.train.reporting.audio import listen, waveform_of_mel
 
 

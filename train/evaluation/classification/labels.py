@@ -9,7 +9,7 @@ from cavsync.model.checkpoints.checkpoint import Checkpoint
 from cavsync.pipeline.lists.listing import read_label_list
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 
 NAMED_IN_MESSAGES = 5
 # Ids of the label list that CAV-MAE's authors made for VGGSound. Copies of it with 308 and with 310 rows are about,

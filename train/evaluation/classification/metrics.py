@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 
 
 @dataclass(frozen=True)

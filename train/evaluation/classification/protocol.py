@@ -16,13 +16,13 @@ from cavsync.model.errors import CheckpointError
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels, Task, task_of
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.intervals import ClassIntervals, class_intervals
 from cavsync.train.evaluation.classification.labels import model_labels, truth_of
 from cavsync.train.evaluation.classification.metrics import Chance, Classification, chance, classification
+from cavsync.train.evaluation.classification.predict import class_probabilities, clip_vectors, evaluating
 from cavsync.train.evaluation.classification.vggsounder import VggSounder, VggSounderScores, score_vggsounder
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 from cavsync.train.evaluation.task import Task as Inputs
-from cavsync.train.finetune.validation import class_probabilities, clip_vectors, evaluating
 from cavsync.train.reporting.coverage import Coverage, split_coverage
 
 # Clips of the lists that published figures are of: AudioSet's evaluation set and VGGSound's test set.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cavsync.pipeline.dataset.paths import SUMMARY_NAME
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
-from cavsync.pipeline.dataset.writer import SUMMARY_NAME
 from cavsync.train.evaluation.classification.intervals import Interval
 from cavsync.train.evaluation.classification.metrics import confusions
 from cavsync.train.evaluation.classification.plots import answer_picture, confusion_matrix

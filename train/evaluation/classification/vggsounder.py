@@ -18,8 +18,8 @@ from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.lists.clip_list import CLIP_NAME
 from cavsync.pipeline.lists.tables import ListError, rows_by_title
 from cavsync.train.data.labels import Labels
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.metrics import classification
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 
 TITLES = ("video_id", "label", "modality")
 # Subset -> the kinds of labels it keeps: heard, seen, or both.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from cavsync.pipeline.dataset.writer import sha256
+from cavsync.pipeline.storage.path import sha256
 from cavsync.train.evaluation.classification.vggsounder import VggSounderScores
 from cavsync.train.reporting.page import Section, Table
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.comparison.paired import paired_differences
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 from cavsync.train.reporting.record import RECORD_NAME, SCHEMA_VERSION, Record
 
 # Parts of a record that are looked at.

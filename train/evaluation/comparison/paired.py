@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cavsync.train.evaluation.retrieval.rank_file import NAME, read_ranks
+from cavsync.train.evaluation.retrieval.protocol import NAME, read_ranks
 from cavsync.train.evaluation.retrieval.recall import NUM_RESAMPLES, RECALLS_AT
 from cavsync.train.evaluation.retrieval.tables import HEARD, SEEN
 

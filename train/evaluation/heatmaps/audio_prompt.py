@@ -12,8 +12,8 @@ from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio_file import read_recording
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, log_mel
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import WindowRule
-from cavsync.train.engine.config import DataConfig
 
 Windows = Literal["mean", "one"]
 # Published prompts are cut after 164,200 samples, which give exactly 1024 mel rows.

@@ -17,8 +17,8 @@ from torch.nn.functional import interpolate, normalize
 from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
 from cavsync.train.data.images import normalise_images
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import SoundWindows
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 
 Route = Literal["denseav", "masked-view"]
 SoundSide = Literal["tokens", "mean", "global"]

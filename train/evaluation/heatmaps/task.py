@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from cavsync.model.checkpoints.checkpoint import load_model
-from cavsync.train.engine.config import DataConfig
+from cavsync.train.data.config import DataConfig
+from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, Windows
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, Route, SoundMapper
-from cavsync.train.evaluation.task import PUBLISHED_INPUTS, find_weights, trained_inputs
 
 
 @dataclass(frozen=True, kw_only=True)

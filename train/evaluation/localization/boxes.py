@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 
 Benchmark = Literal["vggss", "flickr"]
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 as parts of the picture

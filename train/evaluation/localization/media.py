@@ -16,8 +16,8 @@ from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.media.decode import open_media
 from cavsync.train.data.images import fit
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, SoundWindows
+from cavsync.train.evaluation.heatmaps.media import open_rgb
 from cavsync.train.evaluation.localization.boxes import BoxRow
-from cavsync.train.evaluation.segmentation.dataset import open_rgb
 
 Geometry = Literal["ez-vsl", "lvs"]
 CLIP_S = 10.0

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import auc
 
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
-from cavsync.train.evaluation.segmentation.metrics import Figure
-from cavsync.train.evaluation.segmentation.object_choice import share
+from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.statistics import Figure, share
 
 SUCCESS = 0.5  # cIoU from which on an image counts
 SUCCESS_RATES_AT = np.linspace(0, 1, 21)

@@ -11,6 +11,7 @@ from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
 from cavsync.train.evaluation.heatmaps.heatmap import Route, Sight, SoundMapper, require_finite, upsampled
+from cavsync.train.evaluation.heatmaps.media import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
 from cavsync.train.evaluation.localization.media import BoxMedia, Geometry
@@ -25,7 +26,6 @@ from cavsync.train.evaluation.localization.metrics import (
     top,
     upper_half,
 )
-from cavsync.train.evaluation.segmentation.dataset import RowError
 from cavsync.train.reporting.coverage import Coverage, Unusable
 
 CEILING, DISC, ONES = "perfect map", "centred disc", "every pixel"

@@ -11,13 +11,14 @@ import torch
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.dataset.writer import sha256
+from cavsync.pipeline.storage.path import sha256
 from cavsync.train.embedding.clip_file import read_embeddings, write_embeddings
 from cavsync.train.embedding.clips import ClipEmbeddings, embed_split
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval.contamination import TrainingClips, trained_on, training_of
 from cavsync.train.evaluation.retrieval.gallery import Entry, Found, Gallery
-from cavsync.train.evaluation.retrieval.retrieval_scores import Candidates, RetrievalJob, Source
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError, UnitVectors
+from cavsync.train.evaluation.retrieval.protocol import Candidates, RetrievalJob, Source
+from cavsync.train.evaluation.retrieval.similarity import UnitVectors
 from cavsync.train.evaluation.task import Task
 from cavsync.train.reporting.coverage import Coverage, split_coverage
 

@@ -9,8 +9,8 @@ from cavsync.model.checkpoints.initial_weights import TIMM_PREFIX
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.lists.clip_list import CLIP_NAME
 from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.train.data.inputs import find_weights, run_config
 from cavsync.train.evaluation.retrieval.gallery import KEY
-from cavsync.train.evaluation.task import find_weights, run_config
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cavsync.pipeline.dataset.reader import Dataset, StoredClip, read_clip
-from cavsync.train.evaluation.retrieval.retrieval_scores import RetrievalScores
+from cavsync.train.evaluation.retrieval.protocol import RetrievalScores
 from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS, similarity
 from cavsync.train.reporting.audio import listen
 from cavsync.train.reporting.page import Answer, Media, Query, Section

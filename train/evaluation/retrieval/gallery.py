@@ -18,7 +18,7 @@ from cavsync.pipeline.dataset.schema import ClipState, clip_key
 from cavsync.pipeline.lists.clip_list import CLIP_NAME, COLUMN_TITLES
 from cavsync.pipeline.lists.names import safe_id
 from cavsync.pipeline.lists.tables import READERS, ListError, rows_by_place, titles_of
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 from cavsync.train.reporting.coverage import NOT_IN_DATASET, Coverage, Unusable
 
 ID_TITLES = ("key", "clip", "clip_id", "name", *sorted(COLUMN_TITLES))

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval.similarity import (
     CHUNK_CLIPS,
-    TIE_TOLERANCE,
     Aggregation,
-    EvaluationError,
     UnitVectors,
     product,
     right_scores,
     room_for_pieces,
 )
+from cavsync.train.evaluation.statistics import TIE_TOLERANCE
 
 OnTile = Callable[[], None]
 CPU = torch.device("cpu")

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.dataset.writer import SUMMARY_NAME
+from cavsync.pipeline.dataset.paths import SUMMARY_NAME
 from cavsync.train.evaluation.retrieval.examples import example_sections
-from cavsync.train.evaluation.retrieval.published_retrieval import VGGSOUND, published_section
-from cavsync.train.evaluation.retrieval.rank_file import write_ranks
+from cavsync.train.evaluation.retrieval.protocol import RetrievalScores, write_ranks
 from cavsync.train.evaluation.retrieval.recall import Retrieval
-from cavsync.train.evaluation.retrieval.retrieval_scores import RetrievalScores
 from cavsync.train.evaluation.retrieval.tables import (
     HEARD,
     R_AT,
     SEEN,
+    VGGSOUND,
     groups,
+    published_section,
     recall_cells,
     retrieval_rows,
     two_ways,

@@ -11,20 +11,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.train.errors import EvaluationError
 
 Aggregation = Literal["diagonal-mean", "diagonal-max", "mean", "max"]
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
-# Two equal embeddings may differ by a rounding of the product; a score this near the right one is a tie.
-TIE_TOLERANCE = 1e-6
 # Scores of pairs with pairs that exist at a time: 16 million float32 are 64 MB.
 MAX_BLOCK_SCORES = 2**24
 # Clips that are looked at in one go where the result does not depend on it.
 CHUNK_CLIPS = 512
-
-
-class EvaluationError(CavsyncError):
-    """An evaluation that cannot be computed as asked."""
 
 
 def similarity(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:

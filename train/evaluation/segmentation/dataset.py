@@ -11,26 +11,17 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as pictures
 
 from cavsync.train.data.images import fit
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.heatmaps.media import RowError, open_rgb
 from cavsync.train.reporting.coverage import Unusable
 
 LIST_NAME, PUBLISHED_FOLDER = "prompted_segmentation.csv", "ADE20KSoundPrompted"
 COLUMNS = ("image_location", "ade_class", "ade_class_id", "vggsound_file")
-
-
-class RowError(Exception):
-    """A row that cannot be scored."""
-
-    def __init__(self, state: str, reason: str) -> None:
-        super().__init__(reason)
-        self.state, self.reason = state, reason
 
 
 @dataclass(frozen=True, order=True)
@@ -104,17 +95,6 @@ class PromptedSet:
                 f"{self.annotation(row)} is {_size(mask)}, its picture {self.frame(row)} is {_size(picture)}",
             )
         return fit(picture, side), class_ids(mask, side)
-
-
-def open_rgb(path: Path) -> Tensor:
-    """uint8 (height, width, 3); raises RowError for what is no picture."""
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB")))
-    except FileNotFoundError as error:
-        raise RowError("missing", f"{path} is not there") from error
-    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG
-        raise RowError("broken_picture", f"{path} cannot be read as a picture: {error}") from error
 
 
 def class_ids(mask: Tensor, side: int) -> np.ndarray:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.statistics import Figure
 
 NUM_THRESHOLDS = 20
 # Of maps scaled to 0-1: the one threshold that was not chosen by looking at the masks.
@@ -16,15 +17,6 @@ FIXED_THRESHOLD = 0.5
 NUM_RESAMPLES = 500
 # Intervals are made from scores sorted into so many bins of equal count; the figures themselves are exact.
 NUM_BINS = 1000
-
-
-@dataclass(frozen=True)
-class Figure:
-    """In %, with a 95 % interval from resampled rows."""
-
-    percent: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

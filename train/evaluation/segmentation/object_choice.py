@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cavsync.train.evaluation.segmentation.metrics import Figure
+from cavsync.train.evaluation.statistics import Figure, share
 
 # Smaller things are not counted as objects of the picture: 0.4 % is 9 x 8 pixels of 128 x 128.
 MIN_OBJECT_SHARE = 0.004
@@ -55,11 +55,3 @@ def summarise(choices: list[Choice | None], seed: int = 0) -> Selection | None:
         pointed=share([choice.pointed for choice in made], seed),
         pointed_chance=100 * float(np.mean([choice.area for choice in made])),
     )
-
-
-def share(hits: list[bool], seed: int = 0, num_resamples: int = 1000) -> Figure:
-    """How many of `hits` are true, in %, with a 95 % bootstrap interval."""
-    mean = float(np.mean(hits))
-    resampled = np.random.default_rng(seed).binomial(len(hits), mean, num_resamples) / len(hits)
-    low, high = np.percentile(100 * resampled, [2.5, 97.5])
-    return Figure(100 * mean, float(low), float(high))

@@ -13,8 +13,9 @@ from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
 from cavsync.train.evaluation.heatmaps.heatmap import Heard, Sight, SoundMapper, require_finite, upsampled
+from cavsync.train.evaluation.heatmaps.media import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
-from cavsync.train.evaluation.segmentation.dataset import PromptedRow, PromptedSet, RowError
+from cavsync.train.evaluation.segmentation.dataset import PromptedRow, PromptedSet
 from cavsync.train.evaluation.segmentation.metrics import Segmentation, segment
 from cavsync.train.evaluation.segmentation.object_choice import Selection, choose, summarise
 from cavsync.train.reporting.coverage import Coverage, Unusable

@@ -8,7 +8,7 @@ from cavsync.train.evaluation.heatmaps.heatmap import upsampled
 from cavsync.train.evaluation.heatmaps.plots import heat_row
 from cavsync.train.evaluation.published import ADE20K_SOUND, cells
 from cavsync.train.evaluation.segmentation.dataset import LIST_NAME
-from cavsync.train.evaluation.segmentation.metrics import FIXED_THRESHOLD, NUM_THRESHOLDS, Figure
+from cavsync.train.evaluation.segmentation.metrics import FIXED_THRESHOLD, NUM_THRESHOLDS
 from cavsync.train.evaluation.segmentation.protocol import (
     CONSTANT,
     DISC,
@@ -16,6 +16,7 @@ from cavsync.train.evaluation.segmentation.protocol import (
     MethodScores,
     SegmentationScores,
 )
+from cavsync.train.evaluation.statistics import Figure
 from cavsync.train.reporting.page import (
     Picture,
     Report,

@@ -8,10 +8,10 @@ import torch
 from cavsync.model.encoder import Encoder
 from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.embedding.sliding import Slider
-from cavsync.train.engine.config import DataConfig
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.offsets import MIN_AGREEMENT, offset_grid
 
 

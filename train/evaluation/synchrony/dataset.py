@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
 from cavsync.train.data.store import open_clips
 from cavsync.train.embedding.sliding import Medium
-from cavsync.train.engine.config import DataConfig
 from cavsync.train.reporting.coverage import Unusable, split_coverage
 
 

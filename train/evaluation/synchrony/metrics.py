@@ -8,18 +8,49 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cavsync.train.evaluation.segmentation.metrics import Figure
-from cavsync.train.evaluation.synchrony.clip import Matching
-from cavsync.train.evaluation.synchrony.clip_synchrony import ClipSynchrony, Heard
-from cavsync.train.evaluation.synchrony.config import SynchronyConfig
-from cavsync.train.evaluation.synchrony.detection import (
-    Detection,
+from cavsync.train.evaluation.statistics import (
+    TIE_TOLERANCE,
+    Figure,
     Interval,
     bootstrap,
-    detect,
     mean,
     mean_percent,
+    percent,
 )
+from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, Heard, Matching
+from cavsync.train.evaluation.synchrony.config import SynchronyConfig
+
+
+@dataclass(frozen=True)
+class Detection:
+    """In-step scores against the scores of the same clips with wrong sound, in %; chance is 50."""
+
+    num_clips: int
+    auc: Figure  # over all clips: one threshold for all of them
+    own: Figure  # share of clips whose in-step score is above the wrong one's, each clip its own threshold
+
+
+def detect(in_step: np.ndarray, wrong: np.ndarray, seed: int = 0) -> Detection | None:
+    """Of (N, V) scores, the same pictures in both; NaN where a clip has no such version. None if no clip has one."""
+    has_one = np.isfinite(in_step).any(axis=1)
+    if not has_one.any():
+        return None
+    in_step, wrong = in_step[has_one], wrong[has_one]
+
+    def auc(clips: np.ndarray) -> float:
+        return _auc(in_step[clips].ravel(), wrong[clips].ravel())
+
+    higher = np.where(np.isfinite(in_step), in_step > wrong + TIE_TOLERANCE, np.nan)
+    own = np.nanmean(higher, axis=1)
+    return Detection(len(in_step), percent(bootstrap(auc, len(in_step), seed)), mean_percent(own, seed))
+
+
+def _auc(right: np.ndarray, wrong: np.ndarray) -> float:
+    """The chance that a right score is above a wrong one, ties for half; NaN is left out."""
+    right, wrong = right[np.isfinite(right)], np.sort(wrong[np.isfinite(wrong)])
+    below = np.searchsorted(wrong, right - TIE_TOLERANCE, side="left")
+    not_above = np.searchsorted(wrong, right + TIE_TOLERANCE, side="right")
+    return float((below + not_above).mean() / (2 * len(wrong)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.embedding.sliding import Slid
-from cavsync.train.evaluation.retrieval.similarity import TIE_TOLERANCE
+from cavsync.train.evaluation.statistics import TIE_TOLERANCE
 
 # An offset counts if at least this share of the pictures that have any window have one there: towards the ends of
 # the range, pictures run out of sound.

@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cavsync.train.evaluation.synchrony.clip_synchrony import ClipSynchrony
-from cavsync.train.evaluation.synchrony.detection import Detection
-from cavsync.train.evaluation.synchrony.metrics import MeanCurve
+from cavsync.train.evaluation.synchrony.clip import ClipSynchrony
+from cavsync.train.evaluation.synchrony.metrics import Detection, MeanCurve
 from cavsync.train.evaluation.synchrony.offsets import Delay, OffsetCurve
 from cavsync.train.reporting.plots import ACCENT, WINDOW_COLOURS, png
 

@@ -11,9 +11,8 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.data.pairs import resolved
 from cavsync.train.embedding.sliding import Medium, Slid, Slider
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
-from cavsync.train.evaluation.synchrony.clip import WithinClip, match_within
-from cavsync.train.evaluation.synchrony.clip_synchrony import ClipSynchrony, measure_clip
+from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, WithinClip, match_within, measure_clip
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.dataset import SplitMedia
 from cavsync.train.evaluation.synchrony.metrics import SynchronyFigures, summarise

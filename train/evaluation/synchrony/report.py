@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.dataset.writer import SUMMARY_NAME
-from cavsync.train.evaluation.segmentation.metrics import Figure
-from cavsync.train.evaluation.synchrony.clip_synchrony import ClipSynchrony, Heard
-from cavsync.train.evaluation.synchrony.detection import Detection, Interval
-from cavsync.train.evaluation.synchrony.metrics import MatchingFigures, SynchronyFigures
+from cavsync.pipeline.dataset.paths import SUMMARY_NAME
+from cavsync.train.evaluation.statistics import Figure, Interval
+from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, Heard
+from cavsync.train.evaluation.synchrony.metrics import Detection, MatchingFigures, SynchronyFigures
 from cavsync.train.evaluation.synchrony.plots import (
     clip_curves,
     delay_histogram,

@@ -13,10 +13,11 @@ from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, MediaError
 from cavsync.pipeline.decoding.video import Footage, read_footage
 from cavsync.pipeline.media.audio import SILENT_PEAK
 from cavsync.pipeline.media.frames import is_still
+from cavsync.train.data.config import DataConfig
+from cavsync.train.data.inputs import find_weights
 from cavsync.train.embedding.sliding import Medium
 from cavsync.train.embedding.video import video_inputs
-from cavsync.train.engine.config import DataConfig
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.offsets import (
     MIN_PICTURES,
@@ -25,7 +26,6 @@ from cavsync.train.evaluation.synchrony.offsets import (
     estimate_delay,
     offset_curve,
 )
-from cavsync.train.evaluation.task import find_weights
 
 Verdict = Literal["in step", "late", "early", "cannot tell"]
 OnPart = Callable[[int, int], None]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.metrics import chance, classification, confusions, d_prime
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 
 
 def one_class(scores: list[float], truth: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,13 +7,13 @@ import pytest
 
 from cavsync.pipeline.lists.tables import ListError
 from cavsync.train.data.labels import Labels
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.vggsounder import (
     Subset,
     VggSounder,
     VggSounderScores,
     score_vggsounder,
 )
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 
 HEADER = "video_id,label,modality,background_music,static_image,voice_over\n"
 ROWS = """\

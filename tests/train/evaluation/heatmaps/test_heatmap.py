@@ -15,6 +15,7 @@ from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import WindowRule
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, SoundWindows, window_starts
 from cavsync.train.evaluation.heatmaps.heatmap import (
     Heard,
@@ -25,7 +26,6 @@ from cavsync.train.evaluation.heatmaps.heatmap import (
     require_finite,
     ridge_solver,
 )
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
 
 CPU = torch.device("cpu")
 RULE = WindowRule(rows=32, mean=-5.0, std=4.0, pad_value=-5.0)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval.gallery import Gallery
-from cavsync.train.evaluation.retrieval.published_retrieval import VGGSOUND, why_not_comparable
-from cavsync.train.evaluation.retrieval.similarity import EvaluationError
+from cavsync.train.evaluation.retrieval.tables import VGGSOUND, why_not_comparable
 
 IDS = ["--4gqARaEJE", "ab_cd-EFghi"]
 OUTCOMES = pd.DataFrame(

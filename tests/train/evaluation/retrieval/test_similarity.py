@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval import ranking
 from cavsync.train.evaluation.retrieval.ranking import Ranks, rank
 from cavsync.train.evaluation.retrieval.recall import Directions, chance, num_right, retrieve, score_ranks
-from cavsync.train.evaluation.retrieval.similarity import (
-    AGGREGATIONS,
-    EvaluationError,
-    UnitVectors,
-    right_scores,
-    similarity,
-)
+from cavsync.train.evaluation.retrieval.similarity import AGGREGATIONS, UnitVectors, right_scores, similarity
 
 # From the specification: row 1 ties with one wrong candidate and one is better; row 3 ties with all.
 WORKED = [[0.9, 0.1, 0.2, 0.3], [0.8, 0.5, 0.5, 0.1], [0.2, 0.3, 0.4, 0.6], [0.1, 0.1, 0.1, 0.1]]

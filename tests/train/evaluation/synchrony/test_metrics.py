@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from cavsync.pipeline.dataset.sampling import unbounded_starts, window_starts
 from cavsync.train.embedding.sliding import Slid
 from cavsync.train.evaluation.synchrony.clip import match_within
-from cavsync.train.evaluation.synchrony.detection import detect
+from cavsync.train.evaluation.synchrony.metrics import detect
 from cavsync.train.evaluation.synchrony.offsets import (
     MIN_PICTURES,
     OffsetCurve,

@@ -1,0 +1,66 @@
+"""Where the files of a dataset lie, and what the names of shards say."""
+
+import re
+from dataclasses import dataclass
+
+from cavsync.pipeline.storage.path import Place
+
+SUMMARY_NAME = "dataset.json"
+
+
+# "train-00000"; "train-00000r2" for the second round of retries.
+SHARD_NAME = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})(?P<round>r\d+)?")
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """Where the parts of a dataset are."""
+
+    root: Place
+
+    @property
+    def summary(self) -> Place:
+        return self.root / SUMMARY_NAME
+
+    @property
+    def plan(self) -> Place:
+        return self.root / "plan.parquet"
+
+    def retry_plan(self, number: int) -> Place:
+        return self.root / f"plan-r{number}.parquet"
+
+    def tar(self, shard: str) -> Place:
+        return self.root / "shards" / f"{shard}.tar"
+
+    def index(self, shard: str) -> Place:
+        return self.root / "index" / f"{shard}.parquet"
+
+    def done(self, shard: str) -> Place:
+        return self.root / "done" / f"{shard}.json"
+
+
+def split_of(shard: str) -> str:
+    return _parts(shard)["split"]
+
+
+def shard_number(shard: str) -> int:
+    return int(_parts(shard)["number"])
+
+
+def is_retry(shard: str) -> bool:
+    """Whether the shard holds new results for clips that other shards list as failed."""
+    return _parts(shard)["round"] is not None
+
+
+def retry_round(shard: str) -> int:
+    """0 for the first try, 1 for the first retry."""
+    return int((_parts(shard)["round"] or "r0").removeprefix("r"))
+
+
+def _parts(shard: str) -> re.Match[str]:
+    match = SHARD_NAME.fullmatch(shard)
+    if match is None:
+        raise ValueError(
+            f"{shard!r} is no shard's name; those are like train-00000, or train-00000r1 in a retry."
+        )
+    return match

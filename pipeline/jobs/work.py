@@ -1,0 +1,43 @@
+"""What a runner is given: the shards to make, and by how many workers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.jobs.shard import ShardTask
+from cavsync.pipeline.plan.plan import Plan
+from cavsync.pipeline.storage.path import Place
+
+Record = dict[str, Any]  # a shard's done-record
+
+
+OnClips = Callable[
+    [Mapping[ClipState, int]], None
+]  # hears how many clips ended in which state, since last told
+
+
+@dataclass(frozen=True)
+class Work:
+    """The shards to make, and how."""
+
+    plan: Plan
+    spans: Mapping[str, slice]  # shard name -> its rows in the plan
+    config: PrepareConfig
+    paths: DatasetPaths
+    videos: Place | None = None  # the folder that all videos are in, if there is one
+
+    def tasks(self) -> Iterator[ShardTask]:
+        for span in self.spans.values():
+            rows = self.plan.rows(span)
+            yield ShardTask(rows=rows, config=self.config, paths=self.paths, videos=self.videos)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many shards at a time; with `ray_address`, on that cluster."""
+
+    number: int = 1
+    ray_address: str | None = None

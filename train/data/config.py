@@ -1,0 +1,75 @@
+"""What a model is given: which frame with which audio, and how both are normalised."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cavsync.pipeline.dataset.sampling import Alignment
+from cavsync.train.engine.config import require
+
+Pairing = Literal["matched", "other-clip"]
+
+
+Source = Literal["index", "stream"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which clips are read, and what an item of them is."""
+
+    path: str = "data/audioset"
+    """Folder that `cavsync prepare` wrote; with source="stream" also a URL, such as https://, s3:// or gs://."""
+    source: Source = "index"
+    """"index" reads each clip where it lies on a disk; "stream" reads whole shards from front to back, from
+    anywhere, and shuffles less."""
+    shuffle_clips: int = 512
+    """With source="stream": how many clips each process that decodes holds (about .5 MB each) to shuffle. A shard is
+    read from its front once for each such handful, so few clips of large shards mean much reading."""
+    split: str = "train"
+    """Role ("train", "test") or name of a split in dataset.json."""
+    alignment: Alignment = "time"
+    """Which mel rows belong to a frame: by its presentation time, or by its number as in published weights."""
+    num_frames: int | None = None
+    """How many frames of a clip are used, spread over it; None is all that were prepared."""
+    mel_mean: float | None = None
+    """Subtracted from the log-mel; None takes the dataset's own, from dataset.json."""
+    mel_std: float | None = None
+    """Divides the log-mel; None takes the dataset's own."""
+    pad_value: float | None = None
+    """Log-mel of rows past a clip's end; None is the mean, that is 0 after normalisation."""
+    pairing: Pairing = "matched"
+    """"other-clip" gives each clip the audio of another fixed clip, at a random frame: a negative control."""
+    image_augmentation: bool = False
+    """Random resized crop (area 8-100 %, ratio .9-1.1) and horizontal flip."""
+    audio_noise: bool = False
+    """Uniform noise of random strength up to .1 on the normalised window, then a random roll in time."""
+    num_workers: int = 0
+    """Processes that decode; 0 decodes in the training process. The items do not depend on it."""
+    check_crc: bool = False
+    """Compare each clip's checksum at every read: slow, for a disk under suspicion."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.num_workers >= 0, f"num_workers={self.num_workers} is negative; 0 decodes in this process."
+        )
+        require(
+            self.num_frames is None or self.num_frames >= 1,
+            f"num_frames={self.num_frames} must be at least 1.",
+        )
+        require(self.shuffle_clips >= 1, f"shuffle_clips={self.shuffle_clips} must be at least 1.")
+        require(
+            self.source == "stream" or "://" not in self.path,
+            f"path={self.path} is a URL, and source='index' reads each clip where it lies on a disk: set source=stream, "
+            "or copy the dataset here.",
+        )
+        if self.source == "stream":
+            require(
+                self.pairing == "matched" and not self.check_crc,
+                f"source='stream' with pairing={self.pairing!r} and check_crc={self.check_crc} contradict: a stream "
+                "reaches no other clip and no checksum. Use source=index, or pairing=matched and check_crc=false.",
+            )
+        require(
+            (self.mel_mean is None) == (self.mel_std is None),
+            f"mel_mean={self.mel_mean} and mel_std={self.mel_std} contradict: give both, or neither to take "
+            "the dataset's own.",
+        )
+        require(self.mel_std is None or self.mel_std > 0, f"mel_std={self.mel_std} must be positive.")

@@ -1,0 +1,7 @@
+"""What a user can mend."""
+
+from cavsync.pipeline.errors import CavsyncError
+
+
+class EvaluationError(CavsyncError):
+    """An evaluation that cannot be computed as asked."""
