@@ -29,7 +29,8 @@ check: .venv/installed typing
 # The installed layout as links, for tools that do not run import hooks.
 typing:
 	mkdir -p build/typing/cavsync
-	for folder in cli manifests model pipeline train; do ln -sfn $(CURDIR)/$$folder build/typing/cavsync/$$folder; done
+	ln -sfn ../../../cavsync/__init__.py ../../../cavsync/errors.py ../../../cavsync/py.typed build/typing/cavsync/
+	for folder in cli manifests model pipeline train; do ln -sfn "../../../$$folder" "build/typing/cavsync/$$folder"; done
 
 clean:
 	rm -rf build dist *.egg-info .venv

@@ -20,7 +20,7 @@ from benchmarks.program import cavsync
 from cavsync.model.config import sync_base
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, Draw
+from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
 
 NUM_PAIRS, BATCH_SIZE = 384, 96
 OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, pairs", "upstream, pairs"
@@ -56,7 +56,9 @@ def prepared_files(dataset: Path) -> list[Path]:
 
 def _our_pairs(pairs: ClipPairs) -> None:
     """In batches as training has them, of different frames of the clips."""
-    draws = [Draw(epoch, clip) for epoch in range(NUM_PAIRS // len(pairs)) for clip in range(len(pairs))]
+    draws = [
+        SampleIndex(epoch, clip) for epoch in range(NUM_PAIRS // len(pairs)) for clip in range(len(pairs))
+    ]
     for start in range(0, len(draws), BATCH_SIZE):
         pairs.batch(draws[start : start + BATCH_SIZE])
 

@@ -89,10 +89,10 @@ def start_loader(dataset: Path) -> None:
     # Torch would weigh on the other steps too.
     from cavsync.model.config import sync_base
     from cavsync.train.data.config import DataConfig
-    from cavsync.train.data.pairs import ClipPairs, Draw
+    from cavsync.train.data.pairs import ClipPairs, SampleIndex
 
     pairs = ClipPairs(DataConfig(path=str(dataset)), sync_base(), seed=0)
-    pairs.batch([Draw(0, clip) for clip in range(8)])
+    pairs.batch([SampleIndex(0, clip) for clip in range(8)])
 
 
 def _row(step: str, size: int, found: Mapping[int, Costs], largest: int) -> results.Row:

@@ -120,7 +120,7 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     )
     from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.retrieval.candidates import embed_candidates
-    from cavsync.train.evaluation.retrieval.protocol import RetrievalJob, score_retrieval
+    from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
     from cavsync.train.evaluation.retrieval.report import write_retrieval
     from cavsync.train.evaluation.retrieval.tables import own_clip_rows
     from cavsync.train.evaluation.segmentation.report import write_segmentation
@@ -130,7 +130,7 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
     task = Task.of(config.run, None, "test")
     device = choose_device("auto")
     with counting("embedding", "clips", quiet=as_json) as on_clip:
-        candidates = embed_candidates(task, RetrievalJob(), device, on_clip)
+        candidates = embed_candidates(task, RetrievalConfig(), device, on_clip)
     scores = score_retrieval(candidates, device)
     write_retrieval(scores, config.run / "retrieval-test")
     with counting("sliding", "clips", quiet=as_json) as on_clip:

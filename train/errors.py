@@ -1,6 +1,6 @@
 """What a user can mend."""
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 
 class EvaluationError(CavsyncError):

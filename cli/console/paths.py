@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from cavsync.pipeline.storage.path import Place
+    from cavsync.pipeline.storage.path import AnyPath
 
-    Where = Place
+    Where = AnyPath
 else:
     # Help shows the name of an option's type.
     Where = type("path or URL", (), {})
@@ -22,6 +22,6 @@ def place_argument(**options: Any) -> Any:
 
 
 def _place(text: Any) -> Any:
-    from cavsync.pipeline.storage.path import place_of
+    from cavsync.pipeline.storage.path import as_path
 
-    return place_of(text)
+    return as_path(text)

@@ -12,7 +12,7 @@ from cavsync.cli.console.paths import Where, place_argument
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
     from cavsync.pipeline.inspection.validation import Validation
-    from cavsync.pipeline.storage.path import Place
+    from cavsync.pipeline.storage.path import AnyPath
 
 EXIT_FAILED = 1
 # Where pages go by default.
@@ -162,12 +162,12 @@ def show(
     typer.echo(f"Page: {page}\nPicture: {page.with_suffix('.png')}")
 
 
-def _beside(folder: "Place", part: str) -> Path:
+def _beside(folder: "AnyPath", part: str) -> Path:
     """Where pages about a dataset go: into its folder, or below this one if it is at a URL."""
     return folder / part if isinstance(folder, Path) else Path(folder.name) / part
 
 
-def _inventory(folder: "Place") -> "Inventory":
+def _inventory(folder: "AnyPath") -> "Inventory":
     from cavsync.pipeline.dataset.inventory import Inventory
 
     inventory = Inventory.read(folder)
@@ -180,11 +180,11 @@ def _inventory(folder: "Place") -> "Inventory":
     return inventory
 
 
-def _pause_s(folder: "Place") -> float:
+def _pause_s(folder: "AnyPath") -> float:
     return 1.0 if isinstance(folder, Path) else 30.0
 
 
-def _print_status(folder: "Place", watch: bool) -> None:
+def _print_status(folder: "AnyPath", watch: bool) -> None:
     from dataclasses import asdict
 
     from cavsync.pipeline.inspection.status import read_status
@@ -198,7 +198,7 @@ def _print_status(folder: "Place", watch: bool) -> None:
         time.sleep(_pause_s(folder))
 
 
-def _validation_content(folder: "Place", found: "Validation", fixed: bool) -> dict[str, Any]:
+def _validation_content(folder: "AnyPath", found: "Validation", fixed: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {"root": str(folder), "clean": found.is_clean, "fixed": fixed, **asdict(found)}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cavsync.pipeline.inspection.statistics import Statistics
     from cavsync.pipeline.inspection.status import Runner, Status
     from cavsync.pipeline.inspection.validation import Validation
-    from cavsync.pipeline.storage.path import Place
+    from cavsync.pipeline.storage.path import AnyPath
 
 MAX_LINES = 12  # problems of one shard, values of one fact
 NUM_LABELS = 5  # top and rare ones
@@ -38,7 +38,7 @@ def status_view(status: "Status") -> RenderableType:
     return Group(Text(str(status.root), style="bold"), bar, facts, *states)
 
 
-def print_validation(folder: "Place", found: "Validation", fixed: bool) -> None:
+def print_validation(folder: "AnyPath", found: "Validation", fixed: bool) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for shard, problems in found.damaged.items():
         console.print(f"[red]{escape(shard)} is damaged")
@@ -59,7 +59,7 @@ def print_validation(folder: "Place", found: "Validation", fixed: bool) -> None:
         console.print(f"{whole:,} of {found.num_checked:,} shards are whole. {_way_out(folder, found)}")
 
 
-def _way_out(folder: "Place", found: "Validation") -> str:
+def _way_out(folder: "AnyPath", found: "Validation") -> str:
     if found.damaged or found.summary_is_wrong:
         return f"`cavsync data validate {folder} --fix` removes what is damaged; then repeat the prepare command."
     return "Prepare into another folder."

@@ -94,7 +94,7 @@ def retrieval(
         read_candidates,
         save_candidates,
     )
-    from cavsync.train.evaluation.retrieval.protocol import RetrievalJob, score_retrieval
+    from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
     from cavsync.train.evaluation.retrieval.report import (
         contamination_section,
         gallery_name,
@@ -103,7 +103,7 @@ def retrieval(
     from cavsync.train.evaluation.retrieval.tables import retrieval_rows
     from cavsync.train.evaluation.task import Task
 
-    job = RetrievalJob(
+    job = RetrievalConfig(
         headline=aggregation.value, gallery=gallery, max_missing=max_missing, trained_on=trained_on
     )
     if embeddings:

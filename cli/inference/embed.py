@@ -48,12 +48,12 @@ def embed(
     from cavsync.cli.console.progress import bar
     from cavsync.pipeline.jobs.work import Workers
     from cavsync.train.data.inputs import find_weights, newest_run
-    from cavsync.train.embedding.files import Opening, embed_files
+    from cavsync.train.embedding.files import EmbedderSpec, embed_files
     from cavsync.train.inference.media_files import list_files
 
     files = list_files(source)
     weights = find_weights(checkpoint or newest_run(root / "runs")).absolute()
-    opening = Opening(
+    opening = EmbedderSpec(
         weights=weights, step_s=step, device=device, fields=tuple(given_fields(overrides).items())
     )
     with bar("files", quiet=as_json) as progress:

@@ -11,7 +11,7 @@ from cavsync.cli.console.paths import Where, place_argument, place_option
 
 if TYPE_CHECKING:
     from cavsync.pipeline.lists.listing import Listing
-    from cavsync.pipeline.storage.path import Place
+    from cavsync.pipeline.storage.path import AnyPath
 
 EXIT_TOO_MANY_FAILED = 3
 
@@ -276,13 +276,13 @@ def _own_lists(titles: dict[str, str | None], options: dict[str, Any]) -> None:
     _run(listing, out, config, options)
 
 
-def _official(name: "str | Place", options: dict[str, Any]) -> None:
+def _official(name: "str | AnyPath", options: dict[str, Any]) -> None:
     config = _config(options)
     from cavsync.pipeline.lists.listing import official_listing
     from cavsync.pipeline.lists.manifest import read_manifest
-    from cavsync.pipeline.storage.path import place_of
+    from cavsync.pipeline.storage.path import as_path
 
-    root, lists, dataset = options["root"], options["lists"] or [], read_manifest(place_of(name))
+    root, lists, dataset = options["root"], options["lists"] or [], read_manifest(as_path(name))
     listing = official_listing(dataset, root, options["videos"], lists, options["layout"])
     out = options["out"] or root / "data" / dataset.name
     _run(listing, out, config, options)
@@ -303,14 +303,14 @@ def _config(options: dict[str, Any]) -> Any:
         raise typer.BadParameter(str(error)) from error
 
 
-def _run(listing: "Listing", out: "Place", config: Any, options: dict[str, Any]) -> None:
+def _run(listing: "Listing", out: "AnyPath", config: Any, options: dict[str, Any]) -> None:
     if options["dry_run"]:
         _estimate(listing, out, config, options)
     else:
         _prepare(listing, out, config, options)
 
 
-def _estimate(listing: "Listing", out: "Place", config: Any, options: dict[str, Any]) -> None:
+def _estimate(listing: "Listing", out: "AnyPath", config: Any, options: dict[str, Any]) -> None:
     from cavsync.cli.prepare.estimate import print_estimate
     from cavsync.cli.prepare.output import BarReporter, JsonReporter
     from cavsync.pipeline.jobs.estimate import estimate
@@ -320,7 +320,7 @@ def _estimate(listing: "Listing", out: "Place", config: Any, options: dict[str, 
     print_estimate(expected, ", ".join(listing.lists), out, as_json=options["json"])
 
 
-def _prepare(listing: "Listing", out: "Place", config: Any, options: dict[str, Any]) -> None:
+def _prepare(listing: "Listing", out: "AnyPath", config: Any, options: dict[str, Any]) -> None:
     from cavsync.cli.prepare.output import BarReporter, JsonReporter
     from cavsync.pipeline.jobs.prepare import prepare
     from cavsync.pipeline.jobs.progress import recorded

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from cavsync.pipeline.jobs.estimate import Estimate
-    from cavsync.pipeline.storage.path import Place
+    from cavsync.pipeline.jobs.estimate import PrepareEstimate
+    from cavsync.pipeline.storage.path import AnyPath
 
 GB = 1e9
 
 
-def print_estimate(expected: "Estimate | None", lists: str, out: "Place", *, as_json: bool) -> None:
+def print_estimate(expected: "PrepareEstimate | None", lists: str, out: "AnyPath", *, as_json: bool) -> None:
     """`lists` are the names of the lists, for people. Nothing to estimate means that all is prepared."""
     if as_json:
         facts = {"num_found": 0} if expected is None else asdict(expected)
@@ -27,13 +27,13 @@ def print_estimate(expected: "Estimate | None", lists: str, out: "Place", *, as_
         _print_estimate(expected, lists, out)
 
 
-def _print_estimate(expected: "Estimate", lists: str, out: "Place") -> None:
+def _print_estimate(expected: "PrepareEstimate", lists: str, out: "AnyPath") -> None:
     _print_table(expected, lists)
     if expected.free_bytes is not None and expected.num_bytes > expected.free_bytes:
         Console(stderr=True).print(f"[red]Only {expected.free_bytes / GB:,.1f} GB are free for {out}.")
 
 
-def _print_table(expected: "Estimate", lists: str) -> None:
+def _print_table(expected: "PrepareEstimate", lists: str) -> None:
     table = Table(title=f"{expected.num_listed:,} clips listed in {lists}", show_header=False)
     table.add_column(justify="right")
     table.add_column()
@@ -43,7 +43,7 @@ def _print_table(expected: "Estimate", lists: str) -> None:
     Console().print("Nothing was written.", highlight=False)
 
 
-def _lines(expected: "Estimate") -> list[tuple[str, str]]:
+def _lines(expected: "PrepareEstimate") -> list[tuple[str, str]]:
     sample, workers = expected.sample, expected.num_workers
     states = ", ".join(f"{count} {state}" for state, count in sample.states.items())
     return [
@@ -62,7 +62,7 @@ def _lines(expected: "Estimate") -> list[tuple[str, str]]:
     ]
 
 
-def _room(expected: "Estimate") -> str:
+def _room(expected: "PrepareEstimate") -> str:
     if expected.free_bytes is None:
         return "to store"
     return f"on disk; {expected.free_bytes / GB:,.1f} GB are free"

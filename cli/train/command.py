@@ -25,7 +25,7 @@ from cavsync.cli.train.output import Bar, JsonLines
 if TYPE_CHECKING:
     from cavsync.model.cavmae_sync import CavMaeSync
     from cavsync.train.pretrain.config import TrainConfig
-    from cavsync.train.pretrain.estimate import Estimate
+    from cavsync.train.pretrain.estimate import TrainingEstimate
     from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics
 
 app = typer.Typer(no_args_is_help=True)
@@ -62,7 +62,7 @@ def pretrain(
     """Train a model on matched frames and sounds, by reconstruction and contrast."""
     config = run_config(preset, overrides or [], data=data, root=root, steps=steps, num_workers=num_workers)
     require_dataset(config.data.path, "audioset")
-    from cavsync.train.pretrain.monitor import Watch
+    from cavsync.train.pretrain.monitor import Monitor
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
 
     folder = run or root / "runs" / f"pretrain-{config.preset}"
@@ -77,7 +77,7 @@ def pretrain(
             device=device,
             on_start=show.start,
             on_step=show.step,
-            observers=[ShownConfig(show), Watch()],
+            observers=[ShownConfig(show), Monitor()],
         )
     # Of several processes under torchrun one speaks.
     if os.environ.get("RANK", "0") == "0":
@@ -115,7 +115,7 @@ def run_config(
 
 
 class ShownConfig:
-    """An `Observer` that shows the resolved configuration before the first step."""
+    """An `TrainerCallback` that shows the resolved configuration before the first step."""
 
     def __init__(self, show: Bar | JsonLines) -> None:
         self._show = show
@@ -132,7 +132,7 @@ class ShownConfig:
         """Nothing: the last line comes when the bar has gone."""
 
 
-def _estimate(config: "TrainConfig", device: str) -> "Estimate":
+def _estimate(config: "TrainConfig", device: str) -> "TrainingEstimate":
     from cavsync.train.engine.device import choose_device
     from cavsync.train.pretrain.estimate import estimate
 

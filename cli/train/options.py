@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 EXIT_INTERRUPTED = 130
 

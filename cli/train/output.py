@@ -11,7 +11,7 @@ from rich.table import Table
 from cavsync.cli.console.progress import bar
 
 if TYPE_CHECKING:
-    from cavsync.train.pretrain.estimate import Estimate
+    from cavsync.train.pretrain.estimate import TrainingEstimate
     from cavsync.train.pretrain.metrics import RunFacts, StepMetrics
 
 
@@ -22,7 +22,7 @@ class Bar:
         self,
         describe: "Callable[[Any], Mapping[str, str]] | None" = None,
         line: Callable[[Any], str] | None = None,
-        estimate: "Estimate | None" = None,
+        estimate: "TrainingEstimate | None" = None,
     ) -> None:
         self._describe, self._line, self._estimate = describe or described, line or one_line, estimate
         self._progress = bar("steps")
@@ -77,7 +77,7 @@ class Bar:
 class JsonLines:
     """The same moments as lines of JSON, each with an "event"."""
 
-    def __init__(self, estimate: "Estimate | None" = None) -> None:
+    def __init__(self, estimate: "TrainingEstimate | None" = None) -> None:
         self._estimate = estimate
 
     def __enter__(self) -> Self:
@@ -136,7 +136,7 @@ def one_line(metrics: "StepMetrics") -> str:
     )
 
 
-def forecast(estimate: "Estimate") -> str:
+def forecast(estimate: "TrainingEstimate") -> str:
     return (
         f"about {duration(estimate.seconds)} ({estimate.clips_per_s:.1f} clips/s, measured on "
         f"{estimate.steps_measured} steps of {estimate.clips_a_step} clips; looks and saving come on top)"

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry, split_of
 from cavsync.pipeline.dataset.schema import INPUTS, SCHEMA_VERSION, ClipState
 from cavsync.pipeline.dataset.writer import finished_record
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.storage.lock import LOCK_NAME
-from cavsync.pipeline.storage.path import Place, each, readable
+from cavsync.pipeline.storage.path import AnyPath, each, readable
 
 Record = dict[str, Any]  # a shard's done-record
 
@@ -36,7 +36,7 @@ class Inventory:
     summary: Mapping[str, Any] | None  # dataset.json, written when the last shard is finished
 
     @classmethod
-    def read(cls, root: Place) -> "Inventory":
+    def read(cls, root: AnyPath) -> "Inventory":
         """Raises InventoryError where nothing was planned, or by another schema."""
         paths = DatasetPaths(root)
         _require_plan(paths)
@@ -120,7 +120,7 @@ class Inventory:
         return retried
 
 
-def plan_files(paths: DatasetPaths) -> list[Place]:
+def plan_files(paths: DatasetPaths) -> list[AnyPath]:
     """The plan, then that of each round of retries."""
     return [paths.plan, *takewhile(lambda plan: plan.is_file(), map(paths.retry_plan, count(1)))]
 
@@ -131,7 +131,7 @@ def plan_inputs(paths: DatasetPaths) -> dict[str, Any]:
     return inputs
 
 
-def read_json(path: Place) -> dict[str, Any]:
+def read_json(path: AnyPath) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:  # neither JSON nor text
@@ -148,7 +148,7 @@ def _finished(paths: DatasetPaths, shard: str) -> Record | None:
         return None  # a damaged done-record; `validate` names it
 
 
-def _shard_sizes(plan: Place) -> dict[str, int]:
+def _shard_sizes(plan: AnyPath) -> dict[str, int]:
     try:
         counted = pc.value_counts(pq.read_table(readable(plan), columns=["shard"])["shard"]).to_pylist()
     except (pa.ArrowException, OSError) as error:
@@ -169,7 +169,7 @@ def _require_plan(paths: DatasetPaths) -> None:
     )
 
 
-def _require_version(root: Place, described: Mapping[str, Any] | None) -> None:
+def _require_version(root: AnyPath, described: Mapping[str, Any] | None) -> None:
     found = SCHEMA_VERSION if described is None else described.get("schema_version")
     if found != SCHEMA_VERSION:
         raise InventoryError(

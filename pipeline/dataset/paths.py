@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import AnyPath
 
 SUMMARY_NAME = "dataset.json"
 
@@ -16,26 +16,26 @@ SHARD_NAME = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})(?P<round>r\d+)?")
 class DatasetPaths:
     """Where the parts of a dataset are."""
 
-    root: Place
+    root: AnyPath
 
     @property
-    def summary(self) -> Place:
+    def summary(self) -> AnyPath:
         return self.root / SUMMARY_NAME
 
     @property
-    def plan(self) -> Place:
+    def plan(self) -> AnyPath:
         return self.root / "plan.parquet"
 
-    def retry_plan(self, number: int) -> Place:
+    def retry_plan(self, number: int) -> AnyPath:
         return self.root / f"plan-r{number}.parquet"
 
-    def tar(self, shard: str) -> Place:
+    def tar(self, shard: str) -> AnyPath:
         return self.root / "shards" / f"{shard}.tar"
 
-    def index(self, shard: str) -> Place:
+    def index(self, shard: str) -> AnyPath:
         return self.root / "index" / f"{shard}.parquet"
 
-    def done(self, shard: str) -> Place:
+    def done(self, shard: str) -> AnyPath:
         return self.root / "done" / f"{shard}.json"
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.paths import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.storage.path import Place, place_of, read_range, readable
+from cavsync.pipeline.storage.path import AnyPath, as_path, read_range, readable
 
 
 class DatasetError(CavsyncError):
@@ -29,9 +29,9 @@ class Dataset:
     summary: dict[str, Any]
 
     @classmethod
-    def open(cls, root: Place | str) -> "Dataset":
+    def open(cls, root: AnyPath | str) -> "Dataset":
         """Raises DatasetError where `root` is no dataset, or one of another schema version."""
-        paths = DatasetPaths(place_of(root))
+        paths = DatasetPaths(as_path(root))
         if not paths.summary.is_file():
             raise DatasetError(
                 f"{root} is no prepared dataset: {paths.summary.name} is not there. "

@@ -21,7 +21,7 @@ from cavsync.pipeline.dataset.schema import (
     json_member,
     mel_member,
 )
-from cavsync.pipeline.storage.atomic import Draft, write_atomically
+from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 from cavsync.pipeline.storage.path import num_bytes
 
 BLOCK = tarfile.BLOCKSIZE
@@ -39,7 +39,7 @@ class ShardWriter:
     def __init__(self, paths: DatasetPaths, shard: str) -> None:
         self.paths, self.shard = paths, shard
         self._rows: list[dict[str, Any]] = []
-        self._draft = Draft(paths.tar(shard))
+        self._draft = AtomicWriter(paths.tar(shard))
         self._tar = tarfile.open(fileobj=self._draft.file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
     def __enter__(self) -> Self:

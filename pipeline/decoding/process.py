@@ -15,10 +15,10 @@ from multiprocessing import Pipe
 from types import TracebackType
 from typing import Any, Self
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.requests import ClipRequest, PreparedClip, Request, Row, failed
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.storage.filesystem import StoreError
 
 # What the other process runs; loading it here would load what decodes.

@@ -61,7 +61,7 @@ def without_video(row: Row) -> PreparedClip | None:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class MediaSegment:
     """What a file holds of a span; times are seconds from the file's start."""
 
     start_s: float
@@ -78,7 +78,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class StretchRequest:
+class SegmentRequest:
     """Asks a decoder's process for [start_s, start_s + duration_s) of a file, and its pictures at some instants."""
 
     path: Path
@@ -92,10 +92,10 @@ class StretchRequest:
     def title(self) -> str:
         return f"File {self.path}"
 
-    def answer(self) -> Stretch:
-        from cavsync.pipeline.decoding.span import read_stretch
+    def answer(self) -> MediaSegment:
+        from cavsync.pipeline.decoding.span import read_segment
 
-        return read_stretch(self)
+        return read_segment(self)
 
 
 class Request(Protocol):

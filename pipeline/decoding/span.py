@@ -4,7 +4,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
+from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.media.backends.pyav import Decoder
 from cavsync.pipeline.media.container import Container, Span, open_container
 from cavsync.pipeline.media.deadline import Deadline
@@ -12,7 +12,7 @@ from cavsync.pipeline.media.frame_times import time_s
 from cavsync.pipeline.media.frames import Shrinker, jpeg
 
 
-def read_stretch(request: StretchRequest) -> Stretch:
+def read_segment(request: SegmentRequest) -> MediaSegment:
     """Raises MediaError for a file that cannot be read there."""
     if not request.path.is_file():
         raise MediaError(ClipState.MISSING, "it is not there")
@@ -26,7 +26,7 @@ def read_stretch(request: StretchRequest) -> Stretch:
         pictures_end_s = _inside(video_end_s - container.origin_s, request) if container.video else None
         times_s, pictures = _pictures(container, decoder, request, pictures_end_s)
         heard_s = min(sound.end_s, request.duration_s)
-        return Stretch(
+        return MediaSegment(
             start_s=request.start_s,
             times_s=times_s,
             pictures=pictures,
@@ -36,12 +36,12 @@ def read_stretch(request: StretchRequest) -> Stretch:
         )
 
 
-def _inside(end_s: float, request: StretchRequest) -> float:
+def _inside(end_s: float, request: SegmentRequest) -> float:
     return min(max(end_s, request.start_s), request.start_s + request.duration_s)
 
 
 def _pictures(
-    container: Container, decoder: Decoder, request: StretchRequest, end_s: float | None
+    container: Container, decoder: Decoder, request: SegmentRequest, end_s: float | None
 ) -> tuple[tuple[float, ...], tuple[bytes, ...]]:
     """When each picture came on screen, and the pictures, as far as there are any."""
     instants_s = [container.origin_s + one for one in request.instants_s if end_s is not None and one < end_s]

@@ -13,7 +13,7 @@ import numpy as np
 from cavsync.pipeline.dataset.sampling import window_centre_s
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
+from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.media.audio import SILENT_PEAK
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, SHIFT_SAMPLES, log_mel
 
@@ -29,7 +29,7 @@ MOST_EMPTY = 10
 
 
 @dataclass(frozen=True)
-class Grid:
+class WindowSpec:
     """Windows of `rows` rows of log-mel, one every `step_rows` rows."""
 
     rows: int
@@ -60,14 +60,14 @@ class Window:
     )  # (rows, 128) float16, fewer at the sound's end; None for silence, and where sound has ended
 
 
-class Sweep:
+class SlidingWindows:
     """Iterate over it once: batches of windows in order of time. What was damaged is known afterwards.
 
     The windows are those at multiples of the step that lie inside the file, and one that ends with it; a file
     shorter than a window is one window. Raises MediaError where nothing can be read at all.
     """
 
-    def __init__(self, path: Path, grid: Grid, decoder: DecoderProcess, file_s: float | None) -> None:
+    def __init__(self, path: Path, grid: WindowSpec, decoder: DecoderProcess, file_s: float | None) -> None:
         """`file_s` is how long the header says the file is, None where it does not."""
         self.path, self.grid, self.file_s = path, grid, file_s or 0.0
         self.duration_s = 0.0  # as far as anything was read
@@ -115,15 +115,15 @@ class Sweep:
             self._last_start = tail
         return windows, True
 
-    def _read(self, starts: np.ndarray, num_rows: int) -> Stretch:
+    def _read(self, starts: np.ndarray, num_rows: int) -> MediaSegment:
         begin_s, end_s = float(starts[0]) / MEL_ROWS_PER_S, float(starts[-1] + num_rows) / MEL_ROWS_PER_S
         instants_s = tuple(window_centre_s(starts, num_rows).tolist())
-        asked = StretchRequest(self.path, begin_s, end_s - begin_s + REACH_S, instants_s, self.grid.side)
-        stretch: Stretch = self._decoder.ask(asked)
+        asked = SegmentRequest(self.path, begin_s, end_s - begin_s + REACH_S, instants_s, self.grid.side)
+        stretch: MediaSegment = self._decoder.ask(asked)
         return stretch
 
 
-def _cut(stretch: Stretch, starts: np.ndarray, num_rows: int) -> list[Window]:
+def _cut(stretch: MediaSegment, starts: np.ndarray, num_rows: int) -> list[Window]:
     """The windows of a stretch that was read for at least these."""
     first_row = round(stretch.start_s * MEL_ROWS_PER_S)
     mel = log_mel(stretch.waveform).astype(np.float16) if len(stretch.waveform) >= FRAME_SAMPLES else None
@@ -146,7 +146,7 @@ def _cut(stretch: Stretch, starts: np.ndarray, num_rows: int) -> list[Window]:
     return windows
 
 
-def _is_heard(stretch: Stretch, rows: slice, centre_s: float) -> bool:
+def _is_heard(stretch: MediaSegment, rows: slice, centre_s: float) -> bool:
     """Whether there is sound in the window's middle, and it is not silent from beginning to end."""
     samples = stretch.waveform[rows.start * SHIFT_SAMPLES : rows.stop * SHIFT_SAMPLES]
     return bool(centre_s < (stretch.sound_end_s or 0.0) and np.abs(samples).max(initial=0) >= SILENT_PEAK)

@@ -21,7 +21,7 @@ from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.decode import backend_class
 from cavsync.pipeline.media.encode import wav_bytes
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import place_of, readable
+from cavsync.pipeline.storage.path import as_path, readable
 
 # Comparing a key with more than these would take seconds; in order of the alphabet the nearest are neighbours.
 MAX_COMPARED = 5_000
@@ -29,7 +29,7 @@ SOUND_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class SampleClip:
     """One clip; what failed has neither stored content nor sound, what lost its source has no sound."""
 
     row: Mapping[str, Any]  # of INDEX_SCHEMA, and `shard`; labels by their display names
@@ -38,7 +38,7 @@ class Exhibit:
     no_sound: str  # why a clip in state ok has none
 
 
-def clip_of_key(inventory: Inventory, key: str) -> Exhibit:
+def clip_of_key(inventory: Inventory, key: str) -> SampleClip:
     """The clip of that key. Raises InventoryError for one that is not planned, or not prepared yet."""
     shards = [shard for shard in _shards_with(inventory, key) if shard in inventory.records]
     if not shards:
@@ -51,7 +51,7 @@ def clip_of_key(inventory: Inventory, key: str) -> Exhibit:
     return _exhibit(inventory, (prepared or rows)[-1])
 
 
-def first_clips(inventory: Inventory, num: int, *, split: str | None, state: str | None) -> list[Exhibit]:
+def first_clips(inventory: Inventory, num: int, *, split: str | None, state: str | None) -> list[SampleClip]:
     """Up to `num` clips of a split and state; shards mix the clips of their split, so these are a fair sample."""
     shards = list(inventory.shards_of(split))
     rows = (row for shard in shards for row in inventory.rows(shard) if state in (None, row["state"]))
@@ -90,17 +90,17 @@ def _unknown_key(inventory: Inventory, key: str) -> str:
     return f"{inventory.paths.root} lists no clip {key}; {hint}."
 
 
-def _exhibit(inventory: Inventory, row: dict[str, Any]) -> Exhibit:
+def _exhibit(inventory: Inventory, row: dict[str, Any]) -> SampleClip:
     stored = read_clip(inventory.paths, pd.Series(row)) if row["state"] == ClipState.OK else None
     names = inventory.label_names
     row["labels"] = [names.get(label, label) for label in row["labels"] or ()]
     if stored is None:
-        return Exhibit(row, None, None, "")
+        return SampleClip(row, None, None, "")
     try:
         channel = plan_inputs(inventory.paths).get("audio_channel", "first")
-        return Exhibit(row, stored, wav_bytes(sound_of(row, channel)), "")
+        return SampleClip(row, stored, wav_bytes(sound_of(row, channel)), "")
     except (MediaError, StoreError) as error:
-        return Exhibit(row, stored, None, f"no sound to play: {error}")
+        return SampleClip(row, stored, None, f"no sound to play: {error}")
 
 
 def sound_of(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:
@@ -110,7 +110,7 @@ def sound_of(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:
     """
     source = row["source"]
     # A null of the index is None in a record and NaN in pandas.
-    if not isinstance(source, str) or not place_of(source).is_file():
+    if not isinstance(source, str) or not as_path(source).is_file():
         raise MediaError(ClipState.MISSING, f"{source} is gone since it was prepared")
     with open_container(source, Deadline(SOUND_TIMEOUT_S)) as container:
         container.require_both_streams()

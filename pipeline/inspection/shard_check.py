@@ -31,7 +31,7 @@ from cavsync.pipeline.dataset.schema import (
 )
 from cavsync.pipeline.dataset.writer import count_states
 from cavsync.pipeline.inspection.tar import Member, TarDamageError, read_members
-from cavsync.pipeline.storage.path import Place, local_copy, num_bytes, readable, sha256
+from cavsync.pipeline.storage.path import AnyPath, local_copy, num_bytes, readable, sha256
 
 Row = Mapping[str, Any]  # of INDEX_SCHEMA
 STATES = frozenset(map(str, ClipState))
@@ -60,11 +60,11 @@ class ShardCheck:
         with self._tar_at_hand() as tar:
             return list(self._wrong(record, tar))
 
-    def _files(self) -> tuple[Place, Place, Place]:
+    def _files(self) -> tuple[AnyPath, AnyPath, AnyPath]:
         return self.paths.done(self.shard), self.paths.tar(self.shard), self.paths.index(self.shard)
 
     @contextmanager
-    def _tar_at_hand(self) -> Iterator[Place]:
+    def _tar_at_hand(self) -> Iterator[AnyPath]:
         """The tar; a copy of one at a URL that will be read from end to end, more than once."""
         tar = self.paths.tar(self.shard)
         if self.quick:
@@ -73,7 +73,7 @@ class ShardCheck:
         with local_copy(tar) as copy:
             yield copy
 
-    def _wrong(self, record: Row, tar: Place) -> Iterator[str]:
+    def _wrong(self, record: Row, tar: AnyPath) -> Iterator[str]:
         yield from self._changed_tar(record, tar)
         wrong_index = list(self._changed_index(record))
         yield from wrong_index
@@ -91,7 +91,7 @@ class ShardCheck:
             return None
         return record if isinstance(record, dict) and set(RECORDED) <= record.keys() else None
 
-    def _changed_tar(self, record: Row, tar: Place) -> Iterator[str]:
+    def _changed_tar(self, record: Row, tar: AnyPath) -> Iterator[str]:
         size = num_bytes(tar)
         if size != record["tar_bytes"]:
             yield f"tar has {size:,} bytes, the done-record says {record['tar_bytes']:,}"
@@ -140,7 +140,7 @@ class ShardCheck:
         if np.any(starts < 0) or np.any(stops > last) or np.any(stops - starts != window_rows):
             yield f"windows of rows {starts.min()} to {stops.max()} do not fit a log-mel of {total} rows"
 
-    def _wrong_tar(self, rows: Sequence[Row], tar: Place) -> list[str]:
+    def _wrong_tar(self, rows: Sequence[Row], tar: AnyPath) -> list[str]:
         """The tar against the index: headers, checksums, and one clip decoded if those are right."""
         prepared = [row for row in rows if row["state"] == ClipState.OK]
         # Headers are all over the tar, so that whoever reads them over a network reads all of it.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.jobs.progress import RunRecord, read_record
 from cavsync.pipeline.storage.lock import LOCK_NAME, lives, read_holder
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import AnyPath
 
 # A clip may take two minutes before it ends as timeout, and a run tells of itself when a clip ends.
 SILENT_AFTER_S = 300.0
@@ -34,7 +34,7 @@ class Runner:
 class Status:
     """A dataset's progress; clips are counted once for each try."""
 
-    root: Place
+    root: AnyPath
     num_shards: int
     num_shards_done: int
     num_clips: int
@@ -55,7 +55,7 @@ class Status:
         return (self.num_clips - self.num_clips_done) / self.clips_per_s
 
 
-def read_status(root: Place) -> Status:
+def read_status(root: AnyPath) -> Status:
     """Raises InventoryError for a folder that is no dataset."""
     inventory = Inventory.read(root)
     record, holder = read_record(root), read_holder(root / LOCK_NAME)

@@ -28,11 +28,11 @@ from cavsync.pipeline.jobs.estimate_sample import (
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
-from cavsync.pipeline.storage.path import Place, each
+from cavsync.pipeline.storage.path import AnyPath, each
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class PrepareEstimate:
     """The work that is left, and what it should take with `num_workers`."""
 
     num_listed: int
@@ -62,8 +62,8 @@ class _PlanElsewhere(DatasetPaths):
 
 
 def estimate(
-    listing: Listing, out: Place, config: PrepareConfig, num_workers: int, reporter: Reporter
-) -> Estimate | None:
+    listing: Listing, out: AnyPath, config: PrepareConfig, num_workers: int, reporter: Reporter
+) -> PrepareEstimate | None:
     """None where all is prepared already. Reads lists, folder and a sample of the videos; writes nothing to `out`.
 
     Raises what a run would raise before it decodes, and PrepareError where there is no video left to try.
@@ -78,7 +78,7 @@ def estimate(
 
 def _estimate(
     listing: Listing, plan: Plan, paths: _PlanElsewhere, config: PrepareConfig, num_workers: int
-) -> Estimate | None:
+) -> PrepareEstimate | None:
     names = list(plan.shards())
     records = each(partial(finished_record, paths), names, paths.root)
     shards = [name for name, record in zip(names, records, strict=True) if record is None]
@@ -94,7 +94,7 @@ def _estimate(
     sample = prepare_sample(spread_by_size(_some(found)), config)
     scale, num_busy = len(found) / sample.num_clips, min(num_workers, len(shards))
     num_duplicate = pc.sum(left["duplicate"]).as_py()
-    return Estimate(
+    return PrepareEstimate(
         num_listed=len(plan),
         num_finished=len(plan) - len(left),
         num_duplicate=num_duplicate,
@@ -126,7 +126,7 @@ def _some(rows: pa.Table) -> Sequence[Row]:
     return some
 
 
-def _free_bytes(root: Place) -> int | None:
+def _free_bytes(root: AnyPath) -> int | None:
     """On the disk of the folder that is there and in which `root` will be."""
     if not isinstance(root, Path):
         return None

@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import Row, without_video
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
-from cavsync.pipeline.storage.path import Place, each, num_bytes, place_of
+from cavsync.pipeline.storage.path import AnyPath, as_path, each, num_bytes
 
 # So many clips are prepared, one from each of as many classes of file size.
 NUM_SAMPLED = 12
@@ -53,7 +53,7 @@ class _Made:
 
 def spread_by_size(rows: Sequence[Row]) -> list[Row]:
     """At most NUM_SAMPLED of the rows: the middle one of as many classes, equally many rows each, by file size."""
-    sources = [place_of(row["source"]) for row in rows]
+    sources = [as_path(row["source"]) for row in rows]
     sizes = each(_size, sources, sources[0])
     by_size = sorted(zip(sizes, rows, strict=True), key=lambda sized: (sized[0], sized[1]["key"]))
     ordered = [row for _, row in by_size]
@@ -61,7 +61,7 @@ def spread_by_size(rows: Sequence[Row]) -> list[Row]:
     return [ordered[(2 * place + 1) * len(ordered) // (2 * num_classes)] for place in range(num_classes)]
 
 
-def _size(source: Place) -> int:
+def _size(source: AnyPath) -> int:
     try:
         return num_bytes(source)
     except OSError:  # gone since it was found; decoding it will say so

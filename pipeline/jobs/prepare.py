@@ -19,12 +19,12 @@ from cavsync.pipeline.plan.retry import REPLACES, Retry, failed_clips, plan_retr
 from cavsync.pipeline.storage.atomic import remove_temporaries
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.lock import run_lock
-from cavsync.pipeline.storage.path import Place, each
+from cavsync.pipeline.storage.path import AnyPath, each
 
 
 def prepare(
     listing: Listing,
-    out: Place,
+    out: AnyPath,
     config: PrepareConfig,
     workers: Workers,
     reporter: Reporter,
@@ -41,7 +41,7 @@ def prepare(
 
 
 @contextmanager
-def _disk_errors(out: Place) -> Iterator[None]:
+def _disk_errors(out: AnyPath) -> Iterator[None]:
     """A disk that is full, read-only or broken is an expected error, and so is a store that fails."""
     try:
         yield
@@ -140,6 +140,6 @@ def _described_retry(retry: Retry, failed: Mapping[str, str]) -> Iterator[str]:
         yield "No clip is to be tried again."
 
 
-def _remove_temporaries(root: Place) -> None:
+def _remove_temporaries(root: AnyPath) -> None:
     """What killed workers left; nobody else works here while the lock is held."""
     remove_temporaries((root, root / "shards", root / "index", root / "done"))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.storage.atomic import temporary_name, write_atomically
 from cavsync.pipeline.storage.filesystem import StoreError, patience
-from cavsync.pipeline.storage.path import Place, let_go
+from cavsync.pipeline.storage.path import AnyPath, release
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.schema import ClipState
@@ -54,7 +54,7 @@ class RunRecord:
         return (datetime.now(UTC) - datetime.fromisoformat(self.updated)).total_seconds()
 
 
-def read_record(root: Place) -> RunRecord | None:
+def read_record(root: AnyPath) -> RunRecord | None:
     """What the run in `root` says; None when no run does."""
     try:
         return RunRecord(**json.loads((root / RECORD_NAME).read_bytes()))
@@ -63,7 +63,7 @@ def read_record(root: Place) -> RunRecord | None:
 
 
 @contextmanager
-def recorded(reporter: "Reporter", root: Place, workers: int) -> Iterator["Reporter"]:
+def recorded(reporter: "Reporter", root: AnyPath, workers: int) -> Iterator["Reporter"]:
     """A reporter that also keeps the record in `root`, which is removed at the end of the block."""
     recorder = _Recorder(reporter, root, workers)
     try:
@@ -92,7 +92,7 @@ class _Rate:
 class _Recorder:
     """Passes everything on, and writes the record every few seconds at most."""
 
-    def __init__(self, reporter: "Reporter", root: Place, workers: int) -> None:
+    def __init__(self, reporter: "Reporter", root: AnyPath, workers: int) -> None:
         self._reporter, self._root, self._workers = reporter, root, workers
         self._every_s = UPDATE_EVERY_S if isinstance(root, Path) else UPDATE_URL_EVERY_S
         self._started = _now()
@@ -122,7 +122,7 @@ class _Recorder:
     def remove(self) -> None:
         # A run that was refused, because another one works there, has written nothing and removes nothing.
         if self._wrote:
-            let_go(self._root / RECORD_NAME)
+            release(self._root / RECORD_NAME)
 
     def _write(self) -> None:
         record = RunRecord(

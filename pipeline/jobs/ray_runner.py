@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import ray
 import ray.exceptions
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.dataset.writer import finished_record
 from cavsync.pipeline.decoding.process import MAX_DEATHS, DecoderProcess
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
 from cavsync.pipeline.storage.remote_path import RemotePath
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import PreparedClip, Row, failed, without_video
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import Place, place_of, read_range
+from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
 
 OnClip = Callable[[ClipState], None]
 
@@ -40,7 +40,7 @@ class ShardTask:
     rows: Sequence[Row]
     config: PrepareConfig
     paths: DatasetPaths
-    videos: Place | None = None  # the folder that all videos are in, if there is one
+    videos: AnyPath | None = None  # the folder that all videos are in, if there is one
 
 
 @dataclass
@@ -109,14 +109,14 @@ def _refuse_without_others(row: Row, rows: Sequence[Row], unread: StoreError) ->
     for source in islice((source for source in sources if source != row["source"]), NUM_OTHERS):
         try:
             with suppress(FileNotFoundError):
-                read_range(place_of(source), 0, 1)
+                read_range(as_path(source), 0, 1)
             return
         except StoreError as error:
             unread = error
     raise unread
 
 
-def _refuse_without_folder(videos: Place | None) -> None:
+def _refuse_without_folder(videos: AnyPath | None) -> None:
     """One video that is gone is a missing clip; a folder that is gone is an unplugged disk or a store that is down.
 
     Raises VideosGoneError or StoreError, so that no shard is finished with every clip missing.

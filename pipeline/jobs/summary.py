@@ -18,14 +18,14 @@ from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError
 from cavsync.pipeline.storage.atomic import write_atomically
-from cavsync.pipeline.storage.path import Place, each
+from cavsync.pipeline.storage.path import AnyPath, each
 
 
 @dataclass(frozen=True)
 class Summary:
     """How a preparation ended; `states` adds up to the list."""
 
-    root: Place
+    root: AnyPath
     content: Mapping[str, Any]  # dataset.json
     num_made: int  # shards that this run made
 

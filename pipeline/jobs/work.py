@@ -9,7 +9,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.jobs.shard import ShardTask
 from cavsync.pipeline.plan.plan import Plan
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import AnyPath
 
 Record = dict[str, Any]  # a shard's done-record
 
@@ -27,7 +27,7 @@ class Work:
     spans: Mapping[str, slice]  # shard name -> its rows in the plan
     config: PrepareConfig
     paths: DatasetPaths
-    videos: Place | None = None  # the folder that all videos are in, if there is one
+    videos: AnyPath | None = None  # the folder that all videos are in, if there is one
 
     def tasks(self) -> Iterator[ShardTask]:
         for span in self.spans.values():

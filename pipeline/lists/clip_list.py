@@ -21,7 +21,7 @@ from cavsync.pipeline.lists.tables import (
     rows_by_title,
     titles_of,
 )
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import AnyPath
 
 # Keys hold the start as 8 digits of milliseconds.
 MAX_START_S = 99_999.999
@@ -53,7 +53,7 @@ class ListedClip(NamedTuple):
     source: str | None = None  # where the list itself names the file
 
 
-def read_list(path: Place, spec: ListSpec, videos: Place | None = None) -> Iterator[ListedClip]:
+def read_list(path: AnyPath, spec: ListSpec, videos: AnyPath | None = None) -> Iterator[ListedClip]:
     """The clips of a list whose columns `spec` names, in order. Raises ListError at the first broken row.
 
     `videos` is the folder in which a list that names files means them.
@@ -71,14 +71,14 @@ def read_list(path: Place, spec: ListSpec, videos: Place | None = None) -> Itera
             ) from error
 
 
-def numbered_rows(path: Place, spec: ListSpec) -> Iterator[NumberedRow]:
+def numbered_rows(path: AnyPath, spec: ListSpec) -> Iterator[NumberedRow]:
     """Line and cells, in the order of the spec's columns, of every row that is neither empty nor a comment."""
     if spec.titles:
         return rows_by_title(path, spec.titles)
     return rows_by_place(path, len(spec.columns))
 
 
-def splits_in(path: Place, spec: ListSpec) -> set[str]:
+def splits_in(path: AnyPath, spec: ListSpec) -> set[str]:
     """The splits that a list names."""
     if "split" not in spec.columns:
         return {spec.split}
@@ -94,7 +94,7 @@ def shown(value: object) -> str:
 class _RowReader:
     """Rows of one list to clips. The places of its columns are looked up once: lists have two million rows."""
 
-    def __init__(self, spec: ListSpec, file: str, videos: Place | None) -> None:
+    def __init__(self, spec: ListSpec, file: str, videos: AnyPath | None) -> None:
         self._spec, self._file, self._width, self._videos = spec, file, len(spec.columns), videos
         at = {name: place for place, name in enumerate(spec.columns)}
         self._id, self._start, self._end = at.get("id"), at.get("start_s"), at.get("end_s")
@@ -204,7 +204,7 @@ def _in_a_video(seconds: float, text: str) -> float:
     return seconds
 
 
-def spec_from_titles(path: Place, titles: Mapping[str, str | None]) -> ListSpec:
+def spec_from_titles(path: AnyPath, titles: Mapping[str, str | None]) -> ListSpec:
     """How to read a list with a header. `titles` tells the title of some columns; where it does not, a column that
     is titled like what it holds (id, start_s, ...) is taken.
 

@@ -12,7 +12,7 @@ from cavsync.pipeline.lists.manifest import ListSpec, Manifest
 from cavsync.pipeline.lists.tables import ListError, rows_by_title, titles_of
 from cavsync.pipeline.lists.upload_layout import with_layout
 from cavsync.pipeline.lists.videos import Layout, SourceError, VideoTree, listed_files, scan
-from cavsync.pipeline.storage.path import Place, sha256
+from cavsync.pipeline.storage.path import AnyPath, sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Listing:
     splits: Mapping[str, str]  # name -> role ("train", "test")
     lists: Mapping[str, str]  # name of each list -> sha256
     clips: Callable[[], Iterable[ListedClip]]
-    videos: Place
+    videos: AnyPath
     tree: Callable[[], VideoTree]
     layout: Layout = "whole"
     labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
@@ -43,7 +43,7 @@ LABEL_TITLES = ("index", "mid", "display_name")
 
 @dataclass(frozen=True)
 class _ListFile:
-    path: Place
+    path: AnyPath
     spec: ListSpec
 
     def digest(self) -> str:
@@ -55,7 +55,7 @@ class _ListFile:
 
 
 def folder_listing(
-    videos: Place, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
+    videos: AnyPath, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
 ) -> Listing:
     """Videos without a list: the first 10 s of each, or all of it. `test_share` of them, chosen by a hash of the
     id, make the split "test".
@@ -77,7 +77,7 @@ def folder_listing(
 
 
 def official_listing(
-    manifest: Manifest, root: Place, videos: Place | None, lists: Sequence[Place], layout: Layout
+    manifest: Manifest, root: AnyPath, videos: AnyPath | None, lists: Sequence[AnyPath], layout: Layout
 ) -> Listing:
     """The dataset's lists in `root`/raw/<name>/ with videos in its folder videos/, unless named otherwise.
 
@@ -105,7 +105,9 @@ def official_listing(
     )
 
 
-def list_listing(name: str, lists: Sequence[Place], spec: ListSpec, videos: Place, layout: Layout) -> Listing:
+def list_listing(
+    name: str, lists: Sequence[AnyPath], spec: ListSpec, videos: AnyPath, layout: Layout
+) -> Listing:
     """Clips of lists of one's own, whose columns `spec` names; split by role as `TEST_SPLITS` says."""
     files = [_ListFile(path, spec) for path in lists]
     if not videos.is_dir():
@@ -115,7 +117,7 @@ def list_listing(name: str, lists: Sequence[Place], spec: ListSpec, videos: Plac
     return Listing(name=name, splits=roles, **_found_by(files, videos, layout))
 
 
-def _found_by(files: Sequence[_ListFile], videos: Place, layout: Layout) -> dict[str, Any]:
+def _found_by(files: Sequence[_ListFile], videos: AnyPath, layout: Layout) -> dict[str, Any]:
     """The fields of a Listing that say which clips there are and how their videos are found."""
     names = [file.path.name for file in files]
     if len(set(names)) < len(names):
@@ -145,19 +147,19 @@ def _name_files(files: Sequence[_ListFile]) -> bool:
 
 
 def _tree(
-    videos: Place, layout: Layout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
+    videos: AnyPath, layout: Layout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
 ) -> VideoTree:
     if lists_name_files:
         return listed_files(videos, (clip.source for clip in clips()))
     return with_layout(scan(videos), layout, clips())
 
 
-def _read_all(files: Sequence[_ListFile], videos: Place) -> Iterator[ListedClip]:
+def _read_all(files: Sequence[_ListFile], videos: AnyPath) -> Iterator[ListedClip]:
     for file in files:
         yield from read_list(file.path, file.spec, videos)
 
 
-def _default_lists(manifest: Manifest, raw: Place) -> list[_ListFile]:
+def _default_lists(manifest: Manifest, raw: AnyPath) -> list[_ListFile]:
     specs = [spec for spec in manifest.lists if spec.read_by_default]
     files = [_ListFile(raw / spec.file, spec) for spec in specs if (raw / spec.file).is_file()]
     if not files:
@@ -172,11 +174,11 @@ def _comes_from(spec: ListSpec) -> str:
     return f" from {spec.comes_from}" if spec.comes_from else ""
 
 
-def _given_lists(manifest: Manifest, paths: Sequence[Place]) -> list[_ListFile]:
+def _given_lists(manifest: Manifest, paths: Sequence[AnyPath]) -> list[_ListFile]:
     return [_ListFile(path, manifest.spec_for(path.name, _num_columns(path))) for path in paths]
 
 
-def _num_columns(path: Place) -> int:
+def _num_columns(path: AnyPath) -> int:
     """Cells of the list's first row that is no comment."""
     num_columns = len(titles_of(path))
     if not num_columns:
@@ -184,7 +186,7 @@ def _num_columns(path: Place) -> int:
     return num_columns
 
 
-def _labels(manifest: Manifest, folders: Sequence[Place]) -> list[tuple[str, str]]:
+def _labels(manifest: Manifest, folders: Sequence[AnyPath]) -> list[tuple[str, str]]:
     """(label, display name) in class order from the first label list found; none without one."""
     if manifest.labels is None:
         return []
@@ -193,7 +195,7 @@ def _labels(manifest: Manifest, folders: Sequence[Place]) -> list[tuple[str, str
     return [] if found is None else read_label_list(found)
 
 
-def read_label_list(path: Place) -> list[tuple[str, str]]:
+def read_label_list(path: AnyPath) -> list[tuple[str, str]]:
     """(label, display name) of each row, in the order of its column index."""
     rows = [cells for _, cells in rows_by_title(path, LABEL_TITLES)]
     try:

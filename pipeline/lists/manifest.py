@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from importlib import resources
 from typing import Any
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.lists.names import SAFE_NAME, relative_path
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import AnyPath
 
 # What a column of a list may hold. The pictures and sounds are those of evaluation sets, which have no videos.
 COLUMNS = {"id", "name", "file", "start_s", "end_s", "label", "labels", "split", "boxes"}
@@ -85,7 +85,7 @@ def load_manifest(name: str) -> Manifest:
     return _parsed(f"{name}.toml", (folder / f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def read_manifest(path: Place) -> Manifest:
+def read_manifest(path: AnyPath) -> Manifest:
     """The description in a file of the user's, or the one that ships under that name."""
     if path.is_file():
         try:

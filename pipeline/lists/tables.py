@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.storage.path import Place, readable
+from cavsync.errors import CavsyncError
+from cavsync.pipeline.storage.path import AnyPath, readable
 
 NumberedRow = tuple[int, Sequence[Any]]  # line of the file (row, in Parquet and JSON) and its cells
 Records = Iterator[tuple[int, Mapping[str, Any]]]  # the same, each cell under its title
@@ -35,14 +35,14 @@ class ListError(CavsyncError):
     """A list that cannot be read; the message names the file, the row and what to do."""
 
 
-def rows_by_place(path: Place, num_columns: int) -> Iterator[NumberedRow]:
+def rows_by_place(path: AnyPath, num_columns: int) -> Iterator[NumberedRow]:
     """The rows of a CSV without a header, which should have `num_columns` cells, and may have others."""
     separator = _separator(path, lambda row: len(_repaired(row, num_columns)) == num_columns)
     for line, row in _csv_rows(path, separator):
         yield line, _repaired(row, num_columns)
 
 
-def rows_by_title(path: Place, titles: Sequence[str]) -> Iterator[NumberedRow]:
+def rows_by_title(path: AnyPath, titles: Sequence[str]) -> Iterator[NumberedRow]:
     """The cells under `titles`, in that order, of every row. Raises ListError where a title is not there."""
     places = places_of(path, titles)
     if path.suffix.lower() in READERS:
@@ -60,7 +60,7 @@ def rows_by_title(path: Place, titles: Sequence[str]) -> Iterator[NumberedRow]:
         yield line, [cells[place] for place in places]
 
 
-def titles_of(path: Place) -> list[str]:
+def titles_of(path: AnyPath) -> list[str]:
     """The column titles of a file: a CSV's first row, the columns of Parquet, the names in the first JSON object."""
     if not path.is_file():
         raise ListError(f"{path} is no file; it should be a list, as CSV, Parquet or JSON Lines.")
@@ -72,7 +72,7 @@ def titles_of(path: Place) -> list[str]:
     return [cell.strip() for _, row in _head(path, separator, 1) for cell in row]
 
 
-def places_of(path: Place, titles: Sequence[str]) -> list[int]:
+def places_of(path: AnyPath, titles: Sequence[str]) -> list[int]:
     """Where the titled columns are. Raises ListError for a title that is not there, with the nearest one."""
     there = titles_of(path)
     for title in titles:
@@ -83,12 +83,12 @@ def places_of(path: Place, titles: Sequence[str]) -> list[int]:
     return [there.index(title) for title in titles]
 
 
-def _separator(path: Place, fits: Callable[[list[str]], bool]) -> str:
+def _separator(path: AnyPath, fits: Callable[[list[str]], bool]) -> str:
     """What separates cells so that the most of the first rows fit; a comma where nothing tells."""
     return max(SEPARATORS, key=lambda one: sum(fits(row) for _, row in _head(path, one, ROWS_LOOKED_AT)))
 
 
-def _head(path: Place, separator: str, num_rows: int) -> list[tuple[int, list[str]]]:
+def _head(path: AnyPath, separator: str, num_rows: int) -> list[tuple[int, list[str]]]:
     """The first rows under that separator; none where it makes no sense of the quotes."""
     try:
         return list(islice(_csv_rows(path, separator), num_rows))
@@ -96,7 +96,7 @@ def _head(path: Place, separator: str, num_rows: int) -> list[tuple[int, list[st
         return []
 
 
-def _csv_rows(path: Place, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: AnyPath, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Every row that is neither empty nor a comment."""
     with path.open("rb") as start:
         encoding = BYTE_ORDER_MARKS.get(start.read(2), "utf-8-sig")
@@ -137,7 +137,7 @@ def _without_empty_end(row: list[str], width: int) -> list[str]:
     return row
 
 
-def _parquet(path: Place, titles: Titles) -> Records:
+def _parquet(path: AnyPath, titles: Titles) -> Records:
     try:
         with pq.ParquetFile(readable(path)) as file:
             batches: Iterable[Any] = file.iter_batches(BATCH_ROWS, columns=titles)
@@ -147,14 +147,14 @@ def _parquet(path: Place, titles: Titles) -> Records:
         raise ListError(f"{path} is no Parquet file: {error}") from error
 
 
-def _json_lines(path: Place, _: Titles) -> Records:
+def _json_lines(path: AnyPath, _: Titles) -> Records:
     with path.open("rb") as file:
         for line, text in enumerate(file, 1):
             if text.strip():
                 yield line, _object(path, line, _parsed(path, line, text))
 
 
-def _json(path: Place, _: Titles) -> Records:
+def _json(path: AnyPath, _: Titles) -> Records:
     content = _parsed(path, 1, path.read_bytes())
     if not isinstance(content, list):
         raise ListError(f"{path} is no list of clips: it should read [{{...}}, {{...}}].")
@@ -162,20 +162,20 @@ def _json(path: Place, _: Titles) -> Records:
         yield number, _object(path, number, record)
 
 
-def _parsed(path: Place, line: int, text: bytes) -> Any:
+def _parsed(path: AnyPath, line: int, text: bytes) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ListError(f"{path}, line {line}: {error}; this is no JSON in UTF-8.") from error
 
 
-def _object(path: Place, number: int, record: Any) -> Mapping[str, Any]:
+def _object(path: AnyPath, number: int, record: Any) -> Mapping[str, Any]:
     if not isinstance(record, dict):
         raise ListError(f"{path}, line {number}: {str(record)[:80]!r} is no object with named values.")
     return record
 
 
-READERS: dict[str, Callable[[Place, Titles], Records]] = {
+READERS: dict[str, Callable[[AnyPath, Titles], Records]] = {
     ".parquet": _parquet,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.lists.names import SAFE_NAME
-from cavsync.pipeline.storage.path import Place, each, files_below, place_of
+from cavsync.pipeline.storage.path import AnyPath, as_path, each, files_below
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
@@ -38,7 +38,7 @@ _places: Any = pc.index_in
 class VideoTree:
     """Every video under a folder, sorted by path relative to it."""
 
-    root: Place
+    root: AnyPath
     paths: pa.StringArray
     holds: Holds = "whole"  # what files named by an id alone hold
     note: str = ""  # what else is known about the files, for people
@@ -77,7 +77,7 @@ class VideoTree:
         return f"{len(self):,} videos in {self.root} ({formats}){note}"
 
 
-def scan(root: Place) -> VideoTree:
+def scan(root: AnyPath) -> VideoTree:
     """Every video by suffix, hidden ones left out. Raises SourceError for a folder that is missing or holds none."""
     if not root.is_dir():
         raise SourceError(f"{root} is no folder; it should hold the videos.")
@@ -96,11 +96,11 @@ def _is_video(name: str) -> bool:
 
 
 def _is_there(source: str) -> bool:
-    where = place_of(source)
+    where = as_path(source)
     return where.is_file() if isinstance(where, RemotePath) else os.path.isfile(where)
 
 
-def _hint(root: Place) -> str:
+def _hint(root: AnyPath) -> str:
     if not isinstance(root, RemotePath) or not root.is_http:
         return ""
     return (
@@ -108,7 +108,7 @@ def _hint(root: Place) -> str:
     )
 
 
-def listed_files(root: Place, sources: Iterable[str | None]) -> VideoTree:
+def listed_files(root: AnyPath, sources: Iterable[str | None]) -> VideoTree:
     """The tree of the files that lists name, as far as they are there. Raises SourceError when none is."""
     named = sorted({source for source in sources if source is not None})
     is_there = each(_is_there, named, root)

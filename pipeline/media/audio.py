@@ -21,7 +21,7 @@ PIECE_SAMPLES = 16_384
 SILENT_PEAK = 1e-3
 
 
-class SoundTrack:
+class AudioTrack:
     """One channel on the clip's clock, at the file's own rate, filled frame by frame.
 
     Sample n is the sound at `start_s + n / rate`; where the file has none, it is 0.

@@ -8,7 +8,7 @@ import av.error
 import numpy as np
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.audio import SILENT_PEAK, SoundTrack
+from cavsync.pipeline.media.audio import SILENT_PEAK, AudioTrack
 
 
 def read_recording(path: Path, max_duration_s: float) -> np.ndarray:
@@ -34,7 +34,7 @@ def _decode(container: Any, max_duration_s: float) -> np.ndarray:
         raise MediaError(ClipState.NO_AUDIO, f"{container.name} has no stream of sound")
     stream.codec_context.thread_count = 1
     begin_s = (container.start_time or 0) / av.time_base
-    track = SoundTrack(begin_s, max_duration_s, "first")
+    track = AudioTrack(begin_s, max_duration_s, "first")
     for frame in container.decode(stream):
         track.add(frame)
         if track.end_s >= max_duration_s:

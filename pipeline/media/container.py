@@ -20,7 +20,7 @@ from av.stream import Disposition
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.frame_times import time_s
-from cavsync.pipeline.storage.path import Place, place_of
+from cavsync.pipeline.storage.path import AnyPath, as_path
 
 # A codec's first samples after a seek fade in, so the seek aims a little earlier.
 SEEK_MARGIN_S = 0.1
@@ -64,7 +64,7 @@ class Span:
 
 
 @dataclass
-class CodedPictures:
+class CodedFrames:
     """The packets of pictures that a span needs, in decoding order."""
 
     packets: list[Any] = field(default_factory=list)
@@ -77,9 +77,9 @@ def url(path: str | Path) -> str:
 
 
 @contextmanager
-def opened(source: str | Place, timeout_s: float) -> Iterator[Any]:
+def opened(source: str | AnyPath, timeout_s: float) -> Iterator[Any]:
     """A file as PyAV opens it. Raises StoreError where a store fails, at any time, and what PyAV raises."""
-    where, options = place_of(source), OPEN_OPTIONS | CODEC_OPTIONS
+    where, options = as_path(source), OPEN_OPTIONS | CODEC_OPTIONS
     begin = partial(av.open, mode="r", timeout=timeout_s, options=options, metadata_errors="replace")
     if isinstance(where, Path):
         with begin(url(where)) as media:
@@ -96,11 +96,11 @@ def opened(source: str | Place, timeout_s: float) -> Iterator[Any]:
 
 
 @contextmanager
-def open_container(source: str | Place, deadline: Deadline) -> Iterator["Container"]:
+def open_container(source: str | AnyPath, deadline: Deadline) -> Iterator["Container"]:
     """Raises MediaError for a file that no demuxer reads, also from within; StoreError where a store fails."""
     try:
         with opened(source, deadline.left_s) as media:
-            yield Container(place_of(source), media, deadline)
+            yield Container(as_path(source), media, deadline)
     except FileNotFoundError as error:
         raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
     except av.error.ExitError as error:  # reading itself took too long
@@ -112,7 +112,7 @@ def open_container(source: str | Place, deadline: Deadline) -> Iterator["Contain
 class Container:
     """An open file with at most one stream of pictures and one of sound in use."""
 
-    def __init__(self, source: Place, opened: Any, deadline: Deadline) -> None:
+    def __init__(self, source: AnyPath, opened: Any, deadline: Deadline) -> None:
         self._source, self.deadline, self._opened = source, deadline, opened
         self.video = _main_video(opened)
         self.audio = opened.streams.best("audio")
@@ -185,9 +185,9 @@ class Container:
             return None
         return max(self.origin_s, span.begin_s - SEEK_MARGIN_S)
 
-    def demux(self, span: Span, hear: Callable[[Any], None]) -> CodedPictures:
+    def demux(self, span: Span, hear: Callable[[Any], None]) -> CodedFrames:
         """Read the streams once, from the keyframe before `span`; `hear` gets the packets of sound."""
-        pictures = CodedPictures()
+        pictures = CodedFrames()
         streams = [stream for stream in (self.video, self.audio) if stream is not None]
         seek_s = self.seek_s(span)
         if seek_s is not None:

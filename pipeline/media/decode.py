@@ -16,12 +16,12 @@ import numpy as np
 from cavsync.pipeline.dataset.config import AudioChannel, DecoderName, PrepareConfig
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
-from cavsync.pipeline.media.audio import SoundTrack
+from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.container import Container, MediaFacts, Span, open_container
 from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.frame_times import time_s
 from cavsync.pipeline.media.frames import Shrinker, is_still, jpeg
-from cavsync.pipeline.storage.path import Place, local_copy, place_of
+from cavsync.pipeline.storage.path import AnyPath, as_path, local_copy
 
 
 class Backend(Protocol):
@@ -33,7 +33,7 @@ class Backend(Protocol):
     name: str  # with the version, for the index
     opens_path: bool  # itself, so it needs a file on this machine
 
-    def read(self, span: Span, channel: AudioChannel) -> tuple[SoundTrack, float]:
+    def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
         """The span's sound, and when its last picture leaves the screen, on the container's clock."""
         ...
 
@@ -54,7 +54,7 @@ class DecodedClip:
 
 
 @contextmanager
-def open_media(source: str | Place, timeout_s: float, decoder: DecoderName = "pyav") -> Iterator["Media"]:
+def open_media(source: str | AnyPath, timeout_s: float, decoder: DecoderName = "pyav") -> Iterator["Media"]:
     """The file's streams, closed at the end. Raises MediaError for a file that cannot be read, and StoreError where
     a store fails.
 
@@ -66,13 +66,13 @@ def open_media(source: str | Place, timeout_s: float, decoder: DecoderName = "py
 
 
 @contextmanager
-def _at_hand(source: str | Place, backend: Any) -> Iterator[str | Place]:
+def _at_hand(source: str | AnyPath, backend: Any) -> Iterator[str | AnyPath]:
     """The source as the backend can take it; of one at a URL, PyAV reads what it needs, the others need all."""
     if not backend.opens_path:
         yield source
         return
     try:
-        with local_copy(place_of(source)) as path:
+        with local_copy(as_path(source)) as path:
             yield path
     except FileNotFoundError as error:
         raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error

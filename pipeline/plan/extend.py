@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.paths import shard_number
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import Layout, VideoTree
 from cavsync.pipeline.plan.plan import Numbering, listed_table, placed, seen_before
-from cavsync.pipeline.storage.path import place_of
+from cavsync.pipeline.storage.path import as_path
 
 
 class ListChangedError(CavsyncError):
@@ -21,7 +21,7 @@ class ListChangedError(CavsyncError):
 
 
 @dataclass(frozen=True)
-class Addition:
+class PlanExtension:
     """The whole plan again, and how many of its last rows are new."""
 
     table: pa.Table
@@ -35,7 +35,7 @@ def add_clips(
     layout: Layout,
     shard_size: int,
     seed: int,
-) -> Addition:
+) -> PlanExtension:
     """The rows of `planned`, as they are, then those of `clips` that are not among them, in shards of their own.
 
     Raises ListChangedError when `clips` lacks a planned clip or lists it otherwise.
@@ -49,7 +49,7 @@ def add_clips(
     # What is planned counts as seen, so a new row of a planned key is a duplicate; a new key's first row is not.
     numbering = Numbering(shard_size, seed, _first_free_numbers(planned))
     added = placed(listed.filter(pa.array(is_new)), seen[is_new], tree, layout, numbering)
-    return Addition(pa.concat_tables([planned, added]).combine_chunks(), len(added))
+    return PlanExtension(pa.concat_tables([planned, added]).combine_chunks(), len(added))
 
 
 def _numbered(rows: pa.Table) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def _numbered(rows: pa.Table) -> pd.DataFrame:
 def _refuse_lost(before: pd.DataFrame, now: pd.DataFrame) -> None:
     """A clip may leave a list only together with its video, as one that was deleted from a folder does."""
     lost = before[~before.index.isin(now.index)]
-    lost = lost[[source is None or place_of(source).exists() for source in lost["source"]]]
+    lost = lost[[source is None or as_path(source).exists() for source in lost["source"]]]
     if len(lost):
         raise ListChangedError(
             f"{len(lost):,} planned clips are no longer listed, the first being {_name(lost, 0)}. Name the lists of "

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from cavsync.pipeline.dataset.schema import INPUTS, PLAN_SCHEMA, clip_key
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import Layout, VideoTree, find_sources
-from cavsync.pipeline.storage.atomic import Draft
-from cavsync.pipeline.storage.path import Place, readable
+from cavsync.pipeline.storage.atomic import AtomicWriter
+from cavsync.pipeline.storage.path import AnyPath, readable
 
 BATCH_ROWS = 65_536
 
@@ -33,12 +33,12 @@ class Plan:
     inputs: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Place) -> "Plan":
+    def read(cls, path: AnyPath) -> "Plan":
         table = pq.read_table(readable(path))
         return cls(table, json.loads(table.schema.metadata[INPUTS]))
 
-    def write(self, path: Place) -> None:
-        with Draft(path) as draft:
+    def write(self, path: AnyPath) -> None:
+        with AtomicWriter(path) as draft:
             pq.write_table(self.table.replace_schema_metadata({INPUTS: json.dumps(self.inputs)}), draft.file)
             draft.publish()
 

@@ -6,14 +6,14 @@ Refuses what would mix two preparations in one folder.
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.lists.videos import example_names
 from cavsync.pipeline.plan.plan import Plan, make_plan
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import AnyPath
 
 
 class PrepareError(CavsyncError):
@@ -112,7 +112,7 @@ def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
     }
 
 
-def _refuse_changes(root: Place, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _refuse_changes(root: AnyPath, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changes = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in sorted({*before, *now} - {"lists"})  # lists may grow

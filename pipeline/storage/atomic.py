@@ -9,17 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cavsync.pipeline.storage.path import Place
+from cavsync.pipeline.storage.path import AnyPath
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 
-class Draft:
+class AtomicWriter:
     """What will become a file: written through `file`, under its name only after `publish`.
 
     It is beside the place that it is for. A URL has no such place, and gets it from a temporary file without a name.
     """
 
-    def __init__(self, final: Place) -> None:
+    def __init__(self, final: AnyPath) -> None:
         self._final = final
         self._path = temporary_name(final) if isinstance(final, Path) else None
         self.file: Any = tempfile.TemporaryFile() if self._path is None else self._path.open("w+b")  # noqa: SIM115
@@ -64,8 +64,8 @@ def publish(temporary: Path, final: Path) -> None:
         os.close(folder)
 
 
-def write_atomically(where: Place, content: bytes) -> None:
-    with Draft(where) as draft:
+def write_atomically(where: AnyPath, content: bytes) -> None:
+    with AtomicWriter(where) as draft:
         draft.file.write(content)
         draft.publish()
 
@@ -76,7 +76,7 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
-def remove_temporaries(folders: Iterable[Place]) -> None:
+def remove_temporaries(folders: Iterable[AnyPath]) -> None:
     """What killed runs left in folders in which nobody else works; at a URL nothing can be left."""
     for folder in folders:
         for leftover in folder.glob(".*.tmp") if isinstance(folder, Path) else ():

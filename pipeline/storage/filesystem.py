@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # fsspec's way to say that one file system is in another.

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cavsync.pipeline.errors import CavsyncError
-from cavsync.pipeline.storage.path import Place, let_go
+from cavsync.errors import CavsyncError
+from cavsync.pipeline.storage.path import AnyPath, release
 
 LOCK_NAME = ".lock"
 
@@ -22,7 +22,7 @@ class LockError(CavsyncError):
 
 
 @contextmanager
-def run_lock(folder: Place) -> Iterator[None]:
+def run_lock(folder: AnyPath) -> Iterator[None]:
     """Hold `folder`/.lock while the block runs. Raises LockError while another living run holds it.
 
     The lock of a process of this host that no longer lives is taken over.
@@ -38,11 +38,11 @@ def run_lock(folder: Place) -> Iterator[None]:
     try:
         yield
     finally:
-        let_go(path)
+        release(path)
 
 
 @contextmanager
-def _alone(folder: Place) -> Iterator[None]:
+def _alone(folder: AnyPath) -> Iterator[None]:
     """One process of this host at a time: else two that find a stale lock could remove each other's new one."""
     descriptor = os.open(folder if isinstance(folder, Path) else tempfile.gettempdir(), os.O_RDONLY)
     try:
@@ -53,7 +53,7 @@ def _alone(folder: Place) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _create(path: Place) -> None:
+def _create(path: AnyPath) -> None:
     holder = {
         "pid": os.getpid(),
         "started": _start_of(os.getpid()),
@@ -81,7 +81,7 @@ def _link(path: Path, holder: str) -> None:
         draft.unlink()
 
 
-def _remove_if_stale(path: Place) -> None:
+def _remove_if_stale(path: AnyPath) -> None:
     """Raises LockError when the lock is somebody's."""
     holder = read_holder(path)
     if holder is None:
@@ -91,7 +91,7 @@ def _remove_if_stale(path: Place) -> None:
     path.unlink(missing_ok=True)
 
 
-def read_holder(path: Place) -> dict[str, Any] | None:
+def read_holder(path: AnyPath) -> dict[str, Any] | None:
     """Who has the lock; None where nobody has."""
     try:
         holder: dict[str, Any] = json.loads(path.read_bytes())
@@ -100,7 +100,7 @@ def read_holder(path: Place) -> dict[str, Any] | None:
     return holder
 
 
-def _refusal(path: Place, holder: dict[str, Any]) -> LockError:
+def _refusal(path: AnyPath, holder: dict[str, Any]) -> LockError:
     return LockError(
         f"{path.parent} is being prepared by process {holder['pid']} on {holder['host']} since {holder['since']}. "
         f"Wait for it or stop it; if no such process exists any more, delete {path}."

@@ -19,18 +19,18 @@ from urllib.parse import unquote, urlsplit
 from cavsync.pipeline.storage.filesystem import CHAIN, URL, StoreError, patience, protocol_of
 from cavsync.pipeline.storage.remote_path import RemotePath
 
-Place = Path | RemotePath
+AnyPath = Path | RemotePath
 
 # Questions to a store that are open at one time.
 MAX_REQUESTS = 16
 COPIED_BYTES = 2**20
-LETTING_GO_S = 0.9
+RELEASE_S = 0.9
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def place_of(where: str | Place) -> Place:
+def as_path(where: str | AnyPath) -> AnyPath:
     """What begins like s3:// is a URL, anything else a path, and so is file://. Raises StoreError for no place."""
     if not isinstance(where, str):
         return where
@@ -47,21 +47,21 @@ def place_of(where: str | Place) -> Place:
     return RemotePath(where.rstrip("/"))
 
 
-def readable(where: Place) -> Any:
+def readable(where: AnyPath) -> Any:
     """What pyarrow reads a table from: a path, or an open file of which it reads the columns it wants."""
     return where if isinstance(where, Path) else where.open("rb")
 
 
-def read_through(where: Place) -> Any:
+def read_through(where: AnyPath) -> Any:
     """An open file, to be read once from its beginning."""
     return where.open("rb") if isinstance(where, Path) else where.read_through()
 
 
-def num_bytes(where: Place) -> int:
+def num_bytes(where: AnyPath) -> int:
     return where.stat().st_size if isinstance(where, Path) else where.num_bytes()
 
 
-def read_range(where: Place, start: int, stop: int) -> bytes:
+def read_range(where: AnyPath, start: int, stop: int) -> bytes:
     """The bytes [start, stop)."""
     if isinstance(where, RemotePath):
         return where.read_range(start, stop)
@@ -70,7 +70,7 @@ def read_range(where: Place, start: int, stop: int) -> bytes:
         return file.read(stop - start)
 
 
-def files_below(folder: Place, is_wanted: Callable[[str], bool]) -> Iterator[str]:
+def files_below(folder: AnyPath, is_wanted: Callable[[str], bool]) -> Iterator[str]:
     """Paths, relative to the folder, of the files in it and its folders whose names are wanted; in no order."""
     if isinstance(folder, RemotePath):
         yield from (path for path in folder.files_below() if is_wanted(path.rpartition("/")[2]))
@@ -80,7 +80,7 @@ def files_below(folder: Place, is_wanted: Callable[[str], bool]) -> Iterator[str
             yield os.path.relpath(os.path.join(above, name), folder)
 
 
-def each(ask: Callable[[T], R], items: Iterable[T], at: Place) -> Iterator[R]:
+def each(ask: Callable[[T], R], items: Iterable[T], at: AnyPath) -> Iterator[R]:
     """`map`; at a URL, where every answer takes its time, with many questions at once."""
     if isinstance(at, Path):
         yield from map(ask, items)
@@ -93,7 +93,7 @@ def each(ask: Callable[[T], R], items: Iterable[T], at: Place) -> Iterator[R]:
 
 
 @contextmanager
-def local_copy(where: Place) -> Iterator[Path]:
+def local_copy(where: AnyPath) -> Iterator[Path]:
     """The file, or a copy of what is at the URL; that one has no name, so nothing is left of it after a kill."""
     if isinstance(where, Path):
         yield where
@@ -104,7 +104,7 @@ def local_copy(where: Place) -> Iterator[Path]:
         yield Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}")
 
 
-def let_go(where: Place) -> None:
+def release(where: AnyPath) -> None:
     """Remove a file that the next run would know for left over; a store that does not answer is not waited for."""
     if isinstance(where, Path):
         where.unlink(missing_ok=True)
@@ -116,9 +116,9 @@ def let_go(where: Place) -> None:
 
     trial = threading.Thread(target=try_once, daemon=True)
     trial.start()
-    trial.join(LETTING_GO_S)
+    trial.join(RELEASE_S)
 
 
-def sha256(path: Place) -> str:
+def sha256(path: AnyPath) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

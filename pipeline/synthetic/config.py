@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 Split = Literal["train", "test", "solo"]
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -15,8 +15,8 @@ import pytest
 import torch
 from support.known_shards import micro_model, micro_run
 
+from cavsync.errors import CavsyncError
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.distributed import PeerFailedError, Ranks, joined
 from cavsync.train.pretrain import trainer as loop

@@ -34,7 +34,7 @@ class Labels:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def place_of(self, label_id: str, name: str) -> int | None:
+    def as_path(self, label_id: str, name: str) -> int | None:
         """Which of these a class of another list is: the one of the same id, else of the same name.
 
         CAV-MAE's list for VGGSound writes commas in names as underscores.

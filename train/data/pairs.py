@@ -22,7 +22,7 @@ from cavsync.train.data.store import open_clips
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
 
 
-class Draw(NamedTuple):
+class SampleIndex(NamedTuple):
     """Which item is asked for: everything random in it follows from these two and the seed."""
 
     epoch: int
@@ -113,7 +113,7 @@ class Clip(Protocol):
 
 @dataclass(frozen=True)
 class PairRule:
-    """How clips become pairs. All that is random in a pair follows from the seed and its `Draw`."""
+    """How clips become pairs. All that is random in a pair follows from the seed and its `SampleIndex`."""
 
     config: DataConfig
     model: ModelConfig
@@ -123,7 +123,7 @@ class PairRule:
     def window(self) -> WindowRule:
         return WindowRule.of(self.config, self.model.audio_rows)
 
-    def batch(self, asked: Sequence[tuple[Draw, Clip, Clip]]) -> Batch:
+    def batch(self, asked: Sequence[tuple[SampleIndex, Clip, Clip]]) -> Batch:
         """For each (draw, seen, heard) a random frame of `seen` and its window of `heard`, usually the same clip.
 
         All the sounds are made before all the pictures: in turns, each would drive the other out of the caches.
@@ -139,7 +139,7 @@ class PairRule:
             batch["image"][row] = self._picture(one)
         return batch
 
-    def _draw(self, draw: Draw, seen: Clip, heard: Clip) -> "_Drawn":
+    def _draw(self, draw: SampleIndex, seen: Clip, heard: Clip) -> "_Drawn":
         rng = np.random.default_rng((ITEM_STREAM, self.seed, *draw))
         return _Drawn(seen, heard, int(rng.integers(seen.num_frames)), rng)
 
@@ -182,7 +182,7 @@ class _Drawn(NamedTuple):
 
 
 class ClipPairs(TorchDataset[Pair]):
-    """A random frame of a clip and its window; indexed by `Draw`, so that nothing depends on who asks when."""
+    """A random frame of a clip and its window; indexed by `SampleIndex`, so that nothing depends on who asks when."""
 
     def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
         dataset = Dataset.open(config.path)
@@ -194,13 +194,13 @@ class ClipPairs(TorchDataset[Pair]):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, draw: Draw) -> Pair:
+    def __getitem__(self, draw: SampleIndex) -> Pair:
         batch = self.batch([draw])
         return cast(
             Pair, {name: values[0] for name, values in batch.items()} | {"frame": int(batch["frame"])}
         )
 
-    def batch(self, draws: Sequence[Draw]) -> Batch:
+    def batch(self, draws: Sequence[SampleIndex]) -> Batch:
         """The pairs of `draws`, one below the other."""
         return self.rule.batch([(draw, *self._clips(draw.clip)) for draw in draws])
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from cavsync.pipeline.errors import CavsyncError
-from cavsync.train.data.pairs import ORDER_STREAM, Draw
+from cavsync.errors import CavsyncError
+from cavsync.train.data.pairs import ORDER_STREAM, SampleIndex
 
 
 class TooFewClipsError(CavsyncError):
@@ -51,7 +51,7 @@ class Epochs:
         return Position(self.seed, epoch, batch * self.batch_size)
 
 
-class ShuffledBatches(Sampler[list[Draw]]):
+class ShuffledBatches(Sampler[list[SampleIndex]]):
     """Batches without end, from `position` on; each epoch visits the clips in its own order.
 
     Of each batch, rank `rank` of `num_ranks` gets its part: together they see the same batches, however many
@@ -65,12 +65,12 @@ class ShuffledBatches(Sampler[list[Draw]]):
         part = batch_size // num_ranks
         self.part = slice(rank * part, (rank + 1) * part)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         epoch, first, size = self.position.epoch, self.position.clips_consumed, self.epochs.batch_size
         while True:
             order = epoch_order(self.epochs.num_clips, self.position.seed, epoch)
             for start in range(first, self.epochs.num_batches * size, size):
-                yield [Draw(epoch, int(clip)) for clip in order[start : start + size][self.part]]
+                yield [SampleIndex(epoch, int(clip)) for clip in order[start : start + size][self.part]]
             epoch, first = epoch + 1, 0
 
 
@@ -82,7 +82,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 TURN_STREAM = 11  # apart from those of pretraining, which count from 1
 
 
-class Turn(NamedTuple):
+class EpochSample(NamedTuple):
     """One visit to a clip; everything random in it follows from epoch, place and the seed.
 
     By place, not by clip: a clip that is drawn twice in an epoch looks different each time.
@@ -93,7 +93,7 @@ class Turn(NamedTuple):
     clip: int
 
 
-class TurnBatches(Sampler[list[Turn]]):
+class EpochBatchSampler(Sampler[list[EpochSample]]):
     """Batches of equal size without end, from step `first_step` on.
 
     An epoch visits every clip once in random order, or with `weights` draws as many clips with replacement; its
@@ -103,14 +103,14 @@ class TurnBatches(Sampler[list[Turn]]):
     def __init__(self, epochs: Epochs, weights: np.ndarray | None = None, first_step: int = 0) -> None:
         self.epochs, self.weights, self.first_step = epochs, weights, first_step
 
-    def __iter__(self) -> Iterator[list[Turn]]:
+    def __iter__(self) -> Iterator[list[EpochSample]]:
         size, num_batches = self.epochs.batch_size, self.epochs.num_batches
         epoch, first = divmod(self.first_step, num_batches)
         while True:
             order = self.order(epoch)
             for batch in range(first, num_batches):
                 places = range(batch * size, (batch + 1) * size)
-                yield [Turn(epoch, place, int(order[place])) for place in places]
+                yield [EpochSample(epoch, place, int(order[place])) for place in places]
             epoch, first = epoch + 1, 0
 
     def order(self, epoch: int) -> np.ndarray:

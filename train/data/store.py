@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import Alignment, spread, window_starts
 from cavsync.pipeline.dataset.schema import NUM_MELS
-from cavsync.pipeline.storage.path import Place, num_bytes
+from cavsync.pipeline.storage.path import AnyPath, num_bytes
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import decode_jpeg
 
@@ -232,5 +232,5 @@ def _check_tar(paths: DatasetPaths, shard: str) -> None:
         )
 
 
-def _make_again(record: Place | str) -> str:
+def _make_again(record: AnyPath | str) -> str:
     return f"Delete {record} and run the same `cavsync prepare` again: it makes that shard anew."

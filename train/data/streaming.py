@@ -24,10 +24,10 @@ from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import Alignment, window_starts
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import Place, each, place_of, read_through
+from cavsync.pipeline.storage.path import AnyPath, as_path, each, read_through
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.data.loader import fingerprint, loaded
-from cavsync.train.data.pairs import Batch, Draw, PairRule, resolved
+from cavsync.train.data.pairs import Batch, PairRule, SampleIndex, resolved
 from cavsync.train.data.sampler import Epochs, Position, epoch_order
 from cavsync.train.data.store import ShardError, used_frames
 from cavsync.train.engine.distributed import Ranks
@@ -101,7 +101,7 @@ class StreamedSource:
     they are needed."""
 
     def __init__(self, config: TrainConfig) -> None:
-        dataset = _open_summary(place_of(config.data.path))
+        dataset = _open_summary(as_path(config.data.path))
         self.config = resolved(config.data, dataset)
         self.shards = _shards(dataset.paths, dataset.shard_names(config.data.split))
         self.epochs = Epochs(len(self), config.batch_size, config.seed)
@@ -148,7 +148,9 @@ class _Stretches(IterableDataset[Batch | DatasetError]):
         first, stop, skipped = self._stretch(size)
         clips = islice(self._shuffled(first, stop, skipped), skipped % self._chunk, None)
         for _ in range(first + skipped, stop, size):
-            yield rule.batch([(Draw(self.epoch, number), clip, clip) for number, clip in islice(clips, size)])
+            yield rule.batch(
+                [(SampleIndex(self.epoch, number), clip, clip) for number, clip in islice(clips, size)]
+            )
 
     def _stretch(self, size: int) -> tuple[int, int, int]:
         """Places [first, stop) in the epoch that this worker serves, and how many of those are done with.
@@ -195,7 +197,7 @@ def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> I
     """Clips [low, high) of a shard, read from its beginning; ShardError where they are not there."""
     num_read = 0
     try:
-        with read_through(place_of(shard.url)) as stream:
+        with read_through(as_path(shard.url)) as stream:
             samples = group_by_keys(tar_file_expander([{"url": shard.url, "stream": stream}]))
             for members in islice(samples, low, high):
                 num_read += 1
@@ -209,7 +211,7 @@ def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> I
         )
 
 
-def _open_summary(root: Place) -> Dataset:
+def _open_summary(root: AnyPath) -> Dataset:
     """The dataset at a path or URL; only its summary is at hand."""
     paths = DatasetPaths(root)
     try:
@@ -235,14 +237,14 @@ def _shards(paths: DatasetPaths, names: Sequence[str]) -> list[Shard]:
     ]
 
 
-def _num_usable(record: Place) -> int:
+def _num_usable(record: AnyPath) -> int:
     try:
         return int(json.loads(record.read_bytes())["states"].get(ClipState.OK, 0))
     except Exception as error:  # each protocol raises errors of its own library
         raise DatasetError(f"{_refused(record, error)} Copy the folder done/ there too.") from error
 
 
-def _refused(where: Place | str, error: Exception) -> str:
+def _refused(where: AnyPath | str, error: Exception) -> str:
     if isinstance(error, StoreError):
         return str(error)
     first_line = f"{type(error).__name__} {error}".partition("\n")[0]

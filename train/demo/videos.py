@@ -16,7 +16,7 @@ from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME
 from cavsync.train.data.inputs import find_weights
 from cavsync.train.demo.demo import DemoConfig
 from cavsync.train.embedding.embedder import Embedder
-from cavsync.train.embedding.files import Opening, embed_files
+from cavsync.train.embedding.files import EmbedderSpec, embed_files
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.statistics import mean_percent
@@ -61,7 +61,7 @@ def search_world(
     turns = {
         str(config.root / clip["video"]): clip["turns"] for clip in truth["clips"] if clip["split"] == "test"
     }
-    opening = Opening(weights=find_weights(config.run), step_s=None, device="auto")
+    opening = EmbedderSpec(weights=find_weights(config.run), step_s=None, device="auto")
     files = [Path(name) for name in turns]
     out = config.run / "test-videos.parquet"
     file = embed_files(files, opening, out, Workers(), lambda record, done, total: on_file(done, total))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from cavsync.pipeline.storage.atomic import Draft
+from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.train.embedding.clip_file_schema import (
     COLUMNS,
     SIDES,
@@ -47,7 +47,7 @@ def write_embeddings(
     types = [pa.string(), pa.int32(), vectors, vectors, pa.list_(pa.string())]
     schema = pa.schema(list(zip((*COLUMNS, "labels"), types, strict=True)))
     schema = schema.with_metadata({ABOUT: json.dumps(about).encode()})
-    with Draft(path) as draft:
+    with AtomicWriter(path) as draft:
         # Compression and dictionaries gain nothing on such numbers.
         with pq.ParquetWriter(draft.file, schema, compression="none", use_dictionary=["clip"]) as writer:
             for first in range(0, len(embeddings.keys), CLIPS_PER_GROUP):

@@ -20,7 +20,7 @@ from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, ClipState
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.windows import Grid, Sweep, Window
+from cavsync.pipeline.decoding.windows import SlidingWindows, Window, WindowSpec
 from cavsync.pipeline.media.probe import duration_s
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.images import decode_jpeg, fit, normalise_images
@@ -66,7 +66,7 @@ class Embedder:
     ) -> None:
         self.weights, self.rule, self.device = weights, rule, device
         self.model = model.to(device).eval()
-        self.grid = Grid(rule.rows, _step_rows(rule.rows, step_s), model.config.image_size)
+        self.grid = WindowSpec(rule.rows, _step_rows(rule.rows, step_s), model.config.image_size)
 
     @classmethod
     def open(
@@ -117,8 +117,8 @@ class Embedder:
             on_second(round(windows[-1].end_s), round(max(sweep.file_s, windows[-1].end_s)))
         return _file_windows(parts, sweep)
 
-    def sweep(self, path: Path, decoder: DecoderProcess) -> Sweep:
-        return Sweep(path, self.grid, decoder, duration_s(str(path)))
+    def sweep(self, path: Path, decoder: DecoderProcess) -> SlidingWindows:
+        return SlidingWindows(path, self.grid, decoder, duration_s(str(path)))
 
     def encode_pictures(self, windows: list[Window]) -> np.ndarray:
         """(W, D) unit vectors, NaN where there is no picture."""
@@ -182,7 +182,9 @@ def _step_rows(rows: int, step_s: float | None) -> int:
     return step_rows
 
 
-def _file_windows(parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sweep: Sweep) -> FileWindows:
+def _file_windows(
+    parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sweep: SlidingWindows
+) -> FileWindows:
     windows = [window for part, _, _ in parts for window in part]
     audio, image = (np.concatenate([part[side] for part in parts]) for side in (1, 2))
     state, reason = verdict_on(windows, sweep)
@@ -199,7 +201,7 @@ def _file_windows(parts: list[tuple[list[Window], np.ndarray, np.ndarray]], swee
     )
 
 
-def verdict_on(windows: list[Window], sweep: Sweep) -> tuple[ClipState, str | None]:
+def verdict_on(windows: list[Window], sweep: SlidingWindows) -> tuple[ClipState, str | None]:
     """The state of a file that was read, and a sentence where it is not ok."""
     if sweep.damage:
         more = f", and {len(sweep.damage) - 1} more places" if len(sweep.damage) > 1 else ""

@@ -36,7 +36,7 @@ OnFile = Callable[[FileRecord, int, int], None]  # files done, files in all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
+class EmbedderSpec:
     """How a worker opens its model."""
 
     weights: Path
@@ -52,7 +52,7 @@ class Opening:
 class EmbedFile:
     """Called with a file in whichever process; leaves a part."""
 
-    opening: Opening
+    opening: EmbedderSpec
     parts: Path
     key: str  # of the checkpoint and the settings
     folder: Path  # that names of files begin in; a worker's own is another
@@ -86,7 +86,7 @@ class EmbedFile:
 
 def embed_files(
     files: Sequence[Path],
-    opening: Opening,
+    opening: EmbedderSpec,
     out: Path,
     workers: Workers,
     on_file: OnFile = lambda record, done, total: None,
@@ -148,7 +148,7 @@ def _made_on_ray(
 
 
 @cache
-def _tools(opening: Opening) -> tuple[Embedder, DecoderProcess]:
+def _tools(opening: EmbedderSpec) -> tuple[Embedder, DecoderProcess]:
     """A worker's model and decoder, for all its files; they end with it."""
     return opening.open(), DecoderProcess()
 

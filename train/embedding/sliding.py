@@ -22,7 +22,7 @@ BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
-class Medium:
+class AVClip:
     """What is seen and heard; times are seconds from the beginning."""
 
     name: str
@@ -31,14 +31,14 @@ class Medium:
     mel: np.ndarray  # (rows, mels) float16
 
     @classmethod
-    def of(cls, name: str, footage: Footage, side: int) -> "Medium":
+    def of(cls, name: str, footage: Footage, side: int) -> "AVClip":
         """A whole video, for a model that sees `side` x `side`."""
         pictures = [fit(decode_jpeg(bytearray(jpeg)), side) for jpeg in footage.pictures]
         return cls(name, torch.stack(pictures), footage.times_s, footage.mel())
 
 
 @dataclass(frozen=True)
-class Slid:
+class WindowEmbeddings:
     """Unit vectors of a medium's pictures, and of windows that slide along its sound."""
 
     name: str
@@ -58,7 +58,7 @@ class Slid:
 
 
 @dataclass(frozen=True)
-class Slider:
+class WindowEncoder:
     """A model, and how sound is cut for it."""
 
     model: Encoder
@@ -68,13 +68,15 @@ class Slider:
     device: torch.device
 
     @torch.inference_mode()
-    def slide(self, medium: Medium, on_window: Callable[[int, int], None] = lambda done, total: None) -> Slid:
+    def slide(
+        self, medium: AVClip, on_window: Callable[[int, int], None] = lambda done, total: None
+    ) -> WindowEmbeddings:
         """Each picture's own window, and besides one every `step_rows` rows; EvaluationError on NaN."""
         own_starts = window_starts(medium.times_s, len(medium.mel), self.window.rows, self.alignment)
         last = len(medium.mel) - self.window.rows
         regular = [*range(0, last + 1, self.step_rows), max(last, 0)]
         starts, places = np.unique([*own_starts, *regular], return_inverse=True)
-        return Slid(
+        return WindowEmbeddings(
             name=medium.name,
             times_s=medium.times_s,
             pictures=self._pictures(medium),
@@ -85,7 +87,7 @@ class Slider:
             last_start=last,
         )
 
-    def _pictures(self, medium: Medium) -> np.ndarray:
+    def _pictures(self, medium: AVClip) -> np.ndarray:
         # One picture may be on screen at two instants.
         _, firsts, places = np.unique(medium.times_s, return_index=True, return_inverse=True)
         parts = [
@@ -95,7 +97,7 @@ class Slider:
         return _unit_vectors(parts, f"pictures of {medium.name}")[places]
 
     def _windows(
-        self, medium: Medium, starts: np.ndarray, on_window: Callable[[int, int], None]
+        self, medium: AVClip, starts: np.ndarray, on_window: Callable[[int, int], None]
     ) -> np.ndarray:
         parts = []
         for first in range(0, len(starts), BATCH_SIZE):

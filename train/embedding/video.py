@@ -11,7 +11,7 @@ from cavsync.pipeline.decoding.video import read_footage
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
 from cavsync.train.data.pairs import WindowRule
-from cavsync.train.embedding.sliding import Medium, Slid, Slider
+from cavsync.train.embedding.sliding import AVClip, WindowEmbeddings, WindowEncoder
 
 
 def video_features(
@@ -21,7 +21,7 @@ def video_features(
     pictures_per_s: float = 2.0,
     step_s: float = 0.5,
     device: torch.device | str = "cpu",
-) -> Slid:
+) -> WindowEmbeddings:
     """Of a video of any length, `pictures_per_s` pictures, and windows of sound that begin every `step_s` seconds.
 
     Raises CavsyncError for a checkpoint or a video that cannot be used.
@@ -32,8 +32,8 @@ def video_features(
     step_rows = max(1, round(step_s * MEL_ROWS_PER_S))
     side = model.config.image_size
     footage = read_footage(Path(video), pictures_per_s, side)
-    slider = Slider(model, window, "time", step_rows, torch.device(device))
-    return slider.slide(Medium.of(Path(video).name, footage, side))
+    slider = WindowEncoder(model, window, "time", step_rows, torch.device(device))
+    return slider.slide(AVClip.of(Path(video).name, footage, side))
 
 
 def video_inputs(weights: Path) -> DataConfig:

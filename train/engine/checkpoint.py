@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import publish, temporary_name
 
 FORMAT = "cavsync-training-1"

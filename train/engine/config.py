@@ -5,11 +5,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchConfig:
+class MonitorConfig:
     """How often a run is looked at more closely than its losses."""
 
     tensorboard: bool = True
@@ -57,7 +57,7 @@ FREE_ON_RESUME = (
     "checkpoint_every_steps",
     "keep_checkpoints",
     "compile",
-    *(f"watch.{one.name}" for one in dataclasses.fields(WatchConfig)),
+    *(f"watch.{one.name}" for one in dataclasses.fields(MonitorConfig)),
 )
 
 

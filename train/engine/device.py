@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import torch
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DEVICE_CHOICES = get_args(DeviceChoice)

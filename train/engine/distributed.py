@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 T = TypeVar("T")
 

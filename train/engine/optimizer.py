@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from safetensors import SafetensorError
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import FREE_ON_RESUME, as_dict, differing_fields

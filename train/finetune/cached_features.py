@@ -9,7 +9,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.data.labelled import LabelledClips
-from cavsync.train.data.sampler import Turn
+from cavsync.train.data.sampler import EpochSample
 from cavsync.train.evaluation.classification.predict import clip_vectors, evaluating
 from cavsync.train.finetune.augment import smoothed
 from cavsync.train.finetune.config import FinetuneConfig
@@ -41,7 +41,7 @@ class EncodedClips(TorchDataset[dict[str, Any]]):
                 on_clip(len(vectors), len(clips))
         return cls(clips, vectors, config)
 
-    def __getitem__(self, turn: Turn) -> dict[str, Any]:
+    def __getitem__(self, turn: EpochSample) -> dict[str, Any]:
         vectors = self.vectors[turn.clip]
         if self.num_frames < len(vectors):
             rng = np.random.default_rng((ITEM_STREAM, self.seed, turn.epoch, turn.place))

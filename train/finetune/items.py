@@ -9,7 +9,7 @@ from torch.utils.data import Dataset as TorchDataset
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.images import fit
 from cavsync.train.data.labelled import Labelled, LabelledClips
-from cavsync.train.data.sampler import Turn
+from cavsync.train.data.sampler import EpochSample
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.finetune.augment import hide_bands, mix_mels, mix_pictures, smoothed
 from cavsync.train.finetune.config import FinetuneConfig
@@ -18,13 +18,13 @@ ITEM_STREAM = 12
 
 
 class TrainingClips(TorchDataset[Labelled]):
-    """Items with all random changes of a run; indexed by `Turn`."""
+    """Items with all random changes of a run; indexed by `EpochSample`."""
 
     def __init__(self, clips: LabelledClips, config: FinetuneConfig) -> None:
         self.clips, self.mixing, self.seed = clips, config.mixing, config.seed
         self.num_frames = config.frames_per_clip or clips.num_frames()
 
-    def __getitem__(self, turn: Turn) -> Labelled:
+    def __getitem__(self, turn: EpochSample) -> Labelled:
         rng = np.random.default_rng((ITEM_STREAM, self.seed, turn.epoch, turn.place))
         frames = self._frames(turn.clip, rng)
         mixture = self._mixture(turn.clip, frames, rng)

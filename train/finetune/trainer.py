@@ -17,7 +17,7 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.data.labelled import LabelledClips, batch_of
 from cavsync.train.data.labels import require_single, task_of
 from cavsync.train.data.loader import batches_of, fingerprint
-from cavsync.train.data.sampler import Epochs, TurnBatches, class_weights
+from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.averaging import WeightAverage
 from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import DeviceChoice, choose_device
@@ -176,7 +176,7 @@ class FineTuning:
         # What is in memory already is not worth a process.
         num_workers = 0 if self.config.cache_features else self.config.data.num_workers
         weights = class_weights(self.clips.targets) if self.config.balanced else None
-        places = TurnBatches(self.epochs, weights, self.steps_done)
+        places = EpochBatchSampler(self.epochs, weights, self.steps_done)
         yield from batches_of(partial(batch_of, self._items()), places, num_workers, self.device)
 
     def _end_epoch(self, epoch: int) -> dict[str, float]:

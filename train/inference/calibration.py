@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Subset
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.train.data.inputs import PUBLISHED_INPUTS, trained_inputs
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.embedder import Embedder

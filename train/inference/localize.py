@@ -14,12 +14,12 @@ import numpy as np
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.windows import Sweep, Window
+from cavsync.pipeline.decoding.windows import SlidingWindows, Window
 from cavsync.pipeline.media.probe import duration_s
 from cavsync.train.embedding.embedder import Embedder, OnSecond, verdict_on
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
-from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, Route, SoundMapper, require_finite
+from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, MapMethod, SoundMapper, require_finite
 from cavsync.train.inference.calibration import ERRORS, Calibration
 
 # Of a sound that is asked for, its beginning: about a clip of the datasets.
@@ -40,7 +40,7 @@ class Localized:
     end_s: np.ndarray  # (W,)
     frame_s: np.ndarray  # (W,)
     pictures: tuple[bytes | None, ...]  # W JPEGs, as the model sees them
-    maps: dict[Route, np.ndarray]  # (W, rows, columns)
+    maps: dict[MapMethod, np.ndarray]  # (W, rows, columns)
     likeness: np.ndarray  # (W,) cosine of picture and sound
     calibration: Calibration | None
     duration_s: float
@@ -93,7 +93,7 @@ def localize(
     embedder: Embedder,
     video: Path,
     sound: Path | None,
-    routes: Sequence[Route],
+    routes: Sequence[MapMethod],
     config: MapConfig,
     calibration: Calibration | None,
     on_second: OnSecond = lambda done, total: None,
@@ -138,7 +138,7 @@ def read_sounds(embedder: Embedder, sound: Path, decoder: DecoderProcess) -> lis
     """
     grid = replace(embedder.grid, step_rows=embedder.grid.rows)
     try:
-        first = next(iter(Sweep(sound, grid, decoder, duration_s(str(sound)))))
+        first = next(iter(SlidingWindows(sound, grid, decoder, duration_s(str(sound)))))
     except MediaError as error:
         raise EvaluationError(f"{sound} cannot be asked for: {error}.") from error
     heard = [window for window in first if window.mel is not None and window.end_s <= LONGEST_SOUND_S]
@@ -154,7 +154,7 @@ class _Localizer:
     """One pass over a video's windows."""
 
     def __init__(
-        self, embedder: Embedder, config: MapConfig, routes: tuple[Route, ...], asked: list[Window] | None
+        self, embedder: Embedder, config: MapConfig, routes: tuple[MapMethod, ...], asked: list[Window] | None
     ) -> None:
         """`asked` are the sounds that every picture is asked for; None: each its own."""
         self._embedder, self._asked = embedder, asked
@@ -163,7 +163,7 @@ class _Localizer:
         self._reader = PromptReader(embedder.rule, embedder.model.config.patch_size)
         self._unmapped = np.full(embedder.model.config.image_grid, np.nan, np.float32)
         self.windows: list[Window] = []
-        self.maps: dict[Route, list[np.ndarray]] = {route: [] for route in routes}
+        self.maps: dict[MapMethod, list[np.ndarray]] = {route: [] for route in routes}
         self.likeness: list[np.ndarray] = []
 
     def add(self, windows: list[Window]) -> None:
@@ -198,7 +198,7 @@ class _Localizer:
         assert sound.mel is not None
         return self._mapper.hear(self._reader.cut_mel(sound.mel))
 
-    def _map(self, window: Window, heard: Heard, route: Route) -> np.ndarray:
+    def _map(self, window: Window, heard: Heard, route: MapMethod) -> np.ndarray:
         assert window.picture is not None
         picture = self._embedder.as_seen(window.picture)
         cells = self._mapper.look(picture, route).heat(heard).cells

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.media.probe import duration_s
-from cavsync.pipeline.storage.atomic import Draft, write_atomically
+from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.plots import heat_row
 from cavsync.train.inference.calibration import ERRORS
@@ -53,7 +53,7 @@ def write_maps(found: Localized, path: Path) -> None:
         name: getattr(found, name) for name in ("start_s", "end_s", "frame_s", "likeness", "passes")
     }
     arrays |= {f"map_{route}": cells for route, cells in found.maps.items()}
-    with Draft(path) as draft:
+    with AtomicWriter(path) as draft:
         np.savez_compressed(draft.file, **arrays)
         draft.publish()
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 # Of files in a folder; a file that is named is taken whatever its suffix.
 VIDEO_SUFFIXES = {

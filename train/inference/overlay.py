@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
+from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.evaluation.heatmaps.heatmap import Route, upsampled
+from cavsync.train.evaluation.heatmaps.heatmap import MapMethod, upsampled
 from cavsync.train.inference.localize import LONGEST_SOUND_S, Localized
 
 SIDE_PX, STRIP_PX = 448, 36
@@ -39,7 +39,7 @@ class Glow:
     cells: np.ndarray  # (K, rows, columns); all 0 where the sound does not come from the picture
 
     @classmethod
-    def of(cls, found: Localized, route: Route) -> "Glow":
+    def of(cls, found: Localized, route: MapMethod) -> "Glow":
         known, passes = found.maps[route][found.asked], found.passes[found.asked]
         cold, hot = np.percentile(known[passes] if passes.any() else known, (COLD, HOT))
         scaled = np.clip((known - cold) / max(float(hot - cold), 1e-12), 0, 1)
@@ -58,7 +58,7 @@ class Glow:
 class Painter:
     """Draws pictures of a localised video, (SIDE_PX + STRIP_PX, SIDE_PX, 3)."""
 
-    def __init__(self, found: Localized, route: Route) -> None:
+    def __init__(self, found: Localized, route: MapMethod) -> None:
         self._found, self._glow = found, Glow.of(found, route)
         self._font = ImageFont.load_default(size=17)
         self._middles_s = middles_s(found)
@@ -99,7 +99,7 @@ def middles_s(found: Localized) -> np.ndarray:
 
 
 def write_overlay(
-    found: Localized, route: Route, path: Path, on_second: Callable[[int, int], None]
+    found: Localized, route: MapMethod, path: Path, on_second: Callable[[int, int], None]
 ) -> list[str]:
     """Atomically. Returns what could not be read; its pictures are left out, so the film is black there.
 
@@ -118,7 +118,7 @@ def write_overlay(
                     stretch = decoder.ask(asked)
                 except MediaError as error:
                     damage.append(f"{start_s} to {end_s:.0f} s: {error.reason}")
-                    stretch = Stretch(start_s, (), (), None, np.zeros(0, np.float32), None)
+                    stretch = MediaSegment(start_s, (), (), None, np.zeros(0, np.float32), None)
                 film.show(_painted(painter, stretch, asked))
                 film.play(_heard(stretch, sound, start_s, end_s))
                 on_second(round(end_s), round(found.duration_s))
@@ -130,17 +130,17 @@ def write_overlay(
 
 def _read_sound(sound: Path, decoder: DecoderProcess) -> np.ndarray:
     """(samples,) of what was asked for."""
-    stretch: Stretch = decoder.ask(StretchRequest(sound, 0.0, LONGEST_SOUND_S, (), SIDE_PX))
+    stretch: MediaSegment = decoder.ask(SegmentRequest(sound, 0.0, LONGEST_SOUND_S, (), SIDE_PX))
     return stretch.waveform
 
 
-def _request(video: Path, start_s: float, end_s: float) -> StretchRequest:
+def _request(video: Path, start_s: float, end_s: float) -> SegmentRequest:
     first, stop = round(start_s * FPS), round(end_s * FPS)
     instants_s = tuple(number / FPS for number in range(first, stop))
-    return StretchRequest(video, start_s, end_s - start_s, instants_s, SIDE_PX)
+    return SegmentRequest(video, start_s, end_s - start_s, instants_s, SIDE_PX)
 
 
-def _painted(painter: Painter, stretch: Stretch, asked: StretchRequest) -> Iterator[np.ndarray]:
+def _painted(painter: Painter, stretch: MediaSegment, asked: SegmentRequest) -> Iterator[np.ndarray]:
     """One for every instant, black where pictures have ended."""
     black = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
     for number, time_s in enumerate(asked.instants_s):
@@ -149,7 +149,7 @@ def _painted(painter: Painter, stretch: Stretch, asked: StretchRequest) -> Itera
         yield painter.paint(picture, time_s)
 
 
-def _heard(stretch: Stretch, sound: np.ndarray | None, start_s: float, end_s: float) -> np.ndarray:
+def _heard(stretch: MediaSegment, sound: np.ndarray | None, start_s: float, end_s: float) -> np.ndarray:
     first, stop = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
     if sound is not None:
         return sound[np.arange(first, stop) % len(sound)]

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import Window
-from cavsync.pipeline.errors import CavsyncError
 from cavsync.pipeline.media.frames import jpeg
 from cavsync.train.embedding.embedder import Embedder, FileWindows
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import Stretch, StretchRequest
+from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.inference.search import Found, Hit
@@ -59,7 +59,9 @@ def clock(seconds: float) -> str:
 
 def thumbnail(hit: Hit, medium: Path, decoder: DecoderProcess) -> bytes | None:
     """A JPEG of the hit's best instant; None for a sound. Raises MediaError for a file that cannot be read any more."""
-    stretch: Stretch = decoder.ask(StretchRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX))
+    stretch: MediaSegment = decoder.ask(
+        SegmentRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX)
+    )
     return stretch.pictures[0] if stretch.pictures else None
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from cavsync.model.config import ModelConfig
 from cavsync.train.data.config import DataConfig
-from cavsync.train.engine.config import OptimizerConfig, Precision, ScheduleConfig, WatchConfig, require
+from cavsync.train.engine.config import MonitorConfig, OptimizerConfig, Precision, ScheduleConfig, require
 
 Negatives = Literal["global", "local"]
 
@@ -49,7 +49,7 @@ class TrainConfig:
     """Steps between two checkpoints; the last step always writes one."""
     keep_checkpoints: int | None = 3
     """How many of the newest stay on disk; None keeps all."""
-    watch: WatchConfig = field(default_factory=WatchConfig)
+    watch: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
         require(

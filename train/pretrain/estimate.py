@@ -22,7 +22,7 @@ WARM_UP_STEPS, MEASURED_STEPS = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class TrainingEstimate:
     """A forecast: saving, looks at held-out clips and compilation are not in it."""
 
     seconds: float
@@ -31,7 +31,7 @@ class Estimate:
     clips_a_step: int
 
 
-def estimate(config: TrainConfig, device: torch.device) -> Estimate:
+def estimate(config: TrainConfig, device: torch.device) -> TrainingEstimate:
     """Takes a few steps on the run's own clips. The run itself starts from its own seed and does not notice."""
     size = config.batch_size if device.type == "cuda" else min(config.batch_size, MAX_CLIPS_ON_CPU)
     micro_batch = config.micro_batch if size == config.batch_size else None
@@ -47,7 +47,7 @@ def estimate(config: TrainConfig, device: torch.device) -> Estimate:
     # Workers read while the model computes.
     step_s = max(computing_s, reading_s / workers) if workers else computing_s + reading_s
     clips_per_s = size / step_s
-    return Estimate(
+    return TrainingEstimate(
         seconds=config.total_steps(num_clips) * config.batch_size / clips_per_s,
         clips_per_s=clips_per_s,
         steps_measured=MEASURED_STEPS,

@@ -12,12 +12,12 @@ from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.pairs import ClipAllPairs
-from cavsync.train.engine.config import WatchConfig
+from cavsync.train.engine.config import MonitorConfig
 from cavsync.train.evaluation.retrieval.recall import retrieve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ValidationMetrics:
     """What one look found; recalls in [0, 1]."""
 
     num_clips: int
@@ -30,12 +30,12 @@ class Look:
 class HeldOutClips:
     """Up to `watch.max_clips` clips of a split, spread over it."""
 
-    def __init__(self, data: DataConfig, model: ModelConfig, watch: WatchConfig) -> None:
+    def __init__(self, data: DataConfig, model: ModelConfig, watch: MonitorConfig) -> None:
         plain = replace(data, split=watch.split, pairing="matched")
         self.clips, self.watch = ClipAllPairs(plain, model), watch
         self.numbers = spread(len(self.clips), watch.max_clips)
 
-    def look(self, model: CavMaeSync, device: torch.device) -> Look:
+    def look(self, model: CavMaeSync, device: torch.device) -> ValidationMetrics:
         """Scores `model`, which is in eval mode, without gradients."""
         audio, image = [], []
         for number in self.numbers:
@@ -44,7 +44,7 @@ class HeldOutClips:
             image.append(model.encode_image(normalise_images(pictures.to(device))).global_token.float().cpu())
         heard, seen = torch.stack(audio), torch.stack(image)
         found = retrieve(heard, seen, "diagonal-mean")
-        return Look(
+        return ValidationMetrics(
             num_clips=len(heard),
             r1_sound_to_video=found.audio_to_video.recalls[0].percent / 100,
             r1_video_to_sound=found.video_to_audio.recalls[0].percent / 100,

@@ -43,7 +43,7 @@ class PretrainResult(RunResult):
     last: StepMetrics | None  # None when no step was left to do
 
 
-class Observer(Protocol):
+class TrainerCallback(Protocol):
     """Looks at a run without changing it, in the first rank only; the other ranks wait meanwhile.
 
     It may call the model under `torch.no_grad()`, and leaves it in training mode. Training draws nothing from

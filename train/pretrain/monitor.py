@@ -32,8 +32,8 @@ LOOKS_NAME, CURVES_NAME, PICTURES_NAME = "looks.jsonl", "curves.png", "reconstru
 logger = logging.getLogger(__name__)
 
 
-class Watch:
-    """An `Observer` that does what `config.watch` says."""
+class Monitor:
+    """An `TrainerCallback` that does what `config.watch` says."""
 
     def started(self, facts: RunFacts, config: TrainConfig, model: CavMaeSync) -> None:
         self.config, self.watch, self.run_dir = config, config.watch, facts.run_dir

@@ -22,7 +22,7 @@ from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.throughput import StopWatch
 from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.initial import initial_model
-from cavsync.train.pretrain.metrics import Observer, PretrainResult, RunFacts, StepMetrics
+from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics, TrainerCallback
 from cavsync.train.pretrain.step import TrainStep
 
 # What others know a run by.
@@ -48,7 +48,7 @@ def pretrain(
     device: DeviceChoice = "auto",
     on_start: Callable[[RunFacts], None] = lambda facts: None,
     on_step: Callable[[StepMetrics], None] = lambda metrics: None,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[TrainerCallback] = (),
 ) -> PretrainResult:
     """Train `config` in `run_dir` to its end, or until SIGTERM or Ctrl-C, which save first.
 
@@ -91,7 +91,9 @@ class Pretraining:
         self.trainer = TrainStep(config, model, device, ranks)
         self.steps_done = self._restore() if resume else 0
 
-    def train(self, on_step: Callable[[StepMetrics], None], observers: Sequence[Observer]) -> PretrainResult:
+    def train(
+        self, on_step: Callable[[StepMetrics], None], observers: Sequence[TrainerCallback]
+    ) -> PretrainResult:
         """The loop. A checkpoint follows the last step, every so many, and a request to stop."""
         config, ranks, watch, metrics = self.config, self.ranks, StopWatch(self.config.batch_size), None
         with StopRequest() as stop, closing(self._batches()) as stream:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cavsync.pipeline.dataset.reader import StoredClip
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-from cavsync.pipeline.inspection.clips import Exhibit
+from cavsync.pipeline.inspection.clips import SampleClip
 
 WIDTH_IN, DPI = 12.0, 110
 # The time axis in shares of the picture's width: a page puts its cursor there.
@@ -50,7 +50,7 @@ def end_s(row: Mapping[str, Any]) -> float:
     return max(float(row["duration_s"]), last_row / MEL_ROWS_PER_S)
 
 
-def sheet(exhibits: Sequence[Exhibit], pictures: Sequence[Image.Image | None]) -> bytes:
+def sheet(exhibits: Sequence[SampleClip], pictures: Sequence[Image.Image | None]) -> bytes:
     """All clips below each other as one PNG, each with its title; a failed one is its title alone."""
     parts = [_titled(exhibit.row, picture) for exhibit, picture in zip(exhibits, pictures, strict=True)]
     whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from cavsync.pipeline.inspection.clips import Exhibit
+from cavsync.pipeline.inspection.clips import SampleClip
 from cavsync.pipeline.inspection.statistics import PERCENTILES, Statistics
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.contact_sheet import LEFT, RIGHT, clip_picture, end_s, sheet, title
@@ -43,7 +43,7 @@ def write_statistics(statistics: Statistics, out: Path) -> Path:
     return _write(out / "stats.html", f"Dataset {statistics.name}: what is in it", lead, sections=sections)
 
 
-def write_sheet(name: str, lead: str, exhibits: Sequence[Exhibit], out: Path) -> Path:
+def write_sheet(name: str, lead: str, exhibits: Sequence[SampleClip], out: Path) -> Path:
     """`contact-sheet.png` and `contact-sheet.html`; returns the page."""
     pictures = [clip_picture(exhibit.row, exhibit.stored) if exhibit.stored else None for exhibit in exhibits]
     write_atomically(out / "contact-sheet.png", sheet(exhibits, pictures))
@@ -116,7 +116,7 @@ def _listed(name: str, meaning: str, keys: Sequence[str]) -> Section:
     return Section(f"{name}: {len(keys):,}", meaning + listed)
 
 
-def _card(exhibit: Exhibit, picture: Image.Image | None) -> Card:
+def _card(exhibit: SampleClip, picture: Image.Image | None) -> Card:
     row = exhibit.row
     return Card(
         title=title({**row, "reason": None}),
@@ -129,7 +129,7 @@ def _card(exhibit: Exhibit, picture: Image.Image | None) -> Card:
     )
 
 
-def _facts(row: Mapping[str, Any], exhibit: Exhibit) -> Iterator[tuple[str, str]]:
+def _facts(row: Mapping[str, Any], exhibit: SampleClip) -> Iterator[tuple[str, str]]:
     yield "listed in", row["listed_in"] or ""
     yield "source", row["source"] or ""
     if row["start_s"] is not None:

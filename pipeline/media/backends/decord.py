@@ -14,7 +14,7 @@ import decord
 import numpy as np
 
 from cavsync.pipeline.dataset.config import AudioChannel
-from cavsync.pipeline.media.audio import SoundTrack
+from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends import pyav
 from cavsync.pipeline.media.backends.timing import refusal, require_picture_times
 from cavsync.pipeline.media.container import Container, Span, open_container
@@ -40,7 +40,7 @@ class Decoder:
         self._container = container
         self._sound = pyav.Decoder(container)
 
-    def read(self, span: Span, channel: AudioChannel) -> tuple[SoundTrack, float]:
+    def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
         require_picture_times(self.name, self._container)
         self._times_s = self._picture_times_s()
         self._reader = self._opened()

@@ -12,10 +12,10 @@ import av.error
 import ffmpeg
 
 from cavsync.pipeline.dataset.config import AudioChannel
-from cavsync.pipeline.media.audio import SoundTrack
+from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, output_of
 from cavsync.pipeline.media.backends.timing import refusal, require_picture_times
-from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, CodedPictures, Container, Span, url
+from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, CodedFrames, Container, Span, url
 from cavsync.pipeline.media.frame_times import SAME_INSTANT_S, needed_times_s, on_screen, time_s
 
 # A damaged packet ends the clip, as with PyAV, instead of being left out.
@@ -28,13 +28,13 @@ class Decoder:
     def __init__(self, container: Container) -> None:
         self.name = f"ffmpeg-{ffmpeg_version()}"
         self._container = container
-        self._coded = CodedPictures()
+        self._coded = CodedFrames()
 
-    def read(self, span: Span, channel: AudioChannel) -> tuple[SoundTrack, float]:
+    def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
         require_picture_times(self.name, self._container)
         self._span = span
         self._coded = self._container.demux(span, hear=lambda packet: None)
-        sound = SoundTrack(span.begin_s, span.duration_s, channel)
+        sound = AudioTrack(span.begin_s, span.duration_s, channel)
         samples = self._input(self._container.audio).filter("atrim", end=_plain(span.end_s))
         for frame in self._frames(samples, acodec="pcm_f32le"):
             sound.add(frame)

@@ -6,8 +6,8 @@ from typing import Any
 import av
 
 from cavsync.pipeline.dataset.config import AudioChannel
-from cavsync.pipeline.media.audio import SoundTrack
-from cavsync.pipeline.media.container import CodedPictures, Container, Span
+from cavsync.pipeline.media.audio import AudioTrack
+from cavsync.pipeline.media.container import CodedFrames, Container, Span
 from cavsync.pipeline.media.frame_times import decoded, on_screen, placed
 
 
@@ -17,10 +17,10 @@ class Decoder:
 
     def __init__(self, container: Container) -> None:
         self._container = container
-        self._coded = CodedPictures()
+        self._coded = CodedFrames()
 
-    def read(self, span: Span, channel: AudioChannel) -> tuple[SoundTrack, float]:
-        sound = SoundTrack(span.begin_s, span.duration_s, channel)
+    def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
+        sound = AudioTrack(span.begin_s, span.duration_s, channel)
 
         def hear(packet: Any) -> None:
             for frame in packet.decode():

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cavsync.cli import config
 from cavsync.cli.train import command as train
 from cavsync.cli.train import output as run_output
-from cavsync.pipeline.errors import CavsyncError
+from cavsync.errors import CavsyncError
 
 MICRO = [
     *("model.audio_rows=32", "model.image_size=32", "model.embed_dim=16", "model.num_heads=2"),

@@ -26,7 +26,7 @@ from support.media import (
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
-from cavsync.pipeline.media.audio import SoundTrack, one_channel, resampled
+from cavsync.pipeline.media.audio import AudioTrack, one_channel, resampled
 from cavsync.pipeline.media.container import MediaFacts
 from cavsync.pipeline.media.decode import DecodedClip, open_media
 from cavsync.pipeline.media.frame_times import CAN_SKIP, on_screen
@@ -207,7 +207,7 @@ def sound_frame(pts: int, value: float, size: int = 100) -> av.AudioFrame:
 
 
 def test_gaps_are_silent_overlaps_are_trimmed_and_jitter_is_closed() -> None:
-    track = SoundTrack(start_s=0.0, duration_s=0.1, channel="first")
+    track = AudioTrack(start_s=0.0, duration_s=0.1, channel="first")
     # Before the clip; a gap of 150; 3 samples of jitter; 100 samples back over the last frame.
     for pts, value in ((-50, 0.1), (200, 0.2), (303, 0.3), (300, 0.4)):
         track.add(sound_frame(pts, value))
@@ -219,7 +219,7 @@ def test_gaps_are_silent_overlaps_are_trimmed_and_jitter_is_closed() -> None:
 
 
 def test_a_changing_sample_rate_is_an_error() -> None:
-    track = SoundTrack(0.0, 1.0, "first")
+    track = AudioTrack(0.0, 1.0, "first")
     track.add(sound_frame(0, 0.1))
     odd = sound_frame(100, 0.1)
     odd.sample_rate = 8000

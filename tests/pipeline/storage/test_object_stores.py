@@ -36,7 +36,7 @@ from cavsync.cli.main import app
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.storage import filesystem as stores
 from cavsync.pipeline.storage.lock import run_lock
-from cavsync.pipeline.storage.path import place_of
+from cavsync.pipeline.storage.path import as_path
 from cavsync.train.data.store import ClipStore
 from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.trainer import pretrain
@@ -279,7 +279,7 @@ def test_a_store_that_gives_no_video_stops_the_run(
 
 
 def test_a_second_run_is_told_who_is_there(s3: S3Store, videos: Path, out: str) -> None:
-    with run_lock(place_of(out)):
+    with run_lock(as_path(out)):
         message = refused("folder", videos, "--out", out)
     assert f"{out} is being prepared by process {os.getpid()} on {socket.gethostname()} since" in message
     s3.put("data/.lock", OTHERS_LOCK.encode())
@@ -371,7 +371,7 @@ def test_a_server_that_gives_no_parts_is_read_all_the_same(
     pq.write_table(table, tmp_path / "a.parquet", compression="none")
     expected = (tmp_path / "a.parquet").read_bytes()
     for lister in (plain_server, http_server):
-        with lister(tmp_path) as web, place_of(f"{web}/a.parquet").open("rb") as file:
+        with lister(tmp_path) as web, as_path(f"{web}/a.parquet").open("rb") as file:
             assert file.seek(-8, os.SEEK_END) == len(expected) - 8
             assert file.read() == expected[-8:]
             file.seek(500)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cavsync.cli.main import app
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, Draw
+from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
 
 WINDOW_ROWS = 96
 WINDOW_S = 0.01 * WINDOW_ROWS + 0.015  # rows of 10 ms, the last one 25 ms long
@@ -73,6 +73,6 @@ def test_training_draws_the_same_pairs_that_scoring_lists(data: DataConfig) -> N
     model = micro_model(audio_rows=WINDOW_ROWS, image_size=224)
     every, drawn = ClipAllPairs(data, model), ClipPairs(data, model, seed=0)
     for clip in range(len(every)):
-        pair, listed = drawn[Draw(epoch=1, clip=clip)], every[clip]
+        pair, listed = drawn[SampleIndex(epoch=1, clip=clip)], every[clip]
         assert (pair["audio"] == listed["audio"][pair["frame"]]).all()
         assert (pair["image"] == listed["image"][pair["frame"]]).all()

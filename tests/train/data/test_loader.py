@@ -28,7 +28,7 @@ from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
-from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, Draw
+from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
 from cavsync.train.data.sampler import Epochs, Position, ShuffledBatches, TooFewClipsError
 from cavsync.train.data.store import ShardError
 from cavsync.train.engine.config import ConfigError
@@ -50,7 +50,7 @@ def test_a_picture_comes_with_the_window_around_its_own_time(shards: Path) -> No
     clips, rows = pairs(shards), 96
     for epoch in range(8):
         for clip in range(len(clips)):
-            item = clips[Draw(epoch, clip)]
+            item = clips[SampleIndex(epoch, clip)]
             seen, frame = seen_in_picture(item["image"])
             heard, start = heard_in_window(item["audio"])
             assert seen == heard == clip
@@ -92,7 +92,7 @@ def test_statistics_left_open_are_the_datasets_own(shards: Path) -> None:
 
 def test_all_pairs_of_a_clip_are_those_that_training_draws_from(shards: Path) -> None:
     drawn, whole = pairs(shards), ClipAllPairs(raw_data(shards), micro_model(audio_rows=96))
-    item = drawn[Draw(0, 4)]
+    item = drawn[SampleIndex(0, 4)]
     assert torch.equal(item["audio"], whole[4]["audio"][item["frame"]])
     assert torch.equal(item["image"], whole[4]["image"][item["frame"]])
     assert whole[4]["key"] == item["key"] == "clip004_00000000"
@@ -104,15 +104,15 @@ def test_clips_that_failed_are_not_read(shards: Path) -> None:
 
 def test_every_frame_of_a_clip_is_drawn(shards: Path) -> None:
     clips = pairs(shards)
-    assert {clips[Draw(epoch, 0)]["frame"] for epoch in range(200)} == set(range(NUM_FRAMES))
+    assert {clips[SampleIndex(epoch, 0)]["frame"] for epoch in range(200)} == set(range(NUM_FRAMES))
 
 
 def test_items_are_a_function_of_seed_epoch_and_clip(shards: Path) -> None:
     augmented = {"image_augmentation": True, "audio_noise": True}
     one, same, other = (pairs(shards, seed=seed, **augmented) for seed in (3, 3, 4))
-    assert equal(one[Draw(1, 2)], same[Draw(1, 2)])
-    assert not equal(one[Draw(1, 2)], other[Draw(1, 2)])
-    assert not equal(one[Draw(1, 2)], one[Draw(2, 2)])
+    assert equal(one[SampleIndex(1, 2)], same[SampleIndex(1, 2)])
+    assert not equal(one[SampleIndex(1, 2)], other[SampleIndex(1, 2)])
+    assert not equal(one[SampleIndex(1, 2)], one[SampleIndex(2, 2)])
 
 
 def test_workers_give_the_items_of_one_process(shards: Path) -> None:
@@ -162,7 +162,7 @@ def test_ranks_share_each_batch_and_together_see_the_same_order() -> None:
 )
 def test_a_batch_holds_the_items_that_are_asked_for_one_by_one(shards: Path, changes: dict[str, Any]) -> None:
     clips = pairs(shards, **changes)
-    draws = [Draw(2, clip) for clip in (5, 0, 11)]
+    draws = [SampleIndex(2, clip) for clip in (5, 0, 11)]
     batch, items = clips.batch(draws), default_collate([clips[draw] for draw in draws])
     assert batch.keys() == items.keys()
     assert equal(batch, items)
@@ -179,8 +179,11 @@ def test_fewer_frames_of_a_clip_are_spread_over_it_with_their_own_windows(shards
     some = ClipAllPairs(raw_data(shards, num_frames=4, **upstream), model)[3]
     torch.testing.assert_close(some["audio"], every["audio"][[2, 6, 10, 14]])
     drawn = ClipPairs(raw_data(shards, num_frames=2), model, seed=0)
-    assert {drawn[Draw(epoch, 3)]["frame"] for epoch in range(30)} == {0, 1}
-    assert {seen_in_picture(drawn[Draw(epoch, 3)]["image"]) for epoch in range(30)} == {(3, 4), (3, 12)}
+    assert {drawn[SampleIndex(epoch, 3)]["frame"] for epoch in range(30)} == {0, 1}
+    assert {seen_in_picture(drawn[SampleIndex(epoch, 3)]["image"]) for epoch in range(30)} == {
+        (3, 4),
+        (3, 12),
+    }
 
 
 def test_more_frames_than_were_prepared_are_refused(shards: Path) -> None:
@@ -199,7 +202,7 @@ def test_the_control_pairs_each_clip_with_one_other_and_no_fixed_frame(shards: P
     clips = pairs(shards, pairing="other-clip")
     partners, starts = [], set()
     for clip in range(len(clips)):
-        items = [clips[Draw(epoch, clip)] for epoch in range(6)]
+        items = [clips[SampleIndex(epoch, clip)] for epoch in range(6)]
         heard = {heard_in_window(item["audio"])[0] for item in items}
         assert {seen_in_picture(item["image"])[0] for item in items} == {clip}
         assert len(heard) == 1
@@ -240,7 +243,7 @@ def test_a_shard_that_is_gone_is_named(tmp_path: Path) -> None:
     clips = pairs(tmp_path)
     tar.unlink()
     with pytest.raises(ShardError, match=r"train-00001\.tar is not what was prepared: it is gone"):
-        clips[Draw(0, 6)]
+        clips[SampleIndex(0, 6)]
     with pytest.raises(ShardError, match=r"train-00001\.tar is gone.*prepare` again"):
         pairs(tmp_path)
 
@@ -250,7 +253,7 @@ def test_a_shard_that_was_cut_is_named(tmp_path: Path) -> None:
     clips = pairs(tmp_path)
     tar.write_bytes(tar.read_bytes()[:4096])
     with pytest.raises(ShardError, match=r"train-00002\.tar is not what was prepared: it ends before clip01"):
-        clips[Draw(0, 11)]
+        clips[SampleIndex(0, 11)]
     with pytest.raises(ShardError, match=r"train-00002\.tar has 4096 bytes, \d+ were prepared"):
         pairs(tmp_path)
 
@@ -258,14 +261,14 @@ def test_a_shard_that_was_cut_is_named(tmp_path: Path) -> None:
 def test_changed_bytes_are_found_by_checksum_on_request(tmp_path: Path) -> None:
     tar = DatasetPaths(write_known_shards(tmp_path)).tar("train-00000")
     clips, checked = pairs(tmp_path), pairs(tmp_path, check_crc=True)
-    assert equal(clips[Draw(0, 1)], checked[Draw(0, 1)])
+    assert equal(clips[SampleIndex(0, 1)], checked[SampleIndex(0, 1)])
     content = bytearray(tar.read_bytes())
     offset = int(clips.store._span["mel_offset"][1]) + 5000
     content[offset] ^= 1
     tar.write_bytes(content)
-    clips[Draw(0, 1)]
+    clips[SampleIndex(0, 1)]
     with pytest.raises(ShardError, match="the checksum of clip001_00000000 is"):
-        checked[Draw(0, 1)]
+        checked[SampleIndex(0, 1)]
 
 
 def test_bytes_that_are_no_picture_name_shard_and_clip(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.pipeline.dataset.writer import npy_bytes
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.pairs import ClipPairs, Draw
+from cavsync.train.data.pairs import ClipPairs, SampleIndex
 from cavsync.train.data.sampler import Position, TooFewClipsError
 from cavsync.train.data.store import ShardError
 from cavsync.train.data.streaming import StreamedClip, StreamedSource
@@ -121,7 +121,7 @@ def test_streamed_items_are_those_of_the_index(shards: Path, num_frames: int | N
     indexed = ClipPairs(replace(config.data, source="index"), config.model, config.seed)
     for batch in batches(config, 6):
         for row, key in enumerate(batch["key"]):
-            item = indexed[Draw(0, ALL_KEYS.index(key))]
+            item = indexed[SampleIndex(0, ALL_KEYS.index(key))]
             for name in ("audio", "image", "noise_audio", "noise_image"):
                 assert torch.equal(batch[name][row], item[name]), name
 

@@ -28,7 +28,7 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import task_of
-from cavsync.train.data.sampler import Epochs, Turn, TurnBatches, class_weights
+from cavsync.train.data.sampler import EpochBatchSampler, Epochs, EpochSample, class_weights
 from cavsync.train.data.store import ShardError
 from cavsync.train.engine.averaging import WeightAverage
 from cavsync.train.engine.config import ConfigError
@@ -124,7 +124,7 @@ def test_one_modality_alone_is_trained_without_reading_the_other(
 ) -> None:
     config = micro_finetuning(shards, weights, f"head.modality={modality}", f"head.kind={kind}")
     clips = LabelledClips(Start.of(config).inputs(config.data), micro_model(), config.head.modality)
-    item = TrainingClips(clips, config)[Turn(0, 0, 3)]
+    item = TrainingClips(clips, config)[EpochSample(0, 0, 3)]
     assert item.keys() - {"target", "key"} == {modality}
     result = run(replace(config, num_epochs=1, average_epochs=None), tmp_path / "run")
     assert load_classifier(result.weights).classifier.modality == modality
@@ -189,7 +189,7 @@ def test_rare_classes_are_drawn_as_often_as_frequent_ones() -> None:
     targets[:90, 0] = targets[90:, 1] = 1
     weights = class_weights(targets)
     assert weights[0] == pytest.approx(1000 / 90.01)
-    batches = TurnBatches(Epochs(100, 10, seed=1), weights)
+    batches = EpochBatchSampler(Epochs(100, 10, seed=1), weights)
     drawn = np.concatenate([batches.order(epoch) for epoch in range(20)])
     assert (drawn >= 90).mean() == pytest.approx(0.5, abs=0.04)
     assert np.array_equal(batches.order(3), batches.order(3))
@@ -200,7 +200,7 @@ def test_a_clip_drawn_twice_looks_different(shards: Path, weights: Path) -> None
     config = micro_finetuning(shards, weights)
     clips = LabelledClips(Start.of(config).inputs(config.data), micro_model(), "both")
     items = TrainingClips(clips, config)
-    one, same, other = (items[Turn(0, place, 3)]["audio"] for place in (5, 5, 6))
+    one, same, other = (items[EpochSample(0, place, 3)]["audio"] for place in (5, 5, 6))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

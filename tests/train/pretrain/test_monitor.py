@@ -21,14 +21,14 @@ from torch.nn.functional import normalize
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.sampler import TooFewClipsError
-from cavsync.train.engine.config import ConfigError, WatchConfig
+from cavsync.train.engine.config import ConfigError, MonitorConfig
 from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.finetune.plots import class_curves
 from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.estimate import estimate
 from cavsync.train.pretrain.held_out import HeldOutClips, effective_rank
 from cavsync.train.pretrain.metrics import StepMetrics
-from cavsync.train.pretrain.monitor import Watch
+from cavsync.train.pretrain.monitor import Monitor
 from cavsync.train.pretrain.plots import reconstructions, run_curves
 from cavsync.train.pretrain.trainer import pretrain
 
@@ -43,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def watched(shards: Path, **changes: object) -> TrainConfig:
     """Four steps with a look after every second; pictures take longer than all of it."""
     return micro_run(
-        shards, watch=WatchConfig(**({"every_steps": 2, "num_pictures": 0, "curves": False} | changes))
+        shards, watch=MonitorConfig(**({"every_steps": 2, "num_pictures": 0, "curves": False} | changes))
     )
 
 
@@ -54,7 +54,7 @@ def looks(folder: Path) -> list[dict[str, float]]:
 def test_a_watched_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> None:
     config = watched(shards)
     alone = pretrain(config, tmp_path / "alone", device="cpu")
-    seen = pretrain(config, tmp_path / "seen", device="cpu", observers=[Watch()])
+    seen = pretrain(config, tmp_path / "seen", device="cpu", observers=[Monitor()])
     tensors = load_file(alone.weights)
     assert all(torch.equal(tensors[name], other) for name, other in load_file(seen.weights).items())
     assert torch.equal(*(torch.load(run.checkpoint, weights_only=True)["rng"] for run in (seen, alone)))
@@ -62,7 +62,7 @@ def test_a_watched_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> 
 
 def test_a_watched_run_leaves_looks_pictures_events_and_curves(shards: Path, tmp_path: Path) -> None:
     pretrain(
-        watched(shards, num_pictures=1, curves=True), tmp_path / "run", device="cpu", observers=[Watch()]
+        watched(shards, num_pictures=1, curves=True), tmp_path / "run", device="cpu", observers=[Monitor()]
     )
     found = looks(tmp_path / "run")
     assert [look["step"] for look in found] == [2, 4]
@@ -93,10 +93,10 @@ def test_looks_after_the_newest_checkpoint_of_a_killed_run_are_forgotten(
 
     config = replace(watched(shards, every_steps=1), checkpoint_every_steps=3)
     with pytest.raises(KilledError):
-        pretrain(config, tmp_path / "run", device="cpu", observers=[Watch()], on_step=kill)
+        pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor()], on_step=kill)
     with (tmp_path / "run" / "looks.jsonl").open("a") as file:
         file.write('{"step": 4}\n{"step": 5, "num')
-    pretrain(config, tmp_path / "run", device="cpu", resume=True, observers=[Watch()])
+    pretrain(config, tmp_path / "run", device="cpu", resume=True, observers=[Monitor()])
     assert [look["step"] for look in looks(tmp_path / "run")] == [1, 2, 3, 4]
 
 
@@ -112,7 +112,7 @@ def test_a_dataset_without_held_out_clips_is_trained_on_all_the_same(
     shards = write_labelled_shards(tmp_path / "shards")
     config = watched(shards, split="eval", curves=True)
     with caplog.at_level(logging.WARNING):
-        pretrain(config, tmp_path / "run", device="cpu", observers=[Watch()])
+        pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor()])
     assert "No look at held-out clips: " in caplog.text
     assert "has no split 'eval'" in caplog.text
     assert not (tmp_path / "run" / "looks.jsonl").exists()
@@ -135,7 +135,7 @@ def test_a_disk_without_room_for_pictures_does_not_end_a_run(
             modes.append(model.training)
 
     config = watched(shards, num_pictures=1, curves=True)
-    result = pretrain(config, tmp_path / "run", device="cpu", observers=[Watch(), Mode()])
+    result = pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor(), Mode()])
     assert result.complete
     assert all(modes)
     assert looks(tmp_path / "run")
@@ -146,8 +146,8 @@ def test_a_disk_without_room_for_pictures_does_not_end_a_run(
 
 
 def test_watching_can_be_switched_off(shards: Path, tmp_path: Path) -> None:
-    quiet = WatchConfig(tensorboard=False, every_steps=None, curves=False)
-    pretrain(micro_run(shards, watch=quiet), tmp_path / "run", device="cpu", observers=[Watch()])
+    quiet = MonitorConfig(tensorboard=False, every_steps=None, curves=False)
+    pretrain(micro_run(shards, watch=quiet), tmp_path / "run", device="cpu", observers=[Monitor()])
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"config.json", "metrics.jsonl", "checkpoints", "model.safetensors"}
 
@@ -188,14 +188,14 @@ class Encoded:
 
 
 def test_a_model_that_knows_every_clip_finds_every_clip(shards: Path) -> None:
-    clips = HeldOutClips(raw_data(shards), micro_model(), WatchConfig())
+    clips = HeldOutClips(raw_data(shards), micro_model(), MonitorConfig())
     look = clips.look(Twin(micro_model()), CPU)
     assert (look.num_clips, look.r1_sound_to_video, look.r1_video_to_sound) == (NUM_TEST, 1.0, 1.0)
     assert look.effective_rank_audio == pytest.approx(NUM_TEST)
 
 
 def test_reconstructions_show_what_was_seen_in_the_units_of_the_input(shards: Path) -> None:
-    clips = HeldOutClips(raw_data(shards), micro_model(), WatchConfig(num_pictures=2))
+    clips = HeldOutClips(raw_data(shards), micro_model(), MonitorConfig(num_pictures=2))
     torch.manual_seed(0)
     model = CavMaeSync(micro_model()).eval()
     one, same = clips.reconstruct(model, CPU), clips.reconstruct(model, CPU)

@@ -21,7 +21,7 @@ MAX_PROMPT_S = 164_200 / SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
-class SoundWindows:
+class AudioSegments:
     """W windows of one sound, as a model takes them."""
 
     mel: Tensor  # (W, rows, mels) float32, normalised
@@ -40,23 +40,23 @@ class PromptReader:
     def of(cls, inputs: DataConfig, model: ModelConfig, windows: Windows) -> "PromptReader":
         return cls(WindowRule.of(inputs, model.audio_rows), model.patch_size, windows)
 
-    def read(self, path: Path) -> SoundWindows:
+    def read(self, path: Path) -> AudioSegments:
         """Raises MediaError where the file gives no sound."""
         return self.cut(read_recording(path, MAX_PROMPT_S))
 
-    def cut(self, waveform: np.ndarray) -> SoundWindows:
+    def cut(self, waveform: np.ndarray) -> AudioSegments:
         """From (samples,) at 16 kHz."""
         if len(waveform) < FRAME_SAMPLES:
             reason = f"{len(waveform)} samples of sound are less than one row of a log-mel ({FRAME_SAMPLES})"
             raise MediaError(ClipState.TOO_SHORT, reason)
         return self.cut_mel(log_mel(waveform))
 
-    def cut_mel(self, mel: np.ndarray) -> SoundWindows:
+    def cut_mel(self, mel: np.ndarray) -> AudioSegments:
         """From a (rows, mels) log-mel."""
         starts = window_starts(len(mel), self.rule.rows, self.windows)
         normalised = torch.stack([self.rule.normalised(mel, start) for start in starts])
         first_rows = torch.tensor(starts)[:, None] + torch.arange(0, self.rule.rows, self.patch_size)
-        return SoundWindows(normalised, first_rows < len(mel))
+        return AudioSegments(normalised, first_rows < len(mel))
 
 
 def window_starts(num_rows: int, window_rows: int, windows: Windows) -> list[int]:

@@ -18,9 +18,9 @@ from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
 from cavsync.train.data.images import normalise_images
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.heatmaps.audio_prompt import SoundWindows
+from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments
 
-Route = Literal["denseav", "masked-view"]
+MapMethod = Literal["denseav", "masked-view"]
 SoundSide = Literal["tokens", "mean", "global"]
 Similarity = Literal["dot", "cosine"]
 
@@ -59,7 +59,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Heat:
+class Heatmap:
     """The map of one sound in one picture."""
 
     cells: Tensor  # (rows, columns) float32 on the CPU
@@ -67,18 +67,18 @@ class Heat:
     """How alike sound and picture are as a whole, where `cells` tells differences between patches only."""
 
 
-class Sight(Protocol):
+class ImageFeatures(Protocol):
     """A picture, encoded once for any number of sounds."""
 
-    def heat(self, heard: Heard) -> Heat: ...
+    def heat(self, heard: Heard) -> Heatmap: ...
 
 
 @dataclass(frozen=True)
 class PatchSight:
     patches: Tensor  # (rows, columns, D)
 
-    def heat(self, heard: Heard) -> Heat:
-        return Heat((self.patches @ heard.patch_probe).cpu())
+    def heat(self, heard: Heard) -> Heatmap:
+        return Heatmap((self.patches @ heard.patch_probe).cpu())
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ class ViewSight:
     solver: Tensor  # (P, V), see `ridge_solver`
     grid: tuple[int, int]
 
-    def heat(self, heard: Heard) -> Heat:
+    def heat(self, heard: Heard) -> Heatmap:
         likeness = self.embeddings @ normalize(heard.embedding, dim=0)
         level = likeness.mean()
         cells = self.solver @ (likeness - level)
-        return Heat(cells.reshape(self.grid).cpu(), float(level))
+        return Heatmap(cells.reshape(self.grid).cpu(), float(level))
 
 
 class SoundMapper:
@@ -104,13 +104,13 @@ class SoundMapper:
         self.solver = ridge_solver(self.views, num_patches, config.ridge)
 
     @torch.inference_mode()
-    def hear(self, windows: SoundWindows) -> Heard:
+    def hear(self, windows: AudioSegments) -> Heard:
         encoding = self.model.encode_audio(windows.mel.to(self.device))
         probe = patch_probe(encoding, windows.valid.to(self.device), self.config)
         return Heard(probe, normalize(encoding.global_token.float(), dim=-1).mean(dim=0))
 
     @torch.inference_mode()
-    def look(self, picture: Tensor, route: Route) -> Sight:
+    def look(self, picture: Tensor, route: MapMethod) -> ImageFeatures:
         """At a uint8 (side, side, 3) picture."""
         image = normalise_images(picture[None].to(self.device))
         if route == "denseav":

@@ -11,14 +11,14 @@ from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, Windows
-from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, Route, SoundMapper
+from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, MapMethod, SoundMapper
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapTask:
     weights: Path
     inputs: DataConfig  # of which the statistics of the log-mel are used
-    routes: tuple[Route, ...]
+    routes: tuple[MapMethod, ...]
     map: MapConfig
     windows: Windows
     max_missing: float
@@ -29,7 +29,7 @@ class MapTask:
     def of(
         cls,
         checkpoint: Path,
-        routes: Sequence[Route],
+        routes: Sequence[MapMethod],
         config: MapConfig,
         windows: Windows,
         max_missing: float,

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as pictures
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.media.decode import open_media
 from cavsync.train.data.images import fit
-from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, SoundWindows
+from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader
 from cavsync.train.evaluation.heatmaps.media import open_rgb
 from cavsync.train.evaluation.localization.boxes import BoxRow
 
@@ -53,7 +53,7 @@ class BoxMedia:
         square: Tensor = pictures.resize(picture.permute(2, 0, 1), [self.side, self.side], antialias=True)
         return square.permute(1, 2, 0)
 
-    def sound(self, row: BoxRow, reader: PromptReader) -> SoundWindows:
+    def sound(self, row: BoxRow, reader: PromptReader) -> AudioSegments:
         """Raises MediaError."""
         path = self._sound(row)
         return reader.read(path if path.is_file() else self._video(row.sound))

@@ -10,7 +10,13 @@ from torch import Tensor
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
-from cavsync.train.evaluation.heatmaps.heatmap import Route, Sight, SoundMapper, require_finite, upsampled
+from cavsync.train.evaluation.heatmaps.heatmap import (
+    ImageFeatures,
+    MapMethod,
+    SoundMapper,
+    require_finite,
+    upsampled,
+)
 from cavsync.train.evaluation.heatmaps.media import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
@@ -132,7 +138,7 @@ class _Scoring:
         self.unusable: list[Unusable] = []
         self.tallies = {route: _Tally() for route in task.routes}
         self.examples: list[Example] = []
-        self._last: tuple[str, Tensor, dict[Route, Sight]] | None = None
+        self._last: tuple[str, Tensor, dict[MapMethod, ImageFeatures]] | None = None
         sounding = [row for row in data.rows if row.boxes]
         drawn = np.random.default_rng(task.seed).permutation(len(sounding))[:EXAMPLES]
         self._shown = {sounding[place] for place in drawn}
@@ -159,7 +165,7 @@ class _Scoring:
         if row in self._shown:
             self.examples.append(Example(row, picture.numpy(), truth, dict(maps), dict(cious)))
 
-    def _look(self, row: BoxRow) -> tuple[Tensor, dict[Route, Sight]]:
+    def _look(self, row: BoxRow) -> tuple[Tensor, dict[MapMethod, ImageFeatures]]:
         """Rows come sorted by picture, so that each is encoded once for all its sounds."""
         if self._last is None or self._last[0] != row.image:
             picture = self.media.picture(row)

@@ -17,7 +17,7 @@ from cavsync.train.embedding.clips import ClipEmbeddings, embed_split
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval.contamination import TrainingClips, trained_on, training_of
 from cavsync.train.evaluation.retrieval.gallery import Entry, Found, Gallery
-from cavsync.train.evaluation.retrieval.protocol import Candidates, RetrievalJob, Source
+from cavsync.train.evaluation.retrieval.protocol import Candidates, RetrievalConfig, Source
 from cavsync.train.evaluation.retrieval.similarity import UnitVectors
 from cavsync.train.evaluation.task import Task
 from cavsync.train.reporting.coverage import Coverage, split_coverage
@@ -25,7 +25,7 @@ from cavsync.train.reporting.coverage import Coverage, split_coverage
 
 def embed_candidates(
     task: Task,
-    job: RetrievalJob,
+    job: RetrievalConfig,
     device: torch.device,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
 ) -> Candidates:
@@ -49,7 +49,7 @@ def embed_candidates(
     )
 
 
-def read_candidates(path: Path, job: RetrievalJob, data: Path | None = None) -> Candidates:
+def read_candidates(path: Path, job: RetrievalConfig, data: Path | None = None) -> Candidates:
     """From a file of embeddings; `data` is the dataset whose clips they are, for pictures, sounds and labels."""
     gallery = Gallery.read(job.gallery) if job.gallery else None
     dataset = Dataset.open(data) if data else None
@@ -105,7 +105,7 @@ def _weights(about: Mapping[str, Any]) -> Path | None:
     return weights if sha256(weights) == made_with.get("sha256") else None
 
 
-def _training(job: RetrievalJob, weights: Path | None) -> TrainingClips:
+def _training(job: RetrievalConfig, weights: Path | None) -> TrainingClips:
     return trained_on(job.trained_on) if job.trained_on else training_of(weights)
 
 

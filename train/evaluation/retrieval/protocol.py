@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.pipeline.storage.atomic import Draft
+from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.train.embedding.clip_file import EmbeddingFile
 from cavsync.train.embedding.clips import ClipEmbeddings
 from cavsync.train.evaluation.retrieval.contamination import Contamination, TrainingClips, contamination
@@ -25,7 +25,7 @@ from cavsync.train.reporting.coverage import Coverage
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalJob:
+class RetrievalConfig:
     """What is asked, whoever made the embeddings."""
 
     headline: Aggregation = "diagonal-mean"
@@ -58,7 +58,7 @@ class Source:
 class Candidates:
     """The clips that are queries and candidates, with all that is known before they are scored."""
 
-    job: RetrievalJob
+    job: RetrievalConfig
     source: Source
     gallery: Gallery | None  # None: all clips of the split, or of the file
     coverage: Coverage
@@ -170,7 +170,7 @@ def write_ranks(scores: RetrievalScores, out: Path) -> None:
         for right, ranks in vars(result.ranking).items():
             for direction, one in vars(ranks).items() if ranks else ():
                 columns[f"{aggregation} {right} {direction}"] = pa.array((one + 1)[order].astype(np.int32))
-    with Draft(out / NAME) as draft:
+    with AtomicWriter(out / NAME) as draft:
         pq.write_table(pa.table(columns), draft.file, compression="zstd")
         draft.publish()
 

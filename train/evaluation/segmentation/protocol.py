@@ -12,7 +12,13 @@ from torch import Tensor
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
-from cavsync.train.evaluation.heatmaps.heatmap import Heard, Sight, SoundMapper, require_finite, upsampled
+from cavsync.train.evaluation.heatmaps.heatmap import (
+    Heard,
+    ImageFeatures,
+    SoundMapper,
+    require_finite,
+    upsampled,
+)
 from cavsync.train.evaluation.heatmaps.media import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.segmentation.dataset import PromptedRow, PromptedSet
@@ -120,7 +126,7 @@ class _Mapping:
     _heard: dict[str, Heard | MediaError] = field(default_factory=dict)
     _image: str | None = None  # the picture that `_sights` shows; rows are sorted by picture
     _seen: tuple[Tensor, np.ndarray, Tensor] | None = None
-    _sights: dict[str, Sight] = field(default_factory=dict)
+    _sights: dict[str, ImageFeatures] = field(default_factory=dict)
 
     def run(
         self, missing: tuple[Unusable, ...], on_row: OnRow

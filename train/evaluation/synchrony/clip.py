@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cavsync.train.embedding.sliding import Slid, offset_s
+from cavsync.train.embedding.sliding import WindowEmbeddings, offset_s
 from cavsync.train.evaluation.statistics import TIE_TOLERANCE
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.offsets import Delay, OffsetCurve, estimate_delay, offset_curve
@@ -36,7 +36,7 @@ class WithinClip:
     chosen_of_picture: np.ndarray  # (all pictures,) a picture whose own window is the one that was chosen
 
 
-def match_within(slid: Slid) -> WithinClip | None:
+def match_within(slid: WindowEmbeddings) -> WithinClip | None:
     """None where there is nothing to choose from: one window, or one picture, for the whole clip."""
     times_s, first_picture, picture = np.unique(slid.times_s, return_index=True, return_inverse=True)
     own, first_of_window, window = np.unique(slid.own, return_index=True, return_inverse=True)
@@ -94,7 +94,9 @@ class ClipSynchrony:
     with_other: float
 
 
-def measure_clip(slid: Slid, within: WithinClip, other: Slid, config: SynchronyConfig) -> ClipSynchrony:
+def measure_clip(
+    slid: WindowEmbeddings, within: WithinClip, other: WindowEmbeddings, config: SynchronyConfig
+) -> ClipSynchrony:
     """Its pictures with its own sound at every offset, and with the sound of `other`."""
     pairs = np.array([[-shift_s, shift_s] for shift_s in config.shifts_s])
     moved = offset_curve(slid, slid, np.array([0.0, *pairs.ravel()])).each

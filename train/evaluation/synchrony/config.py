@@ -10,7 +10,7 @@ from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import WindowRule
-from cavsync.train.embedding.sliding import Slider
+from cavsync.train.embedding.sliding import WindowEncoder
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.offsets import MIN_AGREEMENT, offset_grid
 
@@ -41,7 +41,7 @@ class SynchronyConfig:
     def offsets_s(self) -> np.ndarray:
         return offset_grid(self.max_offset_s, self.step_s)
 
-    def slider(self, model: Encoder, data: DataConfig, device: torch.device) -> Slider:
+    def slider(self, model: Encoder, data: DataConfig, device: torch.device) -> WindowEncoder:
         """The model, with windows as `data` (resolved) cuts them; EvaluationError if it hears whole clips at once."""
         rows = model.config.audio_rows
         if rows >= UPSTREAM_ROWS:
@@ -50,4 +50,6 @@ class SynchronyConfig:
                 "that could belong to one picture or another. Synchrony needs a model of shorter windows, such as CAV-MAE Sync."
             )
         step_rows = round(self.step_s * MEL_ROWS_PER_S)
-        return Slider(model.to(device).eval(), WindowRule.of(data, rows), data.alignment, step_rows, device)
+        return WindowEncoder(
+            model.to(device).eval(), WindowRule.of(data, rows), data.alignment, step_rows, device
+        )

@@ -12,11 +12,11 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
 from cavsync.train.data.store import open_clips
-from cavsync.train.embedding.sliding import Medium
+from cavsync.train.embedding.sliding import AVClip
 from cavsync.train.reporting.coverage import Unusable, split_coverage
 
 
-class SplitMedia(TorchDataset[Medium]):
+class SplitMedia(TorchDataset[AVClip]):
     """The clips of `data.split` that can be in step at all, in shard order; `coverage` names the others."""
 
     def __init__(self, dataset: Dataset, data: DataConfig, side: int) -> None:
@@ -39,12 +39,12 @@ class SplitMedia(TorchDataset[Medium]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: int) -> Medium:
+    def __getitem__(self, place: int) -> AVClip:
         clip = self._numbers[place]
         pictures = torch.stack([fit(picture, self.side) for picture in self.store.frames(clip)])
-        return Medium(self.store.keys[clip], pictures, self.store.frame_pts_s(clip), self.store.mel(clip))
+        return AVClip(self.store.keys[clip], pictures, self.store.frame_pts_s(clip), self.store.mel(clip))
 
-    def read(self) -> Iterator[Medium]:
+    def read(self) -> Iterator[AVClip]:
         """Every clip once, decoded by the workers that the data's configuration asks for."""
         yield from DataLoader(self, batch_size=None, num_workers=self._num_workers, collate_fn=_unchanged)
 

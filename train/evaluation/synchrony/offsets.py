@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-from cavsync.train.embedding.sliding import Slid
+from cavsync.train.embedding.sliding import WindowEmbeddings
 from cavsync.train.evaluation.statistics import TIE_TOLERANCE
 
 # An offset counts if at least this share of the pictures that have any window have one there: towards the ends of
@@ -66,7 +66,7 @@ def offset_grid(max_offset_s: float, step_s: float) -> np.ndarray:
     return grid
 
 
-def offset_curve(seen: Slid, heard: Slid, offsets_s: np.ndarray) -> OffsetCurve:
+def offset_curve(seen: WindowEmbeddings, heard: WindowEmbeddings, offsets_s: np.ndarray) -> OffsetCurve:
     """Pictures of one medium with sound of the same one, or of another.
 
     A window between two that were encoded has the similarity that a line between theirs has there.

@@ -10,7 +10,7 @@ from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.data.pairs import resolved
-from cavsync.train.embedding.sliding import Medium, Slid, Slider
+from cavsync.train.embedding.sliding import AVClip, WindowEmbeddings, WindowEncoder
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, WithinClip, match_within, measure_clip
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
@@ -62,13 +62,13 @@ class _Scoring:
     """One pass over the clips; each is also given the sound of the one before it, and the first that of the last."""
 
     config: SynchronyConfig
-    slider: Slider
+    slider: WindowEncoder
     unusable: list[Unusable] = field(default_factory=list)
     _clips: list[ClipSynchrony] = field(default_factory=list)
-    _first: tuple[Slid, WithinClip] | None = None
-    _previous: Slid | None = None
+    _first: tuple[WindowEmbeddings, WithinClip] | None = None
+    _previous: WindowEmbeddings | None = None
 
-    def add(self, medium: Medium) -> None:
+    def add(self, medium: AVClip) -> None:
         slid = self.slider.slide(medium)
         within = match_within(slid)
         if within is None:
@@ -86,7 +86,7 @@ class _Scoring:
         return [measure_clip(*self._first, self._previous, self.config), *self._clips]
 
 
-def _one_window(slid: Slid, window_rows: int) -> Unusable:
+def _one_window(slid: WindowEmbeddings, window_rows: int) -> Unusable:
     reason = (
         "one window or one picture for the whole clip, nothing to choose from "
         f"(the model hears {window_rows / MEL_ROWS_PER_S:g} s at once)"

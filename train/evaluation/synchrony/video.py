@@ -15,7 +15,7 @@ from cavsync.pipeline.media.audio import SILENT_PEAK
 from cavsync.pipeline.media.frames import is_still
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import find_weights
-from cavsync.train.embedding.sliding import Medium
+from cavsync.train.embedding.sliding import AVClip
 from cavsync.train.embedding.video import video_inputs
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
@@ -130,8 +130,8 @@ def _read(video: Path, pictures_per_s: float, side: int, on_second: OnPart) -> F
     return footage
 
 
-def _medium(video: Path, footage: Footage, side: int) -> Medium:
-    medium = Medium.of(video.name, footage, side)
+def _medium(video: Path, footage: Footage, side: int) -> AVClip:
+    medium = AVClip.of(video.name, footage, side)
     if len(medium.pictures) > 1 and is_still([picture.numpy() for picture in medium.pictures]):
         raise EvaluationError(
             f"{video} shows one picture from beginning to end: nothing in it can be in step with the sound."

@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, SoundWindows, window_starts
+from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader, window_starts
 from cavsync.train.evaluation.heatmaps.heatmap import (
     Heard,
     MapConfig,
@@ -76,7 +76,7 @@ def test_with_plain_products_each_patch_and_their_mean_ask_the_same() -> None:
 def test_the_map_follows_the_rows_and_columns_of_the_picture() -> None:
     model = CavMaeSync(micro_model()).eval()
     mapper = SoundMapper(model, MapConfig(sound="global"), CPU)
-    windows = SoundWindows(torch.randn(2, 32, 128), torch.ones(2, 2, dtype=torch.bool))
+    windows = AudioSegments(torch.randn(2, 32, 128), torch.ones(2, 2, dtype=torch.bool))
     cells = mapper.look(picture(), "denseav").heat(mapper.hear(windows)).cells
     with torch.inference_mode():
         patches = model.encode_image(normalise_images(picture()[None])).patches[0]

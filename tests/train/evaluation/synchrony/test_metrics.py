@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cavsync.pipeline.dataset.sampling import unbounded_starts, window_starts
-from cavsync.train.embedding.sliding import Slid
+from cavsync.train.embedding.sliding import WindowEmbeddings
 from cavsync.train.evaluation.synchrony.clip import match_within
 from cavsync.train.evaluation.synchrony.metrics import detect
 from cavsync.train.evaluation.synchrony.offsets import (
@@ -17,10 +17,10 @@ from cavsync.train.evaluation.synchrony.offsets import (
 )
 
 
-def slid(times_s: list[float], starts: list[int], own: list[int], **vectors: np.ndarray) -> Slid:
+def slid(times_s: list[float], starts: list[int], own: list[int], **vectors: np.ndarray) -> WindowEmbeddings:
     """A clip whose windows are one-hot and whose pictures are their own windows', unless given."""
     windows = vectors.get("windows", np.eye(len(starts)))
-    return Slid(
+    return WindowEmbeddings(
         name="clip",
         times_s=np.array(times_s),
         pictures=vectors.get("pictures", windows[own]),
@@ -32,7 +32,7 @@ def slid(times_s: list[float], starts: list[int], own: list[int], **vectors: np.
     )
 
 
-def published_clip() -> Slid:
+def published_clip() -> WindowEmbeddings:
     """16 frames with windows of 416 of 1024 rows, and one more window that belongs to none."""
     starts, own = np.unique(window_starts(np.arange(16), 998, 416, "upstream"), return_inverse=True)
     return slid(list(range(16)), [*starts, 700], list(own))
@@ -89,12 +89,12 @@ def test_a_clip_with_one_window_or_one_picture_has_nothing_to_choose_from() -> N
     assert match_within(slid([1, 1], [0, 100], [0, 1])) is None
 
 
-def clock(times_s: np.ndarray, late_s: float = 0.0, num_rows: int = 998, step: int = 10) -> Slid:
+def clock(times_s: np.ndarray, late_s: float = 0.0, num_rows: int = 998, step: int = 10) -> WindowEmbeddings:
     """Pictures and windows of 96 rows as angles of their time: 1 s apart is 0.1 rad."""
     starts = np.arange(0, num_rows - 96 + 1, step)
     centres_s = (starts + 47.5) / 100 + 0.0125
     own = np.searchsorted(starts, window_starts(times_s, num_rows, 96)).clip(0, len(starts) - 1)
-    return Slid(
+    return WindowEmbeddings(
         name="clock",
         times_s=times_s,
         pictures=np.stack([np.cos(times_s / 10), np.sin(times_s / 10)], 1),

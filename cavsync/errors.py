@@ -1,4 +1,4 @@
-"""The root of the errors that a user can cause and mend."""
+"""The root of the errors that a user can cause and mend; every other one derives from it."""
 
 
 class CavsyncError(Exception):
