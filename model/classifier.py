@@ -149,24 +149,24 @@ class CavMaeClassifier(Encoder):
             return self._partner_missing(patches, modality)
         tokens = {modality: self._encode(patches, modality) for modality, patches in embedded.items()}
         if self.classifier.features == "joint" and len(tokens) == 2:
-            return torch.cat(self._together(tokens["a"], tokens["v"]), dim=1).mean(dim=1)
+            return torch.cat(self._forward_joint(tokens["a"], tokens["v"]), dim=1).mean(dim=1)
         return torch.cat([self._vector(seen, modality) for modality, seen in tokens.items()], dim=1)
 
     def _vector(self, tokens: Tensor, modality: Modality) -> Tensor:
         """One modality alone, (items, tokens, dim) -> (items, dim)."""
         if self.classifier.features == "own":
-            own = self._alone(tokens, modality)
+            own = self._forward_contrastive(tokens, modality)
             return own.global_token if self.classifier.pooling == "global" else own.patches.mean(dim=1)
         if self.classifier.features == "joint":
-            tokens = self.norm(self._join(tokens, None))
+            tokens = self.norm(self._joint_blocks(tokens, None))
         tokens = without_last(tokens, self.config.num_late_registers)
         first = self.classifier.pooling == "global" and self.config.num_global_tokens > 0
         return tokens[:, 0] if first else tokens.mean(dim=1)
 
     def _partner_missing(self, patches: Tensor, modality: Modality) -> Tensor:
         patches = self._encode(patches, modality, learned=False)
-        joint: Tensor = self.norm(self._join(patches, None))
-        own: Tensor = self._part("norm", modality)(self._join(patches, modality))
+        joint: Tensor = self.norm(self._joint_blocks(patches, None))
+        own: Tensor = self._part("norm", modality)(self._joint_blocks(patches, modality))
         return (joint.mean(dim=1) + own.mean(dim=1)) / 2
 
     def _choose_trained(self) -> None:

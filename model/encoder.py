@@ -82,8 +82,8 @@ class Encoder(nn.Module):
     ) -> Encoding:
         if kept is not None:
             seen = take(patches.expand(len(kept), -1, -1), kept)
-            return self._alone(self._encode(seen, modality), modality)
-        encoding = self._alone(self._encode(patches, modality), modality)
+            return self._forward_contrastive(self._encode(seen, modality), modality)
+        encoding = self._forward_contrastive(self._encode(patches, modality), modality)
         return Encoding(encoding.global_token, encoding.patches.reshape(-1, *grid, self.config.embed_dim))
 
     def _embed_audio(self, audio: Tensor) -> Tensor:
@@ -119,9 +119,9 @@ class Encoder(nn.Module):
         audio, image = self.register_tokens.unsqueeze(0).chunk(2, dim=1)
         return front, [audio if modality == "a" else image]
 
-    def _alone(self, tokens: Tensor, modality: Modality) -> Encoding:
+    def _forward_contrastive(self, tokens: Tensor, modality: Modality) -> Encoding:
         """The contrastive branch: one modality through the joint blocks, without the reconstruction's token."""
-        tokens = self._join(self._for_contrast(tokens), modality)
+        tokens = self._joint_blocks(self._for_contrast(tokens), modality)
         for block in self.constrative_head_audio if modality == "a" else self.constrative_head_visual:
             tokens = block(tokens)
         tokens = self._part("norm", modality)(without_last(tokens, self.config.num_late_registers))
@@ -135,19 +135,19 @@ class Encoder(nn.Module):
             return tokens
         return torch.cat([tokens[:, :1], tokens[:, 2:]], dim=1)
 
-    def _together(self, audio: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward_joint(self, audio: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """The reconstruction's branch: both modalities through the joint blocks, without contrastive tokens.
 
         Returns the patches of each, (batch, kept, dim): the token of this branch has then done its work.
         """
         contrastive = min(self.config.num_global_tokens, 1)
         sequences = [audio[:, contrastive:], image[:, contrastive:]]
-        x = self.norm(self._join(torch.cat(sequences, dim=1), None))
+        x = self.norm(self._joint_blocks(torch.cat(sequences, dim=1), None))
         audio, image = x.split([s.shape[1] for s in sequences], dim=1)
         own, late = self.config.num_global_tokens - contrastive, self.config.num_late_registers
         return without_last(audio[:, own:], late), without_last(image[:, own:], late)
 
-    def _join(self, tokens: Tensor, modality: Modality | None) -> Tensor:
+    def _joint_blocks(self, tokens: Tensor, modality: Modality | None) -> Tensor:
         """Tokens of one modality through the joint blocks, or with None as of both."""
         for block in self.blocks_u:
             tokens = block(tokens, modality)

@@ -116,6 +116,15 @@ def test_a_view_of_chosen_patches_is_what_training_sees() -> None:
     torch.testing.assert_close(sight.patches, output.encoding_image.patches)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_embeddings_without_a_reconstruction_are_those_of_the_forward(variant: str) -> None:
+    model = build(**VARIANTS[variant])
+    output = run(model)
+    audio, image = model.contrastive_embeddings(*batch(model.config), *noises(model.config))
+    torch.testing.assert_close(audio, output.embedding_audio)
+    torch.testing.assert_close(image, output.embedding_image)
+
+
 def test_one_picture_serves_many_views() -> None:
     model = build()
     image = batch(model.config)[1][:1]
@@ -263,7 +272,7 @@ def test_noise_of_another_size_says_what_fits() -> None:
         model(*batch(model.config), noise_image=torch.zeros(3, 9))
 
 
-def test_sounds_and_pictures_of_different_batches_are_refused() -> None:
+def test_audio_and_images_of_different_batches_are_refused() -> None:
     audio, image = batch(SMALL)
-    with pytest.raises(ValueError, match="2 sounds came with 3 pictures"):
+    with pytest.raises(ValueError, match="2 audio segments came with 3 images"):
         build()(audio[:2], image)

@@ -1,10 +1,10 @@
-"""Proves that masks follow from their noise, keep the exact share, and take whole rows or columns if asked."""
+"""Proves that masks follow from their noise, remove exactly the mask ratio, and take whole rows or columns in structured modes."""
 
 import pytest
 import torch
 
 from cavsync.model.config import AudioMaskMode
-from cavsync.model.masking import draw_mask, strike
+from cavsync.model.masking import draw_mask, mask_lines
 
 GRID = (8, 26)  # frequency, time: the released model's 4.16 s
 
@@ -23,7 +23,7 @@ def test_equal_noise_keeps_the_first_patches() -> None:
     assert draw_mask(torch.zeros(1, 100), ratio=0.75).kept.tolist() == [list(range(25))]
 
 
-def test_filling_puts_every_kept_patch_back_into_its_place() -> None:
+def test_filling_puts_every_kept_patch_back_to_its_position() -> None:
     patches = torch.randn(3, 208, 5)
     mask = draw_mask(uniform(3), ratio=0.75)
     filled = mask.fill(mask.pick(patches), torch.full((1, 1, 5), 7.0))
@@ -33,30 +33,30 @@ def test_filling_puts_every_kept_patch_back_into_its_place() -> None:
 
 @pytest.mark.parametrize("mode", ["unstructured", "time", "freq", "time-freq"])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.75, 0.9])
-def test_every_mode_removes_exactly_the_share_asked_for(mode: AudioMaskMode, ratio: float) -> None:
-    mask = draw_mask(strike(uniform(4), GRID, ratio, mode), ratio)
+def test_every_mode_removes_exactly_the_mask_ratio(mode: AudioMaskMode, ratio: float) -> None:
+    mask = draw_mask(mask_lines(uniform(4), GRID, ratio, mode), ratio)
     assert mask.removed.sum(dim=1).tolist() == [208 - int(208 * (1 - ratio))] * 4
 
 
 def test_time_masks_remove_whole_columns() -> None:
-    removed = draw_mask(strike(uniform(4), GRID, 0.75, "time"), 0.75).removed.reshape(4, *GRID)
+    removed = draw_mask(mask_lines(uniform(4), GRID, 0.75, "time"), 0.75).removed.reshape(4, *GRID)
     assert (removed.all(dim=1).sum(dim=1) >= 19).all()  # int(26 * 0.75)
 
 
 def test_frequency_masks_remove_whole_rows() -> None:
-    removed = draw_mask(strike(uniform(4), GRID, 0.75, "freq"), 0.75).removed.reshape(4, *GRID)
+    removed = draw_mask(mask_lines(uniform(4), GRID, 0.75, "freq"), 0.75).removed.reshape(4, *GRID)
     assert (removed.all(dim=2).sum(dim=1) == 6).all()  # int(8 * 0.75)
 
 
 def test_time_frequency_masks_remove_columns_and_rows() -> None:
-    removed = draw_mask(strike(uniform(4), GRID, 0.9, "time-freq"), 0.9).removed.reshape(4, *GRID)
+    removed = draw_mask(mask_lines(uniform(4), GRID, 0.9, "time-freq"), 0.9).removed.reshape(4, *GRID)
     assert (removed.all(dim=1).sum(dim=1) >= 16).all()  # int(26 * 0.9 * 0.7)
     assert (removed.all(dim=2).sum(dim=1) >= 5).all()  # int(8 * 0.9 * 0.7)
 
 
 @pytest.mark.parametrize("mode", ["unstructured", "time", "freq", "time-freq"])
 def test_no_patch_is_favoured(mode: AudioMaskMode) -> None:
-    removed = draw_mask(strike(uniform(4000), GRID, 0.75, mode), 0.75).removed
-    share = removed.float().mean(dim=0)
-    # Six standard deviations of a share of 0.75 among 4000 draws.
-    assert (share - 0.75).abs().max() < 6 * (0.75 * 0.25 / 4000) ** 0.5
+    removed = draw_mask(mask_lines(uniform(4000), GRID, 0.75, mode), 0.75).removed
+    fraction = removed.float().mean(dim=0)  # of the clips, for each patch
+    # Six standard deviations of a fraction of 0.75 among 4000 draws.
+    assert (fraction - 0.75).abs().max() < 6 * (0.75 * 0.25 / 4000) ** 0.5

@@ -18,7 +18,6 @@ from torch.utils.checkpoint import checkpoint
 from cavsync.model.blocks import Block
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.losses import Contrast, contrastive_loss, total_loss
-from cavsync.model.masking import draw_mask, strike
 from cavsync.model.output import Output
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.device import autocast
@@ -100,20 +99,8 @@ class Objective:
     def _embed(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """The embeddings that `_forward` compares, (batch, dim) or (batch, 2, dim), without its decoder."""
         audio, image, noise_audio, noise_image = inputs
-        config = self.model.config
-        struck = strike(noise_audio, config.audio_grid, config.mask_ratio_audio, config.audio_mask_mode)
-        seen_audio = draw_mask(struck, config.mask_ratio_audio).kept
-        seen_image = draw_mask(noise_image, config.mask_ratio_image).kept
-        pictures = normalise_images(image)
         with autocast(self.device, self.config.precision):
-            encodings = (
-                self.model.encode_audio(audio, seen_audio),
-                self.model.encode_image(pictures, seen_image),
-            )
-        if not config.global_local_losses:
-            return encodings[0].global_token, encodings[1].global_token
-        levels = [torch.stack([each.global_token, each.patches.mean(dim=1)], dim=1) for each in encodings]
-        return levels[0], levels[1]
+            return self.model.contrastive_embeddings(audio, normalise_images(image), noise_audio, noise_image)
 
     def _parts(self, batch: Mapping[str, Any]) -> Iterator[Inputs]:
         """The tensors of the batch on the model's device, a micro-batch at a time; pictures are bytes still."""
