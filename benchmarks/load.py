@@ -15,8 +15,9 @@ import typer
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from benchmarks import footage, results, timing, upstream
-from benchmarks.program import cavsync
+from benchmarks.support import clips as sample_clips
+from benchmarks.support import results, timing, upstream
+from benchmarks.support.program import cavsync
 from cavsync.model.config import sync_base
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.config import DataConfig
@@ -30,7 +31,7 @@ OURS_CLIPS, UPSTREAM_CLIPS = "cavsync, whole clips", "upstream, whole clips"
 def main(clips: Path | None = None, rounds: int = 7) -> None:
     timing.use_one_core()
     torch.set_num_threads(1)
-    videos = clips or footage.synthesised()
+    videos = clips or sample_clips.synthesised()
     with TemporaryDirectory() as name:
         ours, theirs = Path(name, "ours"), Path(name, "theirs")
         cavsync("prepare", "folder", videos, "--out", ours, "--max-failure-rate", "1")

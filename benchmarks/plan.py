@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import typer
 
-from benchmarks import footage, large, results, timing
-from benchmarks.program import cavsync
+from benchmarks.support import clips as sample_clips
+from benchmarks.support import large, results, timing
+from benchmarks.support.program import cavsync
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.lists.listing import official_listing
@@ -48,7 +49,7 @@ def costs(num_rows: int) -> Costs:
         raw = root / "raw" / "audioset"
         large.write_lists(raw, num_rows)
         (raw / "videos").mkdir()
-        shutil.copy(footage.synthesised() / "small-1.mp4", raw / "videos" / f"{next(large.ids(1))}.mp4")
+        shutil.copy(sample_clips.synthesised() / "small-1.mp4", raw / "videos" / f"{next(large.ids(1))}.mp4")
         large.write_prepared(root / "prepared", num_rows // large.SHARD_SIZE)
         return {step: timing.in_own_process(action) for step, action in steps(root, num_rows).items()}
 

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 import typer
 
-from benchmarks import footage, results, timing, upstream
+from benchmarks.support import clips as sample_clips
+from benchmarks.support import results, timing, upstream
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
@@ -21,7 +22,7 @@ from cavsync.pipeline.decoding.requests import Row
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_path
 
-FLOOR, OURS, UPSTREAM = "ffmpeg -f null", "cavsync, one shard", "upstream, 16 frames and sound"
+FLOOR, OURS, UPSTREAM = "ffmpeg -f null", "cavsync, one shard", "upstream, 16 frames and audio"
 
 
 def main(clips: Path | None = None, rounds: int = 5) -> None:
@@ -29,7 +30,7 @@ def main(clips: Path | None = None, rounds: int = 5) -> None:
     timing.use_one_core()
     with TemporaryDirectory() as name, DecoderProcess() as decoder:
         folder = Path(name)
-        rows = usable_rows(clips or footage.synthesised(), config, decoder)
+        rows = usable_rows(clips or sample_clips.synthesised(), config, decoder)
         files = [Path(row["source"]) for row in rows]
         actions = {
             FLOOR: partial(decode_to_nothing, files),
@@ -41,8 +42,8 @@ def main(clips: Path | None = None, rounds: int = 5) -> None:
 
 
 def usable_rows(videos: Path, config: PrepareConfig, decoder: DecoderProcess) -> list[Row]:
-    """Those that all three can prepare: files with picture and sound."""
-    rows = footage.plan_rows(videos, config)
+    """Those that all three can prepare: files with frames and audio."""
+    rows = sample_clips.plan_rows(videos, config)
     return [row for row in rows if decoder.prepare(row, config).state == ClipState.OK]
 
 

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 import psutil
 import typer
 
-from benchmarks import footage, results, timing
+from benchmarks.support import clips as sample_clips
+from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.jobs.ray_runner import run_on_ray
@@ -36,7 +37,7 @@ def main(clip: Path | None = None, rounds: int = 2) -> None:
     memories: Memories = {DECODER: [], WORKER: []}
     with TemporaryDirectory() as name:
         folder = Path(name)
-        plan = equal_shards(clip or footage.synthesised() / "medium-2.mp4", folder / "clips")
+        plan = equal_shards(clip or sample_clips.synthesised() / "medium-2.mp4", folder / "clips")
         for number in range(rounds):
             for what, series in rates.items():
                 out = folder / f"{number} {what}"
@@ -45,7 +46,7 @@ def main(clip: Path | None = None, rounds: int = 2) -> None:
 
 
 def equal_shards(clip: Path, folder: Path) -> Plan:
-    footage.link(clip, folder, NUM_SHARDS * CLIPS_A_SHARD)
+    sample_clips.link(clip, folder, NUM_SHARDS * CLIPS_A_SHARD)
     listing = folder_listing(folder)
     return Plan(make_plan(listing.clips(), listing.tree(), "whole", CLIPS_A_SHARD, seed=0), {})
 

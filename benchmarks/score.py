@@ -13,7 +13,7 @@ import torch
 import typer
 from torch import Tensor
 
-from benchmarks import results, timing, upstream
+from benchmarks.support import results, timing, upstream
 from cavsync.train.evaluation.retrieval.ranking import rank
 
 NUM_PAIRS, WIDTH = 16, 768
@@ -72,7 +72,7 @@ def rank_random(num_clips: int) -> None:
 
 
 def embeddings(num_clips: int) -> tuple[Tensor, Tensor]:
-    """(clips, pairs, width) of sounds and of pictures, clip by clip, so that no second copy exists."""
+    """(clips, pairs, width) of audio and of frame embeddings, clip by clip, so that no second copy exists."""
     generator = torch.Generator().manual_seed(0)
     audio, image = (torch.empty(num_clips, NUM_PAIRS, WIDTH, dtype=torch.float16) for _ in "ai")
     for vectors in (audio, image):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.search [--windows N] [--rounds N]
 
-The windows are random unit vectors, 1000 to a file, each with sound and picture; the query has both. They need 9 GB of
+The windows are random unit vectors, 1000 to a file, each with an audio and an image embedding; the query has both. They need 9 GB of
 disk. The first search, which also writes the matrices beside the file, is not timed.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from benchmarks import results, timing
+from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.embedding.embedder import FileWindows
 from cavsync.train.embedding.window_file import WindowFile, as_table, write_window_file
@@ -25,7 +25,7 @@ from cavsync.train.inference.search import search
 WIDTH = 768
 WINDOWS_PER_FILE = 1000
 STEP_S = 2.0
-SEARCH = "sound and picture against both"
+SEARCH = "audio and image against both"
 
 
 def main(windows: int = 1_000_000, rounds: int = 7) -> None:

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 import psutil
 import typer
 
-from benchmarks import footage, results, timing
-from benchmarks.program import PROGRAM, cavsync
+from benchmarks.support import clips as sample_clips
+from benchmarks.support import results, timing
+from benchmarks.support.program import PROGRAM, cavsync
 
 NUM_CLIPS = 8
 PYTHON, HELP, PREPARE = "python -c pass", "cavsync --help", f"cavsync prepare folder, {NUM_CLIPS} clips"
@@ -29,8 +30,8 @@ CTRL_C_EARLY, CTRL_C_LATE = "Ctrl-C while Ray starts", "Ctrl-C while shards are 
 def main(clip: Path | None = None, rounds: int = 3) -> None:
     with TemporaryDirectory() as name:
         videos, out = Path(name, "videos"), Path(name, "out")
-        video = clip or footage.synthesised() / "medium-1.mp4"
-        footage.link(video, videos, NUM_CLIPS)
+        video = clip or sample_clips.synthesised() / "medium-1.mp4"
+        sample_clips.link(video, videos, NUM_CLIPS)
         actions = {
             PYTHON: partial(subprocess.run, [sys.executable, "-c", "pass"], check=True),
             HELP: partial(cavsync, "--help"),
@@ -38,7 +39,7 @@ def main(clip: Path | None = None, rounds: int = 3) -> None:
         }
         costs = timing.in_turns(actions, rounds)
         many = Path(name, "many")
-        footage.link(video, many, NUM_MANY)
+        sample_clips.link(video, many, NUM_MANY)
         ends = {
             CTRL_C_EARLY: [_ctrl_c_s(many, out, _ray_starts) for _ in range(rounds)],
             CTRL_C_LATE: [_ctrl_c_s(many, out, lambda _: any(out.glob("done/*"))) for _ in range(rounds)],

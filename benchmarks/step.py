@@ -18,8 +18,8 @@ from functools import partial
 import torch
 import typer
 
-from benchmarks import results, timing
-from benchmarks.full_size import Step, Variant
+from benchmarks.support import results, timing
+from benchmarks.support.full_size import Step, Variant
 
 UPSTREAM, OURS, OURS_BF16 = "as upstream, float32", "cavsync, float32", "cavsync, bfloat16"
 # Dense bfloat16, from the makers' data sheets, in TFLOP/s.

@@ -3,6 +3,7 @@
 FROM python:3.11.9-slim-bookworm AS wheel
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY cavsync cavsync
 COPY cli cli
 COPY manifests manifests
 COPY model model

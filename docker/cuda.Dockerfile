@@ -8,6 +8,7 @@ ENV PATH=/opt/venv/bin:$PATH
 FROM python AS wheel
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY cavsync cavsync
 COPY cli cli
 COPY manifests manifests
 COPY model model

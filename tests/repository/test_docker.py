@@ -98,7 +98,7 @@ def test_images_are_pinned_and_run_as_a_user(dockerfile: Path) -> None:
     assert copied(dockerfile) == copied(DOCKERFILES[0])
     assert step(dockerfile, "-m build") == step(DOCKERFILES[0], "-m build")
     folders = {argument.split()[0] for argument in copied(dockerfile)[1:]}
-    assert folders == {"cli", "manifests", "model", "pipeline", "train"}
+    assert folders == {"cavsync", "cli", "manifests", "model", "pipeline", "train"}
 
 
 def load(name: str) -> Any:

@@ -59,11 +59,11 @@ def synthesised() -> Path:
 
 
 def _synthesise(path: Path, size: Size) -> None:
-    """Ten seconds of a zoom with grain, so that pictures move and differ everywhere, and of noise with a tone."""
-    pictures = (
+    """Ten seconds of a zoom with grain, so that frames move and differ everywhere, and of noise with a tone."""
+    frames = (
         f"mandelbrot=size={size.width}x{size.height}:rate={size.fps}:start_scale={3 / (1 + size.start_s)}"
     )
-    video = ffmpeg.input(pictures, f="lavfi", t=DURATION_S).filter("noise", alls=8, allf="t")
+    video = ffmpeg.input(frames, f="lavfi", t=DURATION_S).filter("noise", alls=8, allf="t")
     tone = ffmpeg.input("sine=frequency=440:sample_rate=44100", f="lavfi", t=DURATION_S)
     hiss = ffmpeg.input("anoisesrc=amplitude=0.2:sample_rate=44100:seed=1", f="lavfi", t=DURATION_S)
     audio = ffmpeg.filter([tone, hiss], "amix", inputs=2)

@@ -29,11 +29,11 @@ def extract(videos: Sequence[Path], out: Path) -> None:
     """A WAV file and 16 JPEGs of each video."""
     out.mkdir()
     for video in videos:
-        _extract_sound(video, out)
+        _extract_audio(video, out)
         _extract_frames(video, out)
 
 
-def _extract_sound(video: Path, out: Path) -> None:
+def _extract_audio(video: Path, out: Path) -> None:
     """Two processes: all channels at 16 kHz to a WAV file, then its first channel to another."""
     whole, first = out / f"{video.stem}.all.wav", out / f"{video.stem}.wav"
     _ffmpeg("-i", video, "-vn", "-ar", "16000", whole)
@@ -44,23 +44,23 @@ def _extract_sound(video: Path, out: Path) -> None:
 def _extract_frames(video: Path, out: Path) -> None:
     """One seek for each frame, by number; short side to 224, centre square, JPEG."""
     opened = cv2.VideoCapture(str(video))
-    num_pictures = int(opened.get(cv2.CAP_PROP_FRAME_COUNT))
+    num_decoded = int(opened.get(cv2.CAP_PROP_FRAME_COUNT))
     for frame in range(NUM_FRAMES):
-        opened.set(cv2.CAP_PROP_POS_FRAMES, frame * num_pictures // NUM_FRAMES)
-        read, picture = opened.read()
+        opened.set(cv2.CAP_PROP_POS_FRAMES, frame * num_decoded // NUM_FRAMES)
+        read, image = opened.read()
         if not read:
             raise SystemExit(
-                f"OpenCV reads no picture at {frame}/{NUM_FRAMES} of {video}; leave that file out."
+                f"OpenCV reads no image at {frame}/{NUM_FRAMES} of {video}; leave that file out."
             )
-        cv2.imwrite(str(out / f"{video.stem}.{frame:02d}.jpg"), _centre(picture))
+        cv2.imwrite(str(out / f"{video.stem}.{frame:02d}.jpg"), _centre(image))
     opened.release()
 
 
-def _centre(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
+def _centre(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
     factor = SIDE / min(height, width)
     size = (max(SIDE, round(width * factor)), max(SIDE, round(height * factor)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     top, left = (size[1] - SIDE) // 2, (size[0] - SIDE) // 2
     return small[top : top + SIDE, left : left + SIDE]
 
@@ -71,11 +71,11 @@ def _ffmpeg(*arguments: str | Path) -> None:
 
 
 class Pairs(Dataset):
-    """`num_items` frames with their windows of sound, each made from the clip's files."""
+    """`num_items` frames with their audio segments, each made from the clip's files."""
 
     def __init__(self, folder: Path, num_items: int) -> None:
-        self.sounds, self.num_items = sorted(folder.glob("*.wav")), num_items
-        self.picture = transforms.Compose(
+        self.wavs, self.num_items = sorted(folder.glob("*.wav")), num_items
+        self.image = transforms.Compose(
             [
                 transforms.Resize(SIDE, interpolation=transforms.InterpolationMode.BICUBIC),
                 transforms.CenterCrop(SIDE),
@@ -88,15 +88,15 @@ class Pairs(Dataset):
         return self.num_items
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        sound = self.sounds[number % len(self.sounds)]
-        return self.pair(sound, number * 7 % NUM_FRAMES)
+        wav = self.wavs[number % len(self.wavs)]
+        return self.pair(wav, number * 7 % NUM_FRAMES)
 
-    def pair(self, sound: Path, frame: int) -> tuple[Tensor, Tensor]:
+    def pair(self, wav: Path, frame: int) -> tuple[Tensor, Tensor]:
         middle = round(frame * CLIP_ROWS / NUM_FRAMES)
         start = min(max(0, middle - WINDOW_ROWS // 2), CLIP_ROWS - WINDOW_ROWS)
-        window = log_mel(sound)[start : start + WINDOW_ROWS]
-        picture = Image.open(sound.with_suffix(f".{frame:02d}.jpg")).convert("RGB")
-        return (window - MEL_MEAN) / MEL_STD, self.picture(picture)
+        window = log_mel(wav)[start : start + WINDOW_ROWS]
+        image = Image.open(wav.with_suffix(f".{frame:02d}.jpg")).convert("RGB")
+        return (window - MEL_MEAN) / MEL_STD, self.image(image)
 
 
 class WholeClips(Dataset):
@@ -106,17 +106,17 @@ class WholeClips(Dataset):
         self.pairs = Pairs(folder, 0)
 
     def __len__(self) -> int:
-        return len(self.pairs.sounds)
+        return len(self.pairs.wavs)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        made = [self.pairs.pair(self.pairs.sounds[number], frame) for frame in range(NUM_FRAMES)]
-        windows, pictures = zip(*made, strict=True)
-        return torch.stack(windows), torch.stack(pictures)
+        made = [self.pairs.pair(self.pairs.wavs[number], frame) for frame in range(NUM_FRAMES)]
+        windows, images = zip(*made, strict=True)
+        return torch.stack(windows), torch.stack(images)
 
 
-def log_mel(sound: Path) -> Tensor:
+def log_mel(wav: Path) -> Tensor:
     """(1024, 128), padded with zeros."""
-    with wave.open(str(sound)) as file:
+    with wave.open(str(wav)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     waveform = torch.from_numpy(samples.astype(np.float32) / 32768)[None]
     mel = torchaudio.compliance.kaldi.fbank(
@@ -135,8 +135,8 @@ def log_mel(sound: Path) -> Tensor:
 def score_pairwise(audio: Tensor, image: Tensor) -> Tensor:
     """(N, N) scores of (N, F, D) unit vectors: for each pair of clips, the mean over their F x F cosines' diagonal."""
     scores = torch.zeros(len(audio), len(image))
-    for query, sounds in enumerate(audio):
-        for candidate, pictures in enumerate(image):
-            cosines = torch.nn.functional.cosine_similarity(sounds[:, None], pictures[None], dim=-1)
+    for query, segments in enumerate(audio):
+        for candidate, images in enumerate(image):
+            cosines = torch.nn.functional.cosine_similarity(segments[:, None], images[None], dim=-1)
             scores[query, candidate] = cosines.diagonal().mean()
     return scores
