@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from cavsync.pipeline.dataset.choices import DecoderName
+from cavsync.pipeline.dataset.config import PrepareConfig
 
 EXIT_UNUSABLE = 1
 GIB = 2**30
@@ -35,8 +38,6 @@ LIBRARIES = {
 CHOSEN_LIBRARIES = {"decord": "decord", "ffmpeg-python": "ffmpeg"}  # for --decoder
 # What a library built for another machine, or for another version of its neighbour, raises.
 BROKEN_IMPORT = (ImportError, OSError, RuntimeError, AttributeError)
-DecoderName = Literal["pyav", "decord", "ffmpeg"]
-DEFAULT_DECODER = "pyav"
 # Below these a preparation on this machine will not get far.
 MIN_DISK_BYTES, MIN_MEMORY_BYTES = GIB, GIB
 # Ray keeps its object store there, and on disk where it is smaller.
@@ -147,7 +148,7 @@ def _codecs(decoder: DecoderName, folder: Path) -> Iterator[Check]:
             why_not = tried(decoder, codec, folder)
         except BROKEN_IMPORT as error:
             why_not = f"does not start: {_first_line(error)}"
-        yield Check(decoder, codec, why_not is None, decoder == DEFAULT_DECODER, why_not or "decoded")
+        yield Check(decoder, codec, why_not is None, decoder == PrepareConfig.decoder, why_not or "decoded")
 
 
 def _first_line(error: Exception) -> str:

@@ -42,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From raw videos to a trained, evaluated and usable CAV-MAE Sync model.",
 )
-app.add_typer(prepare.app, name="prepare", help="Videos to frame-aligned shards.")
+app.add_typer(prepare.app, name="prepare")
 app.add_typer(
     data.app, name="data", help="Prepared datasets: progress, validation, statistics, clips to look at."
 )

@@ -1,4 +1,4 @@
-"""Options and arguments that name a place: a path, or a URL such as s3://BUCKET/NAME."""
+"""Options and arguments that take a path or a URL such as s3://BUCKET/NAME."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,21 +7,21 @@ import typer
 if TYPE_CHECKING:
     from cavsync.pipeline.storage.path import AnyPath
 
-    Where = AnyPath
+    PathOrUrl = AnyPath
 else:
     # Help shows the name of an option's type.
-    Where = type("path or URL", (), {})
+    PathOrUrl = type("path or URL", (), {})
 
 
-def place_option(*names: str, **options: Any) -> Any:
-    return typer.Option(*names, parser=_place, **options)
+def path_option(*names: str, **options: Any) -> Any:
+    return typer.Option(*names, parser=_as_path, **options)
 
 
-def place_argument(**options: Any) -> Any:
-    return typer.Argument(parser=_place, **options)
+def path_argument(**options: Any) -> Any:
+    return typer.Argument(parser=_as_path, **options)
 
 
-def _place(text: Any) -> Any:
+def _as_path(text: Any) -> Any:
     from cavsync.pipeline.storage.path import as_path
 
     return as_path(text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cavsync.cli.console.paths import Where, place_argument
+from cavsync.cli.console.paths import PathOrUrl, path_argument
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
@@ -21,8 +21,8 @@ BESIDE = "DIR/{0}; for a URL NAME/{0} here"
 app = typer.Typer(no_args_is_help=True)
 
 Folder = Annotated[
-    Where,
-    place_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
+    PathOrUrl,
+    path_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of bars and tables.")]
 

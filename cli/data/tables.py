@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cavsync.cli.prepare.output import MEANINGS
+from cavsync.cli.console.clip_states import state_table
 
 if TYPE_CHECKING:
     from cavsync.pipeline.inspection.statistics import Statistics
@@ -34,7 +34,7 @@ def status_view(status: "Status") -> RenderableType:
         facts.add_row("time", f"{_duration(status.worker_seconds)} of one worker for the finished shards")
     facts.add_row("run", Text(_run(status)))
     bar = Padding(ProgressBar(status.num_clips, status.num_clips_done, width=60))
-    states = [_states(status.states)] if status.states else []
+    states = [state_table(status.states, sum(status.states.values()))] if status.states else []
     return Group(Text(str(status.root), style="bold"), bar, facts, *states)
 
 
@@ -86,7 +86,7 @@ def print_statistics(found: "Statistics") -> None:
         f"[bold]{escape(found.name)}[/]: {found.num_listed:,} listed clips, {found.finished}, "
         f"{found.ok_hours:,.2f} h prepared"
     )
-    console.print(_states(found.states))
+    console.print(state_table(found.states, sum(found.states.values())))
     facts = Table.grid(padding=(0, 2))
     for title, counts in found.facts.items():
         facts.add_row(title, _counted(counts))
@@ -96,15 +96,6 @@ def print_statistics(found: "Statistics") -> None:
     facts.add_row("silent", _keys(found.silent))
     facts.add_row("still", _keys(found.still))
     Console(highlight=False).print(facts)
-
-
-def _states(states: Mapping[str, int]) -> Table:
-    table = Table("state", "clips", "share", "meaning")
-    table.columns[1].justify = table.columns[2].justify = "right"
-    total = sum(states.values())
-    for state, count in states.items():
-        table.add_row(state, f"{count:,}", f"{count / total:.2%}", MEANINGS[state])
-    return table
 
 
 def _run(status: "Status") -> str:

@@ -2,12 +2,22 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cavsync.cli.console.interrupts import sigterm_as_ctrl_c
-from cavsync.cli.console.paths import Where, place_argument, place_option
+from cavsync.cli.console.options import with_options
+from cavsync.cli.console.paths import PathOrUrl, path_argument, path_option
+from cavsync.cli.prepare.options import (
+    ColumnOptions,
+    DatasetOptions,
+    LayoutOption,
+    OutOption,
+    PrepareOptions,
+    RootOption,
+)
+from cavsync.pipeline.dataset.choices import FolderClips
 
 if TYPE_CHECKING:
     from cavsync.pipeline.lists.listing import Listing
@@ -18,328 +28,158 @@ EXIT_TOO_MANY_FAILED = 3
 app = typer.Typer(no_args_is_help=True)
 
 
-# The same words as in cavsync.pipeline.dataset.config, which is not imported before a command runs.
-Crop = Literal["centre", "none"]
-FrameTimes = Literal["centred", "upstream"]
-AudioChannel = Literal["first", "mean"]
-DecoderName = Literal["pyav", "decord", "ffmpeg"]
-Layout = Literal["auto", "whole", "cut"]
-Clips = Literal["first", "all"]
-
-Out = Annotated[Where, place_option(help="Folder of the dataset to make or to continue.")]
-OutByDefault = Annotated[
-    Where | None, place_option("--out", help="Folder of the dataset.", show_default="ROOT/data/<dataset>")
-]
-Root = Annotated[
-    Where,
-    place_option(
-        envvar="CAVSYNC_ROOT", help="Where raw/<dataset>/ with lists and videos is, and data/ will be."
-    ),
-]
-Videos = Annotated[
-    Where | None,
-    place_option(help="Folder of the videos, of any depth.", show_default="ROOT/raw/<dataset>/videos"),
-]
-Lists = Annotated[
-    list[Where] | None,
-    place_option("--list", help="A list to read instead of those in ROOT/raw/<dataset>; repeatable."),
-]
-LayoutOption = Annotated[
-    Layout,
-    typer.Option(
-        help="What a file named ID.mp4 holds: the whole upload, or the clip already cut out of it. auto looks."
-    ),
-]
-NumWorkers = Annotated[
-    int, typer.Option("--workers", min=1, help="Shards at a time. 1 runs here; more run as Ray tasks.")
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(help="A Ray cluster to join, such as auto or ray://host:10001; else one is started here."),
-]
-ShardSize = Annotated[int, typer.Option(help="Listed clips a shard.")]
-NumFrames = Annotated[int, typer.Option(help="Pictures a clip.")]
-FrameSize = Annotated[int, typer.Option(help="Short side of the stored pictures, in pixels.")]
-CropOption = Annotated[Crop, typer.Option(help="Keep the centre square, or the whole picture.")]
-FrameTimesOption = Annotated[
-    FrameTimes,
-    typer.Option(
-        help="Middles of equal parts, or from the first picture to the last as the published model's."
-    ),
-]
-AudioChannelOption = Annotated[AudioChannel, typer.Option(help="First channel, or the mean of all.")]
-DecoderOption = Annotated[
-    DecoderName,
-    typer.Option(
-        "--decoder", help="What decodes. decord and ffmpeg refuse files that they would time wrongly."
-    ),
-]
-MaxFailureRate = Annotated[
-    float,
-    typer.Option(
-        min=0.0,
-        max=1.0,
-        help="Exit with code 3 when a larger share of the videos that are there could not be prepared.",
-    ),
-]
-ClipTimeout = Annotated[
-    float, typer.Option(help="Seconds that one clip may take; one that takes longer ends as timeout.")
-]
-RetryFailed = Annotated[
-    bool,
-    typer.Option(
-        "--retry-failed", help="Try the clips that failed once more, and those whose video is there by now."
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Prepare a few clips, say what all would take, and write nothing.")
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout instead of a bar and a table.")]
-
-# Option of each column that a list of one's own may have.
-COLUMN_OPTIONS = {
-    "id": "id",
-    "start_s": "start",
-    "end_s": "end",
-    "labels": "labels",
-    "label": "label",
-    "split": "split",
-    "file": "file",
-}
-
-
-def column_option(title: str, holds: str) -> Any:
-    return typer.Option(help=f"Column that holds {holds}.", show_default=f"{title}, if there is one")
+@app.callback()
+def group() -> None:
+    """Prepare videos: make frame-aligned shards of them."""
+    # Each worker has one core; a second BLAS thread would only spin. Read when numpy loads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @app.command()
+@with_options
 def folder(
     videos: Annotated[
-        Where, place_argument(help="Folder of videos, of any depth: mp4, mkv, webm, avi, mov, m4v.")
+        PathOrUrl,
+        path_argument(
+            help="Folder of videos (mp4, mkv, webm, avi, mov, m4v); its sub-folders are searched too."
+        ),
     ],
-    out: Out,
-    workers: NumWorkers = 1,
+    out: OutOption,
     test_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the videos that becomes the split 'test'.")
     ] = 0.0,
     clips: Annotated[
-        Clips, typer.Option(help="The first 10 s of each file, or all of it in consecutive clips of 10 s.")
+        FolderClips,
+        typer.Option(help="The first 10 s of each file, or all of it in consecutive clips of 10 s."),
     ] = "first",
-    shard_size: ShardSize = 512,
-    num_frames: NumFrames = 16,
-    frame_size: FrameSize = 224,
-    crop: CropOption = "centre",
-    frame_times: FrameTimesOption = "centred",
-    audio_channel: AudioChannelOption = "first",
-    decoder: DecoderOption = "pyav",
-    max_failure_rate: MaxFailureRate = 0.5,
-    ray_address: RayAddress = None,
-    clip_timeout: ClipTimeout = 120.0,
-    retry_failed: RetryFailed = False,
-    dry_run: DryRun = False,
-    json: Json = False,
+    *,
+    options: PrepareOptions,
 ) -> None:
-    """Prepare your own videos: the first 10 s of every file, or all of it."""
-    options = locals()
-    config = _config(options)
+    """Prepare a folder of videos: the first 10 s of every file, or all of it."""
+    config = options.config()
     from cavsync.pipeline.lists.listing import folder_listing
 
-    _run(folder_listing(videos, test_share, clips, config.min_duration_s), out, config, options)
+    _run(folder_listing(videos, test_share, clips, config.min_duration_s), out, options)
 
 
 @app.command()
-def audioset(
-    root: Root = Path(),
-    videos: Videos = None,
-    lists: Lists = None,
-    layout: LayoutOption = "auto",
-    out: OutByDefault = None,
-    workers: NumWorkers = 1,
-    shard_size: ShardSize = 512,
-    num_frames: NumFrames = 16,
-    frame_size: FrameSize = 224,
-    crop: CropOption = "centre",
-    frame_times: FrameTimesOption = "centred",
-    audio_channel: AudioChannelOption = "first",
-    decoder: DecoderOption = "pyav",
-    max_failure_rate: MaxFailureRate = 0.5,
-    ray_address: RayAddress = None,
-    clip_timeout: ClipTimeout = 120.0,
-    retry_failed: RetryFailed = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
+@with_options
+def audioset(dataset: DatasetOptions, options: PrepareOptions) -> None:
     """Prepare AudioSet from its *_segments.csv and the videos you have."""
-    _official("audioset", locals())
+    _described("audioset", dataset, options)
 
 
 @app.command()
-def vggsound(
-    root: Root = Path(),
-    videos: Videos = None,
-    lists: Lists = None,
-    layout: LayoutOption = "auto",
-    out: OutByDefault = None,
-    workers: NumWorkers = 1,
-    shard_size: ShardSize = 512,
-    num_frames: NumFrames = 16,
-    frame_size: FrameSize = 224,
-    crop: CropOption = "centre",
-    frame_times: FrameTimesOption = "centred",
-    audio_channel: AudioChannelOption = "first",
-    decoder: DecoderOption = "pyav",
-    max_failure_rate: MaxFailureRate = 0.5,
-    ray_address: RayAddress = None,
-    clip_timeout: ClipTimeout = 120.0,
-    retry_failed: RetryFailed = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
+@with_options
+def vggsound(dataset: DatasetOptions, options: PrepareOptions) -> None:
     """Prepare VGGSound from vggsound.csv and the videos you have."""
-    _official("vggsound", locals())
+    _described("vggsound", dataset, options)
 
 
 @app.command()
+@with_options
 def manifest(
     lists: Annotated[
-        list[Where] | None,
-        place_argument(metavar="LIST...", help="Lists of clips: CSV, Parquet or JSON Lines."),
+        list[PathOrUrl] | None,
+        path_argument(metavar="LIST...", help="Lists of clips: CSV, Parquet or JSON Lines."),
     ] = None,
     dataset_file: Annotated[
-        Where | None,
-        place_option(
-            help="A TOML that describes a dataset (docs/datasets.md), or the name of one that ships."
+        PathOrUrl | None,
+        path_option(
+            help="A TOML file that describes a dataset (docs/datasets.md), or the name of a description that cavsync has."
         ),
     ] = None,
-    root: Root = Path(),
-    videos: Annotated[Where | None, place_option(help="Folder of the videos, of any depth.")] = None,
-    id_column: Annotated[str | None, column_option("id", "the clip's id")] = None,
-    start_column: Annotated[str | None, column_option("start_s", "where the clip begins, in seconds")] = None,
-    end_column: Annotated[
-        str | None, column_option("end_s", "where it ends; without it clips last 10 s")
+    root: RootOption = Path(),
+    videos: Annotated[
+        PathOrUrl | None, path_option(help="Folder of the videos; its sub-folders are searched too.")
     ] = None,
-    labels_column: Annotated[
-        str | None, column_option("labels", "its labels, separated by commas or as a list")
-    ] = None,
-    label_column: Annotated[str | None, column_option("label", "its one label, commas and all")] = None,
-    split_column: Annotated[str | None, column_option("split", "its split; without it all is train")] = None,
-    file_column: Annotated[
-        str | None, column_option("file", "its video's path below the folder of the videos")
-    ] = None,
+    *,
+    columns: ColumnOptions,
     layout: LayoutOption = "auto",
-    out: Annotated[Where | None, place_option(help="Folder of the dataset to make or to continue.")] = None,
-    workers: NumWorkers = 1,
-    shard_size: ShardSize = 512,
-    num_frames: NumFrames = 16,
-    frame_size: FrameSize = 224,
-    crop: CropOption = "centre",
-    frame_times: FrameTimesOption = "centred",
-    audio_channel: AudioChannelOption = "first",
-    decoder: DecoderOption = "pyav",
-    max_failure_rate: MaxFailureRate = 0.5,
-    ray_address: RayAddress = None,
-    clip_timeout: ClipTimeout = 120.0,
-    retry_failed: RetryFailed = False,
-    dry_run: DryRun = False,
-    json: Json = False,
+    out: Annotated[
+        PathOrUrl | None, path_option(help="Folder of the dataset to make or to continue.")
+    ] = None,
+    options: PrepareOptions,
 ) -> None:
-    """Prepare any dataset: from lists of your own, or as a file describes it."""
-    options = locals()
-    titles = {column: options[f"{option}_column"] for column, option in COLUMN_OPTIONS.items()}
+    """Prepare any dataset from your lists of clips, or as a file describes it."""
+    titles = columns.titles()
     if dataset_file is not None:
-        _require(
-            not any(titles.values()), "--dataset-file tells what the columns hold; leave out --...-column."
-        )
-        _official(dataset_file, options)
+        if any(titles.values()):
+            raise typer.BadParameter("--dataset-file names the columns; leave out --...-column.")
+        dataset = DatasetOptions(root=root, videos=videos, lists=lists, layout=layout, out=out)
+        _described(dataset_file, dataset, options)
         return
-    _require(lists, "Name a list to prepare, or describe the dataset with --dataset-file.")
-    _require(
-        videos, "--videos names the folder of the videos; without --dataset-file there is no other place."
-    )
-    _require(out, "--out names the folder of the dataset.")
-    _own_lists(titles, options)
-
-
-def _require(there: object, way_out: str) -> None:
-    if not there:
-        raise typer.BadParameter(way_out)
-
-
-def _own_lists(titles: dict[str, str | None], options: dict[str, Any]) -> None:
-    config = _config(options)
+    if not lists:
+        raise typer.BadParameter("Name a list to prepare, or describe the dataset with --dataset-file.")
+    if videos is None:
+        raise typer.BadParameter(
+            "--videos names the folder of the videos; without a --dataset-file it has no default."
+        )
+    if out is None:
+        raise typer.BadParameter(
+            "--out names the folder of the dataset; without a --dataset-file it has no default."
+        )
+    options.config()  # wrong usage is found before the lists are read
     from cavsync.pipeline.lists.clip_list import spec_from_titles
     from cavsync.pipeline.lists.listing import list_listing
 
-    lists, out = options["lists"], options["out"]
     spec = spec_from_titles(lists[0], titles)
-    listing = list_listing(out.resolve().name, lists, spec, options["videos"], options["layout"])
-    _run(listing, out, config, options)
+    _run(list_listing(out.resolve().name, lists, spec, videos, layout), out, options)
 
 
-def _official(name: "str | AnyPath", options: dict[str, Any]) -> None:
-    config = _config(options)
+def _described(name: "str | AnyPath", dataset: DatasetOptions, options: PrepareOptions) -> None:
+    """Prepare a dataset that a file describes; `name` is the file, or the name of a description in manifests/."""
+    options.config()  # wrong usage is found before the lists are read
     from cavsync.pipeline.lists.listing import official_listing
     from cavsync.pipeline.lists.manifest import read_manifest
     from cavsync.pipeline.storage.path import as_path
 
-    root, lists, dataset = options["root"], options["lists"] or [], read_manifest(as_path(name))
-    listing = official_listing(dataset, root, options["videos"], lists, options["layout"])
-    out = options["out"] or root / "data" / dataset.name
-    _run(listing, out, config, options)
+    manifest = read_manifest(as_path(name))
+    listing = official_listing(manifest, dataset.root, dataset.videos, dataset.lists or [], dataset.layout)
+    _run(listing, dataset.out or dataset.root / "data" / manifest.name, options)
 
 
-def _config(options: dict[str, Any]) -> Any:
-    """The PrepareConfig of a command's options. Raises BadParameter for a value that cannot be used."""
-    # The worker has one core; a second BLAS thread would only spin. Read when numpy loads.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from cavsync.pipeline.dataset.config import PrepareConfig
-
-    names = ("shard_size", "num_frames", "frame_size", "crop", "frame_times", "audio_channel", "decoder")
-    try:
-        return PrepareConfig(
-            **{name: options[name] for name in names}, clip_timeout_s=options["clip_timeout"]
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _run(listing: "Listing", out: "AnyPath", config: Any, options: dict[str, Any]) -> None:
-    if options["dry_run"]:
-        _estimate(listing, out, config, options)
+def _run(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> None:
+    if options.dry_run:
+        _estimate(listing, out, options)
     else:
-        _prepare(listing, out, config, options)
+        _prepare(listing, out, options)
 
 
-def _estimate(listing: "Listing", out: "AnyPath", config: Any, options: dict[str, Any]) -> None:
+def _estimate(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> None:
     from cavsync.cli.prepare.estimate import print_estimate
     from cavsync.cli.prepare.output import BarReporter, JsonReporter
     from cavsync.pipeline.jobs.estimate import estimate
 
-    with JsonReporter() if options["json"] else BarReporter() as reporter, sigterm_as_ctrl_c():
-        expected = estimate(listing, out, config, options["workers"], reporter)
-    print_estimate(expected, ", ".join(listing.lists), out, as_json=options["json"])
+    with JsonReporter() if options.json else BarReporter() as reporter, sigterm_as_ctrl_c():
+        expected = estimate(listing, out, options.config(), options.workers, reporter)
+    print_estimate(expected, ", ".join(listing.lists), out, as_json=options.json)
 
 
-def _prepare(listing: "Listing", out: "AnyPath", config: Any, options: dict[str, Any]) -> None:
+def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> None:
     from cavsync.cli.prepare.output import BarReporter, JsonReporter
     from cavsync.pipeline.jobs.prepare import prepare
     from cavsync.pipeline.jobs.progress import recorded
     from cavsync.pipeline.jobs.work import Workers
 
-    workers, retry_failed = Workers(options["workers"], options["ray_address"]), options["retry_failed"]
+    workers = Workers(options.workers, options.ray_address)
     with (
-        JsonReporter() if options["json"] else BarReporter() as reporter,
-        recorded(reporter, out, workers.number) as heard,
+        JsonReporter() if options.json else BarReporter() as reporter,
+        recorded(reporter, out, workers.number) as recording,
         sigterm_as_ctrl_c(),
     ):
-        summary = prepare(listing, out, config, workers, heard, retry_failed=retry_failed)
+        summary = prepare(
+            listing, out, options.config(), workers, recording, retry_failed=options.retry_failed
+        )
     rate = summary.failure_rate
     reporter.end(
-        {"out": str(out), "listed": summary.num_listed, "states": dict(summary.states)}
-        | {"failure_rate": rate}
+        {"out": str(out), "listed": summary.num_listed, "states": dict(summary.states), "failure_rate": rate}
     )
-    max_failure_rate = options["max_failure_rate"]
-    if rate > max_failure_rate:
-        message = f"{rate:.1%} of the videos could not be prepared, more than --max-failure-rate {max_failure_rate:g}."
-        typer.secho(f"{message} The column `reason` in {out / 'index'} tells why.", fg="red", err=True)
+    if rate > options.max_failure_rate:
+        typer.secho(
+            f"{rate:.1%} of the videos could not be prepared, more than --max-failure-rate "
+            f"{options.max_failure_rate:g}. The column `reason` in {out / 'index'} says why.",
+            fg="red",
+            err=True,
+        )
         raise typer.Exit(EXIT_TOO_MANY_FAILED)

@@ -1,4 +1,4 @@
-"""How a preparation is told: a progress bar and a table for people, JSON lines for programs."""
+"""Shows a preparation: a progress bar and a table for people, JSON lines for programs."""
 
 import json
 import time
@@ -8,25 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.table import Table
 
+from cavsync.cli.console.clip_states import state_table
 from cavsync.cli.console.progress import bar
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.schema import ClipState
-
-MEANINGS = {
-    "ok": "prepared",
-    "missing": "no video of this clip was found",
-    "duplicate": "the same clip is listed before",
-    "no_video": "the file has no picture",
-    "no_audio": "the file has no sound",
-    "too_short": "less is left of the clip than the minimum",
-    "decode_error": "broken, or no video at all",
-    "timeout": "took longer than one clip may",
-    "crashed": "its worker died twice",
-    "filtered": "left out on request",
-}
 
 
 class BarReporter:
@@ -64,11 +51,8 @@ class BarReporter:
         self._bar.update(self._task, advance=sum(states.values()), note=", ".join(failures[:3]))
 
     def end(self, summary: Mapping[str, Any]) -> None:
-        table = Table("state", "clips", "share", "meaning", title=f"{summary['listed']:,} listed clips")
-        table.columns[1].justify = table.columns[2].justify = "right"
-        for state, count in sorted(summary["states"].items(), key=lambda item: -item[1]):
-            table.add_row(state, f"{count:,}", f"{count / summary['listed']:.2%}", MEANINGS[state])
-        Console().print(table)
+        listed, states = summary["listed"], dict(sorted(summary["states"].items(), key=lambda item: -item[1]))
+        Console().print(state_table(states, listed, title=f"{listed:,} listed clips"))
         Console().print(f"Dataset: {summary['out']}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -77,7 +61,7 @@ class JsonReporter:
 
     def __init__(self) -> None:
         self._states: Counter[str] = Counter()
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -93,8 +77,8 @@ class JsonReporter:
 
     def clips(self, states: "Mapping[ClipState, int]") -> None:
         self._states.update({str(state): count for state, count in states.items()})
-        if time.monotonic() - self._told >= 1.0:
-            self._told = time.monotonic()
+        if time.monotonic() - self._printed_at >= 1.0:
+            self._printed_at = time.monotonic()
             self._print("clips", states=dict(self._states))
 
     def end(self, summary: Mapping[str, Any]) -> None:

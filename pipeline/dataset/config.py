@@ -1,13 +1,9 @@
 """What a prepared clip is: every choice that changes its bytes, and the limits under which it is decoded."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from cavsync.pipeline.dataset.sampling import Alignment, FrameTimes
-
-Crop = Literal["centre", "none"]
-AudioChannel = Literal["first", "mean"]
-DecoderName = Literal["pyav", "decord", "ffmpeg"]
+from cavsync.pipeline.dataset.choices import Alignment, AudioChannel, Crop, DecoderName, FrameTimes
 
 # Two digits number the frames in the tar.
 MAX_FRAMES = 100

@@ -4,14 +4,11 @@ Times are seconds from the clip's start, intervals are [start, stop).
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
+from cavsync.pipeline.dataset.choices import Alignment, FrameTimes
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-
-Alignment = Literal["time", "upstream"]
-FrameTimes = Literal["centred", "upstream"]
 
 # Kaldi's row r covers samples [160 r, 160 r + 400) at 16 kHz: its centre is 12.5 ms after its start.
 ROW_CENTRE_S = 0.0125

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError, plan_files, plan_inputs
 from cavsync.pipeline.dataset.reader import StoredClip, read_clip
 from cavsync.pipeline.dataset.schema import ClipState, MediaError

@@ -3,18 +3,15 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Literal
 
+from cavsync.pipeline.dataset.choices import FolderClips
 from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, MAX_START_S, ListedClip
 from cavsync.pipeline.lists.names import SAFE_NAME, hashed_id
 from cavsync.pipeline.lists.videos import VideoTree
 
-# Which clips of a file are listed.
-Clips = Literal["first", "all"]
-
 
 def folder_clips(
-    tree: VideoTree, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
+    tree: VideoTree, test_share: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
 ) -> Iterator[ListedClip]:
     """Every video of the tree, in order of path: its first 10 s, or all of it in pieces of 10 s.
 

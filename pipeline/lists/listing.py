@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from cavsync.pipeline.dataset.choices import FolderClips, VideoLayout
 from cavsync.pipeline.lists.clip_list import ListedClip, read_list, splits_in
-from cavsync.pipeline.lists.folder import Clips, folder_clips
+from cavsync.pipeline.lists.folder import folder_clips
 from cavsync.pipeline.lists.manifest import ListSpec, Manifest
 from cavsync.pipeline.lists.tables import ListError, rows_by_title, titles_of
 from cavsync.pipeline.lists.upload_layout import with_layout
-from cavsync.pipeline.lists.videos import Layout, SourceError, VideoTree, listed_files, scan
+from cavsync.pipeline.lists.videos import SourceError, VideoTree, listed_files, scan
 from cavsync.pipeline.storage.path import AnyPath, sha256
 
 
@@ -28,7 +29,7 @@ class Listing:
     clips: Callable[[], Iterable[ListedClip]]
     videos: AnyPath
     tree: Callable[[], VideoTree]
-    layout: Layout = "whole"
+    layout: VideoLayout = "whole"
     labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
     label_names: Sequence[str] = ()
     published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
@@ -55,7 +56,7 @@ class _ListFile:
 
 
 def folder_listing(
-    videos: AnyPath, test_share: float = 0.0, clips: Clips = "first", min_duration_s: float = 1.0
+    videos: AnyPath, test_share: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
 ) -> Listing:
     """Videos without a list: the first 10 s of each, or all of it. `test_share` of them, chosen by a hash of the
     id, make the split "test".
@@ -77,7 +78,7 @@ def folder_listing(
 
 
 def official_listing(
-    manifest: Manifest, root: AnyPath, videos: AnyPath | None, lists: Sequence[AnyPath], layout: Layout
+    manifest: Manifest, root: AnyPath, videos: AnyPath | None, lists: Sequence[AnyPath], layout: VideoLayout
 ) -> Listing:
     """The dataset's lists in `root`/raw/<name>/ with videos in its folder videos/, unless named otherwise.
 
@@ -106,7 +107,7 @@ def official_listing(
 
 
 def list_listing(
-    name: str, lists: Sequence[AnyPath], spec: ListSpec, videos: AnyPath, layout: Layout
+    name: str, lists: Sequence[AnyPath], spec: ListSpec, videos: AnyPath, layout: VideoLayout
 ) -> Listing:
     """Clips of lists of one's own, whose columns `spec` names; split by role as `TEST_SPLITS` says."""
     files = [_ListFile(path, spec) for path in lists]
@@ -117,7 +118,7 @@ def list_listing(
     return Listing(name=name, splits=roles, **_found_by(files, videos, layout))
 
 
-def _found_by(files: Sequence[_ListFile], videos: AnyPath, layout: Layout) -> dict[str, Any]:
+def _found_by(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -> dict[str, Any]:
     """The fields of a Listing that say which clips there are and how their videos are found."""
     names = [file.path.name for file in files]
     if len(set(names)) < len(names):
@@ -147,7 +148,7 @@ def _name_files(files: Sequence[_ListFile]) -> bool:
 
 
 def _tree(
-    videos: AnyPath, layout: Layout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
+    videos: AnyPath, layout: VideoLayout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
 ) -> VideoTree:
     if lists_name_files:
         return listed_files(videos, (clip.source for clip in clips()))

@@ -11,8 +11,9 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.lists.clip_list import ListedClip
-from cavsync.pipeline.lists.videos import Holds, Layout, SourceError, VideoTree
+from cavsync.pipeline.lists.videos import Holds, SourceError, VideoTree
 
 # As many files decide; so many are looked at to find them.
 NUM_VOTES, MAX_OPENED, MAX_CANDIDATES = 16, 64, 4096
@@ -28,7 +29,7 @@ class _Vote:
     evidence: str
 
 
-def with_layout(tree: VideoTree, layout: Layout, clips: Iterable[ListedClip]) -> VideoTree:
+def with_layout(tree: VideoTree, layout: VideoLayout, clips: Iterable[ListedClip]) -> VideoTree:
     """The tree, knowing what its files named by an id hold. Raises SourceError when that cannot be told."""
     holds = _found(tree, clips) if layout == "auto" else layout
     num_ids = pc.sum(tree.named_by_id()).as_py() or 0

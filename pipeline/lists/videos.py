@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.lists.names import SAFE_NAME
 from cavsync.pipeline.storage.path import AnyPath, as_path, each, files_below
 from cavsync.pipeline.storage.remote_path import RemotePath
@@ -18,8 +19,6 @@ SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
 
 # What `ID.mp4` holds, without a time in its name: the whole upload, or the clip already cut out of it.
 Holds = Literal["whole", "cut"]
-# "auto": what the tree was found to hold (layout.py).
-Layout = Literal["auto", "whole", "cut"]
 # The ends of a cut clip's name: _000030, _30.000, _30000_40000.
 TIME_IN_NAME = r"_([0-9]{6}|[0-9]+\.[0-9]{3}|[0-9]+_[0-9]+)$"
 
@@ -123,7 +122,7 @@ def listed_files(root: AnyPath, sources: Iterable[str | None]) -> VideoTree:
     return VideoTree(root.resolve(), pa.array(there, pa.string()), note=note)
 
 
-def find_sources(tree: VideoTree, clips: pa.Table, layout: Layout) -> tuple[Column, Column]:
+def find_sources(tree: VideoTree, clips: pa.Table, layout: VideoLayout) -> tuple[Column, Column]:
     """Path of the video (null: none) and the clip's start inside it, for each row of `clips`.
 
     `clips` has the plan's columns clip_id, start_s and end_s. A file that names the clip's time wins over one that

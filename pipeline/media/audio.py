@@ -5,7 +5,7 @@ from typing import Any
 import av
 import numpy as np
 
-from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 
 # Containers round times (Matroska to 1 ms): a smaller step than this is no gap, and closing it keeps the

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import av
 import numpy as np
 
-from cavsync.pipeline.dataset.config import AudioChannel, DecoderName, PrepareConfig
+from cavsync.pipeline.dataset.choices import AudioChannel, DecoderName
+from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio import AudioTrack

@@ -7,7 +7,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
-from cavsync.pipeline.dataset.config import Crop
+from cavsync.pipeline.dataset.choices import Crop
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 
 # A broken header may claim a picture of any shape; longer than this many short sides is none.

@@ -9,9 +9,10 @@ import pandas as pd
 import pyarrow as pa
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.paths import shard_number
 from cavsync.pipeline.lists.clip_list import ListedClip
-from cavsync.pipeline.lists.videos import Layout, VideoTree
+from cavsync.pipeline.lists.videos import VideoTree
 from cavsync.pipeline.plan.plan import Numbering, listed_table, placed, seen_before
 from cavsync.pipeline.storage.path import as_path
 
@@ -32,7 +33,7 @@ def add_clips(
     planned: pa.Table,
     clips: Iterable[ListedClip],
     tree: VideoTree,
-    layout: Layout,
+    layout: VideoLayout,
     shard_size: int,
     seed: int,
 ) -> PlanExtension:

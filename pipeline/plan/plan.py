@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.schema import INPUTS, PLAN_SCHEMA, clip_key
 from cavsync.pipeline.lists.clip_list import ListedClip
-from cavsync.pipeline.lists.videos import Layout, VideoTree, find_sources
+from cavsync.pipeline.lists.videos import VideoTree, find_sources
 from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.pipeline.storage.path import AnyPath, readable
 
@@ -86,7 +87,7 @@ class Numbering:
 
 
 def make_plan(
-    clips: Iterable[ListedClip], tree: VideoTree, layout: Layout, shard_size: int, seed: int
+    clips: Iterable[ListedClip], tree: VideoTree, layout: VideoLayout, shard_size: int, seed: int
 ) -> pa.Table:
     """PLAN_SCHEMA rows in shard order, each shard a pure function of its split's keys, `seed` and `shard_size`.
 
@@ -102,7 +103,7 @@ def listed_table(clips: Iterable[ListedClip]) -> pa.Table:
 
 
 def placed(
-    listed: pa.Table, duplicate: np.ndarray, tree: VideoTree, layout: Layout, numbering: Numbering
+    listed: pa.Table, duplicate: np.ndarray, tree: VideoTree, layout: VideoLayout, numbering: Numbering
 ) -> pa.Table:
     """PLAN_SCHEMA rows of listed clips: their videos found, their shards chosen. `duplicate` is (rows,) bool."""
     named = listed["source"].null_count == 0

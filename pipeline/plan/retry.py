@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import PLAN_SCHEMA, ClipState
-from cavsync.pipeline.lists.videos import Layout, VideoTree, find_sources
+from cavsync.pipeline.lists.videos import VideoTree, find_sources
 from cavsync.pipeline.plan.plan import Numbering, Plan, shard_order
 from cavsync.pipeline.storage.path import each, readable
 
@@ -46,7 +47,11 @@ def retry_plans(paths: DatasetPaths) -> list[Plan]:
 
 
 def plan_retry(
-    planned: Plan, failed: Mapping[str, str], tree: VideoTree | None, layout: Layout, numbering: Numbering
+    planned: Plan,
+    failed: Mapping[str, str],
+    tree: VideoTree | None,
+    layout: VideoLayout,
+    numbering: Numbering,
 ) -> Retry:
     """A plan for the clips whose keys are in `failed` (key -> state), their videos looked up again in `tree`.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cavsync.pipeline.dataset.sampling import Alignment
+from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.train.engine.config import require
 
 Pairing = Literal["matched", "other-clip"]

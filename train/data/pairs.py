@@ -10,8 +10,9 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.model.config import ModelConfig
+from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.pipeline.dataset.sampling import Alignment, cut_window
+from cavsync.pipeline.dataset.sampling import cut_window
 from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig

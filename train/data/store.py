@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
+from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
-from cavsync.pipeline.dataset.sampling import Alignment, spread, window_starts
+from cavsync.pipeline.dataset.sampling import spread, window_starts
 from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.pipeline.storage.path import AnyPath, num_bytes
 from cavsync.train.data.config import DataConfig

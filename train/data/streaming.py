@@ -19,9 +19,10 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
-from cavsync.pipeline.dataset.sampling import Alignment, window_starts
+from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath, as_path, each, read_through

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from cavsync.model.encoder import Encoder
-from cavsync.pipeline.dataset.sampling import Alignment, unbounded_starts, window_starts
+from cavsync.pipeline.dataset.choices import Alignment
+from cavsync.pipeline.dataset.sampling import unbounded_starts, window_starts
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.pipeline.decoding.video import Footage
 from cavsync.train.data.images import decode_jpeg, fit, normalise_images

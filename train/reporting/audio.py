@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torchaudio.functional import griffinlim, lfilter
 
-from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.inspection.clips import sound_of
 from cavsync.pipeline.media.encode import mp3_bytes

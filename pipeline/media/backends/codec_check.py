@@ -10,7 +10,8 @@ import av.codec
 import av.error
 import numpy as np
 
-from cavsync.pipeline.dataset.config import DecoderName, PrepareConfig
+from cavsync.pipeline.dataset.choices import DecoderName
+from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.media.decode import open_media
 

@@ -13,7 +13,7 @@ import av
 import decord
 import numpy as np
 
-from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends import pyav
 from cavsync.pipeline.media.backends.timing import refusal, require_picture_times

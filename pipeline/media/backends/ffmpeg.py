@@ -11,7 +11,7 @@ import av
 import av.error
 import ffmpeg
 
-from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, output_of
 from cavsync.pipeline.media.backends.timing import refusal, require_picture_times

@@ -5,7 +5,7 @@ from typing import Any
 
 import av
 
-from cavsync.pipeline.dataset.config import AudioChannel
+from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.container import CodedFrames, Container, Span
 from cavsync.pipeline.media.frame_times import decoded, on_screen, placed

@@ -187,7 +187,7 @@ def test_every_key_of_what_ships_is_explained_on_the_page() -> None:
         ((), "Name a list to prepare"),
         (("a.csv",), "--videos names the folder"),
         (("a.csv", "--videos", "v"), "--out names the folder"),
-        (("--dataset-file", "vggss", "--id-column", "x"), "--dataset-file tells what the columns hold"),
+        (("--dataset-file", "vggss", "--id-column", "x"), "--dataset-file names the columns"),
     ],
 )
 def test_wrong_usage_says_the_way_out(arguments: tuple[str, ...], complaint: str) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.lists.clip_list import ListedClip
-from cavsync.pipeline.lists.videos import Layout, SourceError, VideoTree, scan
+from cavsync.pipeline.lists.videos import SourceError, VideoTree, scan
 from cavsync.pipeline.plan.plan import Plan, make_plan
 
 EMPTY = VideoTree(Path("/videos"), pa.array([], pa.string()))
@@ -75,7 +76,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("-a_b_30500_40500.mov", "whole", 0.0),
     ],
 )
-def test_a_video_is_found_by_its_name(file: str, layout: Layout, start_s: float, tmp_path: Path) -> None:
+def test_a_video_is_found_by_its_name(file: str, layout: VideoLayout, start_s: float, tmp_path: Path) -> None:
     for name in (file, "other.mp4", "-a_b_000031.mp4", "-a_b.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -22,7 +22,8 @@ from support.media_kinds import KINDS, NEEDS
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
-from cavsync.pipeline.dataset.config import DecoderName, PrepareConfig
+from cavsync.pipeline.dataset.choices import DecoderName
+from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.decode import DecodedClip, open_media
 
