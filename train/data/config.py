@@ -7,9 +7,9 @@ from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.train.engine.config import require
 
 Pairing = Literal["matched", "other-clip"]
-
-
 Source = Literal["index", "stream"]
+# Whether a clip has one class (softmax), or any number of classes (a sigmoid each).
+LabelTask = Literal["single-label", "multi-label"]
 
 
 @dataclass(frozen=True, kw_only=True)

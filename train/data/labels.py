@@ -4,13 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
-
-Task = Literal["single-label", "multi-label"]
+from cavsync.train.data.config import LabelTask
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def plain_name(name: str) -> str:
     return name.replace(",", "_").strip().casefold()
 
 
-def task_of(targets: torch.Tensor) -> Task:
+def task_of(targets: torch.Tensor) -> LabelTask:
     """What (clips, classes) targets call for: one label a clip as in VGGSound, or several as in AudioSet."""
     return "multi-label" if bool((targets.sum(dim=1) > 1).any()) else "single-label"
 

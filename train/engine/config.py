@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Precision = Literal["float32", "bfloat16", "float16"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 # Fields that change how a run is carried out but not what it computes: `--resume` accepts new values.
 FREE_ON_RESUME = (

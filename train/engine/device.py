@@ -1,13 +1,13 @@
 """Where a run computes."""
 
 import os
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from cavsync.errors import CavsyncError
+from cavsync.train.engine.config import DeviceChoice
 
-DeviceChoice = Literal["auto", "cpu", "cuda"]
 DEVICE_CHOICES = get_args(DeviceChoice)
 
 

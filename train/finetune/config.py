@@ -12,8 +12,7 @@ from cavsync.model.classifier_config import (
     sync_finetuning,
 )
 from cavsync.model.config import ModelConfig
-from cavsync.train.data.config import DataConfig
-from cavsync.train.data.labels import Task
+from cavsync.train.data.config import DataConfig, LabelTask
 from cavsync.train.engine.config import OptimizerConfig, Precision, ScheduleConfig, require
 
 
@@ -84,7 +83,7 @@ class FinetuneConfig:
     data: DataConfig
     frames_per_clip: int | None = None
     """Frames of a clip that a training step sees, drawn at random; None is all of them."""
-    task: Task | None = None
+    task: LabelTask | None = None
     """single-label: softmax and cross-entropy; multi-label: a sigmoid a class and binary cross-entropy;
     None: multi-label where some clip of the split has several labels."""
     balanced: bool = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cavsync.train.data.labels import Task
+from cavsync.train.data.config import LabelTask
 from cavsync.train.engine.metrics import Pace, RunResult
 from cavsync.train.engine.run_folder import with_nulls
 from cavsync.train.evaluation.classification.metrics import Classification
@@ -27,7 +27,7 @@ class FinetuneFacts:
     num_clips: int
     num_classes: int
     classes_without_clips: list[str]
-    task: Task
+    task: LabelTask
     head: str
     modality: str
     num_parameters: int  # those that train

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data.labels import Task
+from cavsync.train.data.config import LabelTask
 from cavsync.train.engine.device import autocast
 from cavsync.train.engine.optimizer import OutOfMemoryError, build_optimizer, clip_gradients, not_finite
 from cavsync.train.evaluation.classification.predict import INPUTS, describe
@@ -29,7 +29,7 @@ class FinetuneStep:
     """The classifier and its optimizer; calling it with a batch of `Labelled` items trains once."""
 
     def __init__(
-        self, config: FinetuneConfig, task: Task, model: CavMaeClassifier, device: torch.device
+        self, config: FinetuneConfig, task: LabelTask, model: CavMaeClassifier, device: torch.device
     ) -> None:
         self.config, self.task, self.device = config, task, device
         self.model = model.to(device).train()
@@ -98,7 +98,7 @@ class FinetuneStep:
         return logits
 
 
-def class_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
+def class_loss(logits: Tensor, targets: Tensor, task: LabelTask) -> Tensor:
     """Cross-entropy with soft targets, or binary cross-entropy averaged over clips and classes."""
     if task == "single-label":
         return functional.cross_entropy(logits, targets)

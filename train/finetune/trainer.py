@@ -19,8 +19,8 @@ from cavsync.train.data.labels import require_single, task_of
 from cavsync.train.data.loader import batches_of, fingerprint
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.averaging import WeightAverage
-from cavsync.train.engine.config import as_dict
-from cavsync.train.engine.device import DeviceChoice, choose_device
+from cavsync.train.engine.config import DeviceChoice, as_dict
+from cavsync.train.engine.device import choose_device
 from cavsync.train.engine.optimizer import clips_kept_in, lr_share
 from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, writing
 from cavsync.train.engine.signals import StopRequest

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
+from cavsync.train.data.config import LabelTask
 from cavsync.train.data.labelled import LabelledClips
-from cavsync.train.data.labels import Task
 from cavsync.train.evaluation.classification.metrics import Classification, classification
 from cavsync.train.evaluation.classification.predict import class_probabilities, clip_vectors, evaluating
 
@@ -17,7 +17,7 @@ class Validation:
     """The clips of a split, to be scored again and again; frozen encoders run over them once."""
 
     def __init__(
-        self, clips: LabelledClips, task: Task, device: torch.device, precision: str, keep: bool
+        self, clips: LabelledClips, task: LabelTask, device: torch.device, precision: str, keep: bool
     ) -> None:
         self.clips, self.task, self.device, self.precision = clips, task, device, precision
         self._keep, self._kept = keep, list[Tensor]()

@@ -18,8 +18,9 @@ from cavsync.pipeline.decoding.windows import SlidingWindows, Window
 from cavsync.pipeline.media.probe import duration_s
 from cavsync.train.embedding.embedder import Embedder, OnSecond, verdict_on
 from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.choices import MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
-from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, MapMethod, SoundMapper, require_finite
+from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, SoundMapper, require_finite
 from cavsync.train.inference.calibration import ERRORS, Calibration
 
 # Of a sound that is asked for, its beginning: about a clip of the datasets.

@@ -15,7 +15,8 @@ from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.evaluation.heatmaps.heatmap import MapMethod, upsampled
+from cavsync.train.evaluation.choices import MapMethod
+from cavsync.train.evaluation.heatmaps.heatmap import upsampled
 from cavsync.train.inference.localize import LONGEST_SOUND_S, Localized
 
 SIDE_PX, STRIP_PX = 448, 36

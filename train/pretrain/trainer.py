@@ -13,8 +13,8 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.train.data.loader import IndexedSource, Source
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
-from cavsync.train.engine.config import as_dict
-from cavsync.train.engine.device import DEVICE_CHOICES, DeviceChoice, DeviceError, choose_device
+from cavsync.train.engine.config import DeviceChoice, as_dict
+from cavsync.train.engine.device import DEVICE_CHOICES, DeviceError, choose_device
 from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.engine.optimizer import clips_kept_in, lr_share
 from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, writing

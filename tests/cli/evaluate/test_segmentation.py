@@ -23,12 +23,13 @@ from cavsync.pipeline.synthetic.config import WorldConfig, WorldError
 from cavsync.pipeline.synthetic.segmentation_set import write_prompted, write_wav
 from cavsync.pipeline.synthetic.world import make_world
 from cavsync.train.data.config import DataConfig
+from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.segmentation.dataset import PromptedRow, class_ids
 from cavsync.train.evaluation.segmentation.metrics import average_precision, best_iou, segment
 from cavsync.train.evaluation.segmentation.object_choice import choose, summarise
-from cavsync.train.evaluation.segmentation.protocol import MappedRow, Scaling, scaled_maps, score_segmentation
+from cavsync.train.evaluation.segmentation.protocol import MappedRow, scaled_maps, score_segmentation
 
 SIDE = 64
 

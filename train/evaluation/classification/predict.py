@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
+from cavsync.train.data.config import LabelTask
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.labelled import LabelledClips, WholeClips
-from cavsync.train.data.labels import Task
 from cavsync.train.data.loader import batches_of
 from cavsync.train.engine.device import autocast
 
@@ -47,7 +47,7 @@ def clip_vectors(
         yield vectors.squeeze(0).float().cpu()
 
 
-def class_probabilities(model: CavMaeClassifier, vectors: Iterable[Tensor], task: Task) -> np.ndarray:
+def class_probabilities(model: CavMaeClassifier, vectors: Iterable[Tensor], task: LabelTask) -> np.ndarray:
     """(clips, classes): softmax or sigmoid of each answer, then their mean, as CAV-MAE's frames are averaged."""
     device = next(model.head.parameters()).device
     answers = (model.head(of_clip.unsqueeze(0).to(device)).squeeze(0) for of_clip in vectors)

@@ -14,8 +14,9 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import Modality
 from cavsync.model.errors import CheckpointError
 from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.data.config import LabelTask
 from cavsync.train.data.labelled import LabelledClips
-from cavsync.train.data.labels import Labels, Task, task_of
+from cavsync.train.data.labels import Labels, task_of
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.intervals import ClassIntervals, class_intervals
 from cavsync.train.evaluation.classification.labels import model_labels, truth_of
@@ -37,7 +38,7 @@ class ClassificationTask:
     inputs: Inputs
     label_list: Path | None = None
     """The order of its classes, where the checkpoint does not say."""
-    task: Task | None = None
+    task: LabelTask | None = None
     """None: as the checkpoint was trained, else as the clips' labels call for."""
     overrides: Mapping[str, Any]
     """What a published file does not tell: fields of `ModelConfig` and `ClassifierConfig`."""
@@ -82,7 +83,7 @@ class ClassificationTask:
 class ClassificationScores:
     task: ClassificationTask
     model: CavMaeClassifier
-    answers: Task
+    answers: LabelTask
     """How logits became probabilities: softmax (single-label) or a sigmoid a class."""
     labels: Labels
     clips: LabelledClips
@@ -147,7 +148,7 @@ def score_classification(
 
 
 def _probabilities(
-    model: CavMaeClassifier, clips: LabelledClips, answers: Task, device: torch.device, on_clip: OnClip
+    model: CavMaeClassifier, clips: LabelledClips, answers: LabelTask, device: torch.device, on_clip: OnClip
 ) -> np.ndarray:
     with evaluating(model):
         vectors = clip_vectors(model, clips, device, "float32")

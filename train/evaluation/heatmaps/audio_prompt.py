@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from cavsync.pipeline.media.audio_file import read_recording
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, log_mel
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import WindowRule
+from cavsync.train.evaluation.choices import Windows
 
-Windows = Literal["mean", "one"]
 # Published prompts are cut after 164,200 samples, which give exactly 1024 mel rows.
 MAX_PROMPT_S = 164_200 / SAMPLE_RATE_HZ
 

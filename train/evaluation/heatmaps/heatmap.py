@@ -7,7 +7,7 @@ view resemble the sound. Axis words: P patches of a picture, V views, W windows 
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,11 +18,8 @@ from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
 from cavsync.train.data.images import normalise_images
 from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.choices import AudioFeatureKind, MapMethod, Similarity
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments
-
-MapMethod = Literal["denseav", "masked-view"]
-SoundSide = Literal["tokens", "mean", "global"]
-Similarity = Literal["dot", "cosine"]
 
 # So many views go through the encoder at once.
 VIEWS_PER_BATCH = 192
@@ -32,7 +29,7 @@ VIEWS_PER_BATCH = 192
 class MapConfig:
     """How maps are made. The first two fields concern `denseav`, the others `masked-view`."""
 
-    sound: SoundSide = "tokens"
+    sound: AudioFeatureKind = "tokens"
     """What patches are compared with: each audio patch, the mean of them, or the sound's embedding."""
     similarity: Similarity = "dot"
     repeats: int = 24

@@ -10,8 +10,9 @@ import torch
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
-from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader, Windows
-from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, MapMethod, SoundMapper
+from cavsync.train.evaluation.choices import MapMethod, Windows
+from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
+from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, SoundMapper
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ from torchvision.transforms.v2 import functional as pictures
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.media.decode import open_media
 from cavsync.train.data.images import fit
+from cavsync.train.evaluation.choices import Geometry
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader
 from cavsync.train.evaluation.heatmaps.media import open_rgb
 from cavsync.train.evaluation.localization.boxes import BoxRow
 
-Geometry = Literal["ez-vsl", "lvs"]
 CLIP_S = 10.0
 # Of a 10-s video the one picture is that at 5 s, the instant that the boxes of VGG-SS were drawn at.
 MIDDLE_PICTURE = PrepareConfig(num_frames=1, crop="none", frame_size=256, jpeg_quality=95)

@@ -8,19 +8,14 @@ import torch
 from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.train.evaluation.choices import Geometry, MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
-from cavsync.train.evaluation.heatmaps.heatmap import (
-    ImageFeatures,
-    MapMethod,
-    SoundMapper,
-    require_finite,
-    upsampled,
-)
+from cavsync.train.evaluation.heatmaps.heatmap import ImageFeatures, SoundMapper, require_finite, upsampled
 from cavsync.train.evaluation.heatmaps.media import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
-from cavsync.train.evaluation.localization.media import BoxMedia, Geometry
+from cavsync.train.evaluation.localization.media import BoxMedia
 from cavsync.train.evaluation.localization.metrics import (
     Detection,
     Localization,

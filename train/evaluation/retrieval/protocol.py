@@ -15,11 +15,12 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.train.embedding.clip_file import EmbeddingFile
 from cavsync.train.embedding.clips import ClipEmbeddings
+from cavsync.train.evaluation.choices import Aggregation
 from cavsync.train.evaluation.retrieval.contamination import Contamination, TrainingClips, contamination
 from cavsync.train.evaluation.retrieval.gallery import Gallery
 from cavsync.train.evaluation.retrieval.ranking import num_tiles, rank
 from cavsync.train.evaluation.retrieval.recall import Directions, Retrieval, retrieve, score_ranks
-from cavsync.train.evaluation.retrieval.similarity import AGGREGATIONS, Aggregation
+from cavsync.train.evaluation.retrieval.similarity import AGGREGATIONS
 from cavsync.train.evaluation.task import Task
 from cavsync.train.reporting.coverage import Coverage
 

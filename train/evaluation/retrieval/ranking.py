@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.choices import Aggregation
 from cavsync.train.evaluation.retrieval.similarity import (
     CHUNK_CLIPS,
-    Aggregation,
     UnitVectors,
     product,
     right_scores,

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cavsync.train.evaluation.choices import Aggregation
 from cavsync.train.evaluation.retrieval.ranking import CPU, OnTile, Ranking, Ranks, rank
-from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS, Aggregation
+from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS
 
 RECALLS_AT = (1, 5, 10)
 NUM_RESAMPLES = 1000

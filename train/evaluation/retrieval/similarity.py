@@ -6,14 +6,14 @@ i, column j the picture of clip j; the diagonal holds the right pairs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.choices import Aggregation
 
-Aggregation = Literal["diagonal-mean", "diagonal-max", "mean", "max"]
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 # Scores of pairs with pairs that exist at a time: 16 million float32 are 64 MB.
 MAX_BLOCK_SCORES = 2**24

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
 from cavsync.train.evaluation.heatmaps.heatmap import (
@@ -26,7 +26,6 @@ from cavsync.train.evaluation.segmentation.metrics import Segmentation, segment
 from cavsync.train.evaluation.segmentation.object_choice import Selection, choose, summarise
 from cavsync.train.reporting.coverage import Coverage, Unusable
 
-Scaling = Literal["global", "per-image"]
 OnRow = Callable[[int, int], None]
 
 CONSTANT, DISC, SALIENCY = "constant map", "centred disc", "colour saliency"
