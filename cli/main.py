@@ -16,7 +16,7 @@ from cavsync.cli.evaluate import command as evaluate
 from cavsync.cli.inference import embed, localize, search
 from cavsync.cli.prepare import command as prepare
 from cavsync.cli.train import command as train
-from cavsync.errors import CavsyncError
+from cavsync.errors import CavsyncError, PeerFailedError
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
@@ -27,6 +27,8 @@ class ErrorGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except PeerFailedError as error:
+            raise typer.Exit(EXIT_FAILED) from error
         except CavsyncError as error:
             typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
             raise typer.Exit(EXIT_FAILED) from error

@@ -177,7 +177,7 @@ def described(facts: "FinetuneFacts") -> dict[str, str]:
 
 
 def one_line(metrics: "FinetuneMetrics") -> str:
-    return f"loss {metrics.loss:.3f}  {metrics.clips_per_s:.0f} clips/s, {metrics.data_wait_share:.0%} waiting for data"
+    return f"loss {metrics.loss:.3f}  {metrics.clips_per_s:.0f} clips/s, {metrics.data_wait_fraction:.0%} waiting for data"
 
 
 def in_words(scores: "Classification") -> str:

@@ -132,7 +132,7 @@ def one_line(metrics: "StepMetrics") -> str:
         f"loss {metrics.loss:.3f} (audio {metrics.reconstruction_audio:.3f}, "
         f"image {metrics.reconstruction_image:.3f}, contrast {metrics.contrastive:.3f}, "
         f"accuracy {metrics.accuracy:.0%})  {metrics.clips_per_s:.0f} clips/s, "
-        f"{metrics.data_wait_share:.0%} waiting for data"
+        f"{metrics.data_wait_fraction:.0%} waiting for data"
     )
 
 

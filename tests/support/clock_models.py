@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from support.known_shards import CLIP_ROWS, COLOUR_STEP, NUM_FRAMES, micro_model, seen_in_picture
+from support.known_shards import CLIP_ROWS, COLOUR_STEP, NUM_FRAMES, micro_model, read_image
 from support.media import read_frame_number, read_time_s
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ class ShardClock(nn.Module):
         return self._vectors(centres_s.tolist(), audio[:, 0, 0].tolist(), -self.late_s)
 
     def encode_image(self, image: Tensor) -> Encoding:
-        clips, frames = zip(*(seen_in_picture(picture) for picture in raw_pictures(image)), strict=True)
+        clips, frames = zip(*(read_image(picture) for picture in raw_pictures(image)), strict=True)
         times_s = frame_times_s(CLIP_ROWS / 100, NUM_FRAMES)[list(frames)]
         return self._vectors(times_s, clips, 0.0)
 

@@ -68,13 +68,13 @@ def mel(clip: int, rows: int = CLIP_ROWS) -> np.ndarray:
     return content
 
 
-def seen_in_picture(image: torch.Tensor) -> tuple[int, int]:
+def read_image(image: torch.Tensor) -> tuple[int, int]:
     """(clip, frame) of a uint8 (height, width, 3) picture."""
     red, green, _ = image.float().mean(dim=(0, 1)).tolist()
     return round(red / COLOUR_STEP), round(green / COLOUR_STEP)
 
 
-def heard_in_window(audio: torch.Tensor) -> tuple[int, int]:
+def read_audio(audio: torch.Tensor) -> tuple[int, int]:
     """(clip, first row) of a (rows, 128) window that was not normalised."""
     return int(audio[0, 0]), int(audio[0, 1])
 
@@ -100,7 +100,7 @@ def micro_run(path: Path, **changes: object) -> TrainConfig:
         "optimizer": OptimizerConfig(
             name="adamw", lr=1e-2, betas=(0.9, 0.98), weight_decay=0.01, decay="matrices"
         ),
-        "schedule": ScheduleConfig(name="cosine", warmup_share=0.25, floor_share=0.1),
+        "schedule": ScheduleConfig(name="cosine", warmup_fraction=0.25, floor_ratio=0.1),
         "batch_size": 2,
         "num_steps": 4,
         "log_every_steps": 1,

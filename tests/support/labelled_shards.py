@@ -63,11 +63,11 @@ def micro_finetuning(path: Path, weights: Path, *sets: str) -> FinetuneConfig:
         frames_per_clip=2,
         balanced=True,
         mixing=MixingConfig(
-            max_masked_bands=8, max_masked_rows=8, mixup_share=0.5, mixup_beta=10.0, label_smoothing=0.1
+            max_masked_bands=8, max_masked_rows=8, mixup_probability=0.5, mixup_beta=10.0, label_smoothing=0.1
         ),
         optimizer=OptimizerConfig(name="adamw", lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01),
         head_lr_factor=10,
-        schedule=ScheduleConfig(name="cosine", warmup_share=0.25, floor_share=0.1),
+        schedule=ScheduleConfig(name="cosine", warmup_fraction=0.25, floor_ratio=0.1),
         batch_size=4,
         num_epochs=2,
         average_epochs=(1, 2),
@@ -79,7 +79,7 @@ def micro_finetuning(path: Path, weights: Path, *sets: str) -> FinetuneConfig:
 def micro_probe(path: Path, weights: Path, *sets: str) -> FinetuneConfig:
     """The same of a frozen model, without random changes and with its features kept."""
     plain = (
-        *("data.image_augmentation=false", "data.audio_noise=false", "mixing.mixup_share=0"),
+        *("data.image_augmentation=false", "data.audio_noise=false", "mixing.mixup_probability=0"),
         *("mixing.max_masked_bands=0", "mixing.max_masked_rows=0", "frozen=true", "cache_features=true"),
     )
     return micro_finetuning(path, weights, *plain, *sets)

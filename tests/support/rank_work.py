@@ -18,7 +18,7 @@ from support.known_shards import micro_model, micro_run
 from cavsync.errors import CavsyncError
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.data.images import normalise_images
-from cavsync.train.engine.distributed import PeerFailedError, Ranks, joined
+from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.pretrain import trainer as loop
 from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.objective import INPUTS, Objective
@@ -168,7 +168,7 @@ def train(rank: int, config: TrainConfig, run_dir: Path, options: dict[str, Any]
             on_step=lambda metrics: told.append(metrics.step),
         )
         outcome: dict[str, Any] = {"step": result.step, "complete": result.complete, "loss": result.last.loss}
-    except (CavsyncError, PeerFailedError) as error:
+    except CavsyncError as error:
         outcome = {"error": type(error).__name__, "message": str(error)}
     finally:
         TrainStep.__call__ = step_of

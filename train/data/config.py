@@ -1,4 +1,4 @@
-"""What a model is given: which frame with which audio, and how both are normalised."""
+"""Inputs of a model: which frame with which audio segment, and how both are normalised."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.train.engine.config import require
 
 Pairing = Literal["matched", "other-clip"]
-Source = Literal["index", "stream"]
+SourceKind = Literal["index", "stream"]
 # Whether a clip has one class (softmax), or any number of classes (a sigmoid each).
 LabelTask = Literal["single-label", "multi-label"]
 
@@ -18,7 +18,7 @@ class DataConfig:
 
     path: str = "data/audioset"
     """Folder that `cavsync prepare` wrote; with source="stream" also a URL, such as https://, s3:// or gs://."""
-    source: Source = "index"
+    source: SourceKind = "index"
     """"index" reads each clip where it lies on a disk; "stream" reads whole shards from front to back, from
     anywhere, and shuffles less."""
     shuffle_clips: int = 512
@@ -31,9 +31,9 @@ class DataConfig:
     num_frames: int | None = None
     """How many frames of a clip are used, spread over it; None is all that were prepared."""
     mel_mean: float | None = None
-    """Subtracted from the log-mel; None takes the dataset's own, from dataset.json."""
+    """Subtracted from the log-mel; None takes the mean of the dataset, from dataset.json."""
     mel_std: float | None = None
-    """Divides the log-mel; None takes the dataset's own."""
+    """Divides the log-mel; None takes the deviation of the dataset."""
     pad_value: float | None = None
     """Log-mel of rows past a clip's end; None is the mean, that is 0 after normalisation."""
     pairing: Pairing = "matched"
@@ -70,6 +70,6 @@ class DataConfig:
         require(
             (self.mel_mean is None) == (self.mel_std is None),
             f"mel_mean={self.mel_mean} and mel_std={self.mel_std} contradict: give both, or neither to take "
-            "the dataset's own.",
+            "those of the dataset.",
         )
         require(self.mel_std is None or self.mel_std > 0, f"mel_std={self.mel_std} must be positive.")

@@ -1,32 +1,32 @@
-"""Pictures on their way into the model: decoded, brought to its size, normalised."""
+"""Images for the model: decoded, resized and cropped, normalised."""
 
 import torch
 from torchvision.io import ImageReadMode
-from torchvision.transforms.v2 import functional as pictures
+from torchvision.transforms.v2 import functional as image_ops
 
-# ImageNet's statistics of each colour, for pictures in [0, 1].
+# ImageNet's statistics of each colour, for images in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 def decode_jpeg(content: bytearray) -> torch.Tensor:
-    """The picture as uint8 (height, width, 3); RuntimeError where it is none."""
+    """A JPEG as uint8 (height, width, 3); RuntimeError where `content` is none."""
     # A third faster than Pillow. The operator itself: torchvision's function around it warns at every call
     # since 0.29 that it will move to TorchCodec, whose decoder has the same signature.
     buffer = torch.frombuffer(content, dtype=torch.uint8)
-    picture: torch.Tensor = torch.ops.image.decode_jpeg(buffer, ImageReadMode.RGB.value, False)
-    return picture.permute(1, 2, 0)
+    image: torch.Tensor = torch.ops.image.decode_jpeg(buffer, ImageReadMode.RGB.value, False)
+    return image.permute(1, 2, 0)
 
 
-def fit(picture: torch.Tensor, side: int) -> torch.Tensor:
-    """`picture` (height, width, 3) as (side, side, 3): short side resized with antialiasing, centre cropped.
+def fit(image: torch.Tensor, side: int) -> torch.Tensor:
+    """`image` (height, width, 3) as (side, side, 3): short side resized with antialiasing, centre cropped.
 
     The same tensor where it has that size already.
     """
-    if picture.shape[:2] == (side, side):
-        return picture
-    resized = pictures.resize(picture.permute(2, 0, 1), [side], antialias=True)
-    cropped: torch.Tensor = pictures.center_crop(resized, [side, side])
+    if image.shape[:2] == (side, side):
+        return image
+    resized = image_ops.resize(image.permute(2, 0, 1), [side], antialias=True)
+    cropped: torch.Tensor = image_ops.center_crop(resized, [side, side])
     return cropped.permute(1, 2, 0)
 
 

@@ -1,4 +1,4 @@
-"""Items that classifiers learn from and are scored on: frames of a clip, their windows, and its classes."""
+"""Items that classifiers are trained and scored on: frames of a clip, their audio segments, and its classes."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -22,7 +22,7 @@ from cavsync.train.engine.config import ConfigError
 SILENT_ROW = float("-inf")
 
 
-class Labelled(TypedDict, total=False):
+class LabelledItem(TypedDict, total=False):
     """n frames of one clip; `audio` or `image` is absent where it is not read."""
 
     audio: torch.Tensor  # float32 (n, rows, 128), normalised
@@ -32,7 +32,7 @@ class Labelled(TypedDict, total=False):
 
 
 class LabelledClips:
-    """Frames and windows of the clips of a split, raw, and their classes."""
+    """Frames and audio segments of the clips of a split, not normalised, and their classes."""
 
     def __init__(self, config: DataConfig, model: ModelConfig, modality: Modality) -> None:
         dataset = Dataset.open(config.path)
@@ -57,25 +57,25 @@ class LabelledClips:
         return counts.pop()
 
     def mels(self, clip: int, frames: np.ndarray) -> torch.Tensor:
-        """(n, rows, 128) raw windows of the frames; rows past the clip's end are -inf."""
+        """float32 (n, rows, 128): the raw log-mel segments of n `frames`; rows past the clip's end are -inf."""
         starts = self.store.window_starts(clip, self.window.rows, self.config.alignment)[frames]
         mel = self.store.mel_rows(clip, 0, int(starts.max()) + self.window.rows)
         windows = [cut_window(mel, int(start), self.window.rows, SILENT_ROW) for start in starts]
         return torch.from_numpy(np.stack(windows)).float()
 
     def normalised(self, mels: torch.Tensor) -> torch.Tensor:
-        """Raw windows as the model takes them."""
+        """Raw log-mel segments (..., rows, 128), normalised as the model takes them, in the same shape."""
         filled = mels.masked_fill(mels.isinf(), self.window.pad_value)
         return (filled - self.window.mean) / self.window.std
 
-    def pictures(self, clip: int, frames: np.ndarray) -> list[torch.Tensor]:
-        """As stored, uint8 (height, width, 3)."""
+    def stored_images(self, clip: int, frames: np.ndarray) -> list[torch.Tensor]:
+        """The images of n `frames` as stored, each uint8 (height, width, 3)."""
         if len(frames) == self.store.num_frames(clip):
             return self.store.frames(clip)
         return [self.store.frame(clip, int(frame)) for frame in frames]
 
 
-class WholeClips(TorchDataset[Labelled]):
+class WholeClips(TorchDataset[LabelledItem]):
     """All frames of a clip in order of time, unchanged; indexed by the clip's number."""
 
     def __init__(self, clips: LabelledClips) -> None:
@@ -84,18 +84,18 @@ class WholeClips(TorchDataset[Labelled]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, clip: int) -> Labelled:
+    def __getitem__(self, clip: int) -> LabelledItem:
         frames = np.arange(self.clips.store.num_frames(clip))
-        item: Labelled = {"target": self.clips.targets[clip], "key": self.clips.store.keys[clip]}
+        item: LabelledItem = {"target": self.clips.targets[clip], "key": self.clips.store.keys[clip]}
         if self.clips.modality != "image":
             item["audio"] = self.clips.normalised(self.clips.mels(clip, frames))
         if self.clips.modality != "audio":
-            pictures = self.clips.pictures(clip, frames)
-            item["image"] = torch.stack([fit(picture, self.clips.side) for picture in pictures])
+            images = self.clips.stored_images(clip, frames)
+            item["image"] = torch.stack([fit(image, self.clips.side) for image in images])
         return item
 
 
-def batch_of(items: TorchDataset[Any], turns: Sequence[Any]) -> Batch:
-    """`items` at `turns`, one below the other: the tensors with a first axis, "key" as a list."""
-    batch: Batch = default_collate([items[turn] for turn in turns])
+def collate(items: TorchDataset[Any], samples: Sequence[Any]) -> Batch:
+    """`items` at `samples`, stacked: tensors (samples, ...), "key" as a list."""
+    batch: Batch = default_collate([items[sample] for sample in samples])
     return batch

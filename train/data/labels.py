@@ -1,4 +1,4 @@
-"""The classes of a dataset and what its clips are of: names in, targets out."""
+"""The classes of a dataset, and the targets of its clips."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ class Labels:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def as_path(self, label_id: str, name: str) -> int | None:
-        """Which of these a class of another list is: the one of the same id, else of the same name.
+    def class_index(self, label_id: str, name: str) -> int | None:
+        """The index of a class of another list among these: of the same id, else of the same name, else None.
 
         CAV-MAE's list for VGGSound writes commas in names as underscores.
         """
-        by_id, by_name = self._places
+        by_id, by_name = self._indices
         return by_id.get(label_id, by_name.get(plain_name(name)))
 
     def targets(self, labels: Sequence[Sequence[str]], where: str) -> torch.Tensor:
@@ -61,7 +61,7 @@ class Labels:
         return targets
 
     @cached_property
-    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+    def _indices(self) -> tuple[dict[str, int], dict[str, int]]:
         return (
             {label_id: number for number, label_id in enumerate(self.ids)},
             {plain_name(name): number for number, name in enumerate(self.names)},
@@ -69,17 +69,17 @@ class Labels:
 
 
 def plain_name(name: str) -> str:
-    """The same for all spellings of a class that are about."""
+    """One spelling for all spellings of a class."""
     return name.replace(",", "_").strip().casefold()
 
 
 def task_of(targets: torch.Tensor) -> LabelTask:
-    """What (clips, classes) targets call for: one label a clip as in VGGSound, or several as in AudioSet."""
+    """single-label where no clip of `targets` (clips, classes) has several, as in VGGSound; else multi-label, as in AudioSet."""
     return "multi-label" if bool((targets.sum(dim=1) > 1).any()) else "single-label"
 
 
 def require_single(targets: torch.Tensor, where: str) -> None:
-    """DatasetError where clips have several labels and the task is to find the one."""
+    """DatasetError where some clip of `targets` (clips, classes) has several labels."""
     counts = Counter(targets.sum(dim=1).int().tolist())
     several = sum(clips for labels, clips in counts.items() if labels > 1)
     if several:

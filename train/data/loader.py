@@ -1,4 +1,4 @@
-"""Batches from a prepared split to the loop, from a disk where every clip can be read by itself."""
+"""Batches of a prepared split for the training loop, in worker processes or in this one."""
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable
@@ -8,20 +8,20 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
+from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import Batch, ClipPairs
 from cavsync.train.data.sampler import Position, ShuffledBatches
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.engine.signals import outlive_the_step
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.engine.signals import finish_the_step
 
 
-class Source(Protocol):
-    """Where a run's clips come from."""
+class ClipSource(Protocol):
+    """The clips of a run."""
 
     config: DataConfig
-    """The run's, with what it leaves to the dataset."""
+    """That of the run, with the statistics of the dataset where the run gives none."""
 
     def __len__(self) -> int: ...
 
@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
     def stored_frame(self) -> tuple[int, int]:
-        """Height and width of the pictures."""
+        """Height and width of the stored frames."""
         ...
 
     def batches(self, position: Position, ranks: Ranks, device: torch.device) -> Generator[Batch, None, None]:
@@ -39,11 +39,11 @@ class Source(Protocol):
 
 
 class IndexedSource:
-    """Reads clips at the offsets that the index tells."""
+    """Reads clips from a disk, at the byte offsets in the index."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.clips = ClipPairs(config.data, config.model, config.seed)
-        self.config, self.batch_size = self.clips.config, config.batch_size
+    def __init__(self, data: DataConfig, model: ModelConfig, batch_size: int, seed: int) -> None:
+        self.clips = ClipPairs(data, model, seed)
+        self.config, self.batch_size = self.clips.config, batch_size
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -57,7 +57,7 @@ class IndexedSource:
 
     def batches(self, position: Position, ranks: Ranks, device: torch.device) -> Generator[Batch, None, None]:
         order = ShuffledBatches(len(self), self.batch_size, position, ranks.rank, ranks.count)
-        return batches_of(self.clips.batch, order, self.config.num_workers, device)
+        return load_batches(self.clips.batch, order, self.config.num_workers, device)
 
 
 def fingerprint(names: Iterable[str]) -> str:
@@ -65,14 +65,14 @@ def fingerprint(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def batches_of(
-    make: Callable[[Any], Any], places: Iterable[Any], num_workers: int, device: torch.device
+def load_batches(
+    make: Callable[[Any], Any], samples: Iterable[Any], num_workers: int, device: torch.device
 ) -> Generator[Batch, None, None]:
-    """What `make` gives for each of `places`, in their order, made in `num_workers` processes."""
-    return loaded(_Made(make), num_workers, device, sampler=places)
+    """What `make` gives for each of `samples`, in their order, computed in `num_workers` processes."""
+    return iterate_batches(_BatchDataset(make), num_workers, device, sampler=samples)
 
 
-def loaded(
+def iterate_batches(
     batches: "TorchDataset[Batch | DatasetError] | IterableDataset[Batch | DatasetError]",
     num_workers: int,
     device: torch.device,
@@ -87,9 +87,9 @@ def loaded(
         batches,
         batch_size=None,
         num_workers=num_workers,
-        worker_init_fn=outlive_the_step,
+        worker_init_fn=finish_the_step,
         pin_memory=device.type == "cuda",
-        # Otherwise the loader takes its seed from torch's own generator, and a resumed run goes astray.
+        # Otherwise the loader draws its seed from torch's global generator, and a resumed run differs.
         generator=torch.Generator(),
         **options,
     )
@@ -99,13 +99,13 @@ def loaded(
         yield batch
 
 
-class _Made(TorchDataset[Batch | DatasetError]):
+class _BatchDataset(TorchDataset[Batch | DatasetError]):
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self.make = make
 
-    def __getitem__(self, place: Any) -> Batch | DatasetError:
+    def __getitem__(self, sample: Any) -> Batch | DatasetError:
         try:
-            made: Batch = self.make(place)
-            return made
+            batch: Batch = self.make(sample)
+            return batch
         except DatasetError as error:
             return error

@@ -1,4 +1,4 @@
-"""Items of a prepared split: a frame and its mel window, normalised, for training; all of a clip's for scoring."""
+"""Frames with their log-mel segments, normalised: one random pair of a clip for training, all pairs for scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
 
 
 class SampleIndex(NamedTuple):
-    """Which item is asked for: everything random in it follows from these two and the seed."""
+    """The index of a training sample: everything random in it follows from epoch, clip and the seed."""
 
     epoch: int
     clip: int
@@ -41,7 +41,7 @@ class Pair(TypedDict):
     frame: int
 
 
-# `Pair`s one below the other: the tensors with a first axis, "key" as a list.
+# Stacked `Pair`s: tensors (samples, ...), "key" as a list.
 Batch = dict[str, Any]
 
 
@@ -104,7 +104,7 @@ class Clip(Protocol):
     def num_frames(self) -> int: ...
 
     def frame(self, frame: int) -> torch.Tensor:
-        """The picture as stored, uint8 (height, width, 3)."""
+        """The frame as stored, uint8 (height, width, 3)."""
         ...
 
     def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
@@ -124,41 +124,41 @@ class PairRule:
     def window(self) -> WindowRule:
         return WindowRule.of(self.config, self.model.audio_rows)
 
-    def batch(self, asked: Sequence[tuple[SampleIndex, Clip, Clip]]) -> Batch:
-        """For each (draw, seen, heard) a random frame of `seen` and its window of `heard`, usually the same clip.
+    def batch(self, samples: Sequence[tuple[SampleIndex, Clip, Clip]]) -> Batch:
+        """For each (sample, image clip, audio clip) a random frame and its segment; usually both clips are the same.
 
-        All the sounds are made before all the pictures: in turns, each would drive the other out of the caches.
+        All audio is read before all images: alternating, each would drive the other out of the caches.
         """
-        drawn = [self._draw(*one) for one in asked]
-        batch = self._begun(drawn)
+        drawn = [self._draw(*one) for one in samples]
+        batch = self._allocate(drawn)
         for row, one in enumerate(drawn):
             for name in ("noise_audio", "noise_image"):
                 one.rng.random(out=batch[name][row].numpy(), dtype=np.float32)
         for row, one in enumerate(drawn):
             self._write_audio(batch["audio"][row], one)
         for row, one in enumerate(drawn):
-            batch["image"][row] = self._picture(one)
+            batch["image"][row] = self._image(one)
         return batch
 
-    def _draw(self, draw: SampleIndex, seen: Clip, heard: Clip) -> "_Drawn":
-        rng = np.random.default_rng((ITEM_STREAM, self.seed, *draw))
-        return _Drawn(seen, heard, int(rng.integers(seen.num_frames)), rng)
+    def _draw(self, sample: SampleIndex, image_clip: Clip, audio_clip: Clip) -> "_Drawn":
+        rng = np.random.default_rng((ITEM_STREAM, self.seed, *sample))
+        return _Drawn(image_clip, audio_clip, int(rng.integers(image_clip.num_frames)), rng)
 
-    def _begun(self, drawn: Sequence["_Drawn"]) -> Batch:
-        """What is known of the batch, and room for the rest."""
+    def _allocate(self, drawn: Sequence["_Drawn"]) -> Batch:
+        """A batch with keys and frame numbers, and uninitialised tensors."""
         model, size = self.model, len(drawn)
         return {
             "audio": torch.empty(size, model.audio_rows, NUM_MELS),
             "image": torch.empty(size, model.image_size, model.image_size, 3, dtype=torch.uint8),
             "noise_audio": torch.empty(size, model.num_audio_patches),
             "noise_image": torch.empty(size, model.num_image_patches),
-            "key": [one.seen.key for one in drawn],
+            "key": [one.image_clip.key for one in drawn],
             "frame": torch.tensor([one.frame for one in drawn]),
         }
 
     def _write_audio(self, into: torch.Tensor, drawn: "_Drawn") -> None:
-        clip, frame = drawn.heard, drawn.frame
-        if clip is not drawn.seen:
+        clip, frame = drawn.audio_clip, drawn.frame
+        if clip is not drawn.image_clip:
             # A foreign frame number too: ends of clips are recognisable, so the number alone could be learned.
             frame = int(drawn.rng.integers(clip.num_frames))
         mel = clip.mel_of(frame, self.window.rows, self.config.alignment)
@@ -166,24 +166,24 @@ class PairRule:
         if self.config.audio_noise:
             into.copy_(noise_and_roll(into, drawn.rng))
 
-    def _picture(self, drawn: "_Drawn") -> torch.Tensor:
-        picture, side = drawn.seen.frame(drawn.frame), self.model.image_size
+    def _image(self, drawn: "_Drawn") -> torch.Tensor:
+        image, side = drawn.image_clip.frame(drawn.frame), self.model.image_size
         if self.config.image_augmentation:
-            return crop_and_flip(picture, side, drawn.rng)
-        return fit(picture, side)
+            return crop_and_flip(image, side, drawn.rng)
+        return fit(image, side)
 
 
 class _Drawn(NamedTuple):
     """A row of a batch in the making."""
 
-    seen: Clip
-    heard: Clip
+    image_clip: Clip
+    audio_clip: Clip
     frame: int
     rng: np.random.Generator
 
 
 class ClipPairs(TorchDataset[Pair]):
-    """A random frame of a clip and its window; indexed by `SampleIndex`, so that nothing depends on who asks when."""
+    """A random frame of a clip and its window; indexed by `SampleIndex`, so that items do not depend on the order of reading."""
 
     def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
         dataset = Dataset.open(config.path)
@@ -195,20 +195,20 @@ class ClipPairs(TorchDataset[Pair]):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, draw: SampleIndex) -> Pair:
-        batch = self.batch([draw])
+    def __getitem__(self, sample: SampleIndex) -> Pair:
+        batch = self.batch([sample])
         return cast(
             Pair, {name: values[0] for name, values in batch.items()} | {"frame": int(batch["frame"])}
         )
 
-    def batch(self, draws: Sequence[SampleIndex]) -> Batch:
-        """The pairs of `draws`, one below the other."""
-        return self.rule.batch([(draw, *self._clips(draw.clip)) for draw in draws])
+    def batch(self, samples: Sequence[SampleIndex]) -> Batch:
+        """The pairs of `samples`, stacked."""
+        return self.rule.batch([(sample, *self._clips(sample.clip)) for sample in samples])
 
     def _clips(self, number: int) -> tuple[Clip, Clip]:
-        """The clip that is seen and the one that is heard."""
-        seen = self.store[number]
-        return seen, seen if self._partner is None else self.store[int(self._partner[number])]
+        """The clips that image and audio come from."""
+        clip = self.store[number]
+        return clip, clip if self._partner is None else self.store[int(self._partner[number])]
 
 
 class ClipAllPairs(TorchDataset[ClipPairsOf]):
@@ -228,7 +228,7 @@ class ClipAllPairs(TorchDataset[ClipPairsOf]):
         mel = self.store.mel_rows(clip, 0, int(starts.max()) + self.window.rows)
         return {
             "audio": torch.stack([self.window.normalised(mel, start) for start in starts]),
-            "image": torch.stack([fit(picture, self.side) for picture in self.store.frames(clip)]),
+            "image": torch.stack([fit(image, self.side) for image in self.store.frames(clip)]),
             "key": self.store.keys[clip],
         }
 

@@ -52,10 +52,10 @@ class Epochs:
 
 
 class ShuffledBatches(Sampler[list[SampleIndex]]):
-    """Batches without end, from `position` on; each epoch visits the clips in its own order.
+    """Batches without end, from `position` on; each epoch visits the clips in another order.
 
-    Of each batch, rank `rank` of `num_ranks` gets its part: together they see the same batches, however many
-    they are.
+    Of each batch, rank `rank` of `num_ranks` gets its part: the batches of all ranks together do not depend on
+    the number of ranks.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class ShuffledBatches(Sampler[list[SampleIndex]]):
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The numbers below `count` in the order of one epoch."""
+    """The numbers below `count` in the order of one epoch, int (count,)."""
     return np.random.default_rng((ORDER_STREAM, seed, epoch)).permutation(count)
 
 
-TURN_STREAM = 11  # apart from those of pretraining, which count from 1
+CLASS_ORDER_STREAM = 11  # apart from those of pretraining, which count from 1
 
 
 class EpochSample(NamedTuple):
-    """One visit to a clip; everything random in it follows from epoch, place and the seed.
+    """One sample of an epoch; everything random in it follows from epoch, position and the seed.
 
-    By place, not by clip: a clip that is drawn twice in an epoch looks different each time.
+    By position, not by clip: a clip that is drawn twice in an epoch is augmented differently each time.
     """
 
     epoch: int
-    place: int
+    position: int  # in the order of the epoch
     clip: int
 
 
@@ -109,21 +109,22 @@ class EpochBatchSampler(Sampler[list[EpochSample]]):
         while True:
             order = self.order(epoch)
             for batch in range(first, num_batches):
-                places = range(batch * size, (batch + 1) * size)
-                yield [EpochSample(epoch, place, int(order[place])) for place in places]
+                indices = range(batch * size, (batch + 1) * size)
+                yield [EpochSample(epoch, index, int(order[index])) for index in indices]
             epoch, first = epoch + 1, 0
 
     def order(self, epoch: int) -> np.ndarray:
-        """The clips of an epoch."""
+        """The clips of an epoch in their order, int (clips,)."""
         epochs = self.epochs
         if self.weights is None:
             return epoch_order(epochs.num_clips, epochs.seed, epoch)
-        rng = np.random.default_rng((TURN_STREAM, epochs.seed, epoch))
+        rng = np.random.default_rng((CLASS_ORDER_STREAM, epochs.seed, epoch))
         return rng.choice(epochs.num_clips, epochs.num_clips, p=self.weights / self.weights.sum())
 
 
 def class_weights(targets: torch.Tensor) -> np.ndarray:
-    """How often each clip is drawn, (clips,): rare classes come as often as frequent ones.
+    """Weights that clips are drawn with, float64 (clips,), from `targets` (clips, classes): rare classes come as
+    often as frequent ones.
 
     As upstream: the sum over a clip's labels of 1000 / (clips with that label + 0.01).
     """

@@ -80,23 +80,23 @@ class ClipStore:
         return len(self._used(clip))
 
     def frame_pts_s(self, clip: int) -> np.ndarray:
-        """Presentation times of the clip's frames, seconds from its start."""
+        """Presentation times of the clip's frames, float64 (frames,), seconds from its start."""
         pts_s: np.ndarray = self._stored_pts_s(clip)[self._used(clip)]
         return pts_s
 
     def window_starts(self, clip: int, window_rows: int, alignment: Alignment) -> np.ndarray:
-        """First mel row of each frame's window of `window_rows` rows."""
+        """First mel row of each frame's audio segment of `window_rows` rows, int (frames,)."""
         pts_s, num_rows = self._stored_pts_s(clip), int(self._num_rows[clip])
         # A frame's window does not depend on which others are used.
         starts: np.ndarray = window_starts(pts_s, num_rows, window_rows, alignment)[self._used(clip)]
         return starts
 
     def frame(self, clip: int, frame: int) -> torch.Tensor:
-        """The picture as stored, uint8 (height, width, 3)."""
+        """The frame as stored, uint8 (height, width, 3)."""
         return self._frames(clip, self._first[clip] + self._used(clip)[[frame]])[0]
 
     def frames(self, clip: int) -> list[torch.Tensor]:
-        """All pictures of the clip, in order of time."""
+        """All frames of the clip in order of time, each uint8 (height, width, 3)."""
         return self._frames(clip, self._first[clip] + self._used(clip))
 
     def mel_rows(self, clip: int, start: int, stop: int) -> np.ndarray:
@@ -118,7 +118,7 @@ class ClipStore:
         return pts_s
 
     def _used(self, clip: int) -> np.ndarray:
-        """Which of the stored frames are the clip's."""
+        """Which of the stored frames are used."""
         return used_frames(int(self._first[clip + 1] - self._first[clip]), self._num_frames)
 
     def _frames(self, clip: int, numbers: np.ndarray) -> list[torch.Tensor]:
@@ -201,7 +201,7 @@ class StoredClip:
 
 @cache
 def used_frames(num_stored: int, num_frames: int | None) -> np.ndarray:
-    """The numbers of the frames that count as a clip's; DatasetError where fewer are stored."""
+    """The numbers of the stored frames that are used, int (num_frames,); DatasetError where fewer are stored."""
     if num_frames is None:
         return np.arange(num_stored)
     if num_frames > num_stored:

@@ -1,9 +1,9 @@
 """Clips of a prepared split as a stream: whole shards from front to back, over any protocol, with no local copy.
 
-An epoch visits the shards in an order of its own. Their clips, one after the other, are cut into equal stretches,
-one for each process that decodes, in every rank; each shuffles its stretch a chunk at a time. So all ranks do the
-same number of batches and no clip comes twice, and all of it follows from the counts in the done-records. A shard on
-the border of two stretches is read by both.
+Each epoch visits the shards in another order. Their clips, one after the other, are cut into equal ranges, one for
+each process that decodes, in every rank; each shuffles its range a chunk at a time. So all ranks do the same number
+of batches and no clip comes twice, and all of it follows from the counts in the done-records. A shard on the border
+of two ranges is read by both.
 """
 
 import io
@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
@@ -26,13 +27,13 @@ from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath, as_path, each, read_through
+from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.data.loader import fingerprint, loaded
+from cavsync.train.data.loader import fingerprint, iterate_batches
 from cavsync.train.data.pairs import Batch, PairRule, SampleIndex, resolved
 from cavsync.train.data.sampler import Epochs, Position, epoch_order
 from cavsync.train.data.store import ShardError, used_frames
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.pretrain.config import TrainConfig
 
 CHUNK_STREAM = 4  # see data.ITEM_STREAM
 
@@ -52,8 +53,8 @@ class StreamedClip:
 
     members: dict[str, Any]
     url: str
-    asked: int | None = None
-    """How many frames count as the clip's; None is all."""
+    used: int | None = None
+    """How many of its frames are used; None is all."""
 
     @property
     def key(self) -> str:
@@ -65,7 +66,7 @@ class StreamedClip:
 
     @property
     def _used(self) -> np.ndarray:
-        return used_frames(len(self._stored_pts_s), self.asked)
+        return used_frames(len(self._stored_pts_s), self.used)
 
     @cached_property
     def _stored_pts_s(self) -> list[float]:
@@ -101,12 +102,12 @@ class StreamedSource:
     """A dataset folder behind a path or URL: dataset.json and the done-records are read at once, the tars as
     they are needed."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        dataset = _open_summary(as_path(config.data.path))
-        self.config = resolved(config.data, dataset)
-        self.shards = _shards(dataset.paths, dataset.shard_names(config.data.split))
-        self.epochs = Epochs(len(self), config.batch_size, config.seed)
-        self.rule = PairRule(self.config, config.model, config.seed)
+    def __init__(self, data: DataConfig, model: ModelConfig, batch_size: int, seed: int) -> None:
+        dataset = _open_summary(as_path(data.path))
+        self.config = resolved(data, dataset)
+        self.shards = _shards(dataset.paths, dataset.shard_names(data.split))
+        self.epochs = Epochs(len(self), batch_size, seed)
+        self.rule = PairRule(self.config, model, seed)
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
@@ -123,13 +124,13 @@ class StreamedSource:
         num_done = position.clips_consumed // self.epochs.batch_size
         epoch = position.epoch
         while True:
-            stream = _Stretches(self, ranks, epoch, num_done)
-            yield from loaded(stream, self.config.num_workers, device)
+            stream = _ClipRanges(self, ranks, epoch, num_done)
+            yield from iterate_batches(stream, self.config.num_workers, device)
             epoch, num_done = epoch + 1, 0
 
 
 @dataclass(frozen=True)
-class _Stretches(IterableDataset[Batch | DatasetError]):
+class _ClipRanges(IterableDataset[Batch | DatasetError]):
     """What is left of one epoch for one rank, in batches; iterated once in each of its workers."""
 
     source: StreamedSource
@@ -146,51 +147,51 @@ class _Stretches(IterableDataset[Batch | DatasetError]):
 
     def _batches(self) -> Iterator[Batch]:
         rule, size = self.source.rule, self.source.epochs.batch_size // self.ranks.count
-        first, stop, skipped = self._stretch(size)
+        first, stop, skipped = self._range(size)
         clips = islice(self._shuffled(first, stop, skipped), skipped % self._chunk, None)
         for _ in range(first + skipped, stop, size):
             yield rule.batch(
                 [(SampleIndex(self.epoch, number), clip, clip) for number, clip in islice(clips, size)]
             )
 
-    def _stretch(self, size: int) -> tuple[int, int, int]:
-        """Places [first, stop) in the epoch that this worker serves, and how many of those are done with.
+    def _range(self, size: int) -> tuple[int, int, int]:
+        """Positions [first, stop) in the epoch that this worker reads, and how many of those are done.
 
-        The loader asks its workers in turn, from the first. To go on where it was, the one whose turn it would
-        be takes the place of the first.
+        The loader takes a batch from each worker in turn, beginning with the first. On resume the worker whose turn
+        is next becomes the first.
         """
         info = get_worker_info()
         number, count = (info.id, info.num_workers) if info is not None else (0, 1)
         number = (number + self.num_done) % count
-        turns = [_turns(self.source.epochs.num_batches, each, count) for each in range(count)]
-        first = (self.ranks.rank * self.source.epochs.num_batches + sum(turns[:number])) * size
-        return first, first + turns[number] * size, _turns(self.num_done, number, count) * size
+        counts = [_num_of_worker(self.source.epochs.num_batches, each, count) for each in range(count)]
+        first = (self.ranks.rank * self.source.epochs.num_batches + sum(counts[:number])) * size
+        return first, first + counts[number] * size, _num_of_worker(self.num_done, number, count) * size
 
     def _shuffled(self, first: int, stop: int, skipped: int) -> Iterator[tuple[int, StreamedClip]]:
-        """(number, clip) at the places of a stretch, from the chunk on that holds place `first + skipped`."""
+        """(number, clip) at positions [first, stop), from the chunk on that holds position `first + skipped`."""
         for start in range(first + skipped // self._chunk * self._chunk, stop, self._chunk):
             chunk = list(self._stored(start, min(start + self._chunk, stop)))
             seeds = (CHUNK_STREAM, self.source.epochs.seed, self.epoch, start)
-            for place in np.random.default_rng(seeds).permutation(len(chunk)):
-                yield chunk[place]
+            for index in np.random.default_rng(seeds).permutation(len(chunk)):
+                yield chunk[index]
 
     def _stored(self, start: int, stop: int) -> Iterator[tuple[int, StreamedClip]]:
-        """(number, clip) at places [start, stop) of the epoch, as the shards hold them."""
-        place, shards = 0, self.source.shards
+        """(number, clip) at positions [start, stop) of the epoch, as the shards hold them."""
+        position, shards = 0, self.source.shards
         for shard in (shards[n] for n in epoch_order(len(shards), self.source.epochs.seed, self.epoch)):
-            low, high = max(start - place, 0), min(stop - place, shard.count)
+            low, high = max(start - position, 0), min(stop - position, shard.count)
             if low < high:
                 clips = _read(shard, low, high, self.source.config.num_frames)
                 yield from zip(range(shard.first + low, shard.first + high), clips, strict=True)
-            place += shard.count
+            position += shard.count
 
     @property
     def _chunk(self) -> int:
         return self.source.config.shuffle_clips
 
 
-def _turns(num_batches: int, worker: int, num_workers: int) -> int:
-    """How many of `num_batches` one worker gives when they are asked in turn."""
+def _num_of_worker(num_batches: int, worker: int, num_workers: int) -> int:
+    """How many of `num_batches` one worker gives when the workers take turns."""
     return (num_batches - worker + num_workers - 1) // num_workers
 
 
@@ -229,7 +230,7 @@ def _open_summary(root: AnyPath) -> Dataset:
 
 
 def _shards(paths: DatasetPaths, names: Sequence[str]) -> list[Shard]:
-    """The shards with the number of clips that their done-records tell."""
+    """The shards, each with the number of clips in its done-record."""
     counts = list(each(lambda name: _num_usable(paths.done(name)), names, paths.root))
     firsts = np.cumsum([0, *counts[:-1]])
     return [

@@ -17,7 +17,7 @@ FORMAT = "cavsync-training-1"
 logger = logging.getLogger(__name__)
 
 
-class CheckpointError(CavsyncError):
+class ResumeError(CavsyncError):
     """A training checkpoint that cannot be continued from."""
 
 
@@ -43,7 +43,7 @@ class Checkpoints:
                     self._set_aside(damaged, path)
                 return path
         if paths:
-            raise CheckpointError(
+            raise ResumeError(
                 f"No checkpoint in {self.folder} is whole, {paths[0].name} is not: {damage(paths[0])}. "
                 "Start the run again in another folder with --run."
             )
@@ -69,13 +69,13 @@ class Checkpoints:
         """The state that `save` wrote, on the CPU; CheckpointError where the file holds another thing."""
         reason = damage(path)
         if reason is not None:
-            raise CheckpointError(f"{path} is damaged ({reason}). Delete it to continue from the one before.")
+            raise ResumeError(f"{path} is damaged ({reason}). Delete it to continue from the one before.")
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, UnpicklingError) as error:
-            raise CheckpointError(f"{path} is no checkpoint: {str(error).splitlines()[0]}") from error
+            raise ResumeError(f"{path} is no checkpoint: {str(error).splitlines()[0]}") from error
         if state.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no checkpoint of a cavsync run: it holds {', '.join(state)}.")
+            raise ResumeError(f"{path} is no checkpoint of a cavsync run: it holds {', '.join(state)}.")
         return state
 
     def drop_leftovers(self) -> None:
@@ -91,10 +91,10 @@ class Checkpoints:
         path.replace(aside)
         self._point_to(before)
 
-    def _not_written(self, path: Path, error: Exception) -> CheckpointError:
+    def _not_written(self, path: Path, error: Exception) -> ResumeError:
         newest, free_gb = self.newest(), shutil.disk_usage(self.folder).free / 1e9
         kept = "There was none before it" if newest is None else f"{newest.name}, before it, is whole"
-        return CheckpointError(
+        return ResumeError(
             f"{path} cannot be written ({str(error).splitlines()[0]}); its disk has {free_gb:.1f} GB free. {kept}: "
             "make room, then continue with --resume."
         )

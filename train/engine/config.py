@@ -98,23 +98,23 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """The learning rate over the run, as a share of `OptimizerConfig.lr`."""
+    """The learning rate over the run, as a fraction of `OptimizerConfig.lr`."""
 
     name: Literal["cosine", "multistep"] = "cosine"
     """"cosine" falls by step, "multistep" by epoch."""
-    warmup_share: float = 0.0
-    """Part of all steps that climbs linearly to the highest rate."""
-    floor_share: float = 0.0
-    """Where the cosine ends, as a share of the highest rate."""
+    warmup_fraction: float = 0.0
+    """Fraction of all steps that climbs linearly to the highest rate."""
+    floor_ratio: float = 0.0
+    """Where the cosine ends, as a ratio to the highest rate."""
     milestones: tuple[int, ...] = ()
     """Completed epochs after which the multistep rate is multiplied by `gamma`."""
     gamma: float = 0.5
     """Factor at each milestone."""
 
     def __post_init__(self) -> None:
-        for name in ("warmup_share", "floor_share"):
-            share = getattr(self, name)
-            require(0 <= share <= 1, f"{name}={share} is a share: give a number from 0 to 1.")
+        for name in ("warmup_fraction", "floor_ratio"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name}={value} must lie in [0, 1].")
         steps = self.milestones
         require(
             (self.name == "multistep") == bool(steps),

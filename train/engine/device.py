@@ -25,10 +25,10 @@ def choose_device(choice: str) -> torch.device:
         )
     if choice == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return _own_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+    return _gpu_of_process(int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def _own_gpu(number: int) -> torch.device:
+def _gpu_of_process(number: int) -> torch.device:
     if number >= torch.cuda.device_count():
         raise DeviceError(
             f"Process {number} of this node has no GPU: there are {torch.cuda.device_count()}. "

@@ -12,16 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cavsync.errors import CavsyncError
+from cavsync.errors import CavsyncError, PeerFailedError
 
 T = TypeVar("T")
 
-# What torchrun, and any other launcher, tells a process of its group.
+# Set by torchrun and by other launchers.
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-class PeerFailedError(SystemExit):
-    """Ends a process without a word because another rank failed, and says why."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Ranks:
         """Whether `flag` holds in any rank."""
         return self._reduce(int(flag), dist.ReduceOp.MAX) == 1
 
-    def together(self, work: Callable[[], T]) -> T:
+    def on_all_ranks(self, work: Callable[[], T]) -> T:
         """What `work` gives here, once it was done everywhere.
 
         Where it fails, all end: the lowest rank that failed raises its error, the others PeerFailedError. `work`
@@ -57,14 +53,14 @@ class Ranks:
         if error is not None and speaker == self.rank:
             raise error
         if speaker < self.count:
-            raise PeerFailedError(1) from error
+            raise PeerFailedError(self.rank) from error
         return result
 
     def fail(self, error: CavsyncError) -> NoReturn:
         """For an error that every rank has found: the first one raises it, all end."""
         if self.first:
             raise error
-        raise PeerFailedError(1) from error
+        raise PeerFailedError(self.rank) from error
 
     def of_first(self, value: T) -> T:
         """The `value` that the first rank gave."""
@@ -79,7 +75,7 @@ class Ranks:
         return values
 
     def gather(self, rows: Tensor) -> Tensor:
-        """(rows, ...) of every rank, one below the other; see `_Gather` for its gradient."""
+        """`rows` (n, ...) of every rank, stacked to (ranks * n, ...); see `_Gather` for its gradient."""
         if self.count == 1:
             return rows
         gathered: Tensor = _Gather.apply(rows, self)
@@ -107,7 +103,7 @@ class Ranks:
 
 
 class _Gather(torch.autograd.Function):
-    """Backwards, each rank takes the gradient of its own rows, times the number of ranks.
+    """In the backward, each rank takes the gradient of its rows, times the number of ranks.
 
     Every rank computes the same loss from all the rows, so that gradient is complete where it is, and nothing
     needs to travel; the factor undoes the averaging of gradients over the ranks that follows.

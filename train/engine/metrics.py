@@ -12,7 +12,7 @@ class Pace:
     epoch: float
     lr: float
     clips_per_s: float
-    data_wait_share: float  # of the wall time, in [0, 1]
+    data_wait_fraction: float  # of the wall time, in [0, 1]
     seconds: float  # since this process began to train
 
 

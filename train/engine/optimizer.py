@@ -1,6 +1,6 @@
 """The learning rate as a pure function of the step, so that the step alone restores it.
 
-(timm's cosine starts its climb at a given rate, not at one step's share, and torch's LambdaLR keeps a state.)
+(timm's cosine starts its climb at a given rate, not at the rate of one step, and torch's LambdaLR keeps a state.)
 """
 
 import json
@@ -19,16 +19,16 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
 
 
-def lr_share(schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch: int) -> float:
-    """Share of the highest rate at `step`, the number of steps already done, of `num_steps`."""
-    warmup_steps = int(schedule.warmup_share * num_steps)
+def lr_ratio(schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch: int) -> float:
+    """Ratio to the highest rate at `step`, the number of steps already done, of `num_steps`."""
+    warmup_steps = int(schedule.warmup_fraction * num_steps)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     if schedule.name == "multistep":
         epochs_done = step // steps_per_epoch
         return float(schedule.gamma ** sum(epochs_done >= milestone for milestone in schedule.milestones))
     progress = (step - warmup_steps) / (num_steps - warmup_steps)
-    return schedule.floor_share + (1 - schedule.floor_share) * 0.5 * (1 + math.cos(math.pi * progress))
+    return schedule.floor_ratio + (1 - schedule.floor_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 MAX_KEYS_SHOWN = 8
@@ -43,7 +43,7 @@ class NonFiniteError(CavsyncError):
 
 
 @contextmanager
-def clips_kept_in(path: Path) -> Iterator[None]:
+def keeping_clips_of_failed_step(path: Path) -> Iterator[None]:
     """Writes the clips of a step that is not finite to `path`; the message names some, and the file."""
     try:
         yield

@@ -79,7 +79,7 @@ class RunFolder:
         return cls(path, config)
 
     def log(self, record: dict[str, Any]) -> None:
-        with writing(self.metrics), self.metrics.open("a") as file:
+        with explaining_failed_write(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(with_nulls(record)) + "\n")
 
     def forget_after(self, step: int) -> None:
@@ -105,7 +105,7 @@ def with_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def explaining_failed_write(path: Path) -> Iterator[None]:
     """Says what to do when `path` cannot be written, as on a full disk."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Ending a run on request: the step under way is finished and saved first."""
+"""SIGTERM and Ctrl-C end a run after the current step, which is saved first."""
 
 import signal
 import threading
@@ -42,7 +42,7 @@ class StopRequest:
             signal.signal(number, handler)
 
 
-def outlive_the_step(worker: int) -> None:
+def finish_the_step(worker: int) -> None:
     """For a worker of the loader: a signal to the whole process group must not kill it under the last step.
 
     SIGTERM ends it a little later, since that is also how a parent that failed gets rid of it.

@@ -31,6 +31,6 @@ class StopWatch:
         elapsed_s = now_s - self.restarted_s
         return {
             "clips_per_s": self.num_steps * self.batch_size / elapsed_s,
-            "data_wait_share": self.waited_s / elapsed_s,
+            "data_wait_fraction": self.waited_s / elapsed_s,
             "seconds": now_s - self.began_s,
         }

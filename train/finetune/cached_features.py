@@ -1,4 +1,4 @@
-"""Training a head on what frozen encoders make of a split, computed once."""
+"""Items for training a head on the features of frozen encoders, computed once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from cavsync.train.finetune.items import ITEM_STREAM
 
 
 class EncodedClips(TorchDataset[dict[str, Any]]):
-    """Items as `TrainingClips` gives them, with `vectors` (n, dim) in place of sound and picture."""
+    """Items as `TrainingClips` gives them, with `vectors` (n, dim) instead of audio and images."""
 
     def __init__(self, clips: LabelledClips, vectors: list[torch.Tensor], config: FinetuneConfig) -> None:
         self.vectors, self.keys, self.seed = vectors, clips.store.keys, config.seed
@@ -41,9 +41,9 @@ class EncodedClips(TorchDataset[dict[str, Any]]):
                 on_clip(len(vectors), len(clips))
         return cls(clips, vectors, config)
 
-    def __getitem__(self, turn: EpochSample) -> dict[str, Any]:
-        vectors = self.vectors[turn.clip]
+    def __getitem__(self, sample: EpochSample) -> dict[str, Any]:
+        vectors = self.vectors[sample.clip]
         if self.num_frames < len(vectors):
-            rng = np.random.default_rng((ITEM_STREAM, self.seed, turn.epoch, turn.place))
+            rng = np.random.default_rng((ITEM_STREAM, self.seed, sample.epoch, sample.position))
             vectors = vectors[np.sort(rng.permutation(len(vectors))[: self.num_frames])]
-        return {"vectors": vectors, "target": self.targets[turn.clip], "key": self.keys[turn.clip]}
+        return {"vectors": vectors, "target": self.targets[sample.clip], "key": self.keys[sample.clip]}

@@ -47,24 +47,27 @@ class MixingConfig:
     """SpecAugment: longest run of hidden mel bands; 0 hides none."""
     max_masked_rows: int = 0
     """SpecAugment: longest run of hidden rows, of 10 ms each."""
-    mixup_share: float = 0.0
-    """Part of the items that are a mixture of two clips, in sound, picture and labels."""
+    mixup_probability: float = 0.0
+    """How probable it is that an item is a mixture of two clips, in audio, image and labels."""
     mixup_beta: float = 10.0
-    """The first clip's share in a mixture is drawn from Beta(b, b)."""
+    """The weight of the first clip in a mixture is drawn from Beta(b, b)."""
     label_smoothing: float = 0.0
     """Targets are 1 - s for a clip's classes and s / classes for the others."""
 
     def __post_init__(self) -> None:
         for name in ("max_masked_bands", "max_masked_rows"):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative.")
-        require(0 <= self.mixup_share <= 1, f"mixup_share={self.mixup_share} is a share: give 0 to 1.")
+        require(
+            0 <= self.mixup_probability <= 1,
+            f"mixup_probability={self.mixup_probability} must lie in [0, 1].",
+        )
         require(self.mixup_beta > 0, f"mixup_beta={self.mixup_beta} must be positive.")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"label_smoothing={smoothing} must lie in [0, 1).")
 
     @property
     def changes_inputs(self) -> bool:
-        return bool(self.max_masked_bands or self.max_masked_rows or self.mixup_share)
+        return bool(self.max_masked_bands or self.max_masked_rows or self.mixup_probability)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,5 +153,5 @@ class FinetuneConfig:
         require(
             not self.cache_features or (self.frozen and not changes),
             "cache_features=True keeps what frozen encoders make of unchanged clips: it needs frozen=True and "
-            "data.image_augmentation, data.audio_noise, mixing.mixup_share and mixing.max_masked_* off.",
+            "data.image_augmentation, data.audio_noise, mixing.mixup_probability and mixing.max_masked_* off.",
         )

@@ -84,7 +84,7 @@ def probe_as20k() -> FinetuneConfig:
         frozen=True,
         optimizer=published_adam(lr=2e-4),  # fork
         # Fork: cosine by step; warm-up and floor are taken to be those of its pretraining.
-        schedule=ScheduleConfig(name="cosine", warmup_share=0.1, floor_share=0.1),
+        schedule=ScheduleConfig(name="cosine", warmup_fraction=0.1, floor_ratio=0.1),
         batch_size=48,  # fork
         num_epochs=25,  # fork
         precision="bfloat16",  # ours; upstream float16
@@ -118,7 +118,7 @@ def finetune_tiny() -> FinetuneConfig:
         mixing=MixingConfig(max_masked_bands=8, max_masked_rows=8, label_smoothing=0.1),
         optimizer=_tiny_adam(lr=3e-4),
         head_lr_factor=10,
-        schedule=ScheduleConfig(name="cosine", warmup_share=0.05, floor_share=0.02),
+        schedule=ScheduleConfig(name="cosine", warmup_fraction=0.05, floor_ratio=0.02),
         batch_size=16,
         num_epochs=6,
         average_epochs=(5, 6),
@@ -136,7 +136,7 @@ def probe_tiny() -> FinetuneConfig:
         frozen=True,
         cache_features=True,
         optimizer=_tiny_adam(lr=1e-3),
-        schedule=ScheduleConfig(name="cosine", warmup_share=0.05, floor_share=0.02),
+        schedule=ScheduleConfig(name="cosine", warmup_fraction=0.05, floor_ratio=0.02),
         batch_size=32,
         num_epochs=20,
         validate_every_epochs=5,
@@ -151,7 +151,7 @@ def _cavmae_inputs(path: str, split: str) -> DataConfig:
 def _cavmae_mixing() -> MixingConfig:
     """CAV-MAE: SpecAugment, mixup on half of the items, label smoothing."""
     return MixingConfig(
-        max_masked_bands=48, max_masked_rows=192, mixup_share=0.5, mixup_beta=10.0, label_smoothing=0.1
+        max_masked_bands=48, max_masked_rows=192, mixup_probability=0.5, mixup_beta=10.0, label_smoothing=0.1
     )
 
 

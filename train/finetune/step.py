@@ -26,7 +26,7 @@ class FinetuneLosses:
 
 
 class FinetuneStep:
-    """The classifier and its optimizer; calling it with a batch of `Labelled` items trains once."""
+    """The classifier and its optimizer; calling it with a batch of `LabelledItem` items trains once."""
 
     def __init__(
         self, config: FinetuneConfig, task: LabelTask, model: CavMaeClassifier, device: torch.device

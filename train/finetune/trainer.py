@@ -14,15 +14,15 @@ import torch
 
 from cavsync.model.checkpoints.checkpoint import save_classifier
 from cavsync.pipeline.storage.atomic import write_atomically
-from cavsync.train.data.labelled import LabelledClips, batch_of
+from cavsync.train.data.labelled import LabelledClips, collate
 from cavsync.train.data.labels import require_single, task_of
-from cavsync.train.data.loader import batches_of, fingerprint
+from cavsync.train.data.loader import fingerprint, load_batches
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.averaging import WeightAverage
 from cavsync.train.engine.config import DeviceChoice, as_dict
 from cavsync.train.engine.device import choose_device
-from cavsync.train.engine.optimizer import clips_kept_in, lr_share
-from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, writing
+from cavsync.train.engine.optimizer import keeping_clips_of_failed_step, lr_ratio
+from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.tensorboard import EventLog
 from cavsync.train.engine.throughput import StopWatch
@@ -64,7 +64,7 @@ def finetune(
         raise RunError("Classes are learned in one process, on one GPU: start this command without torchrun.")
     run = FineTuning(config, run_dir, choose_device(device), listeners, resume=resume)
     listeners.started(run.facts(), run.config)
-    with clips_kept_in(run.folder.path / NOT_FINITE_NAME):
+    with keeping_clips_of_failed_step(run.folder.path / NOT_FINITE_NAME):
         return run.train()
 
 
@@ -106,7 +106,7 @@ class FineTuning:
             batches = watch.timed(stream)
             ends = self.steps_done == self.num_steps
             while not ends:
-                lr = config.optimizer.lr * lr_share(
+                lr = config.optimizer.lr * lr_ratio(
                     config.schedule, self.steps_done, self.num_steps, per_epoch
                 )
                 batch = next(batches)
@@ -176,8 +176,8 @@ class FineTuning:
         # What is in memory already is not worth a process.
         num_workers = 0 if self.config.cache_features else self.config.data.num_workers
         weights = class_weights(self.clips.targets) if self.config.balanced else None
-        places = EpochBatchSampler(self.epochs, weights, self.steps_done)
-        yield from batches_of(partial(batch_of, self._items()), places, num_workers, self.device)
+        samples = EpochBatchSampler(self.epochs, weights, self.steps_done)
+        yield from load_batches(partial(collate, self._items()), samples, num_workers, self.device)
 
     def _end_epoch(self, epoch: int) -> dict[str, float]:
         """Takes the weights into the average; the scores of this epoch where they are due."""
@@ -261,7 +261,7 @@ class FineTuning:
         if self.average.count:
             model.load_state_dict(self.average.weights)
         training = self._answers() | {"config": as_dict(self.config)}
-        with writing(self.folder.weights):
+        with explaining_failed_write(self.folder.weights):
             save_classifier(model, self.folder.weights, training)
         if self.validation is None:
             return None
@@ -271,5 +271,5 @@ class FineTuning:
         return scores
 
     def _write(self, name: str, content: bytes) -> None:
-        with writing(self.folder.path / name):
+        with explaining_failed_write(self.folder.path / name):
             write_atomically(self.folder.path / name, content)

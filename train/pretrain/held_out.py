@@ -90,5 +90,5 @@ def effective_rank(embeddings: Tensor) -> float:
     Between 1, all on one line (a collapsed model), and D. Vectors are scaled to length 1 first, as they are compared.
     """
     values = torch.linalg.svdvals(torch.nn.functional.normalize(embeddings.double(), dim=-1))
-    shares = values / values.sum()
-    return float(torch.special.entr(shares).sum().exp())
+    fractions = values / values.sum()
+    return float(torch.special.entr(fractions).sum().exp())

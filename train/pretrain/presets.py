@@ -36,7 +36,7 @@ def sync_base() -> TrainConfig:
         ),
         optimizer=published_adam(lr=2e-4),  # fork
         # Fork: per step, linear warm-up over a tenth of the run, cosine to a tenth of the rate.
-        schedule=ScheduleConfig(name="cosine", warmup_share=0.1, floor_share=0.1),
+        schedule=ScheduleConfig(name="cosine", warmup_fraction=0.1, floor_ratio=0.1),
         batch_size=512,  # fork; over 4 GPUs
         num_epochs=25,  # fork; the released weights are epoch 25's
         precision="bfloat16",  # ours: the range of float32, so no loss scaling; upstream float16
@@ -75,7 +75,7 @@ def tiny() -> TrainConfig:
         optimizer=OptimizerConfig(
             name="adamw", lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, decay="matrices"
         ),
-        schedule=ScheduleConfig(name="cosine", warmup_share=0.05, floor_share=0.02),
+        schedule=ScheduleConfig(name="cosine", warmup_fraction=0.05, floor_ratio=0.02),
         batch_size=64,
         num_steps=1000,
         checkpoint_every_steps=500,

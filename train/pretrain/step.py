@@ -24,7 +24,7 @@ class Losses:
     reconstruction_audio: float
     reconstruction_image: float
     contrastive: float
-    accuracy: float  # share of the batch whose partner scores highest
+    accuracy: float  # fraction of the batch whose partner scores highest
     grad_norm: float  # before clipping
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from cavsync.model.checkpoints.checkpoint import save_model
-from cavsync.train.data.loader import IndexedSource, Source
+from cavsync.train.data.loader import ClipSource, IndexedSource
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.engine.config import DeviceChoice, as_dict
 from cavsync.train.engine.device import DEVICE_CHOICES, DeviceError, choose_device
 from cavsync.train.engine.distributed import Ranks, joined
-from cavsync.train.engine.optimizer import clips_kept_in, lr_share
-from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, writing
+from cavsync.train.engine.optimizer import keeping_clips_of_failed_step, lr_ratio
+from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.throughput import StopWatch
 from cavsync.train.pretrain.config import TrainConfig
@@ -66,7 +66,7 @@ def pretrain(
             on_start(run.facts())
         for observer in told:
             observer.started(run.facts(), run.config, run.trainer.model)
-        with clips_kept_in(run.folder.path / NOT_FINITE_NAME):
+        with keeping_clips_of_failed_step(run.folder.path / NOT_FINITE_NAME):
             result = run.train(on_step if ranks.first else lambda metrics: None, told)
         for observer in told:
             observer.ended(result, run.trainer.model)
@@ -81,13 +81,13 @@ class Pretraining:
     ) -> None:
         self.ranks, self.device = ranks, device
         # Whatever may be refused comes before the folder is made.
-        ranks.together(partial(config.batch_of_a_rank, ranks.count))
-        self.source = ranks.together(partial(open_source, config))
+        ranks.on_all_ranks(partial(config.batch_of_a_rank, ranks.count))
+        self.source = ranks.on_all_ranks(partial(open_source, config))
         self.config = config = dataclasses.replace(config, data=self.source.config)
         self.epochs = Epochs(len(self.source), config.batch_size, config.seed)
         self.num_steps = config.total_steps(len(self.source))
-        model, self.start = ranks.together(partial(initial_model, config))
-        self.folder = ranks.together(partial(self._open_folder, run_dir, resume))
+        model, self.start = ranks.on_all_ranks(partial(initial_model, config))
+        self.folder = ranks.on_all_ranks(partial(self._open_folder, run_dir, resume))
         self.trainer = TrainStep(config, model, device, ranks)
         self.steps_done = self._restore() if resume else 0
 
@@ -100,9 +100,9 @@ class Pretraining:
             batches = watch.timed(stream)
             ends = self.steps_done == self.num_steps
             while not ends:
-                share = lr_share(config.schedule, self.steps_done, self.num_steps, self.epochs.num_batches)
-                lr = config.optimizer.lr * share
-                batch = ranks.together(partial(next, batches))
+                ratio = lr_ratio(config.schedule, self.steps_done, self.num_steps, self.epochs.num_batches)
+                lr = config.optimizer.lr * ratio
+                batch = ranks.on_all_ranks(partial(next, batches))
 
                 losses = self.trainer(batch, self.steps_done + 1, lr)
                 self.steps_done += 1
@@ -119,11 +119,11 @@ class Pretraining:
                     observer.stepped(metrics, self.trainer.model, batch)
                 ends = ranks.any(stop.requested) or self.steps_done == self.num_steps
                 if ends or self.steps_done % config.log_every_steps == 0:
-                    ranks.together(partial(self._log, metrics))
+                    ranks.on_all_ranks(partial(self._log, metrics))
                     watch.restart()
                 if ends or self.steps_done % config.checkpoint_every_steps == 0:
-                    ranks.together(self._save)
-            return ranks.together(partial(self._result, metrics))
+                    ranks.on_all_ranks(self._save)
+            return ranks.on_all_ranks(partial(self._result, metrics))
 
     def facts(self) -> RunFacts:
         trained = (p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
@@ -175,11 +175,11 @@ class Pretraining:
         """Continue from the newest whole checkpoint; from the start where the run was killed before its first."""
         checkpoints, first = self.folder.checkpoints, self.ranks.first
         newest = self.ranks.of_first(
-            self.ranks.together(lambda: checkpoints.newest_whole() if first else None)
+            self.ranks.on_all_ranks(lambda: checkpoints.newest_whole() if first else None)
         )
         step = 0
         if newest is not None:
-            state = self.ranks.together(partial(self._load, newest))
+            state = self.ranks.on_all_ranks(partial(self._load, newest))
             self.trainer.load_state_dict(state)
             torch.set_rng_state(state["rng"])
             step = int(state["step"])
@@ -204,7 +204,7 @@ class Pretraining:
     def _result(self, last: StepMetrics | None) -> PretrainResult:
         complete = self.steps_done == self.num_steps
         if complete and self.ranks.first:
-            with writing(self.folder.weights):
+            with explaining_failed_write(self.folder.weights):
                 training = {"step": self.steps_done, "config": as_dict(self.config)}
                 save_model(self.trainer.model, self.folder.weights, training)
         checkpoint = self.folder.checkpoints.path(self.steps_done)
@@ -218,10 +218,11 @@ class Pretraining:
         )
 
 
-def open_source(config: TrainConfig) -> Source:
+def open_source(config: TrainConfig) -> ClipSource:
     """The clips that `config` trains on; DatasetError where they are not there."""
+    given = config.data, config.model, config.batch_size, config.seed
     if config.data.source == "index":
-        return IndexedSource(config)
+        return IndexedSource(*given)
     from cavsync.train.data.streaming import StreamedSource
 
-    return StreamedSource(config)
+    return StreamedSource(*given)

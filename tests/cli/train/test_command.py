@@ -209,7 +209,7 @@ def test_probes_are_named_after_their_head_and_taken_once(labelled: list[str | P
         (["probe", "--head", "mlp"], "Invalid value for '--head'"),
         (
             ["finetune", "--set", "mixing.mixup_shre=1"],
-            "MixingConfig has no field 'mixup_shre'; did you mean 'mixup_share'",
+            "MixingConfig has no field 'mixup_shre'; did you mean 'mixup_probability'",
         ),
     ],
 )
@@ -236,7 +236,7 @@ def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
 
 def test_config_show_prints_runs_that_learn_classes() -> None:
     content = json.loads(run(config.app, "show", "--preset", "finetune-as20k", "--json").stdout)
-    assert (content["mixing"]["mixup_share"], content["data"]["split"]) == (0.5, "balanced_train")
+    assert (content["mixing"]["mixup_probability"], content["data"]["split"]) == (0.5, "balanced_train")
 
 
 def test_config_show_lists_the_presets() -> None:

@@ -15,10 +15,10 @@ import torch
 from support.known_shards import (
     CLIP_ROWS,
     NUM_FRAMES,
-    heard_in_window,
     micro_model,
     raw_data,
-    seen_in_picture,
+    read_audio,
+    read_image,
     write_known_shards,
 )
 from torch.utils.data import DataLoader, default_collate
@@ -51,8 +51,8 @@ def test_a_picture_comes_with_the_window_around_its_own_time(shards: Path) -> No
     for epoch in range(8):
         for clip in range(len(clips)):
             item = clips[SampleIndex(epoch, clip)]
-            seen, frame = seen_in_picture(item["image"])
-            heard, start = heard_in_window(item["audio"])
+            seen, frame = read_image(item["image"])
+            heard, start = read_audio(item["audio"])
             assert seen == heard == clip
             assert frame == item["frame"]
             # Row r is centred 12.5 ms after 10 r ms; windows at the ends are shifted inward.
@@ -66,9 +66,7 @@ def test_upstream_alignment_gives_the_windows_of_published_weights(shards: Path)
     clips = ClipAllPairs(raw_data(shards, alignment="upstream"), micro_model(audio_rows=416))
     for clip in (0, 7):
         windows = clips[clip]["audio"]
-        assert [heard_in_window(window) for window in windows] == [
-            (clip, start) for start in PUBLISHED_STARTS
-        ]
+        assert [read_audio(window) for window in windows] == [(clip, start) for start in PUBLISHED_STARTS]
 
 
 def test_upstream_alignment_pads_the_last_windows_below_the_clip(shards: Path) -> None:
@@ -172,7 +170,7 @@ def test_fewer_frames_of_a_clip_are_spread_over_it_with_their_own_windows(shards
     model = micro_model()
     every = ClipAllPairs(raw_data(shards), model)[3]
     some = ClipAllPairs(raw_data(shards, num_frames=4), model)[3]
-    assert [seen_in_picture(picture) for picture in some["image"]] == [(3, 2), (3, 6), (3, 10), (3, 14)]
+    assert [read_image(picture) for picture in some["image"]] == [(3, 2), (3, 6), (3, 10), (3, 14)]
     torch.testing.assert_close(some["audio"], every["audio"][[2, 6, 10, 14]])
     upstream = {"alignment": "upstream"}
     every = ClipAllPairs(raw_data(shards, **upstream), model)[3]
@@ -180,7 +178,7 @@ def test_fewer_frames_of_a_clip_are_spread_over_it_with_their_own_windows(shards
     torch.testing.assert_close(some["audio"], every["audio"][[2, 6, 10, 14]])
     drawn = ClipPairs(raw_data(shards, num_frames=2), model, seed=0)
     assert {drawn[SampleIndex(epoch, 3)]["frame"] for epoch in range(30)} == {0, 1}
-    assert {seen_in_picture(drawn[SampleIndex(epoch, 3)]["image"]) for epoch in range(30)} == {
+    assert {read_image(drawn[SampleIndex(epoch, 3)]["image"]) for epoch in range(30)} == {
         (3, 4),
         (3, 12),
     }
@@ -203,12 +201,12 @@ def test_the_control_pairs_each_clip_with_one_other_and_no_fixed_frame(shards: P
     partners, starts = [], set()
     for clip in range(len(clips)):
         items = [clips[SampleIndex(epoch, clip)] for epoch in range(6)]
-        heard = {heard_in_window(item["audio"])[0] for item in items}
-        assert {seen_in_picture(item["image"])[0] for item in items} == {clip}
+        heard = {read_audio(item["audio"])[0] for item in items}
+        assert {read_image(item["image"])[0] for item in items} == {clip}
         assert len(heard) == 1
         assert heard != {clip}
         partners += heard
-        starts |= {(item["frame"], heard_in_window(item["audio"])[1]) for item in items}
+        starts |= {(item["frame"], read_audio(item["audio"])[1]) for item in items}
     assert sorted(partners) == list(range(len(clips)))
     assert len({start for frame, start in starts if frame == 8}) > 1
 

@@ -90,10 +90,14 @@ def run_from(
     return replace(config, data=replace(config.data, **stream))
 
 
+def stream_of(config: TrainConfig) -> StreamedSource:
+    return StreamedSource(config.data, config.model, config.batch_size, config.seed)
+
+
 def batches(
     config: TrainConfig, count: int, position: Position = START, rank: int = 0, num_ranks: int = 1
 ) -> list[dict[str, Any]]:
-    with closing(StreamedSource(config).batches(position, Ranks(rank, num_ranks), CPU)) as stream:
+    with closing(stream_of(config).batches(position, Ranks(rank, num_ranks), CPU)) as stream:
         return list(islice(stream, count))
 
 
@@ -208,12 +212,12 @@ def test_a_protocols_own_error_is_told(served: str, monkeypatch: pytest.MonkeyPa
             raise LookupError("Unable to locate credentials")
 
     config = run_from(served)
-    stream = StreamedSource(config).batches(START, Ranks(), CPU)
+    stream = stream_of(config).batches(START, Ranks(), CPU)
     monkeypatch.setattr("cavsync.pipeline.storage.filesystem.file_system", lambda url: (Files(), url))
     with pytest.raises(ShardError, match=r"cannot be read \(LookupError: Unable to locate credentials\)"):
         next(stream)
     with pytest.raises(DatasetError, match=r"locate credentials\)\. .* Are data\.path and your credentials"):
-        StreamedSource(config)
+        stream_of(config)
 
 
 def test_a_url_is_streamed_or_refused(shards: Path) -> None:
@@ -228,27 +232,27 @@ def test_a_place_without_a_dataset_is_told(tmp_path: Path, served: str) -> None:
         DatasetError,
         match=r"dataset\.json cannot be read: FileNotFoundError .* Are data\.path and your credentials right",
     ):
-        StreamedSource(run_from(f"{served}/nothing"))
+        stream_of(run_from(f"{served}/nothing"))
     with pytest.raises(DatasetError, match=r"dataset\.json cannot be read: .*No such file"):
-        StreamedSource(run_from(tmp_path))
+        stream_of(run_from(tmp_path))
 
 
 def test_a_done_record_that_is_gone_is_told(tmp_path: Path) -> None:
     paths = DatasetPaths(write_known_shards(tmp_path))
     paths.done("train-00001").unlink()
     with pytest.raises(DatasetError, match=r"done/train-00001\.json cannot be read: .*Copy the folder done/"):
-        StreamedSource(run_from(tmp_path))
+        stream_of(run_from(tmp_path))
 
 
 def test_more_frames_than_were_prepared_are_refused(shards: Path) -> None:
     config = run_from(shards)
     with pytest.raises(DatasetError, match=r"num_frames=17, .* prepared with 16 frames"):
-        StreamedSource(replace(config, data=replace(config.data, num_frames=17))).stored_frame()
+        stream_of(replace(config, data=replace(config.data, num_frames=17))).stored_frame()
 
 
 def test_fewer_clips_than_a_batch_are_refused(shards: Path) -> None:
     with pytest.raises(TooFewClipsError, match="24 clips do not fill one batch of 25"):
-        StreamedSource(run_from(shards, batch_size=25))
+        stream_of(run_from(shards, batch_size=25))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

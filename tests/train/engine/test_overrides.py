@@ -34,7 +34,7 @@ def test_the_last_of_two_overrides_of_a_field_holds() -> None:
         ("optimizer.lrr=3", r"OptimizerConfig has no field 'lrr'; did you mean 'lr'\?"),
         ("optimiser.lr=3", r"TrainConfig has no field 'optimiser'; did you mean 'optimizer'\?"),
         ("model.num_register=3", r"ModelConfig has no field 'num_register'; did you mean 'num_registers'\?"),
-        ("schedule.qqq=3", "ScheduleConfig has no field 'qqq'; there are: name, warmup_share"),
+        ("schedule.qqq=3", "ScheduleConfig has no field 'qqq'; there are: name, warmup_fraction"),
         ("batch_size=many", r"TrainConfig\.batch_size='many' is not of type int\."),
         ("batch_size=1.5", r"TrainConfig\.batch_size='1\.5' is not of type int\."),
         ("compile=maybe", r"TrainConfig\.compile='maybe' is not of type bool\."),

@@ -35,7 +35,7 @@ from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.optimizer import NonFiniteError, OutOfMemoryError
 from cavsync.train.engine.run_folder import RunError
 from cavsync.train.evaluation.classification.predict import class_probabilities
-from cavsync.train.finetune.augment import hide_bands, mix_mels, mix_pictures, smoothed
+from cavsync.train.finetune.augment import hide_bands, mix_images, mix_mels, smoothed
 from cavsync.train.finetune.config import FinetuneConfig
 from cavsync.train.finetune.initial import Start
 from cavsync.train.finetune.items import TrainingClips
@@ -200,20 +200,20 @@ def test_a_clip_drawn_twice_looks_different(shards: Path, weights: Path) -> None
     config = micro_finetuning(shards, weights)
     clips = LabelledClips(Start.of(config).inputs(config.data), micro_model(), "both")
     items = TrainingClips(clips, config)
-    one, same, other = (items[EpochSample(0, place, 3)]["audio"] for place in (5, 5, 6))
+    one, same, other = (items[EpochSample(0, index, 3)]["audio"] for index in (5, 5, 6))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
 def test_powers_of_mixed_sounds_add() -> None:
     rng = np.random.default_rng(0)
-    waves, share = rng.normal(size=(2, 2000, 64)), 0.3
+    waves, weight = rng.normal(size=(2, 2000, 64)), 0.3
     power = [
         np.log((np.abs(np.fft.rfft(wave)) ** 2).mean(axis=0))
-        for wave in (*waves, share * waves[0] + 0.7 * waves[1])
+        for wave in (*waves, weight * waves[0] + 0.7 * waves[1])
     ]
     one, other, mixture = map(torch.from_numpy, power)
-    assert (mix_mels(one, other, share) - mixture).abs().mean() < 0.05
+    assert (mix_mels(one, other, weight) - mixture).abs().mean() < 0.05
 
 
 def test_a_silent_row_leaves_the_other_sound() -> None:
@@ -237,7 +237,7 @@ def test_hidden_bands_and_rows_are_runs_no_longer_than_asked() -> None:
 def test_targets_of_mixtures_and_smoothing() -> None:
     assert smoothed(torch.tensor([1.0, 0, 0, 0]), 0.1).tolist() == pytest.approx([0.9, 0.025, 0.025, 0.025])
     black, white = torch.zeros(1, 1, 3, dtype=torch.uint8), torch.full((1, 1, 3), 200, dtype=torch.uint8)
-    assert mix_pictures(white, black, 0.25).flatten().tolist() == [50, 50, 50]
+    assert mix_images(white, black, 0.25).flatten().tolist() == [50, 50, 50]
 
 
 def test_the_loss_is_that_of_the_task() -> None:

@@ -159,8 +159,8 @@ def test_effective_rank_counts_directions() -> None:
         2
     )
     # Two of three vectors agree: singular values √2 and 1.
-    shares = torch.tensor([2**0.5, 1.0]) / (2**0.5 + 1)
-    entropy = -(shares * shares.log()).sum()
+    fractions = torch.tensor([2**0.5, 1.0]) / (2**0.5 + 1)
+    entropy = -(fractions * fractions.log()).sum()
     assert effective_rank(torch.eye(2)[[0, 0, 1]]) == pytest.approx(entropy.exp().item())
 
 

@@ -9,7 +9,7 @@ import torch
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.engine.config import ConfigError, ScheduleConfig, as_dict
-from cavsync.train.engine.optimizer import build_optimizer, lr_share
+from cavsync.train.engine.optimizer import build_optimizer, lr_ratio
 from cavsync.train.pretrain.presets import PRESETS, preset
 
 
@@ -55,19 +55,19 @@ def test_an_unknown_preset_names_its_nearest_neighbour() -> None:
 
 def test_the_published_schedule_climbs_and_falls_by_step() -> None:
     schedule, num_steps, warmup = preset("sync-base").schedule, 1000, 100
-    shares = [lr_share(schedule, step, num_steps, 10) for step in range(num_steps)]
-    assert shares[:warmup] == [(step + 1) / warmup for step in range(warmup)]
-    assert shares[warmup] == 1.0
+    ratios = [lr_ratio(schedule, step, num_steps, 10) for step in range(num_steps)]
+    assert ratios[:warmup] == [(step + 1) / warmup for step in range(warmup)]
+    assert ratios[warmup] == 1.0
     for step in (250, 700, 999):
         cosine = math.cos(math.pi * (step - warmup) / (num_steps - warmup))
-        assert shares[step] == pytest.approx(0.1 + 0.5 * (1 + cosine) * 0.9)
+        assert ratios[step] == pytest.approx(0.1 + 0.5 * (1 + cosine) * 0.9)
 
 
 def test_the_first_rate_is_halved_after_epochs_10_15_and_20() -> None:
     schedule, steps_per_epoch = preset("cavmae-base").schedule, 7
-    shares = [lr_share(schedule, epoch * steps_per_epoch, 25 * steps_per_epoch, 7) for epoch in range(25)]
-    assert shares == [1.0] * 10 + [0.5] * 5 + [0.25] * 5 + [0.125] * 5
-    assert lr_share(schedule, 10 * steps_per_epoch - 1, 25 * steps_per_epoch, 7) == 1.0
+    ratios = [lr_ratio(schedule, epoch * steps_per_epoch, 25 * steps_per_epoch, 7) for epoch in range(25)]
+    assert ratios == [1.0] * 10 + [0.5] * 5 + [0.25] * 5 + [0.125] * 5
+    assert lr_ratio(schedule, 10 * steps_per_epoch - 1, 25 * steps_per_epoch, 7) == 1.0
 
 
 def test_only_matrices_decay_in_tiny() -> None:
@@ -89,7 +89,7 @@ def test_contradictions_are_refused_with_both_values() -> None:
         replace(preset("tiny"), num_steps=None)
     with pytest.raises(ConfigError, match=r"schedule 'cosine' with milestones=\(3,\) contradict"):
         ScheduleConfig(name="cosine", milestones=(3,))
-    with pytest.raises(ConfigError, match="warmup_share=5 is a share"):
-        ScheduleConfig(warmup_share=5)
+    with pytest.raises(ConfigError, match=r"warmup_fraction=5 must lie in \[0, 1\]"):
+        ScheduleConfig(warmup_fraction=5)
     with pytest.raises(ConfigError, match="batch_size=0 must be at least 1"):
         replace(preset("tiny"), batch_size=0)

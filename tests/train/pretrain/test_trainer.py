@@ -25,10 +25,10 @@ from cavsync.model.checkpoints.files import read_stored
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.sampler import TooFewClipsError
 from cavsync.train.data.store import ShardError
-from cavsync.train.engine.checkpoint import CheckpointError, Checkpoints
+from cavsync.train.engine.checkpoint import Checkpoints, ResumeError
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.optimizer import NonFiniteError, OutOfMemoryError
-from cavsync.train.engine.run_folder import RunError, writing
+from cavsync.train.engine.run_folder import RunError, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.pretrain.config import TrainConfig
 from cavsync.train.pretrain.trainer import (
@@ -163,7 +163,7 @@ def test_the_run_folder_tells_what_ran(shards: Path, tmp_path: Path) -> None:
     assert (stored["data"]["mel_mean"], stored["data"]["mel_std"]) == (-5.0, 4.0)
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     parts = ("loss", "reconstruction_audio", "reconstruction_image", "contrastive", "accuracy", "grad_norm")
-    speeds = ("lr", "epoch", "clips_per_s", "data_wait_share", "seconds")
+    speeds = ("lr", "epoch", "clips_per_s", "data_wait_fraction", "seconds")
     assert {*parts, *speeds, "step"} == last.keys()
     assert last["step"] == result.step == 4
     assert last["epoch"] == pytest.approx(4 / 3)
@@ -297,7 +297,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(shards: Path,
     result.checkpoint.write_bytes(b"")
     for _ in range(2):
         with pytest.raises(
-            CheckpointError, match=r"No checkpoint in .* is whole, step-000002\.pt is not: File is"
+            ResumeError, match=r"No checkpoint in .* is whole, step-000002\.pt is not: File is"
         ):
             pretrain(micro_run(shards), tmp_path / "run", device="cpu", resume=True)
 
@@ -305,9 +305,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(shards: Path,
 def test_a_file_that_is_no_training_checkpoint_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save({"weights": torch.zeros(3)}, other)
-    with pytest.raises(
-        CheckpointError, match=r"other\.pt is no checkpoint of a cavsync run: it holds weights"
-    ):
+    with pytest.raises(ResumeError, match=r"other\.pt is no checkpoint of a cavsync run: it holds weights"):
         Checkpoints(tmp_path).load(other)
 
 
@@ -322,7 +320,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(shards: Path, tmp_path: Path
 
     message = r"step-000002\.pt cannot be written .*GB free\. step-000001\.pt, before it, is whole: make room"
     try:
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(ResumeError, match=message):
             pretrain(config, tmp_path / "run", device="cpu", on_step=fill_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -335,7 +333,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(shards: Path, tmp_path: Path
 
 def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"metrics\.jsonl cannot be written: .*No space left.*--resume"):  # noqa: SIM117
-        with writing(tmp_path / "metrics.jsonl"):
+        with explaining_failed_write(tmp_path / "metrics.jsonl"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -62,7 +62,7 @@ def listed_labels(path: Path) -> Labels:
 def truth_of(clips: LabelledClips, labels: Labels) -> np.ndarray:
     """(clips, classes of `labels`) booleans; EvaluationError where a clip has a class that is none of them."""
     truth = clips.targets.numpy().astype(bool)
-    places = [labels.as_path(*pair) for pair in zip(clips.labels.ids, clips.labels.names, strict=True)]
+    places = [labels.class_index(*pair) for pair in zip(clips.labels.ids, clips.labels.names, strict=True)]
     unknown = [column for column, place in enumerate(places) if place is None and truth[:, column].any()]
     if unknown:
         names = ", ".join(clips.labels.names[column] for column in unknown[:NAMED_IN_MESSAGES])

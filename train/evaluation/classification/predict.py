@@ -11,7 +11,7 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.data.config import LabelTask
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.labelled import LabelledClips, WholeClips
-from cavsync.train.data.loader import batches_of
+from cavsync.train.data.loader import load_batches
 from cavsync.train.engine.device import autocast
 
 INPUTS = ("audio", "image", "vectors")
@@ -40,7 +40,7 @@ def clip_vectors(
 ) -> Iterator[Tensor]:
     """(frames, dim) float32 on the CPU for each clip: what the head sees of it."""
     whole = WholeClips(clips)
-    for item in batches_of(whole.__getitem__, range(len(whole)), clips.config.num_workers, device):
+    for item in load_batches(whole.__getitem__, range(len(whole)), clips.config.num_workers, device):
         given = {name: item[name].unsqueeze(0).to(device) for name in INPUTS if name in item}
         with autocast(device, precision):
             vectors = describe(model, given)

@@ -165,7 +165,7 @@ def _truth(
 
 
 def _place(label: str, labels: Labels, path: Path) -> int:
-    place: Any = labels.as_path(label, label)
+    place: Any = labels.class_index(label, label)
     if place is None:
         raise EvaluationError(
             f"{path} has the class {label!r}, which is none of the model's {len(labels)}: score a model of VGGSound's "
