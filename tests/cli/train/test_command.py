@@ -208,8 +208,8 @@ def test_probes_are_named_after_their_head_and_taken_once(labelled: list[str | P
         ),
         (["probe", "--head", "mlp"], "Invalid value for '--head'"),
         (
-            ["finetune", "--set", "mixing.mixup_shre=1"],
-            "MixingConfig has no field 'mixup_shre'; did you mean 'mixup_probability'",
+            ["finetune", "--set", "mixing.mixup_probabilty=1"],
+            "MixingConfig has no field 'mixup_probabilty'; did you mean 'mixup_probability'",
         ),
     ],
 )
