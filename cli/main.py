@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cavsync.cli import checkpoint, config, demo, doctor
+from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.data import command as data
 from cavsync.cli.evaluate import command as evaluate
 from cavsync.cli.inference import embed, localize, search
@@ -18,7 +19,7 @@ from cavsync.cli.prepare import command as prepare
 from cavsync.cli.train import command as train
 from cavsync.errors import CavsyncError, PeerFailedError
 
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+EXIT_FAILED = 1
 
 
 class ErrorGroup(TyperGroup):

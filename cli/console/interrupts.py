@@ -1,8 +1,10 @@
-"""A polite kill ends a command like Ctrl-C does."""
+"""Ctrl-C and SIGTERM end a command in the same way: the run cleans up, and the exit code is 130."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+EXIT_INTERRUPTED = 130
 
 
 @contextmanager

@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
+from cavsync.cli.console.options import with_options
 from cavsync.cli.train import finetune
-from cavsync.cli.train.options import (
-    EXIT_INTERRUPTED,
-    DataOption,
-    DeviceOption,
-    JsonOption,
-    ResumeOption,
-    RootOption,
-    SetOption,
-    WorkersOption,
-    input_options,
-    require_dataset,
-)
+from cavsync.cli.train.options import PresetOption, TrainOptions, require_dataset
 from cavsync.cli.train.output import Bar, JsonLines
 
 if TYPE_CHECKING:
@@ -37,44 +28,43 @@ def group() -> None:
 
 
 @app.command()
+@with_options
 def pretrain(
-    preset: Annotated[
-        str, typer.Option(help="Recipe to start from; `cavsync config show` lists them.")
-    ] = "sync-base",
-    data: DataOption = None,
-    root: RootOption = Path(),
+    preset: PresetOption = "sync-base",
     run: Annotated[
         Path | None,
-        typer.Option(help="Run folder to make or resume.", show_default="ROOT/runs/pretrain-PRESET"),
+        typer.Option(
+            help="Run folder to make, or to continue with --resume.", show_default="ROOT/runs/pretrain-PRESET"
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Length of the run in steps.", show_default="the preset's")
     ] = None,
-    overrides: SetOption = None,
-    resume: ResumeOption = False,
-    device: DeviceOption = "auto",
-    num_workers: WorkersOption = None,
     estimate: Annotated[
-        bool, typer.Option(help="Take a few steps on the side first, to tell how long the run will take.")
+        bool, typer.Option(help="First measure a few steps, to estimate how long the run will take.")
     ] = True,
-    as_json: JsonOption = False,
+    *,
+    options: TrainOptions,
 ) -> None:
-    """Train a model on matched frames and sounds, by reconstruction and contrast."""
-    config = run_config(preset, overrides or [], data=data, root=root, steps=steps, num_workers=num_workers)
+    """Train a model on matching frames and audio segments, by reconstruction and contrast."""
+    from cavsync.train.pretrain.presets import preset as preset_named
+
+    length = [] if steps is None else [f"num_steps={steps}", "num_epochs=none"]
+    config = options.resolve(preset_named, preset, length)
     require_dataset(config.data.path, "audioset")
     from cavsync.train.pretrain.monitor import Monitor
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
 
-    folder = run or root / "runs" / f"pretrain-{config.preset}"
-    new = not resume and not folder.exists() and "RANK" not in os.environ
-    forecast = _estimate(config, device) if estimate and new else None
-    show = JsonLines(estimate=forecast) if as_json else Bar(estimate=forecast)
+    folder = run or options.root / "runs" / f"pretrain-{config.preset}"
+    new = not options.resume and not folder.exists() and "RANK" not in os.environ
+    forecast = _estimate(config, options.device) if estimate and new else None
+    show = JsonLines(estimate=forecast) if options.as_json else Bar(estimate=forecast)
     with show:
         result = run_pretraining(
             config,
             folder,
-            resume=resume,
-            device=device,
+            resume=options.resume,
+            device=options.device,
             on_start=show.start,
             on_step=show.step,
             observers=[ShownConfig(show), Monitor()],
@@ -88,30 +78,6 @@ def pretrain(
 
 app.command(name="finetune")(finetune.finetune)
 app.command(name="probe")(finetune.probe)
-
-
-def run_config(
-    preset: str,
-    overrides: list[str],
-    *,
-    data: str | None,
-    root: Path,
-    steps: int | None,
-    num_workers: int | None,
-) -> "TrainConfig":
-    """The run that the options describe; an unknown preset or field is wrong usage."""
-    from cavsync.train.engine.config import ConfigError
-    from cavsync.train.engine.overrides import apply_overrides
-    from cavsync.train.pretrain.presets import preset as preset_named
-
-    try:
-        config = preset_named(preset)
-        options = input_options(data, root, config.data.path, num_workers)
-        if steps is not None:
-            options += [f"num_steps={steps}", "num_epochs=none"]
-        return apply_overrides(config, [*options, *overrides])
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 class ShownConfig:

@@ -200,11 +200,11 @@ def test_probes_are_named_after_their_head_and_taken_once(labelled: list[str | P
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["finetune"], "say whose encoders to start from: --from RUN or --from FILE."),
+        (["finetune"], "Name the weights that the encoders start from: --from RUN or --from FILE."),
         (["finetune", "--preset", "tiny"], "There is no preset 'tiny' for learning classes"),
         (
             ["probe", "--preset", "finetune-tiny"],
-            "finetune-tiny trains all weights: start it with `cavsync train finetune`",
+            "finetune-tiny trains all weights; start it with `cavsync train finetune`",
         ),
         (["probe", "--head", "mlp"], "Invalid value for '--head'"),
         (
