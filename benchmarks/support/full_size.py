@@ -14,7 +14,7 @@ from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import Batch
 from cavsync.train.engine.config import Precision
 from cavsync.train.pretrain import presets
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.objective import INPUTS
 from cavsync.train.pretrain.step import TrainStep
 
@@ -79,7 +79,7 @@ class _Count(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-def training(variant: Variant) -> TrainConfig:
+def training(variant: Variant) -> PretrainConfig:
     return replace(
         presets.sync_base(),
         batch_size=variant.batch_size,

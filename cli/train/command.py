@@ -15,7 +15,7 @@ from cavsync.cli.train.output import Bar, JsonLines
 
 if TYPE_CHECKING:
     from cavsync.model.cavmae_sync import CavMaeSync
-    from cavsync.train.pretrain.config import TrainConfig
+    from cavsync.train.pretrain.config import PretrainConfig
     from cavsync.train.pretrain.estimate import TrainingEstimate
     from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics
 
@@ -86,7 +86,7 @@ class ShownConfig:
     def __init__(self, show: Bar | JsonLines) -> None:
         self._show = show
 
-    def started(self, facts: "RunFacts", config: "TrainConfig", model: "CavMaeSync") -> None:
+    def started(self, facts: "RunFacts", config: "PretrainConfig", model: "CavMaeSync") -> None:
         from cavsync.train.engine.config import as_dict
 
         self._show.config(as_dict(config))
@@ -98,7 +98,7 @@ class ShownConfig:
         """Nothing: the last line comes when the bar has gone."""
 
 
-def _estimate(config: "TrainConfig", device: str) -> "TrainingEstimate":
+def _estimate(config: "PretrainConfig", device: str) -> "TrainingEstimate":
     from cavsync.train.engine.device import choose_device
     from cavsync.train.pretrain.estimate import estimate
 

@@ -13,9 +13,9 @@ from cavsync.train.engine.config import DeviceChoice
 
 if TYPE_CHECKING:
     from cavsync.train.finetune.config import FinetuneConfig
-    from cavsync.train.pretrain.config import TrainConfig
+    from cavsync.train.pretrain.config import PretrainConfig
 
-C = TypeVar("C", "TrainConfig", "FinetuneConfig")
+C = TypeVar("C", "PretrainConfig", "FinetuneConfig")
 
 PresetOption = Annotated[str, typer.Option(help="Preset to start from; `cavsync config show` lists them.")]
 

@@ -139,7 +139,7 @@ def one_line(metrics: "StepMetrics") -> str:
 def forecast(estimate: "TrainingEstimate") -> str:
     return (
         f"about {duration(estimate.seconds)} ({estimate.clips_per_s:.1f} clips/s, measured on "
-        f"{estimate.steps_measured} steps of {estimate.clips_a_step} clips; looks and saving come on top)"
+        f"{estimate.steps_measured} steps of {estimate.clips_a_step} clips; validation and saving come on top)"
     )
 
 

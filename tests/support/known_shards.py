@@ -15,7 +15,7 @@ from cavsync.pipeline.dataset.schema import NUM_MELS, SCHEMA_VERSION, ClipState,
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 
 NUM_FRAMES = 16
 CLIP_ROWS = 998  # 10 s
@@ -91,7 +91,7 @@ def raw_data(path: Path, **changes: object) -> DataConfig:
     return DataConfig(**({"path": str(path), "mel_mean": 0.0, "mel_std": 1.0} | changes))
 
 
-def micro_run(path: Path, **changes: object) -> TrainConfig:
+def micro_run(path: Path, **changes: object) -> PretrainConfig:
     """Four steps of two clips; three batches make an epoch of six."""
     plain = {
         "preset": "micro",
@@ -105,7 +105,7 @@ def micro_run(path: Path, **changes: object) -> TrainConfig:
         "num_steps": 4,
         "log_every_steps": 1,
     }
-    return TrainConfig(**(plain | changes))
+    return PretrainConfig(**(plain | changes))
 
 
 def _row(clip: int, rows: int) -> dict[str, object]:

@@ -20,7 +20,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.pretrain import trainer as loop
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.objective import INPUTS, Objective
 from cavsync.train.pretrain.step import Losses, TrainStep
 
@@ -40,7 +40,7 @@ MODELS: list[dict[str, Any]] = [
 ]
 
 
-def run_of(**model: Any) -> TrainConfig:
+def run_of(**model: Any) -> PretrainConfig:
     return micro_run(Path(), model=micro_model(**model), batch_size=8)
 
 
@@ -84,7 +84,7 @@ def _as_rank(rank: int, port: int, work: Callable[..., Any], arguments: tuple[An
     return work(rank, *arguments)
 
 
-def some_batch(config: TrainConfig, seed: int = 0) -> dict[str, Any]:
+def some_batch(config: PretrainConfig, seed: int = 0) -> dict[str, Any]:
     """As the loader gives it, of noise."""
     generator, model = torch.Generator().manual_seed(seed), config.model
     size, side = config.batch_size, model.image_size
@@ -102,7 +102,7 @@ def part_of(batch: dict[str, Any], rank: int, count: int) -> dict[str, Any]:
     return {name: values[rank * size : (rank + 1) * size] for name, values in batch.items()}
 
 
-def gradients(config: TrainConfig, ranks: Ranks) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def gradients(config: PretrainConfig, ranks: Ranks) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Losses and gradients of the second backward, each rank on its part."""
     torch.manual_seed(0)
     model = CavMaeSync(config.model)
@@ -125,12 +125,12 @@ def assert_same_gradients(one: Any, two: Any) -> None:
     assert np.linalg.norm(first - second) <= 1e-6 * np.linalg.norm(second)
 
 
-def rank_gradients(rank: int, configs: list[TrainConfig]) -> list[Any]:
+def rank_gradients(rank: int, configs: list[PretrainConfig]) -> list[Any]:
     with joined(CPU) as ranks:
         return [gradients(config, ranks) for config in configs]
 
 
-def local_contrast(config: TrainConfig, count: int) -> float:
+def local_contrast(config: PretrainConfig, count: int) -> float:
     """The mean of the contrastive losses of the parts of a batch."""
     torch.manual_seed(0)
     model, losses = CavMaeSync(config.model), []
@@ -140,7 +140,7 @@ def local_contrast(config: TrainConfig, count: int) -> float:
     return float(np.mean(losses))
 
 
-def train(rank: int, config: TrainConfig, run_dir: Path, options: dict[str, Any]) -> dict[str, Any]:
+def train(rank: int, config: PretrainConfig, run_dir: Path, options: dict[str, Any]) -> dict[str, Any]:
     """`pretrain` with a record of the batches; `options` may poison a step or send a signal, in one rank."""
     keys: list[list[str]] = []
     step_of = TrainStep.__call__

@@ -27,7 +27,7 @@ from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.protocol import SynchronyScores, score_synchrony
 from cavsync.train.evaluation.synchrony.report import curve_section, synchrony_rows
 from cavsync.train.evaluation.task import Task
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.plots import training_curves
 from cavsync.train.pretrain.presets import tiny
 from cavsync.train.reporting.page import Picture, Report, Score, Section, write_report
@@ -66,7 +66,7 @@ class DemoConfig:
     def report(self) -> Path:
         return self.run / "report.html"
 
-    def training(self) -> TrainConfig:
+    def training(self) -> PretrainConfig:
         """Preset `tiny` on the demo's shards."""
         preset = tiny()
         pairing: Pairing = "other-clip" if self.control else "matched"

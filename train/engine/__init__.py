@@ -1,1 +1,1 @@
-"""What every training shares: configuration, loop, optimizer, checkpoints, processes."""
+"""The parts of every training: configuration, loop, optimizer, checkpoints, processes."""

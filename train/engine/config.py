@@ -1,45 +1,11 @@
-"""What a training run is: one frozen record, complete and checked before the first step."""
+"""The configuration that every training has: frozen records, checked before the first step."""
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cavsync.errors import CavsyncError
-
-
-@dataclass(frozen=True, kw_only=True)
-class MonitorConfig:
-    """How often a run is looked at more closely than its losses."""
-
-    tensorboard: bool = True
-    """Write events for TensorBoard into the run folder."""
-    every_steps: int | None = 1000
-    """Steps between two looks at held-out clips; None never looks."""
-    split: str = "test"
-    """Role or name of the split that is looked at; a dataset without it is not looked at."""
-    max_clips: int = 200
-    """Held-out clips at the most; R@1 depends on it, so compare runs with the same number."""
-    num_frames: int = 4
-    """Frames of each of them, spread over the clip, each with its window."""
-    num_pictures: int = 4
-    """Clips whose masked, predicted and original picture and log-mel are drawn; 0 draws none."""
-    curves: bool = True
-    """Draw curves.png when the run ends."""
-
-    def __post_init__(self) -> None:
-        steps = self.every_steps
-        if steps is not None and steps < 1:
-            raise ValueError(f"watch.every_steps={steps} must be at least 1; none never looks.")
-        if self.max_clips < 2:
-            raise ValueError(
-                f"watch.max_clips={self.max_clips} must be at least 2: R@1 among one clip says nothing."
-            )
-        if self.num_frames < 1:
-            raise ValueError(f"watch.num_frames={self.num_frames} must be at least 1.")
-        if self.num_pictures < 0:
-            raise ValueError(f"watch.num_pictures={self.num_pictures} is negative; 0 draws none.")
-
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -47,7 +13,7 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16", "float16"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
-# Fields that change how a run is carried out but not what it computes: `--resume` accepts new values.
+# Fields, and groups of fields, that do not change what a run computes: `--resume` accepts new values.
 FREE_ON_RESUME = (
     "data.path",
     "data.num_workers",
@@ -58,7 +24,7 @@ FREE_ON_RESUME = (
     "checkpoint_every_steps",
     "keep_checkpoints",
     "compile",
-    *(f"watch.{one.name}" for one in dataclasses.fields(MonitorConfig)),
+    "monitor",
 )
 
 
@@ -123,6 +89,51 @@ class ScheduleConfig:
         require(list(steps) == sorted(set(steps)), f"milestones={steps} must ascend.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """What a run writes to be watched by; it does not change what is computed."""
+
+    tensorboard: bool = True
+    """Write events for TensorBoard into the run folder."""
+    curves: bool = True
+    """Draw curves.png when the run ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The fields that every training has."""
+
+    preset: str
+    """Name of the preset it started from."""
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    batch_size: int
+    """Clips in a step, over all processes."""
+    precision: Precision = "float32"
+    """Type that matrix products compute in; weights, losses and the optimizer stay float32."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    seed: int = 0
+    """Decides initial weights, order of clips, frames, masks, mixtures and augmentation."""
+    log_every_steps: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    checkpoint_every_steps: int = 1000
+    """Steps between two checkpoints; the last step always writes one."""
+    keep_checkpoints: int | None = 3
+    """How many of the newest stay on disk; None keeps all."""
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+
+    def __post_init__(self) -> None:
+        self.require_positive("batch_size", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints")
+        require(self.seed >= 0, f"seed={self.seed} is negative.")
+
+    def require_positive(self, *names: str) -> None:
+        """ConfigError where one of these fields is below 1; None is allowed."""
+        for name in names:
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name}={value} must be at least 1.")
+
+
 def as_dict(config: "DataclassInstance") -> dict[str, Any]:
     """The record in JSON's types: what run folders and checkpoints store."""
     content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -137,6 +148,11 @@ def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[st
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     }
+
+
+def is_free_on_resume(name: str) -> bool:
+    """Whether the dotted field `name` may change when a run is resumed."""
+    return name in FREE_ON_RESUME or name.partition(".")[0] in FREE_ON_RESUME
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

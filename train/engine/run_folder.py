@@ -1,6 +1,6 @@
 """The folder of one run: its configuration, its metrics and its checkpoints; nothing in it is overwritten.
 
-config.json        the resolved TrainConfig
+config.json        the resolved configuration
 metrics.jsonl      one line per logged step
 checkpoints/       step-000500.pt ..., and last.pt which points to the newest
 model.safetensors  the trained weights, once the run is complete
@@ -12,14 +12,14 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from safetensors import SafetensorError
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.checkpoint import Checkpoints
-from cavsync.train.engine.config import FREE_ON_RESUME, as_dict, differing_fields
+from cavsync.train.engine.config import RunConfig, as_dict, differing_fields, is_free_on_resume
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -27,20 +27,11 @@ NOT_FINITE_NAME = "not-finite.json"
 
 
 class RunError(CavsyncError):
-    """A run folder that cannot be used as asked."""
-
-
-class RunConfig(Protocol):
-    """A dataclass that says all of a run."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def keep_checkpoints(self) -> int | None: ...
+    """A run folder that cannot be started, resumed or written."""
 
 
 class RunFolder:
-    """A run on disk; `RunFolder.start` and `RunFolder.reopen` are the two ways to one."""
+    """A run on disk, from `RunFolder.start` or `RunFolder.reopen`."""
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
@@ -69,7 +60,7 @@ class RunFolder:
                 f"{path} holds no run to resume: {stored.name} is not there. Start it without --resume."
             )
         changed = differing_fields(json.loads(stored.read_text()), as_dict(config))
-        fixed = {name: values for name, values in changed.items() if name not in FREE_ON_RESUME}
+        fixed = {name: values for name, values in changed.items() if not is_free_on_resume(name)}
         if fixed:
             listed = "; ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in fixed.items())
             raise RunError(
@@ -106,7 +97,7 @@ def with_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def explaining_failed_write(path: Path) -> Iterator[None]:
-    """Says what to do when `path` cannot be written, as on a full disk."""
+    """RunError, with what to do, where `path` cannot be written, as on a full disk."""
     try:
         yield
     except (OSError, SafetensorError) as error:

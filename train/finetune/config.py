@@ -1,4 +1,4 @@
-"""What a run that learns classes is: one frozen record, complete and checked before the first step."""
+"""The configuration of fine-tuning and of probes."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,12 +13,12 @@ from cavsync.model.classifier_config import (
 )
 from cavsync.model.config import ModelConfig
 from cavsync.train.data.config import DataConfig, LabelTask
-from cavsync.train.engine.config import OptimizerConfig, Precision, ScheduleConfig, require
+from cavsync.train.engine.config import RunConfig, require
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """What stands on the encoders, and what of them it sees."""
+    """The head on the encoders, and its inputs."""
 
     kind: Literal["attention", "linear", "mlp"]
     """attention: two blocks over all frames of a clip, the paper's probe; linear: one linear layer on each frame
@@ -71,11 +71,9 @@ class MixingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(RunConfig):
     """A complete run of `cavsync train finetune` or `cavsync train probe`."""
 
-    preset: str
-    """Name of the preset it started from."""
     initial_weights: str | None = None
     """Run folder or checkpoint with the encoders to start from; needed, there is no default."""
     keep_head: bool = False
@@ -85,7 +83,7 @@ class FinetuneConfig:
     head: HeadConfig
     data: DataConfig
     frames_per_clip: int | None = None
-    """Frames of a clip that a training step sees, drawn at random; None is all of them."""
+    """Frames of a clip in a training step, drawn at random; None is all of them."""
     task: LabelTask | None = None
     """single-label: softmax and cross-entropy; multi-label: a sigmoid a class and binary cross-entropy;
     None: multi-label where some clip of the split has several labels."""
@@ -96,45 +94,20 @@ class FinetuneConfig:
     """Train the head alone: a probe."""
     cache_features: bool = False
     """Run the frozen encoders over the split once and keep the results in memory; without random changes only."""
-    optimizer: OptimizerConfig
     head_lr_factor: float = 1.0
     """The head's learning rate is this times `optimizer.lr`."""
-    schedule: ScheduleConfig
-    batch_size: int
-    """Clips in a step."""
     num_epochs: int
     """Length in passes over the clips; an incomplete last batch of a pass is left out."""
     average_epochs: tuple[int, int] | None = None
     """First and last epoch whose final weights are averaged into the result; None takes the last weights."""
     validation_split: str | None = "test"
-    """Role or name of the split scored on; None scores nothing."""
+    """Role or name of the split to validate on; None never validates."""
     validate_every_epochs: int = 1
-    """Epochs between two scores; the result is always scored."""
-    precision: Precision = "float32"
-    compile: bool = False
-    """Compile the model with torch.compile."""
-    tensorboard: bool = True
-    """Write events for TensorBoard into the run folder."""
-    seed: int = 0
-    """Decides the head's initial weights, order of clips, frames, mixtures and augmentation."""
-    log_every_steps: int = 10
-    checkpoint_every_steps: int = 1000
-    """Steps between two checkpoints; the last step always writes one."""
-    keep_checkpoints: int | None = 3
-    """How many of the newest stay on disk; None keeps all."""
+    """Epochs between two validations; the result is always scored."""
 
     def __post_init__(self) -> None:
-        counted = (
-            "batch_size",
-            "num_epochs",
-            "validate_every_epochs",
-            "log_every_steps",
-            "checkpoint_every_steps",
-        )
-        for name in (*counted, "keep_checkpoints", "frames_per_clip"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"{name}={value} must be at least 1.")
-        require(self.seed >= 0, f"seed={self.seed} is negative.")
+        super().__post_init__()
+        self.require_positive("num_epochs", "validate_every_epochs", "frames_per_clip")
         require(self.head_lr_factor > 0, f"head_lr_factor={self.head_lr_factor} must be positive.")
         first, last = self.average_epochs or (1, self.num_epochs)
         require(

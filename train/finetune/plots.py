@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cavsync.train.reporting.plots import draw_curve, draw_looks, png
+from cavsync.train.reporting.plots import draw_curve, draw_validation, png
 
 
 def class_curves(metrics: pd.DataFrame, result: Mapping[str, float]) -> bytes:
@@ -18,5 +18,5 @@ def class_curves(metrics: pd.DataFrame, result: Mapping[str, float]) -> bytes:
     scored = metrics.dropna(subset="top1") if "top1" in metrics else pd.DataFrame()
     if result:
         scored = pd.concat([scored, pd.DataFrame([{"step": metrics["step"].iloc[-1], **result}])])
-    draw_looks(scores, scored, "mean_average_precision", "top1", "validation")
+    draw_validation(scores, scored, "mean_average_precision", "top1", "validation")
     return png(figure)

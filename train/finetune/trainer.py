@@ -96,7 +96,7 @@ class FineTuning:
         self.validation = self._validation()
         self.folder = (RunFolder.reopen if resume else RunFolder.start)(run_dir, config)
         self.steps_done = self._restore() if resume else 0
-        self.events = EventLog(run_dir, self.steps_done) if config.tensorboard else None
+        self.events = EventLog(run_dir, self.steps_done) if config.monitor.tensorboard else None
 
     def train(self) -> FinetuneResult:
         """The loop. A checkpoint follows the last step, every so many, and a request to stop."""

@@ -1,69 +1,76 @@
-"""What of a run is watched while it trains; none of it changes what is computed."""
+"""The configuration of pretraining."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cavsync.model.config import ModelConfig
 from cavsync.train.data.config import DataConfig
-from cavsync.train.engine.config import MonitorConfig, OptimizerConfig, Precision, ScheduleConfig, require
+from cavsync.train.engine.config import MonitorConfig, RunConfig, require
 
 Negatives = Literal["global", "local"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """A complete run. Exactly one of `num_steps` and `num_epochs` says how long it is."""
+class PretrainMonitorConfig(MonitorConfig):
+    """How often, and on which clips, a pretraining run is validated."""
 
-    preset: str
-    """Name of the preset it started from."""
+    every_steps: int | None = 1000
+    """Steps between two validations on held-out clips; None never validates."""
+    split: str = "test"
+    """Role or name of the split to validate on; a dataset without it is trained on without validation."""
+    max_clips: int = 200
+    """Held-out clips at the most; R@1 depends on it, so compare runs with the same number."""
+    num_frames: int = 4
+    """Frames of each of them, spread over the clip, each with its audio segment."""
+    num_images: int = 4
+    """Clips whose masked, predicted and original image and log-mel are drawn; 0 draws none."""
+
+    def __post_init__(self) -> None:
+        steps = self.every_steps
+        require(
+            steps is None or steps >= 1,
+            f"monitor.every_steps={steps} must be at least 1; none never validates.",
+        )
+        require(
+            self.max_clips >= 2,
+            f"monitor.max_clips={self.max_clips} must be at least 2: R@1 among one clip says nothing.",
+        )
+        require(self.num_frames >= 1, f"monitor.num_frames={self.num_frames} must be at least 1.")
+        require(self.num_images >= 0, f"monitor.num_images={self.num_images} is negative; 0 draws none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """A complete pretraining run. Exactly one of `num_steps` and `num_epochs` sets its length."""
+
     model: ModelConfig
     data: DataConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-    batch_size: int
-    """Clips in a step, over all processes; each brings one random frame and its window."""
     micro_batch: int | None = None
     """Clips that go through the model at once in each process, for a batch that its memory cannot hold; None is
     all of them. The result is the same up to rounding, for one more pass of the encoders."""
     negatives: Negatives = "global"
-    """Which clips a clip is told apart from: all of the batch, or, as upstream, those in its own process."""
+    """Clips that the contrastive loss compares a clip with: the whole batch, or, as upstream, those in its process."""
     num_steps: int | None = None
     """Length in optimizer steps."""
     num_epochs: int | None = None
     """Length in passes over the clips; an incomplete last batch of a pass is left out."""
-    precision: Precision = "float32"
-    """Type that matrix products compute in; weights, losses and the optimizer stay float32."""
-    compile: bool = False
-    """Compile the model with torch.compile."""
     activation_checkpointing: bool = False
     """Compute each block again in the backward instead of keeping what it computed: less memory, a third more
     time."""
     initial_weights: str | None = None
-    """What the run starts from, such as a checkpoint of ours, Sync's or CAV-MAE's, or
+    """Weights that the run starts from: a checkpoint of ours, Sync's or CAV-MAE's, or
     timm:vit_base_patch16_224.mae; None starts from random weights."""
-    seed: int = 0
-    """Decides initial weights, order of clips, frames, masks and augmentation."""
-    log_every_steps: int = 10
-    """Steps between two lines of metrics.jsonl."""
-    checkpoint_every_steps: int = 1000
-    """Steps between two checkpoints; the last step always writes one."""
-    keep_checkpoints: int | None = 3
-    """How many of the newest stay on disk; None keeps all."""
-    watch: MonitorConfig = field(default_factory=MonitorConfig)
+    monitor: PretrainMonitorConfig = field(default_factory=PretrainMonitorConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             (self.num_steps is None) != (self.num_epochs is None),
             f"num_steps={self.num_steps} and num_epochs={self.num_epochs} contradict: "
             "give one of them and set the other to none.",
         )
-        for name in ("batch_size", "log_every_steps", "checkpoint_every_steps"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("num_steps", "num_epochs", "keep_checkpoints", "micro_batch"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"{name}={value} must be at least 1.")
+        self.require_positive("num_steps", "num_epochs", "micro_batch")
         self.batch_of_a_rank(1)
-        require(self.seed >= 0, f"seed={self.seed} is negative.")
 
     def batch_of_a_rank(self, num_ranks: int) -> int:
         """Clips of each batch that one of `num_ranks` processes takes; ConfigError where it does not divide."""

@@ -1,4 +1,4 @@
-"""How long a run will take on this machine, from a few steps of a model that is thrown away afterwards."""
+"""The duration of a run on this machine, estimated from a few steps of a model that is discarded."""
 
 import time
 from collections.abc import Generator
@@ -11,7 +11,7 @@ import torch
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs, Position
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.initial import initial_model
 from cavsync.train.pretrain.step import TrainStep
 from cavsync.train.pretrain.trainer import open_source
@@ -23,7 +23,7 @@ WARM_UP_STEPS, MEASURED_STEPS = 1, 2
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingEstimate:
-    """A forecast: saving, looks at held-out clips and compilation are not in it."""
+    """A forecast without saving, validation and compilation."""
 
     seconds: float
     clips_per_s: float
@@ -31,7 +31,7 @@ class TrainingEstimate:
     clips_a_step: int
 
 
-def estimate(config: TrainConfig, device: torch.device) -> TrainingEstimate:
+def estimate(config: PretrainConfig, device: torch.device) -> TrainingEstimate:
     """Takes a few steps on the run's own clips. The run itself starts from its own seed and does not notice."""
     size = config.batch_size if device.type == "cuda" else min(config.batch_size, MAX_CLIPS_ON_CPU)
     micro_batch = config.micro_batch if size == config.batch_size else None
@@ -55,12 +55,12 @@ def estimate(config: TrainConfig, device: torch.device) -> TrainingEstimate:
     )
 
 
-def _start(num_clips: int, config: TrainConfig) -> Position:
+def _start(num_clips: int, config: PretrainConfig) -> Position:
     return Epochs(num_clips, config.batch_size, config.seed).position_after(0)
 
 
 def _measure(
-    config: TrainConfig, batches: Generator[Batch, None, None], device: torch.device
+    config: PretrainConfig, batches: Generator[Batch, None, None], device: torch.device
 ) -> tuple[float, float]:
     """Seconds that a step's reading takes, and its computing."""
     model, _ = initial_model(config)

@@ -1,4 +1,4 @@
-"""A look at clips that are not trained on: does a sound find its picture, and do embeddings spread out?"""
+"""Validation on held-out clips: retrieval between audio and video, and the rank of the embeddings."""
 
 from dataclasses import dataclass, replace
 
@@ -12,72 +12,73 @@ from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.pairs import ClipAllPairs
-from cavsync.train.engine.config import MonitorConfig
 from cavsync.train.evaluation.retrieval.recall import retrieve
+from cavsync.train.pretrain.config import PretrainMonitorConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationMetrics:
-    """What one look found; recalls in [0, 1]."""
+    """Recalls in [0, 1] and effective ranks of held-out clips."""
 
     num_clips: int
-    r1_sound_to_video: float
-    r1_video_to_sound: float
+    r1_audio_to_video: float
+    r1_video_to_audio: float
     effective_rank_audio: float
     effective_rank_image: float
 
 
 class HeldOutClips:
-    """Up to `watch.max_clips` clips of a split, spread over it."""
+    """Up to `monitor.max_clips` clips of a split, spread over it."""
 
-    def __init__(self, data: DataConfig, model: ModelConfig, watch: MonitorConfig) -> None:
-        plain = replace(data, split=watch.split, pairing="matched")
-        self.clips, self.watch = ClipAllPairs(plain, model), watch
-        self.numbers = spread(len(self.clips), watch.max_clips)
+    def __init__(self, data: DataConfig, model: ModelConfig, monitor: PretrainMonitorConfig) -> None:
+        plain = replace(data, split=monitor.split, pairing="matched")
+        self.clips, self.monitor = ClipAllPairs(plain, model), monitor
+        self.numbers = spread(len(self.clips), monitor.max_clips)
 
-    def look(self, model: CavMaeSync, device: torch.device) -> ValidationMetrics:
+    def validate(self, model: CavMaeSync, device: torch.device) -> ValidationMetrics:
         """Scores `model`, which is in eval mode, without gradients."""
         audio, image = [], []
         for number in self.numbers:
-            windows, pictures = self.pairs(int(number), self.watch.num_frames)
+            windows, frames = self.pairs(int(number), self.monitor.num_frames)
             audio.append(model.encode_audio(windows.to(device)).global_token.float().cpu())
-            image.append(model.encode_image(normalise_images(pictures.to(device))).global_token.float().cpu())
-        heard, seen = torch.stack(audio), torch.stack(image)
-        found = retrieve(heard, seen, "diagonal-mean")
+            image.append(model.encode_image(normalise_images(frames.to(device))).global_token.float().cpu())
+        all_audio, all_images = torch.stack(audio), torch.stack(image)
+        found = retrieve(all_audio, all_images, "diagonal-mean")
         return ValidationMetrics(
-            num_clips=len(heard),
-            r1_sound_to_video=found.audio_to_video.recalls[0].percent / 100,
-            r1_video_to_sound=found.video_to_audio.recalls[0].percent / 100,
-            effective_rank_audio=effective_rank(heard.flatten(0, 1)),
-            effective_rank_image=effective_rank(seen.flatten(0, 1)),
+            num_clips=len(all_audio),
+            r1_audio_to_video=found.audio_to_video.recalls[0].percent / 100,
+            r1_video_to_audio=found.video_to_audio.recalls[0].percent / 100,
+            effective_rank_audio=effective_rank(all_audio.flatten(0, 1)),
+            effective_rank_image=effective_rank(all_images.flatten(0, 1)),
         )
 
     def reconstruct(self, model: CavMaeSync, device: torch.device) -> "Reconstructions":
-        """The first clips masked and filled in, with the same masks at every look."""
-        pairs = [self.pairs(int(number), 1) for number in self.numbers[: self.watch.num_pictures]]
-        windows, pictures = (torch.cat(part) for part in zip(*pairs, strict=True))
+        """The first clips, masked and reconstructed, with the same masks at every validation."""
+        pairs = [self.pairs(int(number), 1) for number in self.numbers[: self.monitor.num_images]]
+        windows, frames = (torch.cat(part) for part in zip(*pairs, strict=True))
         draw, config = torch.Generator().manual_seed(0), model.config
         noise = [
             torch.rand(len(windows), count, generator=draw).to(device)
             for count in (config.num_audio_patches, config.num_image_patches)
         ]
-        image = normalise_images(pictures).to(device)
+        image = normalise_images(frames).to(device)
         filled = inpaint(model, windows.to(device), image, *noise)
         return Reconstructions(windows, image.cpu(), filled)
 
     def pairs(self, clip: int, count: int) -> tuple[Tensor, Tensor]:
-        """`count` frames of a clip, spread over it: windows (n, rows, mels), pictures uint8 (n, side, side, 3)."""
+        """`count` frames of a clip, spread over it: log-mel segments (n, rows, mels), images uint8 (n, side, side, 3)."""
         store, rows = self.clips.store, self.clips.window.rows
         frames = spread(store.num_frames(clip), count)
         starts = store.window_starts(clip, rows, self.clips.config.alignment)[frames]
         mels = [store.mel_rows(clip, int(start), int(start) + rows) for start in starts]
-        pictures = [fit(store.frame(clip, int(frame)), self.clips.side) for frame in frames]
-        return torch.stack([self.clips.window.normalised(mel, 0) for mel in mels]), torch.stack(pictures)
+        images = [fit(store.frame(clip, int(frame)), self.clips.side) for frame in frames]
+        return torch.stack([self.clips.window.normalised(mel, 0) for mel in mels]), torch.stack(images)
 
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """Inputs (clips, ...) as the model takes them, and what it makes of their masked versions."""
+    """Inputs as the model takes them, audio (clips, rows, mels) and image (clips, 3, side, side), and reconstructions of
+    their masked versions."""
 
     audio: Tensor
     image: Tensor

@@ -6,10 +6,10 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.initial_weights import start_from
 from cavsync.model.errors import CheckpointError
 from cavsync.train.engine.config import ConfigError
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 
 
-def initial_model(config: TrainConfig) -> tuple[CavMaeSync, str]:
+def initial_model(config: PretrainConfig) -> tuple[CavMaeSync, str]:
     """Random by the run's seed, or with the weights that the run starts from, and which of these it was.
 
     ConfigError where the weights do not fit.

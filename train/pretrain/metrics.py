@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.engine.metrics import Pace, RunResult
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.step import Losses
 
 
@@ -50,7 +50,7 @@ class TrainerCallback(Protocol):
     torch's generators, so an observer may.
     """
 
-    def started(self, facts: RunFacts, config: TrainConfig, model: CavMaeSync) -> None:
+    def started(self, facts: RunFacts, config: PretrainConfig, model: CavMaeSync) -> None:
         """Before the first step; `config` is the resolved one, `model` stands on its device."""
 
     def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: Mapping[str, Any]) -> None:

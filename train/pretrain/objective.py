@@ -22,7 +22,7 @@ from cavsync.model.output import Output
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.device import autocast
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 
 INPUTS = ("audio", "image", "noise_audio", "noise_image")
 
@@ -33,7 +33,7 @@ Measured = dict[str, Tensor]
 class Objective:
     """What a step minimises, for a `model` that stands on its device."""
 
-    def __init__(self, config: TrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks) -> None:
+    def __init__(self, config: PretrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks) -> None:
         self.config, self.model, self.device, self.ranks = config, model, device, ranks
         if config.activation_checkpointing:
             forget_activations(model)

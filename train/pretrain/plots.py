@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
 from cavsync.train.pretrain.held_out import Reconstructions
-from cavsync.train.reporting.plots import HIDDEN_GREY, MEL_COLOURS, draw_curve, draw_looks, png
+from cavsync.train.reporting.plots import HIDDEN_GREY, MEL_COLOURS, draw_curve, draw_validation, png
 
 
 def training_curves(metrics: pd.DataFrame) -> bytes:
@@ -23,8 +23,8 @@ def training_curves(metrics: pd.DataFrame) -> bytes:
     return png(figure)
 
 
-def run_curves(metrics: pd.DataFrame, looks: pd.DataFrame) -> bytes:
-    """`curves.png` of a pretraining run: what each step measured, and below it what was seen on held-out clips."""
+def run_curves(metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
+    """`curves.png` of a pretraining run: the metrics of its steps, and below them those of its validations."""
     figure = Figure(figsize=(12, 5), layout="constrained")
     top, bottom = figure.subplots(2, 4)
     titles = {
@@ -38,8 +38,8 @@ def run_curves(metrics: pd.DataFrame, looks: pd.DataFrame) -> bytes:
     for axes, (column, title) in zip([*top, *bottom[:2]], titles.items(), strict=True):
         draw_curve(axes, metrics, column, title)
     bottom[1].set_yscale("log")
-    draw_looks(bottom[2], looks, "r1_sound_to_video", "r1_video_to_sound", "held-out R@1")
-    draw_looks(bottom[3], looks, "effective_rank_audio", "effective_rank_image", "effective rank")
+    draw_validation(bottom[2], validations, "r1_audio_to_video", "r1_video_to_audio", "held-out R@1")
+    draw_validation(bottom[3], validations, "effective_rank_audio", "effective_rank_image", "effective rank")
     return png(figure)
 
 

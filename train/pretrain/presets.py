@@ -11,7 +11,7 @@ from cavsync.model import config as models
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import ConfigError, OptimizerConfig, ScheduleConfig, published_adam
 from cavsync.train.engine.overrides import nearest
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 
 # AudioSet's log-mel statistics; both repositories use them for VGGSound too.
 AUDIOSET_MEL_MEAN, AUDIOSET_MEL_STD = -5.081, 4.4849
@@ -19,9 +19,9 @@ AUDIOSET_MEL_MEAN, AUDIOSET_MEL_STD = -5.081, 4.4849
 PUBLISHED_PAD_VALUE = 0.0
 
 
-def sync_base() -> TrainConfig:
+def sync_base() -> PretrainConfig:
     """CAV-MAE Sync on AudioSet-2M, as the fork trained the siblings of the released weights."""
-    return TrainConfig(
+    return PretrainConfig(
         preset="sync-base",
         model=models.sync_base(),
         data=DataConfig(
@@ -43,9 +43,9 @@ def sync_base() -> TrainConfig:
     )
 
 
-def cavmae_base() -> TrainConfig:
+def cavmae_base() -> PretrainConfig:
     """The original CAV-MAE on AudioSet-2M, the size that its authors call Scale+."""
-    return TrainConfig(
+    return PretrainConfig(
         preset="cavmae-base",
         model=models.cavmae_base(),
         data=DataConfig(
@@ -66,9 +66,9 @@ def cavmae_base() -> TrainConfig:
     )
 
 
-def tiny() -> TrainConfig:
+def tiny() -> PretrainConfig:
     """The same graph at toy size, for the demo's world: minutes on two CPU cores. All numbers are ours."""
-    return TrainConfig(
+    return PretrainConfig(
         preset="tiny",
         model=models.tiny(),
         data=DataConfig(path="data/demo"),
@@ -82,12 +82,12 @@ def tiny() -> TrainConfig:
     )
 
 
-PRESETS: MappingProxyType[str, Callable[[], TrainConfig]] = MappingProxyType(
+PRESETS: MappingProxyType[str, Callable[[], PretrainConfig]] = MappingProxyType(
     {"sync-base": sync_base, "cavmae-base": cavmae_base, "tiny": tiny}
 )
 
 
-def preset(name: str) -> TrainConfig:
+def preset(name: str) -> PretrainConfig:
     """The run called `name`; ConfigError names the nearest one where there is none."""
     if name not in PRESETS:
         raise ConfigError(f"There is no preset {name!r}{nearest(name, PRESETS)}")

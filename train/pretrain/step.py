@@ -12,7 +12,7 @@ import torch
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.optimizer import OutOfMemoryError, build_optimizer, clip_gradients, not_finite
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.objective import Objective
 
 
@@ -32,7 +32,7 @@ class TrainStep:
     """The model and its optimizer; calling it with this rank's part of a batch of `Pair`s trains once."""
 
     def __init__(
-        self, config: TrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks | None = None
+        self, config: PretrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks | None = None
     ) -> None:
         self.config, self.device, self.ranks = config, device, ranks or Ranks()
         self.model = model.to(device).train()

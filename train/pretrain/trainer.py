@@ -20,7 +20,7 @@ from cavsync.train.engine.optimizer import keeping_clips_of_failed_step, lr_rati
 from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.throughput import StopWatch
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.initial import initial_model
 from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics, TrainerCallback
 from cavsync.train.pretrain.step import TrainStep
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def pretrain(
-    config: TrainConfig,
+    config: PretrainConfig,
     run_dir: Path,
     *,
     resume: bool = False,
@@ -77,7 +77,7 @@ class Pretraining:
     """A run in memory: model, optimizer, data and folder, at step `steps_done`."""
 
     def __init__(
-        self, config: TrainConfig, run_dir: Path, device: torch.device, ranks: Ranks, *, resume: bool
+        self, config: PretrainConfig, run_dir: Path, device: torch.device, ranks: Ranks, *, resume: bool
     ) -> None:
         self.ranks, self.device = ranks, device
         # Whatever may be refused comes before the folder is made.
@@ -218,7 +218,7 @@ class Pretraining:
         )
 
 
-def open_source(config: TrainConfig) -> ClipSource:
+def open_source(config: PretrainConfig) -> ClipSource:
     """The clips that `config` trains on; DatasetError where they are not there."""
     given = config.data, config.model, config.batch_size, config.seed
     if config.data.source == "index":

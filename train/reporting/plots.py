@@ -33,16 +33,21 @@ def draw_curve(axes: Axes, metrics: pd.DataFrame, column: str, title: str) -> No
     axes.set_xlabel("step")
 
 
-def draw_looks(axes: Axes, looks: pd.DataFrame, one: str, other: str, title: str) -> None:
-    """Two figures that are measured now and then."""
+def draw_validation(axes: Axes, validations: pd.DataFrame, one: str, other: str, title: str) -> None:
+    """The columns `one` and `other` of `validations` over their steps."""
     axes.set_title(title)
     axes.set_xlabel("step")
-    if looks.empty:
+    if validations.empty:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#888888")
         return
     for column, colour in ((one, ACCENT), (other, "#2e6f8e")):
         axes.plot(
-            looks["step"], looks[column], "o-", color=colour, markersize=3, label=column.replace("_", " ")
+            validations["step"],
+            validations[column],
+            "o-",
+            color=colour,
+            markersize=3,
+            label=column.replace("_", " "),
         )
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=7)

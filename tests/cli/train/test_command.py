@@ -119,7 +119,7 @@ def test_a_missing_dataset_says_what_was_sought_where_and_how_to_make_it(tmp_pat
     [
         (["--preset", "tinny"], "There is no preset 'tinny'; did you mean 'tiny'?"),
         (["--set", "optimizer.lrr=3"], "OptimizerConfig has no field 'lrr'; did you mean 'lr'?"),
-        (["--set", "batch_size=many"], "TrainConfig.batch_size='many' is not of type int."),
+        (["--set", "batch_size=many"], "PretrainConfig.batch_size='many' is not of type int."),
         (["--steps", "0"], "Invalid value for '--steps'"),
         (["--device", "tpu"], "Invalid value for '--device'"),
         (["--stepz", "3"], "No such option: --stepz"),

@@ -38,7 +38,7 @@ from cavsync.pipeline.storage import filesystem as stores
 from cavsync.pipeline.storage.lock import run_lock
 from cavsync.pipeline.storage.path import as_path
 from cavsync.train.data.store import ClipStore
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.trainer import pretrain
 
 LISTED = "clip,path,tag\na,a.mp4,dog\nb,b c#1.mp4,cat\nd,d/d.mp4,dog\ne,e.mp4,dog\n"
@@ -358,7 +358,7 @@ def test_training_streams_from_a_store(s3: S3Store, tmp_path: Path) -> None:
         ClipStore(Dataset.open("s3://bucket/shards"), "train")
 
 
-def streamed(path: str | Path) -> TrainConfig:
+def streamed(path: str | Path) -> PretrainConfig:
     config = micro_run(Path(path), batch_size=4, num_steps=3)
     return replace(config, data=replace(config.data, source="stream", path=str(path), num_workers=0))
 

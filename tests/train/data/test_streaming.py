@@ -29,7 +29,7 @@ from cavsync.train.data.store import ShardError
 from cavsync.train.data.streaming import StreamedClip, StreamedSource
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.trainer import StepMetrics, pretrain
 
 NUM_CLIPS = 24
@@ -78,7 +78,7 @@ class server:  # noqa: N801 (used as a function)
 
 def run_from(
     path: str | Path, *, num_workers: int = 0, shuffle_clips: int = 3, **changes: Any
-) -> TrainConfig:
+) -> PretrainConfig:
     """Batches of four: six make an epoch."""
     config = micro_run(Path(path), **({"batch_size": 4} | changes))
     stream = {
@@ -90,12 +90,12 @@ def run_from(
     return replace(config, data=replace(config.data, **stream))
 
 
-def stream_of(config: TrainConfig) -> StreamedSource:
+def stream_of(config: PretrainConfig) -> StreamedSource:
     return StreamedSource(config.data, config.model, config.batch_size, config.seed)
 
 
 def batches(
-    config: TrainConfig, count: int, position: Position = START, rank: int = 0, num_ranks: int = 1
+    config: PretrainConfig, count: int, position: Position = START, rank: int = 0, num_ranks: int = 1
 ) -> list[dict[str, Any]]:
     with closing(stream_of(config).batches(position, Ranks(rank, num_ranks), CPU)) as stream:
         return list(islice(stream, count))

@@ -28,7 +28,7 @@ from support.rank_work import (
 )
 
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 
 # Both processes import torch first, which takes them seconds; they are shared by all tests here.
 pytestmark = pytest.mark.timeout(240)
@@ -45,12 +45,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_known_shards(tmp_path_factory.mktemp("shards"))
 
 
-def run_on(shards: Path, **changes: object) -> TrainConfig:
+def run_on(shards: Path, **changes: object) -> PretrainConfig:
     """Three batches of four make an epoch of twelve clips."""
     return micro_run(shards, **({"batch_size": 4, "num_steps": 5} | changes))
 
 
-def alone(config: TrainConfig, run_dir: Path, **options: object) -> dict[str, object]:
+def alone(config: PretrainConfig, run_dir: Path, **options: object) -> dict[str, object]:
     outcome: dict[str, object] = train(0, config, run_dir, options)
     return outcome
 

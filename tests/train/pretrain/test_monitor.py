@@ -1,4 +1,4 @@
-"""Proves that watching a run shows what it does and changes nothing of it."""
+"""Proves that the monitor of a run writes validation, events and curves, and changes nothing of the training."""
 
 import errno
 import json
@@ -21,10 +21,10 @@ from torch.nn.functional import normalize
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.sampler import TooFewClipsError
-from cavsync.train.engine.config import ConfigError, MonitorConfig
+from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.finetune.plots import class_curves
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
 from cavsync.train.pretrain.estimate import estimate
 from cavsync.train.pretrain.held_out import HeldOutClips, effective_rank
 from cavsync.train.pretrain.metrics import StepMetrics
@@ -40,19 +40,20 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_labelled_shards(tmp_path_factory.mktemp("shards"))
 
 
-def watched(shards: Path, **changes: object) -> TrainConfig:
-    """Four steps with a look after every second; pictures take longer than all of it."""
+def monitored(shards: Path, **changes: object) -> PretrainConfig:
+    """Four steps with a validation after every second; images take longer than all of it."""
     return micro_run(
-        shards, watch=MonitorConfig(**({"every_steps": 2, "num_pictures": 0, "curves": False} | changes))
+        shards,
+        monitor=PretrainMonitorConfig(**({"every_steps": 2, "num_images": 0, "curves": False} | changes)),
     )
 
 
-def looks(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "looks.jsonl").read_text().splitlines()]
+def validations(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
 
 
-def test_a_watched_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> None:
-    config = watched(shards)
+def test_a_monitored_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> None:
+    config = monitored(shards)
     alone = pretrain(config, tmp_path / "alone", device="cpu")
     seen = pretrain(config, tmp_path / "seen", device="cpu", observers=[Monitor()])
     tensors = load_file(alone.weights)
@@ -60,28 +61,30 @@ def test_a_watched_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> 
     assert torch.equal(*(torch.load(run.checkpoint, weights_only=True)["rng"] for run in (seen, alone)))
 
 
-def test_a_watched_run_leaves_looks_pictures_events_and_curves(shards: Path, tmp_path: Path) -> None:
+def test_a_monitored_run_leaves_validation_reconstructions_events_and_curves(
+    shards: Path, tmp_path: Path
+) -> None:
     pretrain(
-        watched(shards, num_pictures=1, curves=True), tmp_path / "run", device="cpu", observers=[Monitor()]
+        monitored(shards, num_images=1, curves=True), tmp_path / "run", device="cpu", observers=[Monitor()]
     )
-    found = looks(tmp_path / "run")
-    assert [look["step"] for look in found] == [2, 4]
-    assert {look["num_clips"] for look in found} == {NUM_TEST}
-    assert all(0 <= look["r1_sound_to_video"] <= 1 <= look["effective_rank_audio"] <= 16 for look in found)
+    found = validations(tmp_path / "run")
+    assert [one["step"] for one in found] == [2, 4]
+    assert {one["num_clips"] for one in found} == {NUM_TEST}
+    assert all(0 <= one["r1_audio_to_video"] <= 1 <= one["effective_rank_audio"] <= 16 for one in found)
     drawn = sorted(path.name for path in (tmp_path / "run" / "reconstructions").iterdir())
     assert drawn == ["step-000002.png", "step-000004.png"]
     with Image.open(tmp_path / "run" / "curves.png") as curves:
         assert curves.size[0] > 1000
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    assert {"train/loss", "train/lr", "train/grad_norm", "held out/effective_rank_image"} <= set(
+    assert {"train/loss", "train/lr", "train/grad_norm", "validation/effective_rank_image"} <= set(
         events.Tags()["scalars"]
     )
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
     assert events.Tags()["images"] == ["reconstructions"]
 
 
-def test_looks_after_the_newest_checkpoint_of_a_killed_run_are_forgotten(
+def test_validations_after_the_newest_checkpoint_of_a_killed_run_are_dropped(
     shards: Path, tmp_path: Path
 ) -> None:
     class KilledError(Exception):
@@ -91,18 +94,18 @@ def test_looks_after_the_newest_checkpoint_of_a_killed_run_are_forgotten(
         if metrics.step == 4:
             raise KilledError
 
-    config = replace(watched(shards, every_steps=1), checkpoint_every_steps=3)
+    config = replace(monitored(shards, every_steps=1), checkpoint_every_steps=3)
     with pytest.raises(KilledError):
         pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor()], on_step=kill)
-    with (tmp_path / "run" / "looks.jsonl").open("a") as file:
+    with (tmp_path / "run" / "validation.jsonl").open("a") as file:
         file.write('{"step": 4}\n{"step": 5, "num')
     pretrain(config, tmp_path / "run", device="cpu", resume=True, observers=[Monitor()])
-    assert [look["step"] for look in looks(tmp_path / "run")] == [1, 2, 3, 4]
+    assert [one["step"] for one in validations(tmp_path / "run")] == [1, 2, 3, 4]
 
 
-def test_a_run_may_be_watched_otherwise_when_it_resumes(shards: Path, tmp_path: Path) -> None:
-    pretrain(watched(shards), tmp_path / "run", device="cpu")
-    other = watched(shards, max_clips=3)
+def test_a_run_may_be_monitored_otherwise_when_it_resumes(shards: Path, tmp_path: Path) -> None:
+    pretrain(monitored(shards), tmp_path / "run", device="cpu")
+    other = monitored(shards, max_clips=3)
     assert pretrain(other, tmp_path / "run", device="cpu", resume=True).complete
 
 
@@ -110,12 +113,12 @@ def test_a_dataset_without_held_out_clips_is_trained_on_all_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shards = write_labelled_shards(tmp_path / "shards")
-    config = watched(shards, split="eval", curves=True)
+    config = monitored(shards, split="eval", curves=True)
     with caplog.at_level(logging.WARNING):
         pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor()])
-    assert "No look at held-out clips: " in caplog.text
+    assert "No validation on held-out clips: " in caplog.text
     assert "has no split 'eval'" in caplog.text
-    assert not (tmp_path / "run" / "looks.jsonl").exists()
+    assert not (tmp_path / "run" / "validation.jsonl").exists()
     assert (tmp_path / "run" / "curves.png").exists()
 
 
@@ -134,20 +137,18 @@ def test_a_disk_without_room_for_pictures_does_not_end_a_run(
         def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: object) -> None:
             modes.append(model.training)
 
-    config = watched(shards, num_pictures=1, curves=True)
+    config = monitored(shards, num_images=1, curves=True)
     result = pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor(), Mode()])
     assert result.complete
     assert all(modes)
-    assert looks(tmp_path / "run")
+    assert validations(tmp_path / "run")
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[-1].startswith(
-        "What was seen at the end of the run is not written: [Errno 28] No space left"
-    )
+    assert messages[-1].startswith("The monitor cannot write at the end of the run: [Errno 28] No space left")
 
 
-def test_watching_can_be_switched_off(shards: Path, tmp_path: Path) -> None:
-    quiet = MonitorConfig(tensorboard=False, every_steps=None, curves=False)
-    pretrain(micro_run(shards, watch=quiet), tmp_path / "run", device="cpu", observers=[Monitor()])
+def test_the_monitor_can_be_switched_off(shards: Path, tmp_path: Path) -> None:
+    quiet = PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False)
+    pretrain(micro_run(shards, monitor=quiet), tmp_path / "run", device="cpu", observers=[Monitor()])
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"config.json", "metrics.jsonl", "checkpoints", "model.safetensors"}
 
@@ -164,20 +165,20 @@ def test_effective_rank_counts_directions() -> None:
     assert effective_rank(torch.eye(2)[[0, 0, 1]]) == pytest.approx(entropy.exp().item())
 
 
-def test_looked_at_are_numbers_spread_over_all() -> None:
+def test_held_out_clips_are_spread_over_the_split() -> None:
     assert spread(4, 200).tolist() == [0, 1, 2, 3]
     assert spread(16, 4).tolist() == [2, 6, 10, 14]
     assert spread(16, 1).tolist() == [8]
 
 
 class Twin(CavMaeSync):
-    """Embeds sound and picture by what the known shards say of clip and frame."""
+    """Embeds audio and image by the clip number in the known shards."""
 
     def encode_audio(self, audio: Tensor) -> object:
         return Encoded(torch.nn.functional.one_hot(audio[:, 0, 0].long(), 16).float())
 
     def encode_image(self, image: Tensor) -> object:
-        # Red tells the clip, in steps of 12; upstream's mean and deviation are undone.
+        # Red is the clip, in steps of 12; upstream's mean and deviation are undone.
         clip = ((image[:, 0].mean(dim=(1, 2)) * 0.229 + 0.485) * 255 / 12).round().long()
         return Encoded(torch.nn.functional.one_hot(clip, 16).float())
 
@@ -188,14 +189,14 @@ class Encoded:
 
 
 def test_a_model_that_knows_every_clip_finds_every_clip(shards: Path) -> None:
-    clips = HeldOutClips(raw_data(shards), micro_model(), MonitorConfig())
-    look = clips.look(Twin(micro_model()), CPU)
-    assert (look.num_clips, look.r1_sound_to_video, look.r1_video_to_sound) == (NUM_TEST, 1.0, 1.0)
-    assert look.effective_rank_audio == pytest.approx(NUM_TEST)
+    clips = HeldOutClips(raw_data(shards), micro_model(), PretrainMonitorConfig())
+    found = clips.validate(Twin(micro_model()), CPU)
+    assert (found.num_clips, found.r1_audio_to_video, found.r1_video_to_audio) == (NUM_TEST, 1.0, 1.0)
+    assert found.effective_rank_audio == pytest.approx(NUM_TEST)
 
 
-def test_reconstructions_show_what_was_seen_in_the_units_of_the_input(shards: Path) -> None:
-    clips = HeldOutClips(raw_data(shards), micro_model(), MonitorConfig(num_pictures=2))
+def test_reconstructions_keep_the_visible_patches_in_the_units_of_the_input(shards: Path) -> None:
+    clips = HeldOutClips(raw_data(shards), micro_model(), PretrainMonitorConfig(num_images=2))
     torch.manual_seed(0)
     model = CavMaeSync(micro_model()).eval()
     one, same = clips.reconstruct(model, CPU), clips.reconstruct(model, CPU)
@@ -209,7 +210,7 @@ def test_reconstructions_show_what_was_seen_in_the_units_of_the_input(shards: Pa
     assert reconstructions(one)[:4] == b"\x89PNG"
 
 
-def test_curves_are_drawn_with_and_without_looks() -> None:
+def test_curves_are_drawn_with_and_without_validation() -> None:
     steps = {
         "step": [1, 2],
         "loss": [2.0, 1.0],
@@ -227,9 +228,9 @@ def test_curves_are_drawn_with_and_without_looks() -> None:
 
 def test_an_estimate_scales_a_few_steps_to_the_run(shards: Path) -> None:
     config = micro_run(shards, num_steps=1000)
-    told = estimate(config, CPU)
-    assert (told.clips_a_step, told.steps_measured) == (2, 2)
-    assert told.seconds == pytest.approx(1000 * 2 / told.clips_per_s)
+    estimated = estimate(config, CPU)
+    assert (estimated.clips_a_step, estimated.steps_measured) == (2, 2)
+    assert estimated.seconds == pytest.approx(1000 * 2 / estimated.clips_per_s)
     with pytest.raises(TooFewClipsError, match="8 clips do not fill one batch of 9"):
         estimate(replace(config, batch_size=9), CPU)
 
@@ -237,12 +238,12 @@ def test_an_estimate_scales_a_few_steps_to_the_run(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("watch.every_steps=0", "watch.every_steps=0 must be at least 1; none never looks"),
-        ("watch.max_clips=1", "R@1 among one clip says nothing"),
-        ("watch.num_frames=0", "watch.num_frames=0 must be at least 1"),
-        ("watch.num_pictures=-1", "watch.num_pictures=-1 is negative; 0 draws none"),
+        ("monitor.every_steps=0", "monitor.every_steps=0 must be at least 1; none never validates"),
+        ("monitor.max_clips=1", "R@1 among one clip says nothing"),
+        ("monitor.num_frames=0", "monitor.num_frames=0 must be at least 1"),
+        ("monitor.num_images=-1", "monitor.num_images=-1 is negative; 0 draws none"),
     ],
 )
-def test_what_cannot_be_watched_is_refused(shards: Path, assignment: str, message: str) -> None:
+def test_a_monitor_that_cannot_work_is_refused(shards: Path, assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         apply_overrides(micro_run(shards), [assignment])

@@ -30,7 +30,7 @@ from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.optimizer import NonFiniteError, OutOfMemoryError
 from cavsync.train.engine.run_folder import RunError, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
-from cavsync.train.pretrain.config import TrainConfig
+from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.trainer import (
     DeviceError,
     PretrainResult,
@@ -413,7 +413,7 @@ def test_observers_see_each_step_and_the_end(shards: Path, tmp_path: Path) -> No
     seen: list[object] = []
 
     class Watcher:
-        def started(self, facts: RunFacts, config: TrainConfig, model: CavMaeSync) -> None:
+        def started(self, facts: RunFacts, config: PretrainConfig, model: CavMaeSync) -> None:
             seen.append((facts.start, config.data.mel_mean, model.training))
 
         def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: Mapping[str, Any]) -> None:
@@ -483,7 +483,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_epochs_give_the_steps_of_whole_batches(shards: Path) -> None:
-    config: TrainConfig = micro_run(shards, num_steps=None, num_epochs=5)
+    config: PretrainConfig = micro_run(shards, num_steps=None, num_epochs=5)
     assert config.total_steps(num_clips=7) == 5 * 3
 
 
