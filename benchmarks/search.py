@@ -17,7 +17,7 @@ import typer
 
 from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.train.embedding.embedder import FileWindows
+from cavsync.train.embedding.embedder import FileEmbeddings
 from cavsync.train.embedding.window_file import WindowFile, as_table, write_window_file
 from cavsync.train.inference.query import Query
 from cavsync.train.inference.search import search
@@ -51,10 +51,10 @@ def _tables(num_files: int) -> Iterator[pa.Table]:
         yield as_table(f"{number:05d}.mp4", _windows(number))
 
 
-def _windows(seed: int) -> FileWindows:
+def _windows(seed: int) -> FileEmbeddings:
     start_s = STEP_S * np.arange(WINDOWS_PER_FILE)
     vectors = _unit(2 * WINDOWS_PER_FILE, seed)
-    return FileWindows(
+    return FileEmbeddings(
         start_s=start_s,
         end_s=start_s + 2 * STEP_S,
         frame_s=start_s + STEP_S,

@@ -147,9 +147,9 @@ def _export_programs(
 def _inputs(weights: Path) -> dict[str, Any]:
     """What a log-mel and a picture in [0, 1] are normalised with."""
     from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
-    from cavsync.train.data.inputs import PUBLISHED_INPUTS, trained_inputs
+    from cavsync.train.data.inputs import inputs_of
 
-    inputs = trained_inputs(weights) or PUBLISHED_INPUTS
+    inputs = inputs_of(weights)
     sound = {name: getattr(inputs, name) for name in ("mel_mean", "mel_std", "pad_value")}
     return sound | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
 

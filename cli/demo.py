@@ -118,32 +118,32 @@ def _score(config: "DemoConfig", as_json: bool) -> None:
         search_section,
         search_world,
     )
-    from cavsync.train.engine.device import choose_device
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.evaluation.retrieval.candidates import embed_candidates
     from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
     from cavsync.train.evaluation.retrieval.report import write_retrieval
     from cavsync.train.evaluation.retrieval.tables import own_clip_rows
     from cavsync.train.evaluation.segmentation.report import write_segmentation
     from cavsync.train.evaluation.synchrony.report import write_synchrony
-    from cavsync.train.evaluation.task import Task
+    from cavsync.train.evaluation.task import SplitTask
 
-    task = Task.of(config.run, None, "test")
-    device = choose_device("auto")
+    checkpoint = LoadedCheckpoint.load(config.run, "auto")
+    task = SplitTask.of(checkpoint, None, "test")
     with counting("embedding", "clips", quiet=as_json) as on_clip:
-        candidates = embed_candidates(task, RetrievalConfig(), device, on_clip)
-    scores = score_retrieval(candidates, device)
+        candidates = embed_candidates(task, RetrievalConfig(), on_clip)
+    scores = score_retrieval(candidates, checkpoint.device)
     write_retrieval(scores, config.run / "retrieval-test")
     with counting("sliding", "clips", quiet=as_json) as on_clip:
-        synchrony = synchronise_world(config, device, on_clip)
+        synchrony = synchronise_world(task, on_clip)
     write_synchrony(synchrony, config.run / "synchrony-test")
     with counting("mapping", "rows", quiet=as_json) as on_row:
-        segmented = segment_world(config, device, on_row)
+        segmented = segment_world(config, checkpoint, on_row)
     write_segmentation(segmented, config.run / "segmentation-ade20k_sound")
     truth = read_world(config.root)
     with counting("searching", "files", quiet=as_json) as on_file:
-        searched = search_world(config, truth, on_file)
+        searched = search_world(config, checkpoint, truth, on_file)
     with counting("localizing", "s", quiet=as_json) as on_second:
-        localized = localize_world(config, truth, on_second)
+        localized = localize_world(config, checkpoint, truth, on_second)
     rows = [
         *own_clip_rows(scores.headline),
         *synchrony_summary(synchrony, truth),

@@ -80,27 +80,29 @@ def classification(
     """Name the classes of each clip of a split, from all of its frames and their sound."""
     from cavsync.cli.console.progress import counting
     from cavsync.train.data.inputs import newest_run
-    from cavsync.train.engine.device import choose_device
-    from cavsync.train.evaluation.classification.protocol import ClassificationTask, score_classification
+    from cavsync.train.evaluation.classification.protocol import (
+        ClassificationTask,
+        open_classifier,
+        score_classification,
+    )
     from cavsync.train.evaluation.classification.report import (
         classification_rows,
         write_classification,
     )
-    from cavsync.train.evaluation.task import Task
+    from cavsync.train.evaluation.task import SplitTask
 
-    fields = _fields(overrides, modality)
-    inputs = Task.of(checkpoint or newest_run(root / "runs", classifier=True), data, split)
+    weights = checkpoint or newest_run(root / "runs", classifier=True)
+    classifier = open_classifier(weights, _fields(overrides, modality), device)
     asked = ClassificationTask(
-        inputs=inputs,
+        split=SplitTask.of(classifier, data, split),
         label_list=labels,
         task=None if task is None else task.value,
-        overrides=fields,
         vggsounder=vggsounder,
         max_missing=max_missing,
     )
     with counting("classifying", "clips", quiet=as_json) as on_clip:
-        scores = score_classification(asked, choose_device(device), on_clip)
-    folder = out or inputs.weights.parent / f"classification-{split}"
+        scores = score_classification(asked, on_clip)
+    folder = out or classifier.weights.parent / f"classification-{split}"
     record = write_classification(scores, folder)
     title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)
     print_report(title, classification_rows(scores), record, folder, as_json=as_json, notes=notes)

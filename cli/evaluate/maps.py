@@ -88,14 +88,13 @@ def segmentation(
 ) -> None:
     """Find what a sound comes from in pictures with exact masks (ADE20K_Sound)."""
     from cavsync.cli.console.progress import counting
-    from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.segmentation.protocol import score_segmentation
     from cavsync.train.evaluation.segmentation.report import segmentation_rows, write_segmentation
 
-    task = _map_task(checkpoint, root, maps, sound, similarity, windows, max_missing)
+    task = _map_task(checkpoint, root, device, maps, sound, similarity, windows, max_missing)
     folder = data or root / "raw" / "ade20k_sound"
     with counting("mapping", "rows", quiet=as_json) as on_row:
-        scores = score_segmentation(task, folder, scaling.value, choose_device(device), on_row)
+        scores = score_segmentation(task, folder, scaling.value, on_row)
     out = out or task.weights.parent / f"segmentation-{folder.resolve().name}"
     record = write_segmentation(scores, out)
     title = f"Sound-prompted segmentation: {scores.coverage.sentence}"
@@ -139,16 +138,15 @@ def localization(
 ) -> None:
     """Find what a clip's own sound comes from, against boxes (VGG-SS, Flickr-SoundNet)."""
     from cavsync.cli.console.progress import counting
-    from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.localization.boxes import BoxSet
     from cavsync.train.evaluation.localization.protocol import score_localization
     from cavsync.train.evaluation.localization.report import localization_rows, write_localization
 
-    task = _map_task(checkpoint, root, maps, sound, similarity, windows, max_missing)
+    task = _map_task(checkpoint, root, device, maps, sound, similarity, windows, max_missing)
     folder = data or root / "raw" / "vggss"
     boxes = BoxSet.open(folder, subset, negatives)
     with counting("mapping", "rows", quiet=as_json) as on_row:
-        scores = score_localization(task, boxes, geometry.value, choose_device(device), on_row)
+        scores = score_localization(task, boxes, geometry.value, on_row)
     out = out or task.weights.parent / f"localization-{folder.resolve().name}"
     record = write_localization(scores, out)
     title = f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}"
@@ -158,6 +156,7 @@ def localization(
 def _map_task(
     checkpoint: Path | None,
     root: Path,
+    device: str,
     maps: list[Map],
     sound: Sound,
     similarity: Similarity,
@@ -166,9 +165,10 @@ def _map_task(
 ) -> "MapTask":
     """What both commands ask of a checkpoint."""
     from cavsync.train.data.inputs import newest_run
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.evaluation.heatmaps.task import MapTask
 
     config = MapConfig(sound=sound.value, similarity=similarity.value)
-    weights = checkpoint or newest_run(root / "runs")
-    return MapTask.of(weights, [route.value for route in maps], config, windows.value, max_missing)
+    loaded = LoadedCheckpoint.load(checkpoint or newest_run(root / "runs"), device)
+    return MapTask.of(loaded, [route.value for route in maps], config, windows.value, max_missing)

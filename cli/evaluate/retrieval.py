@@ -88,6 +88,7 @@ def retrieval(
         )
     from cavsync.cli.console.progress import counting
     from cavsync.train.data.inputs import newest_run
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.retrieval.candidates import (
         embed_candidates,
@@ -101,7 +102,7 @@ def retrieval(
         write_retrieval,
     )
     from cavsync.train.evaluation.retrieval.tables import retrieval_rows
-    from cavsync.train.evaluation.task import Task
+    from cavsync.train.evaluation.task import SplitTask
 
     job = RetrievalConfig(
         headline=aggregation.value, gallery=gallery, max_missing=max_missing, trained_on=trained_on
@@ -110,9 +111,10 @@ def retrieval(
         candidates = read_candidates(embeddings, job, data)
         beside, name = embeddings.parent, (gallery or embeddings).stem
     else:
-        task = Task.of(checkpoint or newest_run(root / "runs"), data, split or "test")
+        loaded = LoadedCheckpoint.load(checkpoint or newest_run(root / "runs"), device)
+        task = SplitTask.of(loaded, data, split or "test")
         with counting("embedding", "clips", quiet=as_json) as on_clip:
-            candidates = embed_candidates(task, job, choose_device(device), on_clip)
+            candidates = embed_candidates(task, job, on_clip)
         if save_embeddings:
             save_candidates(candidates, save_embeddings)
         beside, name = task.weights.parent, gallery.stem if gallery else task.data.split

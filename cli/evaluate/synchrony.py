@@ -10,6 +10,7 @@ from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import CheckpointOption, DeviceOption, JsonOption, RootOption
 
 if TYPE_CHECKING:
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 
 DEFAULT_SPLIT = "test"
@@ -52,34 +53,33 @@ def synchrony(
     if video is not None and (data is not None or split is not None):
         raise typer.BadParameter("--video looks at one file; leave out --data and --split.")
     from cavsync.train.data.inputs import newest_run
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 
     config = SynchronyConfig(max_offset_s=max_offset, step_s=step, min_agreement=min_agreement)
-    checkpoint = checkpoint or newest_run(root / "runs")
+    loaded = LoadedCheckpoint.load(checkpoint or newest_run(root / "runs"), device)
     if video is not None:
-        _video(checkpoint, video, config, pictures_per_s, out, device, as_json)
+        _video(loaded, video, config, pictures_per_s, out, as_json)
     else:
-        _split(checkpoint, data, split or DEFAULT_SPLIT, config, out, device, as_json)
+        _split(loaded, data, split or DEFAULT_SPLIT, config, out, as_json)
 
 
 def _split(
-    checkpoint: Path,
+    checkpoint: "LoadedCheckpoint",
     data: Path | None,
     split: str,
     config: "SynchronyConfig",
     out: Path | None,
-    device: str,
     as_json: bool,
 ) -> None:
     from cavsync.cli.console.progress import counting
-    from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.synchrony.protocol import score_synchrony
     from cavsync.train.evaluation.synchrony.report import synchrony_rows, write_synchrony
-    from cavsync.train.evaluation.task import Task
+    from cavsync.train.evaluation.task import SplitTask
 
-    task = Task.of(checkpoint, data, split)
+    task = SplitTask.of(checkpoint, data, split)
     with counting("sliding", "clips", quiet=as_json) as on_clip:
-        scores = score_synchrony(task, config, choose_device(device), on_clip)
+        scores = score_synchrony(task, config, on_clip)
     folder = out or task.weights.parent / f"synchrony-{split}"
     record = write_synchrony(scores, folder)
     title = f"Synchrony: {scores.coverage.sentence}"
@@ -87,16 +87,14 @@ def _split(
 
 
 def _video(
-    checkpoint: Path,
+    checkpoint: "LoadedCheckpoint",
     video: Path,
     config: "SynchronyConfig",
     pictures_per_s: float,
     out: Path | None,
-    device: str,
     as_json: bool,
 ) -> None:
     from cavsync.cli.console.progress import counting
-    from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.synchrony.video import score_video
     from cavsync.train.evaluation.synchrony.video_report import write_video_synchrony
 
@@ -104,9 +102,7 @@ def _video(
         counting("decoding", "s", quiet=as_json) as on_second,
         counting("sliding", "windows", quiet=as_json) as on_window,
     ):
-        found = score_video(
-            checkpoint, video, config, pictures_per_s, choose_device(device), on_second, on_window
-        )
+        found = score_video(checkpoint, video, config, pictures_per_s, on_second, on_window)
     folder = out or found.weights.parent / f"synchrony-{video.stem}"
     record = write_video_synchrony(found, folder)
     if as_json:

@@ -48,6 +48,7 @@ def localize(
     """Show where in a video a sound comes from, or that nothing there sounds like it: a film with the sound, pictures, arrays."""
     from cavsync.cli.console.progress import counting
     from cavsync.train.data.inputs import newest_run
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.inference.calibration import calibrate as calibrate_by
@@ -55,7 +56,7 @@ def localize(
     from cavsync.train.inference.localize_report import OVERLAY, PAGE, warnings_of, write_localized
 
     weights = checkpoint or newest_run(root / "runs")
-    embedder = Embedder.open(weights, step, device, **given_fields(overrides))
+    embedder = Embedder(LoadedCheckpoint.load(weights, device, **given_fields(overrides)), step)
     config = MapConfig(sound=compared_with.value, similarity=similarity.value)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)

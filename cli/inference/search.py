@@ -46,6 +46,7 @@ def search(
     """Search embedded videos: files and spans of time that are like the query, best first."""
     from cavsync.cli.console.progress import counting
     from cavsync.train.data.inputs import newest_run
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.embedding.matrix import MIN_MAPPED_WINDOWS
     from cavsync.train.embedding.window_file import WindowFile
@@ -55,8 +56,9 @@ def search(
 
     file = WindowFile.open(embeddings)
     weights = checkpoint or newest_run(root / "runs")
-    embedder = Embedder.open(weights, device=device, **given_fields(overrides))
-    file.require_checkpoint(embedder.weights, embedder.about)
+    loaded = LoadedCheckpoint.load(weights, device, **given_fields(overrides))
+    embedder = Embedder(loaded)
+    file.require_checkpoint(loaded.weights, embedder.about)
     asked = read_query(query, embedder)
     is_small = file.num_windows < MIN_MAPPED_WINDOWS
     with counting("matrix of this file, once", "rows", quiet=as_json or is_small) as on_row:

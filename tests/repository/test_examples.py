@@ -15,8 +15,8 @@ from support.small_hub import small_hub
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
-from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-from cavsync.train.embedding.video import video_features
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
+from cavsync.train.embedding.embed import embed
 from cavsync.train.pretrain.trainer import pretrain
 
 ROOT = Path(__file__).parents[2]
@@ -49,20 +49,21 @@ def test_the_readme_gives_features_of_ones_own_video_in_ten_lines(
     names: dict[str, object] = {}
     exec(example, names)  # noqa: S102 (our own page)
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert len(printed) == 12  # two pictures a second
+    # A window of 0.32 s begins every 0.16 s, and the last one ends with the video.
+    middles_s = np.array([*np.arange(36) * 0.16, 6 - 0.32]) + 0.16
     assert all(abs(float(similarity)) <= 1 for *_, similarity in printed)
-    assert [float(time) for time, *_ in printed] == pytest.approx(np.arange(12) / 2 + 0.25, abs=0.05)
+    assert [float(time) for time, *_ in printed] == pytest.approx(middles_s, abs=0.05)
 
 
-def test_features_are_unit_vectors_of_every_picture_and_its_window(in_folder: Path) -> None:
-    features = video_features("runs/mine", "holiday.mp4", pictures_per_s=1, step_s=1)
-    width = micro_model().embed_dim
-    assert features.pictures.shape == (6, width)
-    np.testing.assert_allclose(np.linalg.norm(features.pictures, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(features.windows, axis=1), 1, atol=1e-5)
-    middles_s = (features.own_starts + micro_model().audio_rows / 2) / MEL_ROWS_PER_S
-    inside = slice(1, -1)  # at the ends, windows stay within the sound
-    np.testing.assert_allclose(middles_s[inside], features.times_s[inside], atol=0.01)
+def test_features_are_unit_vectors_of_every_window_and_the_frame_in_its_middle(in_folder: Path) -> None:
+    (features,) = embed(["holiday.mp4"], LoadedCheckpoint.load("runs/mine"), step_s=0.3)
+    shape = len(features.start_s), micro_model().embed_dim
+    assert features.audio.shape == features.image.shape == shape
+    for vectors in (features.audio, features.image):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(features.end_s - features.start_s, micro_model().audio_rows / 100)
+    np.testing.assert_allclose(np.diff(features.start_s)[:-1], 0.3)
+    np.testing.assert_allclose((features.start_s + features.end_s) / 2, features.frame_s, atol=0.05)
 
 
 def test_the_exported_encoder_runs_as_documented(in_folder: Path) -> None:

@@ -6,8 +6,10 @@ are d apart is cos(2 pi d / PERIOD_S): 1 for the right pair, and less the farthe
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from support.known_shards import CLIP_ROWS, COLOUR_STEP, NUM_FRAMES, micro_model, read_image
 from support.media import read_frame_number, read_time_s
@@ -19,6 +21,15 @@ from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
 
 PERIOD_S = 40.0
+
+
+def load_instead(monkeypatch: pytest.MonkeyPatch, model: nn.Module, inputs: DataConfig | None = None) -> None:
+    """Makes `model` that of every checkpoint, on `inputs` where they are given."""
+    opened = SimpleNamespace(build=lambda: model, stored=SimpleNamespace(training=None))
+    module = "cavsync.train.embedding.checkpoint"
+    monkeypatch.setattr(f"{module}.open_checkpoint", lambda path, **fields: opened)
+    if inputs is not None:
+        monkeypatch.setattr(f"{module}.inputs_of", lambda weights: inputs)
 
 
 def similarity(apart_s: float | np.ndarray) -> np.ndarray:

@@ -55,6 +55,11 @@ def trained_inputs(weights: Path) -> DataConfig | None:
     return DataConfig(**{name: config["data"][name] for name in known})
 
 
+def inputs_of(weights: Path) -> DataConfig:
+    """The inputs of the run that made the weights, else those of published weights."""
+    return trained_inputs(weights) or PUBLISHED_INPUTS
+
+
 def newest_run(runs: Path, *, classifier: bool = False) -> Path:
     """The run under `runs` whose configuration was written last; of those that learned classes with `classifier`."""
     configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)

@@ -34,8 +34,11 @@ class LabelledItem(TypedDict, total=False):
 class LabelledClips:
     """Frames and audio segments of the clips of a split, not normalised, and their classes."""
 
-    def __init__(self, config: DataConfig, model: ModelConfig, modality: Modality) -> None:
-        dataset = Dataset.open(config.path)
+    def __init__(
+        self, config: DataConfig, model: ModelConfig, modality: Modality, dataset: Dataset | None = None
+    ) -> None:
+        """`dataset` is the one at `config.path`, where it is open already."""
+        dataset = dataset or Dataset.open(config.path)
         self.store = open_clips(config, dataset)
         self.config, self.modality, self.side = resolved(config, dataset), modality, model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)

@@ -214,8 +214,9 @@ class ClipPairs(TorchDataset[Pair]):
 class ClipAllPairs(TorchDataset[ClipPairsOf]):
     """Every frame of a clip and its window, in order of time, without augmentation; indexed by the clip's number."""
 
-    def __init__(self, config: DataConfig, model: ModelConfig) -> None:
-        dataset = Dataset.open(config.path)
+    def __init__(self, config: DataConfig, model: ModelConfig, dataset: Dataset | None = None) -> None:
+        """`dataset` is the one at `config.path`, where it is open already."""
+        dataset = dataset or Dataset.open(config.path)
         self.store = open_clips(config, dataset)
         self.config, self.side = resolved(config, dataset), model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from cavsync.pipeline.dataset.reader import Dataset, read_clip
+from cavsync.pipeline.dataset.reader import read_clip
 from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME, write_prompted
 from cavsync.train.data.config import Pairing
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.retrieval.examples import example_sections
@@ -26,7 +26,7 @@ from cavsync.train.evaluation.statistics import mean_percent
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.protocol import SynchronyScores, score_synchrony
 from cavsync.train.evaluation.synchrony.report import curve_section, synchrony_rows
-from cavsync.train.evaluation.task import Task
+from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.plots import training_curves
 from cavsync.train.pretrain.presets import tiny
@@ -74,11 +74,9 @@ class DemoConfig:
         return replace(preset, data=data, num_steps=self.num_steps, seed=self.seed)
 
 
-def synchronise_world(
-    config: DemoConfig, device: torch.device, on_clip: Callable[[int, int], None]
-) -> SynchronyScores:
+def synchronise_world(task: SplitTask, on_clip: Callable[[int, int], None]) -> SynchronyScores:
     """Which sound belongs to which instant of the test clips."""
-    return score_synchrony(Task.of(config.run, None, "test"), SynchronyConfig(), device, on_clip)
+    return score_synchrony(task, SynchronyConfig(), on_clip)
 
 
 def synchrony_summary(scores: SynchronyScores, truth: dict[str, Any]) -> list[Score]:
@@ -101,9 +99,9 @@ def same_class_row(scores: SynchronyScores, truth: dict[str, Any]) -> Score:
     return Score("within a clip: same class", found.percent, chance, found.low, found.high, "frame → window")
 
 
-def classes_shared(task: Task, truth: dict[str, Any]) -> dict[str, np.ndarray]:
+def classes_shared(task: SplitTask, truth: dict[str, Any]) -> dict[str, np.ndarray]:
     """Key -> (F, F) bool: whether something visible in frame f also sounds at the centre of window w."""
-    rows = Dataset.open(task.data.path).index(task.data.split, ["key", "frame_pts_s"])
+    rows = task.dataset.index(task.data.split, ["key", "frame_pts_s"])
     turns = {clip_key(clip["id"], clip["start_s"]): clip["turns"] for clip in truth["clips"]}
     present = {
         key: sounding_at(turns[key], np.asarray(pts_s), truth["classes"]).astype(int)
@@ -122,13 +120,13 @@ def sounding_at(turns: list[dict[str, Any]], times_s: np.ndarray, classes: list[
 
 
 def segment_world(
-    config: DemoConfig, device: torch.device, on_row: Callable[[int, int], None]
+    config: DemoConfig, checkpoint: LoadedCheckpoint, on_row: Callable[[int, int], None]
 ) -> SegmentationScores:
     """Where does a sound come from, in test pictures with two sounding things or more; by both maps."""
     if not (config.prompted / LIST_NAME).exists():
         write_prompted(config.root, config.prompted)
-    task = MapTask.of(config.run, ("denseav", "masked-view"), MapConfig(), "mean", max_missing=0.0)
-    return score_segmentation(task, config.prompted, "global", device, on_row)
+    task = MapTask.of(checkpoint, ("denseav", "masked-view"), MapConfig(), "mean", max_missing=0.0)
+    return score_segmentation(task, config.prompted, "global", on_row)
 
 
 def segmentation_summary(scores: SegmentationScores) -> list[Score]:
@@ -178,7 +176,7 @@ def write_demo_report(
 
 def aligned_section(scores: RetrievalScores) -> Section:
     """Frames over their mel, with the windows of two frames marked as the model gets them."""
-    dataset = Dataset.open(scores.task.data.path)
+    dataset = scores.task.dataset
     rows = dataset.index(scores.task.data.split).head(CLIPS_SHOWN)
     window_rows = scores.model.audio_rows
     pictures = []

@@ -13,8 +13,8 @@ from cavsync.pipeline.jobs.work import Workers
 from cavsync.pipeline.media.audio_file import read_recording
 from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME
-from cavsync.train.data.inputs import find_weights
 from cavsync.train.demo.demo import DemoConfig
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.embedding.files import EmbedderSpec, embed_files
 from cavsync.train.embedding.window_file import WindowFile
@@ -55,17 +55,20 @@ class WorldSearch:
 
 
 def search_world(
-    config: DemoConfig, truth: dict[str, Any], on_file: OnDone = lambda done, total: None
+    config: DemoConfig,
+    checkpoint: LoadedCheckpoint,
+    truth: dict[str, Any],
+    on_file: OnDone = lambda done, total: None,
 ) -> WorldSearch:
     """In the pictures of which moments of the test videos is the thing found by its sound?"""
     turns = {
         str(config.root / clip["video"]): clip["turns"] for clip in truth["clips"] if clip["split"] == "test"
     }
-    opening = EmbedderSpec(weights=find_weights(config.run), step_s=None, device="auto")
+    opening = EmbedderSpec(weights=checkpoint.weights, step_s=None, device="auto")
     files = [Path(name) for name in turns]
     out = config.run / "test-videos.parquet"
     file = embed_files(files, opening, out, Workers(), lambda record, done, total: on_file(done, total))
-    embedder = opening.open()
+    embedder = Embedder(checkpoint)
     prompts = pd.read_csv(config.prompted / LIST_NAME).drop_duplicates("ade_class").sort_values("ade_class")
     searches = []
     for class_name, name in zip(prompts["ade_class"], prompts["vggsound_file"], strict=True):
@@ -128,10 +131,12 @@ def _seen(hit: Hit, file: WindowFile, decoder: DecoderProcess) -> Media:
     return Media(title, frames=() if jpeg is None else (jpeg,))
 
 
-def localize_world(config: DemoConfig, truth: dict[str, Any], on_second: OnDone) -> Localized:
+def localize_world(
+    config: DemoConfig, checkpoint: LoadedCheckpoint, truth: dict[str, Any], on_second: OnDone
+) -> Localized:
     """Where its sound comes from in the first test video, as a film in the run's folder localized/."""
     video = next(config.root / clip["video"] for clip in truth["clips"] if clip["split"] == "test")
-    embedder = Embedder.open(config.run)
+    embedder = Embedder(checkpoint)
     found = localize(embedder, video, None, ("masked-view",), MapConfig(), calibrate(embedder), on_second)
     write_localized(found, config.run / "localized")
     return found

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Subset
 
 from cavsync.model.encoder import Encoder
-from cavsync.train.data.config import DataConfig
-from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import ClipAllPairs
+from cavsync.train.embedding.encode import unit_frames, unit_segments
 from cavsync.train.errors import EvaluationError
 
 
@@ -32,47 +30,40 @@ class ClipEmbeddings:
         return ClipEmbeddings([self.keys[clip] for clip in clips], self.audio[chosen], self.image[chosen])
 
 
-@torch.inference_mode()
 def embed_split(
     model: Encoder,
-    data: DataConfig,
+    clips: ClipAllPairs,
     device: torch.device,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
     only: Collection[str] | None = None,
 ) -> ClipEmbeddings:
-    """Embeds the clips of `data.split`, or those of the keys `only`; each is decoded and encoded once.
+    """Embeds all clips, or those of the keys `only`; each is decoded and encoded once.
 
     They come in shard order.
     """
-    clips = ClipAllPairs(data, model.config)
     keys = clips.store.keys
     wanted = [number for number, key in enumerate(keys) if only is None or key in only]
-    num_pairs = _pairs_per_clip(clips, wanted, data.path)
+    num_pairs = _pairs_per_clip(clips, wanted)
     model = model.to(device).eval()
     # One array each, filled clip by clip: joining pieces at the end would hold everything twice.
     shape = len(wanted), num_pairs, model.config.embed_dim
     audio, image = (torch.empty(shape, dtype=torch.float16) for _ in range(2))
     # A batch is one clip: its F pairs fill the device, and nothing depends on a batch size.
-    loader = DataLoader(Subset(clips, wanted), batch_size=None, num_workers=data.num_workers)
+    loader = DataLoader(Subset(clips, wanted), batch_size=None, num_workers=clips.config.num_workers)
     for number, item in enumerate(loader):
-        audio[number] = normalize(_embed_windows(model, item["audio"].to(device)), dim=1)
-        pictures = normalise_images(item["image"].to(device))
-        image[number] = normalize(model.encode_image(pictures).global_token.float(), dim=1)
+        # Frames near a clip's ends share a window; each is encoded once.
+        windows, place = torch.unique(item["audio"].to(device), dim=0, return_inverse=True)
+        audio[number] = unit_segments(model, windows, device, f"the audio of {item['key']}")[place.cpu()]
+        image[number] = unit_frames(model, item["image"], device, f"the frames of {item['key']}")
         on_clip(number + 1, len(wanted))
     return ClipEmbeddings([keys[clip] for clip in wanted], audio, image)
 
 
-def _embed_windows(model: Encoder, windows: Tensor) -> Tensor:
-    """(F, rows, mels) -> (F, D). Frames near a clip's ends share a window; each is encoded once."""
-    distinct, place = torch.unique(windows, dim=0, return_inverse=True)
-    return model.encode_audio(distinct).global_token.float()[place]
-
-
-def _pairs_per_clip(clips: ClipAllPairs, wanted: Sequence[int], path: str) -> int:
+def _pairs_per_clip(clips: ClipAllPairs, wanted: Sequence[int]) -> int:
     counts = {clips.store.num_frames(clip) for clip in wanted}
     if len(counts) != 1:
         found = (
             f"clips of {sorted(counts)} frames; prepare it with one count" if counts else "none of the clips"
         )
-        raise EvaluationError(f"{path} holds {found}.")
+        raise EvaluationError(f"{clips.config.path} holds {found}.")
     return counts.pop()

@@ -1,11 +1,6 @@
-"""Embeddings of files of one's own, of any length:
+"""Files of any length to embeddings with times: windows of audio, and the frames in their middle."""
 
-embedder = Embedder.open("runs/pretrain")
-windows = embedder.embed("holiday.mp4")
-windows.start_s, windows.audio, windows.image     # (W,), (W, D), (W, D)
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,27 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
-from cavsync.model.checkpoints.checkpoint import load_model
-from cavsync.model.encoder import Encoder
-from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, ClipState
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import SlidingWindows, Window, WindowSpec
 from cavsync.pipeline.media.probe import duration_s
 from cavsync.pipeline.storage.path import sha256
-from cavsync.train.data.images import decode_jpeg, fit, normalise_images
-from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
-from cavsync.train.data.pairs import WindowRule
-from cavsync.train.engine.device import choose_device
+from cavsync.train.data.images import decode_jpeg, fit
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
+from cavsync.train.embedding.encode import unit_frames, unit_segments
 from cavsync.train.errors import EvaluationError
 
 OnSecond = Callable[[int, int], None]  # seconds done, seconds of the file
 
 
 @dataclass(frozen=True)
-class FileWindows:
+class FileEmbeddings:
     """A file as W windows of sound and the pictures in their middles; times are seconds from its start.
 
     Embeddings are unit vectors; a row of NaN stands where the file has no picture, or no sound but silence.
@@ -61,37 +51,23 @@ class FileWindows:
 class Embedder:
     """A checkpoint that embeds files."""
 
-    def __init__(
-        self, weights: Path, model: Encoder, rule: WindowRule, step_s: float | None, device: torch.device
-    ) -> None:
-        self.weights, self.rule, self.device = weights, rule, device
-        self.model = model.to(device).eval()
-        self.grid = WindowSpec(rule.rows, _step_rows(rule.rows, step_s), model.config.image_size)
-
-    @classmethod
-    def open(
-        cls, checkpoint: Path | str, step_s: float | None = None, device: str = "auto", **overrides: Any
-    ) -> "Embedder":
-        """From a run folder or a file of weights. A window begins every `step_s` seconds, by default half a window.
-
-        `overrides` are fields of the model that a published file does not tell. Raises CavsyncError, CheckpointError.
-        """
-        weights = find_weights(Path(checkpoint))
-        model = load_model(weights, **overrides)
-        rule = WindowRule.of(trained_inputs(weights) or PUBLISHED_INPUTS, model.config.audio_rows)
-        return cls(weights, model, rule, step_s, choose_device(device))
+    def __init__(self, checkpoint: LoadedCheckpoint, step_s: float | None = None) -> None:
+        """A window begins every `step_s` seconds, by default half a window."""
+        self.checkpoint, self.rule = checkpoint, checkpoint.window
+        rows, side = self.rule.rows, checkpoint.model.config.image_size
+        self.grid = WindowSpec(rows, _step_rows(rows, step_s), side)
 
     @property
     def width(self) -> int:
-        width: int = self.model.config.embed_dim
+        width: int = self.checkpoint.model.config.embed_dim
         return width
 
     @cached_property
     def about(self) -> dict[str, Any]:
         """What decides the embeddings: equal for two files of embeddings that may be compared."""
         return {
-            "checkpoint_sha256": sha256(self.weights),
-            "model": asdict(self.model.config),
+            "checkpoint_sha256": sha256(self.checkpoint.weights),
+            "model": asdict(self.checkpoint.model.config),
             "mel": {"mean": self.rule.mean, "std": self.rule.std, "pad_value": self.rule.pad_value},
             "window_s": self.grid.rows / MEL_ROWS_PER_S,
             "step_s": self.grid.step_rows / MEL_ROWS_PER_S,
@@ -102,7 +78,7 @@ class Embedder:
         path: Path | str,
         decoder: DecoderProcess | None = None,
         on_second: OnSecond = lambda done, total: None,
-    ) -> FileWindows:
+    ) -> FileEmbeddings:
         """All windows of a file, read and encoded piece by piece.
 
         Raises MediaError for a file that gives none, EvaluationError for a model that answers with NaN.
@@ -132,30 +108,23 @@ class Embedder:
         """The uint8 (side, side, 3) picture as the model gets it."""
         return fit(decode_jpeg(bytearray(jpeg)), self.grid.side)
 
-    @torch.inference_mode()
-    def unit_pictures(self, pictures: torch.Tensor) -> np.ndarray:
-        """(n, D) from uint8 (n, side, side, 3)."""
-        return self._unit(self.model.encode_image(normalise_images(pictures.to(self.device))), "pictures")
+    def unit_frames(self, frames: Iterable[torch.Tensor]) -> np.ndarray:
+        """(N, D) float32 unit vectors of N uint8 (side, side, 3) frames."""
+        model, what = self.checkpoint.model, f"frames by {self.checkpoint.weights}"
+        vectors: np.ndarray = unit_frames(model, frames, self.checkpoint.device, what).numpy()
+        return vectors
 
-    @torch.inference_mode()
-    def unit_sounds(self, mels: torch.Tensor) -> np.ndarray:
-        """(n, D) from normalised (n, rows, mels)."""
-        return self._unit(self.model.encode_audio(mels.to(self.device)), "sounds")
+    def unit_segments(self, segments: Iterable[torch.Tensor]) -> np.ndarray:
+        """(N, D) float32 unit vectors of N normalised (rows, mels) audio segments."""
+        model, what = self.checkpoint.model, f"audio segments by {self.checkpoint.weights}"
+        vectors: np.ndarray = unit_segments(model, segments, self.checkpoint.device, what).numpy()
+        return vectors
 
     def _unit_jpegs(self, jpegs: list[bytes]) -> np.ndarray:
-        return self.unit_pictures(torch.stack([self.as_seen(jpeg) for jpeg in jpegs]))
+        return self.unit_frames(map(self.as_seen, jpegs))
 
     def _unit_mels(self, mels: list[np.ndarray]) -> np.ndarray:
-        return self.unit_sounds(torch.stack([self.rule.normalised(mel, 0) for mel in mels]))
-
-    def _unit(self, encoding: Encoding, what: str) -> np.ndarray:
-        unit: np.ndarray = normalize(encoding.global_token.float(), dim=-1).cpu().numpy()
-        if not np.isfinite(unit).all():
-            raise EvaluationError(
-                f"{self.weights}: the model's answer to some {what} is NaN or infinite, so they have no embedding. "
-                "Look at the checkpoint: did its training diverge?"
-            )
-        return unit
+        return self.unit_segments(self.rule.normalised(mel, 0) for mel in mels)
 
     def _scatter(self, items: list[Any], encode: Callable[[list[Any]], np.ndarray]) -> np.ndarray:
         vectors = np.full((len(items), self.width), np.nan, np.float32)
@@ -184,12 +153,12 @@ def _step_rows(rows: int, step_s: float | None) -> int:
 
 def _file_windows(
     parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sweep: SlidingWindows
-) -> FileWindows:
+) -> FileEmbeddings:
     windows = [window for part, _, _ in parts for window in part]
     audio, image = (np.concatenate([part[side] for part in parts]) for side in (1, 2))
     state, reason = verdict_on(windows, sweep)
     frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
-    return FileWindows(
+    return FileEmbeddings(
         start_s=np.array([window.start_s for window in windows]),
         end_s=np.array([window.end_s for window in windows]),
         frame_s=np.array(frames_s, np.float64),

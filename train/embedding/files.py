@@ -18,6 +18,7 @@ import torch
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.jobs.work import Workers
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder, OnSecond
 from cavsync.train.embedding.window_file import (
     FileRecord,
@@ -45,7 +46,8 @@ class EmbedderSpec:
     fields: tuple[tuple[str, Any], ...] = ()  # of the model, where a published file does not tell them
 
     def open(self) -> Embedder:
-        return Embedder.open(self.weights, self.step_s, self.device, **dict(self.fields))
+        checkpoint = LoadedCheckpoint.load(self.weights, self.device, **dict(self.fields))
+        return Embedder(checkpoint, self.step_s)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _tools(opening: EmbedderSpec) -> tuple[Embedder, DecoderProcess]:
 
 def _join(files: Sequence[Path], embed: EmbedFile, embedder: Embedder, out: Path) -> None:
     """The parts, in the order of the files, as one file."""
-    about = {"checkpoint": str(embedder.weights), "folder": str(embed.folder), **embedder.about}
+    about = {"checkpoint": str(embedder.checkpoint.weights), "folder": str(embed.folder), **embedder.about}
     records = []
     for path in files:
         part = read_part(embed.part(path))

@@ -15,11 +15,9 @@ from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.sampling import unbounded_starts, window_starts
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.pipeline.decoding.video import Footage
-from cavsync.train.data.images import decode_jpeg, fit, normalise_images
+from cavsync.train.data.images import decode_jpeg, fit
 from cavsync.train.data.pairs import WindowRule
-from cavsync.train.errors import EvaluationError
-
-BATCH_SIZE = 64
+from cavsync.train.embedding.encode import unit_frames, unit_segments
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ class WindowEncoder:
     step_rows: int
     device: torch.device
 
-    @torch.inference_mode()
     def slide(
         self, medium: AVClip, on_window: Callable[[int, int], None] = lambda done, total: None
     ) -> WindowEmbeddings:
@@ -91,35 +88,22 @@ class WindowEncoder:
     def _pictures(self, medium: AVClip) -> np.ndarray:
         # One picture may be on screen at two instants.
         _, firsts, places = np.unique(medium.times_s, return_index=True, return_inverse=True)
-        parts = [
-            self.model.encode_image(normalise_images(batch.to(self.device))).global_token
-            for batch in torch.split(medium.pictures[firsts], BATCH_SIZE)
-        ]
-        return _unit_vectors(parts, f"pictures of {medium.name}")[places]
+        frames = unit_frames(self.model, medium.pictures[firsts], self.device, f"the frames of {medium.name}")
+        vectors: np.ndarray = frames.numpy()[places]
+        return vectors
 
     def _windows(
         self, medium: AVClip, starts: np.ndarray, on_window: Callable[[int, int], None]
     ) -> np.ndarray:
-        parts = []
-        for first in range(0, len(starts), BATCH_SIZE):
-            batch = [self.window.normalised(medium.mel, int(start)) for start in starts[first:][:BATCH_SIZE]]
-            parts.append(self.model.encode_audio(torch.stack(batch).to(self.device)).global_token)
-            on_window(first + len(batch), len(starts))
-        return _unit_vectors(parts, f"sound of {medium.name}")
+        segments = (self.window.normalised(medium.mel, int(start)) for start in starts)
+        what = f"the audio of {medium.name}"
+        vectors: np.ndarray = unit_segments(
+            self.model, segments, self.device, what, lambda done: on_window(done, len(starts))
+        ).numpy()
+        return vectors
 
 
 def offset_s(starts: np.ndarray, other: np.ndarray) -> np.ndarray:
     """How many seconds windows at `starts` lie after windows at `other`; arrays of first rows that broadcast."""
     seconds: np.ndarray = (np.asarray(starts, np.float64) - other) / MEL_ROWS_PER_S
     return seconds
-
-
-def _unit_vectors(parts: list[Tensor], what: str) -> np.ndarray:
-    vectors = torch.nn.functional.normalize(torch.cat(parts).float(), dim=-1).cpu()
-    if not torch.isfinite(vectors).all():
-        raise EvaluationError(
-            f"the model's answer to the {what} is NaN or infinite, and no score can be made of it. "
-            "Look at the checkpoint: did its training diverge?"
-        )
-    unit: np.ndarray = vectors.numpy()
-    return unit

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.storage.atomic import publish, temporary_name
-from cavsync.train.embedding.embedder import FileWindows
+from cavsync.train.embedding.embedder import FileEmbeddings
 from cavsync.train.errors import EvaluationError
 
 Side = Literal["audio", "image"]
@@ -48,7 +48,7 @@ class FileRecord:
     num_with_image: int = 0
 
     @classmethod
-    def of(cls, file: str, windows: FileWindows) -> "FileRecord":
+    def of(cls, file: str, windows: FileEmbeddings) -> "FileRecord":
         return cls(
             file=file,
             state=windows.state,
@@ -64,7 +64,7 @@ class FileRecord:
         return cls(**{**fields, "state": ClipState(fields["state"])})
 
 
-def as_table(file: str, windows: FileWindows) -> pa.Table:
+def as_table(file: str, windows: FileEmbeddings) -> pa.Table:
     """The rows of a file."""
     columns = [
         pa.array([file] * len(windows.start_s)).dictionary_encode().cast(pa.string()),

@@ -1,34 +1,40 @@
-"""What is evaluated: a checkpoint, and clips cut and normalised as its training cut and normalised them."""
+"""A checkpoint on one split of a dataset, whose clips are cut and normalised as its training cut and normalised them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.data.pairs import resolved
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.errors import EvaluationError
 
 
 @dataclass(frozen=True)
-class Task:
-    """One checkpoint on one split; `data` says how its clips become inputs."""
+class SplitTask:
+    """What every evaluation of clips begins with: loaded and opened once."""
 
-    weights: Path
+    checkpoint: LoadedCheckpoint
+    dataset: Dataset
     data: DataConfig
+    """How the clips of the split become inputs; resolved."""
+
+    @property
+    def weights(self) -> Path:
+        return self.checkpoint.weights
 
     @classmethod
-    def of(cls, checkpoint: Path, data: Path | None, split: str) -> "Task":
-        """From a run folder, a file in one, or a published file, which needs `data`.
+    def of(cls, checkpoint: LoadedCheckpoint, data: Path | None, split: str) -> "SplitTask":
+        """`data` defaults to the dataset that the run was trained on; published weights need it.
 
-        The inputs are those of the run; without a run they are those of published weights. `data` defaults to
-        the dataset that the run was trained on. Raises EvaluationError where something is missing.
+        Raises EvaluationError where it is missing, DatasetError where it is no dataset.
         """
-        weights = find_weights(checkpoint)
-        trained = trained_inputs(weights)
-        if trained is None and data is None:
+        if checkpoint.is_published and data is None:
             raise EvaluationError(
-                f"{weights} belongs to no run folder, so say what to score it on: --data DIR."
+                f"{checkpoint.weights} belongs to no run folder, so say what to score it on: --data DIR."
             )
-        inputs = trained or PUBLISHED_INPUTS
-        path = inputs.path if data is None else str(data)
-        evaluated = replace(inputs, path=path, split=split, pairing="matched")
-        return cls(weights, replace(evaluated, image_augmentation=False, audio_noise=False))
+        path = checkpoint.inputs.path if data is None else str(data)
+        evaluated = replace(checkpoint.inputs, path=path, split=split, pairing="matched")
+        plain = replace(evaluated, image_augmentation=False, audio_noise=False)
+        dataset = Dataset.open(path)
+        return cls(checkpoint, dataset, resolved(plain, dataset))

@@ -10,7 +10,7 @@ from cavsync.model.checkpoints.checkpoint import open_checkpoint
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.data.inputs import find_weights, inputs_of
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.finetune.config import FinetuneConfig
 
@@ -40,7 +40,7 @@ class Start:
         """
         if data.mel_mean is not None:
             return data
-        trained = trained_inputs(self.weights) or PUBLISHED_INPUTS
+        trained = inputs_of(self.weights)
         pad_value = trained.pad_value if data.pad_value is None else data.pad_value
         return replace(data, mel_mean=trained.mel_mean, mel_std=trained.mel_std, pad_value=pad_value)
 

@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader, Subset
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.train.data.inputs import PUBLISHED_INPUTS, trained_inputs
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.embedding.window_file import WindowFile
@@ -107,7 +106,7 @@ def calibrate(
     """
     if by is not None and not by.is_dir():
         file = WindowFile.open(by)
-        file.require_checkpoint(embedder.weights, embedder.about)
+        file.require_checkpoint(embedder.checkpoint.weights, embedder.about)
         return calibrate_by_file(file)
     folder = by or held_out(embedder)
     return None if folder is None else calibrate_by_dataset(embedder, folder, on_clip)
@@ -117,15 +116,15 @@ def calibrate_by_dataset(
     embedder: Embedder, folder: Path | str, on_clip: OnClip = lambda done, total: None
 ) -> Calibration:
     """By test clips of a prepared dataset, cut as the model's training cut them."""
-    data = replace(trained_inputs(embedder.weights) or PUBLISHED_INPUTS, path=str(folder), split="test")
-    clips = ClipAllPairs(replace(data, num_workers=0), embedder.model.config)
+    inputs, model = embedder.checkpoint.inputs, embedder.checkpoint.model.config
+    clips = ClipAllPairs(replace(inputs, path=str(folder), split="test", num_workers=0), model)
     drawn = np.random.default_rng(SEED).permutation(len(clips))[:MOST_CLIPS].tolist()
     pictures, sounds, numbers = [], [], []
     for number, item in enumerate(DataLoader(Subset(clips, drawn), batch_size=None)):
         last = len(item["image"]) - 1
         chosen = np.unique(np.linspace(0, last, PAIRS_PER_CLIP).round().astype(int))
-        pictures.append(embedder.unit_pictures(item["image"][chosen]))
-        sounds.append(embedder.unit_sounds(item["audio"][chosen]))
+        pictures.append(embedder.unit_frames(item["image"][chosen]))
+        sounds.append(embedder.unit_segments(item["audio"][chosen]))
         numbers += [number] * len(chosen)
         on_clip(number + 1, len(drawn))
     source = f"{len(drawn)} test clips of {folder}"
@@ -144,8 +143,9 @@ def calibrate_by_file(file: WindowFile) -> Calibration:
 
 def held_out(embedder: Embedder) -> Path | None:
     """The dataset of the run that the checkpoint lies in, where it is there and has a test split."""
-    inputs = trained_inputs(embedder.weights)
-    if inputs is None or not DatasetPaths(Path(inputs.path)).summary.is_file():
+    checkpoint = embedder.checkpoint
+    inputs = checkpoint.inputs
+    if checkpoint.is_published or not DatasetPaths(Path(inputs.path)).summary.is_file():
         return None
     splits = Dataset.open(inputs.path).summary["splits"]
     return Path(inputs.path) if "test" in splits.values() else None

@@ -17,10 +17,11 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import SlidingWindows, Window
 from cavsync.pipeline.media.probe import duration_s
 from cavsync.train.embedding.embedder import Embedder, OnSecond, verdict_on
+from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.choices import MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
-from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, SoundMapper, require_finite
+from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, SoundMapper
 from cavsync.train.inference.calibration import ERRORS, Calibration
 
 # Of a sound that is asked for, its beginning: about a clip of the datasets.
@@ -117,7 +118,7 @@ def localize(
     return Localized(
         video=video,
         sound=sound,
-        weights=embedder.weights,
+        weights=embedder.checkpoint.weights,
         map=config,
         start_s=np.array([window.start_s for window in windows]),
         end_s=np.array([window.end_s for window in windows]),
@@ -160,9 +161,10 @@ class _Localizer:
         """`asked` are the sounds that every picture is asked for; None: each its own."""
         self._embedder, self._asked = embedder, asked
         self._given = None if asked is None else embedder.encode_sounds(asked)
-        self._mapper = SoundMapper(embedder.model, config, embedder.device)
-        self._reader = PromptReader(embedder.rule, embedder.model.config.patch_size)
-        self._unmapped = np.full(embedder.model.config.image_grid, np.nan, np.float32)
+        checkpoint = embedder.checkpoint
+        self._mapper = SoundMapper(checkpoint.model, config, checkpoint.device)
+        self._reader = PromptReader(checkpoint.window, checkpoint.model.config.patch_size)
+        self._unmapped = np.full(checkpoint.model.config.image_grid, np.nan, np.float32)
         self.windows: list[Window] = []
         self.maps: dict[MapMethod, list[np.ndarray]] = {route: [] for route in routes}
         self.likeness: list[np.ndarray] = []

@@ -13,7 +13,7 @@ from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import Window
 from cavsync.pipeline.media.frames import jpeg
-from cavsync.train.embedding.embedder import Embedder, FileWindows
+from cavsync.train.embedding.embedder import Embedder, FileEmbeddings
 
 # Pillow knows more, and runs other programs for some of them.
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -54,7 +54,7 @@ def read_query(path: Path, embedder: Embedder) -> Query:
     return _mean_query(path, windows)
 
 
-def _mean_query(path: Path, windows: FileWindows) -> Query:
+def _mean_query(path: Path, windows: FileEmbeddings) -> Query:
     audio, image = (
         _mean(vectors[there])
         for vectors, there in ((windows.audio, windows.has_audio), (windows.image, windows.has_image))

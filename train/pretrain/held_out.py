@@ -12,6 +12,7 @@ from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.pairs import ClipAllPairs
+from cavsync.train.embedding.encode import unit_frames, unit_segments
 from cavsync.train.evaluation.retrieval.recall import retrieve
 from cavsync.train.pretrain.config import PretrainMonitorConfig
 
@@ -40,8 +41,8 @@ class HeldOutClips:
         audio, image = [], []
         for number in self.numbers:
             windows, frames = self.pairs(int(number), self.monitor.num_frames)
-            audio.append(model.encode_audio(windows.to(device)).global_token.float().cpu())
-            image.append(model.encode_image(normalise_images(frames.to(device))).global_token.float().cpu())
+            audio.append(unit_segments(model, windows, device, "the audio of held-out clips"))
+            image.append(unit_frames(model, frames, device, "the frames of held-out clips"))
         all_audio, all_images = torch.stack(audio), torch.stack(image)
         found = retrieve(all_audio, all_images, "diagonal-mean")
         return ValidationMetrics(

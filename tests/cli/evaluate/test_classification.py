@@ -19,7 +19,8 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import cavmae_finetuning
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.labelled import LabelledClips, WholeClips
-from cavsync.train.evaluation.task import Task
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
+from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.finetune.trainer import finetune
 
 NUM_LISTED = NUM_TEST + 2  # the fixture lists one missing clip a shard
@@ -104,7 +105,7 @@ def test_the_page_is_self_contained_and_has_every_part(run: Path, tmp_path: Path
 
 def test_probabilities_of_all_frames_are_averaged(run: Path) -> None:
     model = load_classifier(run / "model.safetensors")
-    clips = LabelledClips(Task.of(run, None, "test").data, model.config, "both")
+    clips = LabelledClips(SplitTask.of(LoadedCheckpoint.load(run), None, "test").data, model.config, "both")
     right = []
     for item in map(WholeClips(clips).__getitem__, range(NUM_TEST)):
         with torch.inference_mode():

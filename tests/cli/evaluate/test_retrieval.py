@@ -19,10 +19,11 @@ from cavsync.model.checkpoints.checkpoint import load_model, save_model
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.data.pairs import ClipAllPairs
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.clips import embed_split
 from cavsync.train.evaluation.retrieval.contamination import TrainingClips, contamination, training_of
 from cavsync.train.evaluation.retrieval.recall import retrieve
-from cavsync.train.evaluation.task import Task
+from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.pretrain.trainer import pretrain
 
 NUM_CLIPS, NUM_LISTED = 12, 15  # the fixture lists one missing clip a shard
@@ -51,8 +52,9 @@ def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, da
     assert (report["counts"]["scored"], report["counts"]["listed"]) == (NUM_CLIPS, NUM_LISTED)
     assert {one["state"] for one in report["counts"]["unusable"]} == {"missing"}
     assert report["results"]["num_pairs_per_clip"] == 16
-    task = Task.of(run, None, "train")
-    embedded = embed_split(load_model(run / "model.safetensors"), task.data, torch.device("cpu"))
+    task = SplitTask.of(LoadedCheckpoint.load(run), None, "train")
+    model = load_model(run / "model.safetensors")
+    embedded = embed_split(model, ClipAllPairs(task.data, model.config), torch.device("cpu"))
     for name, stored in report["results"]["aggregations"].items():
         expected = retrieve(embedded.audio, embedded.image, name)
         assert stored["audio_to_video"]["recalls"][0]["percent"] == expected.audio_to_video.recalls[0].percent
@@ -67,7 +69,7 @@ def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, da
 
 def test_an_embedding_is_the_encoders_answer_to_that_frame_and_window(dataset: Path) -> None:
     model, data = CavMaeSync(micro_model()).eval(), raw_data(dataset)
-    embedded = embed_split(model, data, torch.device("cpu"))
+    embedded = embed_split(model, ClipAllPairs(data, model.config), torch.device("cpu"))
     item = ClipAllPairs(data, model.config)[7]
     with torch.inference_mode():
         # Alone, so that neither batching nor the sharing of equal windows can help.
@@ -80,7 +82,7 @@ def test_an_embedding_is_the_encoders_answer_to_that_frame_and_window(dataset: P
 
 def test_scoring_leaves_out_what_was_only_for_training(run: Path, dataset: Path) -> None:
     # The micro run augments; its scores must not.
-    task = Task.of(run, None, "train")
+    task = SplitTask.of(LoadedCheckpoint.load(run), None, "train")
     assert not task.data.image_augmentation
     assert not task.data.audio_noise
     assert task.data.pairing == "matched"
@@ -92,7 +94,7 @@ def test_a_published_file_gets_published_inputs_and_needs_a_dataset(dataset: Pat
     result = retrieval("--checkpoint", weights)
     assert result.exit_code == 1
     assert "belongs to no run folder" in flat(result)
-    task = Task.of(weights, dataset, "train")
+    task = SplitTask.of(LoadedCheckpoint.load(weights), dataset, "train")
     assert (task.data.mel_mean, task.data.alignment) == (PUBLISHED_INPUTS.mel_mean, "upstream")
     assert task.data.path == str(dataset)
     assert retrieval("--checkpoint", weights, "--data", dataset, "--split", "train").exit_code == 0
@@ -140,9 +142,9 @@ def test_a_gallery_is_scored_among_its_own_clips(run: Path, dataset: Path, tmp_p
     assert result.exit_code == 0, result.output
     report = json.loads((run / "retrieval-four" / "report.json").read_text())
     assert report["counts"] == {"listed": 4, "found": 4, "scored": 4, "unusable": []}
-    whole = embed_split(
-        load_model(run / "model.safetensors"), Task.of(run, None, "train").data, torch.device("cpu")
-    )
+    task = SplitTask.of(LoadedCheckpoint.load(run), None, "train")
+    model = task.checkpoint.model
+    whole = embed_split(model, ClipAllPairs(task.data, model.config), torch.device("cpu"))
     places = [whole.keys.index(f"{one}_00000000") for one in listed]
     expected = retrieve(whole.audio[places], whole.image[places], "diagonal-mean")
     figures = report["figures"]

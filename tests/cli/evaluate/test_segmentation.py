@@ -23,6 +23,7 @@ from cavsync.pipeline.synthetic.config import WorldConfig, WorldError
 from cavsync.pipeline.synthetic.segmentation_set import write_prompted, write_wav
 from cavsync.pipeline.synthetic.world import make_world
 from cavsync.train.data.config import DataConfig
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.heatmaps.task import MapTask
@@ -224,8 +225,10 @@ def test_the_constant_row_is_the_area_of_the_masks(root: Path, tmp_path: Path) -
 def test_other_scaling_and_sound_sides_give_other_maps(root: Path) -> None:
     def maps(scaling: Scaling = "global", **changes: str) -> np.ndarray:
         config = MapConfig(**changes)  # type: ignore[arg-type]
-        task = MapTask.of(root / "runs/micro", ["denseav"], config, "mean", max_missing=0)
-        rows = score_segmentation(task, root / "raw/ade20k_sound", scaling, torch.device("cpu")).rows
+        task = MapTask.of(
+            LoadedCheckpoint.load(root / "runs/micro"), ["denseav"], config, "mean", max_missing=0
+        )
+        rows = score_segmentation(task, root / "raw/ade20k_sound", scaling).rows
         return np.stack(scaled_maps(rows, "denseav", scaling))
 
     plain = maps()

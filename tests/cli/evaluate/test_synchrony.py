@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.clock_models import DeafClock, ShardClock, VideoClock, similarity
+from support.clock_models import DeafClock, ShardClock, VideoClock, load_instead, similarity
 from support.known_shards import NUM_FRAMES, micro_model, micro_run, raw_data, write_known_shards
 from support.media import KnownClip, run_ffmpeg, silence, write_clip
 from support.prepared import rewrite_index
@@ -58,9 +58,7 @@ def use_model(monkeypatch: pytest.MonkeyPatch, run: Path, dataset: Path) -> UseM
     """Makes a stand-in the model that the command loads, on sound that nothing normalised."""
 
     def use(model: nn.Module) -> nn.Module:
-        for module in ("score_synchrony", "video_synchrony"):
-            monkeypatch.setattr(f"cavsync.train.evaluation.{module}.load_model", lambda path: model)
-        monkeypatch.setattr("cavsync.train.data.inputs.trained_inputs", lambda weights: raw_data(dataset))
+        load_instead(monkeypatch, model, raw_data(dataset))
         return model
 
     return use
@@ -271,9 +269,7 @@ def delayed(clip: KnownClip, path: Path, late_s: float) -> Path:
 
 @pytest.fixture
 def use_video_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = replace(PUBLISHED_INPUTS)
-    model = VideoClock(inputs)
-    monkeypatch.setattr("cavsync.train.evaluation.synchrony.video.load_model", lambda path: model)
+    load_instead(monkeypatch, VideoClock(PUBLISHED_INPUTS))
 
 
 @pytest.mark.usefixtures("use_video_clock")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.clock_models import PERIOD_S, VideoClock
+from support.clock_models import PERIOD_S, VideoClock, load_instead
 from support.known_shards import micro_model
 from support.media import KnownClip, run_ffmpeg, silence, write_clip
 from support.own_videos import (
@@ -27,6 +27,7 @@ from support.own_videos import (
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.decoding.windows import MOST_WINDOWS
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder
 
 SECONDS = 3.0
@@ -44,7 +45,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> VideoClock:
     """Takes the place of the model that commands load."""
     model = OwnClock()
-    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: model)
+    load_instead(monkeypatch, model)
     return model
 
 
@@ -100,7 +101,7 @@ def test_a_file_of_many_stretches_has_every_window_once(
     known_clip: Callable[[str], KnownClip], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = OwnClock(fps=10)
-    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: model)
+    load_instead(monkeypatch, model)
     known = known_clip("two_minutes")
     run("embed", known.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
     table = table_of(tmp_path / "x.parquet")
@@ -131,7 +132,7 @@ def test_embeddings_are_unit_vectors_of_the_named_checkpoint(
     about = json.loads(metadata_of(tmp_path / "x.parquet")[b"cavsync"])
     assert about["checkpoint"] == str(weights)
     assert (about["window_s"], about["step_s"]) == (WINDOW_S, STEP_S)
-    windows = Embedder.open(weights, device="cpu").embed(clip.path)
+    windows = Embedder(LoadedCheckpoint.load(weights)).embed(clip.path)
     np.testing.assert_array_equal(np.stack(list(table.audio)), windows.audio)
 
 

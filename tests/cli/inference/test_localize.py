@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from support.clock_models import raw_pictures
+from support.clock_models import load_instead, raw_pictures
 from support.known_shards import micro_model
 from support.media import run_ffmpeg, write_clip
 from support.own_videos import flat, run
@@ -82,7 +82,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: Colours())
+    load_instead(monkeypatch, Colours())
 
 
 Squares = dict[tuple[int, int], tuple[int, int, int]]
@@ -267,7 +267,7 @@ def test_a_model_to_which_foreign_sounds_are_as_alike_cannot_tell(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: Collapsed())
+    load_instead(monkeypatch, Collapsed())
     film(tmp_path / "other.mp4", [({TOP_LEFT: BLUE}, tone(HIGH_HZ))])
     (tmp_path / "list.txt").write_text("moving.mp4\nother.mp4\n")
     run("embed", tmp_path / "list.txt", "--out", tmp_path / "x.parquet", "--checkpoint", weights)

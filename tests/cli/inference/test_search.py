@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from support.clock_models import load_instead
 from support.known_shards import micro_model
 from support.media import KnownClip, number_picture, read_frame_number, run_ffmpeg, silence, write_clip
 from support.own_videos import STEP_S, WINDOW_S, OwnClock, flat, run, table_of
@@ -43,7 +44,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> KnownClip:
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window's cosine with a query falls with the time between them: it is cos(2 pi d / 40 s)."""
-    monkeypatch.setattr("cavsync.train.embedding.embedder.load_model", lambda path, **fields: OwnClock())
+    load_instead(monkeypatch, OwnClock())
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cavsync.model.checkpoints.checkpoint import Checkpoint
+from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.lists.listing import read_label_list
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.errors import EvaluationError
 
 NAMED_IN_MESSAGES = 5
@@ -18,13 +19,13 @@ VGGSOUND_ID = re.compile(r"vgg_\d+")
 VGGSOUND_CLASSES = 309
 
 
-def model_labels(checkpoint: Checkpoint, listed: Path | None) -> Labels:
+def model_labels(checkpoint: LoadedCheckpoint, listed: Path | None) -> Labels:
     """The classes in the order of the outputs: from the label list `listed`, or as our training stored them.
 
     Raises EvaluationError where neither is there, or where the number of outputs is another one.
     """
-    assert checkpoint.asked.classifier is not None
-    weights, num_outputs = checkpoint.stored.path, checkpoint.asked.classifier.num_classes
+    assert isinstance(checkpoint.model, CavMaeClassifier)
+    weights, num_outputs = checkpoint.weights, checkpoint.model.classifier.num_classes
     labels = stored_labels(checkpoint) if listed is None else listed_labels(listed)
     if labels is None:
         raise EvaluationError(
@@ -40,9 +41,9 @@ def model_labels(checkpoint: Checkpoint, listed: Path | None) -> Labels:
     return labels
 
 
-def stored_labels(checkpoint: Checkpoint) -> Labels | None:
+def stored_labels(checkpoint: LoadedCheckpoint) -> Labels | None:
     """Those that `cavsync train` wrote beside the weights; None for other files."""
-    training = checkpoint.stored.training or {}
+    training = checkpoint.training
     if "labels" not in training:
         return None
     return Labels(tuple(training["labels"]), tuple(training["label_names"]))

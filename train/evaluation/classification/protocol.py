@@ -9,21 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cavsync.model.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from cavsync.model.checkpoints.checkpoint import open_checkpoint
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import Modality
 from cavsync.model.errors import CheckpointError
-from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.config import LabelTask
+from cavsync.train.data.inputs import find_weights
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels, task_of
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.intervals import ClassIntervals, class_intervals
 from cavsync.train.evaluation.classification.labels import model_labels, truth_of
 from cavsync.train.evaluation.classification.metrics import Chance, Classification, chance, classification
 from cavsync.train.evaluation.classification.predict import class_probabilities, clip_vectors, evaluating
 from cavsync.train.evaluation.classification.vggsounder import VggSounder, VggSounderScores, score_vggsounder
-from cavsync.train.evaluation.task import Task as Inputs
+from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage, split_coverage
 
 # Clips of the lists that published figures are of: AudioSet's evaluation set and VGGSound's test set.
@@ -35,48 +36,15 @@ OnClip = Callable[[int, int], None]
 class ClassificationTask:
     """One classifier on one split."""
 
-    inputs: Inputs
+    split: SplitTask
     label_list: Path | None = None
     """The order of its classes, where the checkpoint does not say."""
     task: LabelTask | None = None
     """None: as the checkpoint was trained, else as the clips' labels call for."""
-    overrides: Mapping[str, Any]
-    """What a published file does not tell: fields of `ModelConfig` and `ClassifierConfig`."""
     vggsounder: Path | None = None
     max_missing: float = 0.5
     """Share of the listed clips that may be left out; a larger one is an error."""
     seed: int = 0
-
-    def checkpoint(self) -> Checkpoint:
-        """CheckpointError or EvaluationError where it is no classifier, or none for the modality that is asked."""
-        weights, modality = self.inputs.weights, self.overrides.get("modality")
-        try:
-            checkpoint = open_checkpoint(weights, **self.overrides)
-        except CheckpointError as error:
-            own = self._modality()
-            if own is None or modality in (None, own):
-                raise
-            raise EvaluationError(
-                f"{weights} cannot be asked with modality={modality}: its head was made for {own} and takes nothing else. "
-                f"Leave --modality out, or train one with `cavsync train probe --modality {modality}`."
-            ) from error
-        if checkpoint.asked.classifier is None:
-            raise EvaluationError(
-                f"{weights} is a pretrained model without a head, so it names no class: give it one with "
-                "`cavsync train probe` or `cavsync train finetune`, and score that run."
-            )
-        return checkpoint
-
-    def _modality(self) -> Modality | None:
-        """What the classifier is made for; None where the file does not tell, or is none."""
-        given = {
-            name: value for name, value in self.overrides.items() if name not in ("modality", "features")
-        }
-        try:
-            classifier = open_checkpoint(self.inputs.weights, **given).asked.classifier
-        except CheckpointError:
-            return None
-        return None if classifier is None else classifier.modality
 
 
 @dataclass(frozen=True)
@@ -109,24 +77,54 @@ class ClassificationScores:
         return bool(self.training.get("config", {}).get("frozen"))
 
 
-def score_classification(
-    task: ClassificationTask, device: torch.device, on_clip: OnClip
-) -> ClassificationScores:
+def open_classifier(weights: Path, overrides: Mapping[str, Any], device: str = "cpu") -> LoadedCheckpoint:
+    """`overrides` are fields of `ModelConfig` and `ClassifierConfig`, where the file does not hold them.
+
+    Raises CheckpointError or EvaluationError for what is no classifier, or none for the modality in `overrides`.
+    """
+    modality = overrides.get("modality")
+    try:
+        checkpoint = LoadedCheckpoint.load(weights, device, **overrides)
+    except CheckpointError as error:
+        trained = _trained_modality(weights, overrides)
+        if trained is None or modality in (None, trained):
+            raise
+        raise EvaluationError(
+            f"{weights} cannot be scored with modality={modality}: its head was made for {trained} and takes nothing "
+            f"else. Leave --modality out, or train one with `cavsync train probe --modality {modality}`."
+        ) from error
+    if not isinstance(checkpoint.model, CavMaeClassifier):
+        raise EvaluationError(
+            f"{checkpoint.weights} is a pretrained model without a head, so it names no class: give it one with "
+            "`cavsync train probe` or `cavsync train finetune`, and score that run."
+        )
+    return checkpoint
+
+
+def _trained_modality(weights: Path, overrides: Mapping[str, Any]) -> Modality | None:
+    """What the classifier is made for; None where the file does not say, or is none."""
+    given = {name: value for name, value in overrides.items() if name not in ("modality", "features")}
+    try:
+        classifier = open_checkpoint(find_weights(weights), **given).asked.classifier
+    except CheckpointError:
+        return None
+    return None if classifier is None else classifier.modality
+
+
+def score_classification(task: ClassificationTask, on_clip: OnClip) -> ClassificationScores:
     """Scores every usable clip of the split; raises CavsyncError or CheckpointError on what a user can mend."""
-    checkpoint = task.checkpoint()
+    split, checkpoint = task.split, task.split.checkpoint
+    model = checkpoint.model
+    assert isinstance(model, CavMaeClassifier), "open_classifier loads it"
     labels = model_labels(checkpoint, task.label_list)
-    dataset = Dataset.open(task.inputs.data.path)
-    coverage = split_coverage(dataset, task.inputs.data.split)
+    coverage = split_coverage(split.dataset, split.data.split)
     coverage.require(task.max_missing)
     listed = None if task.vggsounder is None else VggSounder.read(task.vggsounder)
-    model = checkpoint.build()
-    assert isinstance(model, CavMaeClassifier)  # `checkpoint` sees to it
-    clips = LabelledClips(task.inputs.data, model.config, model.classifier.modality)
-    truth = truth_of(clips, labels)
-    training = checkpoint.stored.training or {}
-    answers = task.task or training.get("task") or task_of(clips.targets)
-    probabilities = _probabilities(model.to(device), clips, answers, device, on_clip)
     modality = model.classifier.modality
+    clips = LabelledClips(split.data, model.config, modality, split.dataset)
+    truth = truth_of(clips, labels)
+    answers = task.task or checkpoint.training.get("task") or task_of(clips.targets)
+    probabilities = _probabilities(model, clips, answers, checkpoint.device, on_clip)
     return ClassificationScores(
         task=task,
         model=model,
@@ -139,8 +137,8 @@ def score_classification(
         intervals=class_intervals(probabilities, truth, task.seed),
         chance=chance(truth, labels.names),
         coverage=coverage,
-        dataset=str(dataset.summary.get("name", "")),
-        training=training,
+        dataset=str(split.dataset.summary.get("name", "")),
+        training=checkpoint.training,
         vggsounder=None
         if listed is None
         else score_vggsounder(listed, clips.store.keys, probabilities, labels, modality),

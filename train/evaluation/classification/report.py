@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cavsync.pipeline.dataset.paths import SUMMARY_NAME
-from cavsync.pipeline.dataset.reader import Dataset, read_clip
+from cavsync.pipeline.dataset.reader import read_clip
 from cavsync.train.evaluation.classification.intervals import Interval
 from cavsync.train.evaluation.classification.metrics import confusions
 from cavsync.train.evaluation.classification.plots import answer_picture, confusion_matrix
@@ -58,7 +58,7 @@ def as_record(scores: ClassificationScores) -> Record:
         scores=classification_rows(scores),
         coverage=scores.coverage,
         items=scores.clips.store.keys,
-        weights=scores.task.inputs.weights,
+        weights=scores.task.split.weights,
         data=data,
         defined_by=data / SUMMARY_NAME,
         config={
@@ -99,7 +99,7 @@ def classification_rows(scores: ClassificationScores) -> list[Score]:
 
 
 def clips_section(scores: ClassificationScores) -> Section:
-    dataset, store = Dataset.open(scores.clips.config.path), scores.clips.store
+    dataset, store = scores.task.split.dataset, scores.clips.store
     rows = dataset.index(scores.clips.config.split)
     drawn = np.random.default_rng(scores.task.seed).permutation(len(store))[:CLIPS_SHOWN]
     pictures = [
@@ -191,7 +191,7 @@ def facts(scores: ClassificationScores) -> list[tuple[str, str]]:
         "one answer for all of them" if classifier.head == "attention" else "probabilities averaged over them"
     )
     return [
-        ("weights", str(scores.task.inputs.weights)),
+        ("weights", str(scores.task.split.weights)),
         ("classifier", f"{classifier.head} head on {classifier.modality}, features {classifier.features}"),
         ("classes", str(scores.task.label_list or "as stored with the weights")),
         ("probabilities", "softmax" if scores.answers == "single-label" else "a sigmoid for each class"),

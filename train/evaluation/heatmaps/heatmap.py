@@ -17,7 +17,6 @@ from torch.nn.functional import interpolate, normalize
 from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
 from cavsync.train.data.images import normalise_images
-from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.choices import AudioFeatureKind, MapMethod, Similarity
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments
 
@@ -151,16 +150,6 @@ def ridge_solver(views: Tensor, num_patches: int, ridge: float) -> Tensor:
     penalty = ridge * torch.eye(num_patches, dtype=torch.float64, device=views.device)
     solver: Tensor = torch.linalg.solve(centred.T @ centred + penalty, centred.T)
     return solver.float()
-
-
-def require_finite(cells: Tensor, what: str) -> None:
-    """Raises EvaluationError on NaN and infinity."""
-    broken = int((~torch.isfinite(cells)).sum())
-    if broken:
-        raise EvaluationError(
-            f"{what}: {broken} of the map's {cells.numel()} values are NaN or infinite, and no score can be made of "
-            "them. Look at the checkpoint: did its training diverge?"
-        )
 
 
 def upsampled(cells: Tensor, side: int) -> np.ndarray:

@@ -5,11 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cavsync.model.checkpoints.checkpoint import load_model
-from cavsync.train.data.config import DataConfig
-from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, trained_inputs
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.evaluation.choices import MapMethod, Windows
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, SoundMapper
@@ -17,8 +13,7 @@ from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, SoundMapper
 
 @dataclass(frozen=True, kw_only=True)
 class MapTask:
-    weights: Path
-    inputs: DataConfig  # of which the statistics of the log-mel are used
+    checkpoint: LoadedCheckpoint
     routes: tuple[MapMethod, ...]
     map: MapConfig
     windows: Windows
@@ -29,38 +24,40 @@ class MapTask:
     @classmethod
     def of(
         cls,
-        checkpoint: Path,
+        checkpoint: LoadedCheckpoint,
         routes: Sequence[MapMethod],
         config: MapConfig,
         windows: Windows,
         max_missing: float,
     ) -> "MapTask":
-        """Inputs are those of the run that the checkpoint lies in, else those of published weights."""
-        weights = find_weights(checkpoint)
+        """With every route once."""
         return cls(
-            weights=weights,
-            inputs=trained_inputs(weights) or PUBLISHED_INPUTS,
+            checkpoint=checkpoint,
             routes=tuple(dict.fromkeys(routes)),
             map=config,
             windows=windows,
             max_missing=max_missing,
         )
 
-    def mapper(self, device: torch.device) -> tuple[SoundMapper, PromptReader]:
-        """Raises CheckpointError for a file that is no model."""
-        model = load_model(self.weights)
-        reader = PromptReader.of(self.inputs, model.config, self.windows)
-        return SoundMapper(model, self.map, device), reader
+    @property
+    def weights(self) -> Path:
+        return self.checkpoint.weights
+
+    def mapper(self) -> tuple[SoundMapper, PromptReader]:
+        model = self.checkpoint.model
+        reader = PromptReader(self.checkpoint.window, model.config.patch_size, self.windows)
+        return SoundMapper(model, self.map, self.checkpoint.device), reader
 
     def as_dict(self) -> dict[str, Any]:
+        inputs = self.checkpoint.inputs
         return {
             "routes": list(self.routes),
             "map": asdict(self.map),
             "windows": self.windows,
             "max_missing": self.max_missing,
-            "mel_mean": self.inputs.mel_mean,
-            "mel_std": self.inputs.mel_std,
-            "pad_value": self.inputs.pad_value,
+            "mel_mean": inputs.mel_mean,
+            "mel_std": inputs.mel_std,
+            "pad_value": inputs.pad_value,
         }
 
     def facts(self) -> list[tuple[str, str]]:

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.train.embedding.encode import require_finite
 from cavsync.train.evaluation.choices import Geometry, MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
-from cavsync.train.evaluation.heatmaps.heatmap import ImageFeatures, SoundMapper, require_finite, upsampled
+from cavsync.train.evaluation.heatmaps.heatmap import ImageFeatures, SoundMapper, upsampled
 from cavsync.train.evaluation.heatmaps.media import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
@@ -78,11 +78,10 @@ def score_localization(
     task: MapTask,
     data: BoxSet,
     geometry: Geometry,
-    device: torch.device,
     on_row: Callable[[int, int], None] = lambda done, total: None,
 ) -> LocalizationScores:
     """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
-    mapper, reader = task.mapper(device)
+    mapper, reader = task.mapper()
     media = BoxMedia(data.root, mapper.model.config.image_size, geometry)
     absent = {row: reason for row in data.rows if (reason := media.missing(row))}
     missing = [Unusable(row.title, "missing", reason) for row, reason in absent.items()]

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.storage.path import sha256
+from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.clip_file import read_embeddings, write_embeddings
 from cavsync.train.embedding.clips import ClipEmbeddings, embed_split
 from cavsync.train.errors import EvaluationError
@@ -19,32 +18,33 @@ from cavsync.train.evaluation.retrieval.contamination import TrainingClips, trai
 from cavsync.train.evaluation.retrieval.gallery import Entry, Found, Gallery
 from cavsync.train.evaluation.retrieval.protocol import Candidates, RetrievalConfig, Source
 from cavsync.train.evaluation.retrieval.similarity import UnitVectors
-from cavsync.train.evaluation.task import Task
+from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage, split_coverage
 
 
 def embed_candidates(
-    task: Task,
+    task: SplitTask,
     job: RetrievalConfig,
-    device: torch.device,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
 ) -> Candidates:
     """Encodes the task's clips, each once; raises CavsyncError on what a user can mend."""
-    dataset = Dataset.open(task.data.path)
+    model, dataset = task.checkpoint.model, task.dataset
     gallery = Gallery.read(job.gallery) if job.gallery else None
     found = _clips_of(dataset, task.data.split, gallery)
     found.coverage.require(job.max_missing)
     training = _training(job, task.weights)
-    model = load_model(task.weights)
-    embeddings = embed_split(model, task.data, device, on_clip, set(found.keys.values()) if gallery else None)
+    clips = ClipAllPairs(task.data, model.config, dataset)
+    wanted = set(found.keys.values()) if gallery else None
+    embeddings = embed_split(model, clips, task.checkpoint.device, on_clip, wanted)
     source = Source(task=task, model=model.config, dataset=dataset, split=task.data.split)
+    labels_of = dict(zip(clips.store.keys, clips.store.labels, strict=True))
     return Candidates(
         job=job,
         source=source,
         gallery=gallery,
         coverage=found.coverage,
         embeddings=_rankable(embeddings),
-        labels=_labels(source, embeddings.keys),
+        labels=_shown_labels(dataset, [labels_of[key] for key in embeddings.keys]),
         training=training,
     )
 
@@ -63,13 +63,16 @@ def read_candidates(path: Path, job: RetrievalConfig, data: Path | None = None) 
     embeddings = file.embeddings.of(rows) if len(rows) < len(names) else file.embeddings
     source = Source(file=file, dataset=dataset, keys=_keys_in(dataset, path, names) if dataset else {})
     labels = [file.labels[row] for row in rows] if file.labels and any(file.labels) else None
+    if labels is None and dataset is not None:
+        labels_of = dataset.index("all", ["key", "labels"]).set_index("key")["labels"]
+        labels = _shown_labels(dataset, [labels_of.get(source.key(name), ()) for name in embeddings.keys])
     return Candidates(
         job=job,
         source=source,
         gallery=gallery,
         coverage=found.coverage,
         embeddings=_rankable(embeddings),
-        labels=labels or _labels(source, embeddings.keys),
+        labels=labels,
         training=training,
     )
 
@@ -134,12 +137,9 @@ def _keys_in(dataset: Dataset, path: Path, names: Sequence[str]) -> Mapping[str,
     return found.keys
 
 
-def _labels(source: Source, names: Sequence[str]) -> list[list[str]] | None:
-    """Labels of the clips, as people read them; None where nothing knows any."""
-    if source.dataset is None:
-        return None
-    ids, shown = (source.dataset.summary.get(part) or () for part in ("labels", "label_names"))
-    name_of: Mapping[str, str] = dict(zip(ids, shown, strict=False))
-    index = source.dataset.index(source.split, ["key", "labels"]).set_index("key")["labels"]
-    labels = [[name_of.get(label, label) for label in index.get(source.key(name), ())] for name in names]
+def _shown_labels(dataset: Dataset, ids: Sequence[Sequence[str]]) -> list[list[str]] | None:
+    """The labels of each clip as people read them; None where no clip has any."""
+    listed, names = (dataset.summary.get(part) or () for part in ("labels", "label_names"))
+    name_of: Mapping[str, str] = dict(zip(listed, names, strict=False))
+    labels = [[name_of.get(label, label) for label in of_clip] for of_clip in ids]
     return labels if any(labels) else None

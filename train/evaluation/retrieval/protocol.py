@@ -21,7 +21,7 @@ from cavsync.train.evaluation.retrieval.gallery import Gallery
 from cavsync.train.evaluation.retrieval.ranking import num_tiles, rank
 from cavsync.train.evaluation.retrieval.recall import Directions, Retrieval, retrieve, score_ranks
 from cavsync.train.evaluation.retrieval.similarity import AGGREGATIONS
-from cavsync.train.evaluation.task import Task
+from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage
 
 
@@ -43,7 +43,7 @@ class RetrievalConfig:
 class Source:
     """Where the embeddings come from; `task` and `model` where they were made here."""
 
-    task: Task | None = None
+    task: SplitTask | None = None
     model: ModelConfig | None = None
     file: EmbeddingFile | None = None
     dataset: Dataset | None = None  # holds the clips' pictures and sounds
@@ -68,7 +68,7 @@ class Candidates:
     training: TrainingClips
 
     @property
-    def task(self) -> Task:
+    def task(self) -> SplitTask:
         """Of embeddings that were made here."""
         assert self.source.task is not None, "these embeddings came out of a file"
         return self.source.task

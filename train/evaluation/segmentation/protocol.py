@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.train.embedding.encode import require_finite
 from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
@@ -16,7 +16,6 @@ from cavsync.train.evaluation.heatmaps.heatmap import (
     Heard,
     ImageFeatures,
     SoundMapper,
-    require_finite,
     upsampled,
 )
 from cavsync.train.evaluation.heatmaps.media import RowError
@@ -74,14 +73,13 @@ def score_segmentation(
     task: MapTask,
     data: Path,
     scaling: Scaling,
-    device: torch.device,
     on_row: OnRow = lambda done, total: None,
 ) -> SegmentationScores:
     """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
     prompted = PromptedSet.open(data)
     missing = prompted.missing()
     Coverage(len(prompted.rows), missing).require(task.max_missing)
-    rows, unusable = _Mapping(task, prompted, *task.mapper(device)).run(missing, on_row)
+    rows, unusable = _Mapping(task, prompted, *task.mapper()).run(missing, on_row)
     coverage = Coverage(len(prompted.rows), unusable)
     coverage.require(task.max_missing)
     methods = {name: _score(rows, name, scaling, task.seed) for name in (*task.routes, *BASELINES)}

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from cavsync.model.encoder import Encoder
 from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import WindowRule
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.sliding import WindowEncoder
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.offsets import MIN_AGREEMENT, offset_grid
@@ -41,15 +40,14 @@ class SynchronyConfig:
     def offsets_s(self) -> np.ndarray:
         return offset_grid(self.max_offset_s, self.step_s)
 
-    def slider(self, model: Encoder, data: DataConfig, device: torch.device) -> WindowEncoder:
-        """The model, with windows as `data` (resolved) cuts them; EvaluationError if it hears whole clips at once."""
-        rows = model.config.audio_rows
+    def window_encoder(self, checkpoint: LoadedCheckpoint, data: DataConfig) -> WindowEncoder:
+        """With windows as `data`, which is resolved, cuts them; EvaluationError for a model that takes whole clips."""
+        rows = checkpoint.model.config.audio_rows
         if rows >= UPSTREAM_ROWS:
             raise EvaluationError(
                 f"this model hears {rows / MEL_ROWS_PER_S:g} s at once, a whole clip, so its sound has no parts "
                 "that could belong to one picture or another. Synchrony needs a model of shorter windows, such as CAV-MAE Sync."
             )
         step_rows = round(self.step_s * MEL_ROWS_PER_S)
-        return WindowEncoder(
-            model.to(device).eval(), WindowRule.of(data, rows), data.alignment, step_rows, device
-        )
+        window = WindowRule.of(data, rows)
+        return WindowEncoder(checkpoint.model, window, data.alignment, step_rows, checkpoint.device)

@@ -3,20 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import torch
-
-from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.config import ModelConfig
-from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-from cavsync.train.data.pairs import resolved
 from cavsync.train.embedding.sliding import AVClip, WindowEmbeddings, WindowEncoder
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, WithinClip, match_within, measure_clip
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.dataset import SplitMedia
 from cavsync.train.evaluation.synchrony.metrics import SynchronyFigures, summarise
-from cavsync.train.evaluation.task import Task
+from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage, Unusable
 
 OnClip = Callable[[int, int], None]
@@ -24,7 +19,7 @@ OnClip = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SynchronyScores:
-    task: Task
+    task: SplitTask
     config: SynchronyConfig
     model: ModelConfig
     coverage: Coverage
@@ -33,28 +28,25 @@ class SynchronyScores:
 
 
 def score_synchrony(
-    task: Task,
+    task: SplitTask,
     config: SynchronyConfig,
-    device: torch.device,
     on_clip: OnClip = lambda done, total: None,
 ) -> SynchronyScores:
     """Slides over every usable clip of the task's split; raises CavsyncError on what a user can mend."""
-    model = load_model(task.weights)
-    dataset = Dataset.open(task.data.path)
-    data = resolved(task.data, dataset)
-    scoring = _Scoring(config, config.slider(model, data, device))
-    clips = SplitMedia(dataset, data, model.config.image_size)
+    scoring = _Scoring(config, config.window_encoder(task.checkpoint, task.data))
+    model = task.checkpoint.model.config
+    clips = SplitMedia(task.dataset, task.data, model.image_size)
     for number, medium in enumerate(clips.read(), 1):
         scoring.add(medium)
         on_clip(number, len(clips))
     coverage = replace(clips.coverage, unusable=(*clips.coverage.unusable, *scoring.unusable))
     if coverage.num_scored < 2:
         raise EvaluationError(
-            f"{dataset.paths.root}, split {data.split!r}: {coverage.sentence}, and two are needed, because each clip is "
+            f"{task.data.path}, split {task.data.split!r}: {coverage.sentence}, and two are needed, because each clip is "
             "also given another one's sound. For a single file there is --video FILE."
         )
     measured = scoring.finish()
-    return SynchronyScores(task, config, model.config, coverage, measured, summarise(measured, config))
+    return SynchronyScores(task, config, model, coverage, measured, summarise(measured, config))
 
 
 @dataclass

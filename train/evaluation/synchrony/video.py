@@ -1,22 +1,19 @@
 """`cavsync eval synchrony --video`: how late the sound of one video is, or that it cannot be told."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
-from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, MediaError
 from cavsync.pipeline.decoding.video import Footage, read_footage
 from cavsync.pipeline.media.audio import SILENT_PEAK
 from cavsync.pipeline.media.frames import is_still
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.inputs import find_weights
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.sliding import AVClip
-from cavsync.train.embedding.video import video_inputs
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.offsets import (
@@ -79,11 +76,10 @@ class VideoSynchrony:
 
 
 def score_video(
-    checkpoint: Path,
+    checkpoint: LoadedCheckpoint,
     video: Path,
     config: SynchronyConfig,
     pictures_per_s: float,
-    device: torch.device,
     on_second: OnPart = lambda done, total: None,
     on_window: OnPart = lambda done, total: None,
 ) -> VideoSynchrony:
@@ -91,23 +87,23 @@ def score_video(
 
     `on_second` hears how much of the file is decoded, `on_window` how much of its sound is encoded. Raises CavsyncError on what a user can mend.
     """
-    weights = find_weights(checkpoint)
-    model = load_model(weights)
-    inputs = video_inputs(weights)
-    slider = config.slider(model, inputs, device)
-    footage = _read(video, pictures_per_s, model.config.image_size, on_second)
+    # Published alignment goes by the numbers of a clip's 16 frames, which a video does not have.
+    inputs = replace(checkpoint.inputs, alignment="time")
+    slider = config.window_encoder(checkpoint, inputs)
+    side = checkpoint.model.config.image_size
+    footage = _read(video, pictures_per_s, side, on_second)
     window_s = slider.window.rows / MEL_ROWS_PER_S
     if footage.duration_s < window_s + config.step_s:
         raise EvaluationError(
             f"{video} has {footage.duration_s:.2f} s of picture and sound, and the model hears {window_s:g} s at once: "
             "there is nothing to slide. Use a longer video, or a model of shorter windows."
         )
-    medium = _medium(video, footage, model.config.image_size)
+    medium = _medium(video, footage, side)
     slid = slider.slide(medium, on_window)
     curve = offset_curve(slid, slid, config.offsets_s)
     return VideoSynchrony(
         video=video,
-        weights=weights,
+        weights=checkpoint.weights,
         inputs=inputs,
         config=config,
         pictures_per_s=pictures_per_s,

@@ -15,6 +15,7 @@ from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import WindowRule
+from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader, window_starts
 from cavsync.train.evaluation.heatmaps.heatmap import (
@@ -23,7 +24,6 @@ from cavsync.train.evaluation.heatmaps.heatmap import (
     SoundMapper,
     draw_views,
     patch_probe,
-    require_finite,
     ridge_solver,
 )
 
@@ -156,7 +156,7 @@ def test_settings_that_give_no_map_are_refused(changes: dict[str, float]) -> Non
 
 
 def test_a_map_with_nan_is_no_score() -> None:
-    with pytest.raises(EvaluationError, match=r"map denseav of a\.jpg: 1 of the map's 4 values are NaN"):
+    with pytest.raises(EvaluationError, match=r"map denseav of a\.jpg: 1 of 4 values are NaN"):
         require_finite(torch.tensor([[0.0, float("nan")], [1.0, 2.0]]), "map denseav of a.jpg")
 
 

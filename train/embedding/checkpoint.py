@@ -1,0 +1,57 @@
+"""A checkpoint that is loaded once for all that is done with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cavsync.model.checkpoints.checkpoint import open_checkpoint
+from cavsync.model.encoder import Encoder
+from cavsync.train.data.config import DataConfig
+from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, inputs_of
+from cavsync.train.data.pairs import WindowRule
+from cavsync.train.engine.device import choose_device
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A model in eval mode on its device, and the inputs that it takes."""
+
+    model: Encoder
+    """A CavMaeSync, or the classifier that it was tuned to."""
+    inputs: DataConfig
+    """Those of the run that made the weights, else those of published weights."""
+    weights: Path
+    device: torch.device
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How the model came to be; empty where the file does not say."""
+
+    @classmethod
+    def load(cls, checkpoint: Path | str, device: str = "cpu", **overrides: Any) -> "LoadedCheckpoint":
+        """From a run folder, a file in one, or a published file; `device` is "auto", "cpu" or "cuda".
+
+        `overrides` are fields of the model that a published file does not hold, such as `num_heads`. Raises
+        EvaluationError for a path that holds no weights, CheckpointError for weights that are not those of a model.
+        """
+        weights = find_weights(Path(checkpoint))
+        opened = open_checkpoint(weights, **overrides)
+        chosen = choose_device(device)
+        return cls(
+            model=opened.build().to(chosen),
+            inputs=inputs_of(weights),
+            weights=weights,
+            device=chosen,
+            training=opened.stored.training or {},
+        )
+
+    @property
+    def is_published(self) -> bool:
+        """Nothing tells of the run that made the weights."""
+        return self.inputs is PUBLISHED_INPUTS
+
+    @property
+    def window(self) -> WindowRule:
+        """How a log-mel becomes the model's audio segments."""
+        return WindowRule.of(self.inputs, self.model.config.audio_rows)
