@@ -16,9 +16,9 @@ from benchmarks.support import clips as sample_clips
 from benchmarks.support import results, timing, upstream
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import Row
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_path
 
@@ -31,7 +31,7 @@ def main(clips: Path | None = None, rounds: int = 5) -> None:
     with TemporaryDirectory() as name, DecoderProcess() as decoder:
         folder = Path(name)
         rows = usable_rows(clips or sample_clips.synthesised(), config, decoder)
-        files = [Path(row["source"]) for row in rows]
+        files = [Path(str(row.source)) for row in rows]
         actions = {
             FLOOR: partial(decode_to_nothing, files),
             OURS: partial(prepare_shard, rows, config, decoder, folder / "ours"),
@@ -41,7 +41,7 @@ def main(clips: Path | None = None, rounds: int = 5) -> None:
     results.publish("prepare", f"Preparing {len(files)} clips on one core", _rows(costs, len(files)))
 
 
-def usable_rows(videos: Path, config: PrepareConfig, decoder: DecoderProcess) -> list[Row]:
+def usable_rows(videos: Path, config: PrepareConfig, decoder: DecoderProcess) -> list[PlanRow]:
     """Those that all three can prepare: files with frames and audio."""
     rows = sample_clips.plan_rows(videos, config)
     return [row for row in rows if decoder.prepare(row, config).state == ClipState.OK]
@@ -54,11 +54,11 @@ def decode_to_nothing(files: Sequence[Path]) -> None:
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
 
 
-def prepare_shard(rows: Sequence[Row], config: PrepareConfig, decoder: DecoderProcess, out: Path) -> None:
+def prepare_shard(rows: Sequence[PlanRow], config: PrepareConfig, decoder: DecoderProcess, out: Path) -> None:
     """Ours: frames, log-mel, tar, index and hashes, on disk; the decoder's process runs already."""
     task = ShardTask(rows=rows, config=config, paths=DatasetPaths(out))
     record = process_shard(task, decoder, lambda state: None)
-    assert record["states"] == {"ok": len(rows)}
+    assert record.states == {"ok": len(rows)}
     shutil.rmtree(out)
 
 

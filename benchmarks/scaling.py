@@ -17,10 +17,11 @@ import typer
 from benchmarks.support import clips as sample_clips
 from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.done_record import DoneRecord
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.jobs.ray_runner import run_on_ray
 from cavsync.pipeline.jobs.runner import run
-from cavsync.pipeline.jobs.work import Record, Work, Workers
+from cavsync.pipeline.jobs.work import Work, Workers
 from cavsync.pipeline.lists.listing import folder_listing
 from cavsync.pipeline.plan.plan import Plan, make_plan
 
@@ -63,7 +64,7 @@ def clips_per_s(plan: Plan, what: str, out: Path, memories: Memories) -> float:
     return (NUM_SHARDS - workers) * CLIPS_A_SHARD / (finished_at[-1] - finished_at[workers - 1])
 
 
-def _records(work: Work, what: str) -> Iterator[Record]:
+def _records(work: Work, what: str) -> Iterator[DoneRecord]:
     workers = Workers(NUM_WORKERS[what])
     start = run if what == INLINE else run_on_ray
     return start(work, workers, lambda states: None, print)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import ffmpeg
 
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.decoding.requests import Row
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.lists.listing import folder_listing
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_path
 from cavsync.pipeline.plan.plan import Plan, make_plan
@@ -34,7 +34,7 @@ SYNTHESISED: Mapping[str, Size] = {
 }
 
 
-def plan_rows(videos: Path, config: PrepareConfig) -> list[Row]:
+def plan_rows(videos: Path, config: PrepareConfig) -> list[PlanRow]:
     """The first ten seconds of each file in the folder, as rows of one shard."""
     listing = folder_listing(videos)
     table = make_plan(listing.clips(), listing.tree(), "whole", config.shard_size, config.seed)

@@ -10,6 +10,7 @@ from string import ascii_letters, digits
 import numpy as np
 from PIL import Image
 
+from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, NUM_MELS, SCHEMA_VERSION, ClipState, clip_key
 from cavsync.pipeline.dataset.writer import ShardWriter
@@ -58,23 +59,27 @@ def write_prepared(root: Path, num_shards: int) -> None:
     paths.summary.write_text(json.dumps(summary | {"config": {}, "labels": []}))
 
 
-def _index_row(clip_id: str) -> dict[str, object]:
-    starts = np.zeros(NUM_FRAMES, int).tolist()
-    return {
-        "key": clip_key(clip_id, 0.0),
-        "clip_id": clip_id,
-        "split": "train",
-        "source": f"/videos/{clip_id}.mp4",
-        "source_start_s": 0.0,
-        "start_s": 0.0,
-        "end_s": float(DURATION_S),
-        "labels": [],
-        "state": ClipState.OK,
-        "duration_s": float(DURATION_S),
-        "frame_pts_s": np.linspace(0, DURATION_S, NUM_FRAMES, endpoint=False).tolist(),
-        "window_start": starts,
-        "window_stop": starts,
-    }
+def _index_row(clip_id: str) -> IndexRow:
+    starts = [0] * NUM_FRAMES
+    return IndexRow(
+        key=clip_key(clip_id, 0.0),
+        clip_id=clip_id,
+        split="train",
+        source=f"/videos/{clip_id}.mp4",
+        source_start_s=0.0,
+        start_s=0.0,
+        end_s=float(DURATION_S),
+        state=ClipState.OK,
+        clip=ClipFacts(
+            duration_s=float(DURATION_S),
+            frame_pts_s=np.linspace(0, DURATION_S, NUM_FRAMES, endpoint=False).tolist(),
+            num_mel_rows=_num_rows(),
+            window_start=starts,
+            window_stop=starts,
+            silent=False,
+            still=False,
+        ),
+    )
 
 
 def _num_rows() -> int:

@@ -14,7 +14,6 @@ MEANINGS = {
     "decode_error": "the file is damaged, or is no video",
     "timeout": "the clip took longer than --clip-timeout",
     "crashed": "the decoding process died twice",
-    "filtered": "left out on request",
 }
 
 

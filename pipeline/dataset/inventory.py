@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import count, takewhile
+from itertools import count, islice, takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.dataset.done_record import DoneRecord, finished_record, latest_states
+from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
 from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry, split_of
-from cavsync.pipeline.dataset.schema import INPUTS, SCHEMA_VERSION, ClipState
-from cavsync.pipeline.dataset.writer import finished_record
+from cavsync.pipeline.dataset.plan_row import PLAN_INPUTS
+from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.lock import LOCK_NAME
 from cavsync.pipeline.storage.path import AnyPath, each, readable
-
-Record = dict[str, Any]  # a shard's done-record
 
 
 class InventoryError(CavsyncError):
@@ -32,7 +32,7 @@ class Inventory:
 
     paths: DatasetPaths
     planned: Mapping[str, int]  # shard -> listed clips, retries after what they retry
-    records: Mapping[str, Record]  # the finished ones of those shards
+    records: Mapping[str, DoneRecord]  # the finished ones of those shards
     summary: Mapping[str, Any] | None  # dataset.json, written when the last shard is finished
 
     @classmethod
@@ -42,10 +42,12 @@ class Inventory:
         _require_plan(paths)
         summary = read_json(paths.summary) if paths.summary.is_file() else None
         planned = {name: size for plan in plan_files(paths) for name, size in _shard_sizes(plan).items()}
-        found = zip(planned, each(partial(_finished, paths), planned, root), strict=True)
+        found = zip(planned, each(partial(finished_record, paths), planned, root), strict=True)
         records = {name: record for name, record in found if record is not None}
-        for described in (summary, next(iter(records.values()), None)):
-            _require_version(root, described)
+        if summary is not None:
+            _require_version(root, summary.get("schema_version"))
+        for record in islice(records.values(), 1):
+            _require_version(root, record.schema_version)
         return cls(paths, planned, records, summary)
 
     @property
@@ -77,11 +79,7 @@ class Inventory:
 
     def states(self, shards: Iterable[str] | None = None) -> Counter[str]:
         """How many clips of `shards` (all that are finished) ended in each state; the latest try of a clip counts."""
-        states: Counter[str] = Counter()
-        for record in self.records.values() if shards is None else map(self.records.__getitem__, shards):
-            states.update(record["states"])
-            states.subtract(record.get("replaces", {}))
-        return +states
+        return latest_states(self.records[shard] for shard in (self.records if shards is None else shards))
 
     def roles(self) -> Mapping[str, str]:
         """Split -> "train" or "test"; of a dataset that is not finished, every split stands for itself."""
@@ -90,13 +88,11 @@ class Inventory:
             return roles
         return {split: split for split in map(split_of, self.planned)}
 
-    def rows(self, shard: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """The index rows of a finished shard that no later try of their clips replaces, with `shard`."""
-        wanted = None if columns is None else list({*columns, "key", "state"})
-        rows: list[dict[str, Any]] = pq.read_table(
-            readable(self.paths.index(shard)), columns=wanted
-        ).to_pylist()
-        return [row | {"shard": shard} for row in rows if self._is_latest(shard, row)]
+    def rows(self, shard: str) -> list[IndexRow]:
+        """The index rows of a finished shard that no later try of their clips replaces."""
+        table = pq.read_table(readable(self.paths.index(shard)))
+        rows = index_rows(table.append_column("shard", pa.repeat(shard, len(table))))
+        return [row for row in rows if self._is_latest(row)]
 
     def shards_of(self, split: str | None) -> Iterator[str]:
         """Finished shards; raises InventoryError for a split that is not planned."""
@@ -105,9 +101,9 @@ class Inventory:
             raise InventoryError(f"{self.paths.root} has no split {split!r}; it has: {', '.join(splits)}.")
         return (shard for shard in self.records if split in (None, split_of(shard)))
 
-    def _is_latest(self, shard: str, row: Mapping[str, Any]) -> bool:
+    def _is_latest(self, row: IndexRow) -> bool:
         # A second row of a listed key has nothing to do with what became of the first one.
-        return row["state"] == ClipState.DUPLICATE or self._retried.get(row["key"], shard) == shard
+        return row.state == ClipState.DUPLICATE or self._retried.get(row.key, row.shard) == row.shard
 
     @cached_property
     def _retried(self) -> dict[str, str]:
@@ -127,7 +123,7 @@ def plan_files(paths: DatasetPaths) -> list[AnyPath]:
 
 def plan_inputs(paths: DatasetPaths) -> dict[str, Any]:
     """What the plan was made from: the dataset's name, its lists, and how clips are prepared."""
-    inputs: dict[str, Any] = json.loads(pq.read_schema(readable(paths.plan)).metadata[INPUTS])
+    inputs: dict[str, Any] = json.loads(pq.read_schema(readable(paths.plan)).metadata[PLAN_INPUTS])
     return inputs
 
 
@@ -139,13 +135,6 @@ def read_json(path: AnyPath) -> dict[str, Any]:
             f"{path} is damaged: {error}. Delete it and repeat the prepare command, which writes it again."
         ) from error
     return content
-
-
-def _finished(paths: DatasetPaths, shard: str) -> Record | None:
-    try:
-        return finished_record(paths, shard)
-    except ValueError:
-        return None  # a damaged done-record; `validate` names it
 
 
 def _shard_sizes(plan: AnyPath) -> dict[str, int]:
@@ -169,8 +158,7 @@ def _require_plan(paths: DatasetPaths) -> None:
     )
 
 
-def _require_version(root: AnyPath, described: Mapping[str, Any] | None) -> None:
-    found = SCHEMA_VERSION if described is None else described.get("schema_version")
+def _require_version(root: AnyPath, found: object) -> None:
     if found != SCHEMA_VERSION:
         raise InventoryError(
             f"{root} has schema version {found}, this cavsync reads {SCHEMA_VERSION}; prepare it again, or use the "

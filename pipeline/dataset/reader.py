@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.paths import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.path import AnyPath, as_path, read_range, readable
@@ -101,23 +102,26 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class StoredClip:
-    """One clip as the shard holds it."""
+class ClipContent:
+    """The frames and the log-mel of one clip, as its shard holds them."""
 
     frames: list[bytes]  # JPEG
     mel: np.ndarray  # (rows, 128) float16, unnormalised
 
 
-def read_clip(paths: DatasetPaths, row: "pd.Series[Any]") -> StoredClip:
-    """The frames and the log-mel of one index row that has a column `shard`."""
-    members = [
-        *zip(row["frame_offset"], row["frame_size"], strict=True),
-        (row["mel_offset"], row["mel_size"]),
+def read_clip(paths: DatasetPaths, row: IndexRow) -> ClipContent:
+    """The content of a clip in state ok, read from the tar of its row's shard."""
+    members = row.members
+    if members is None:
+        raise DatasetError(f"{row.key} ended as {row.state} in {paths.root}; no shard holds it.")
+    places = [
+        *zip(members.frame_offset, members.frame_size, strict=True),
+        (members.mel_offset, members.mel_size),
     ]
-    start, stop = min(offset for offset, _ in members), max(offset + size for offset, size in members)
-    content = read_range(paths.tar(row["shard"]), start, stop)
-    *frames, mel = (content[offset - start : offset - start + size] for offset, size in members)
-    return StoredClip(frames, read_mel(mel))
+    start, stop = min(offset for offset, _ in places), max(offset + size for offset, size in places)
+    content = read_range(paths.tar(row.shard), start, stop)
+    *frames, mel = (content[offset - start : offset - start + size] for offset, size in places)
+    return ClipContent(frames, read_mel(mel))
 
 
 def read_mel(content: bytes) -> np.ndarray:

@@ -6,23 +6,19 @@ import json
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, count_states
+from cavsync.pipeline.dataset.index_row import IndexRow, TarMembers, index_table
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.schema import (
-    INDEX_SCHEMA,
-    SCHEMA_VERSION,
-    frame_member,
-    json_member,
-    mel_member,
-)
+from cavsync.pipeline.dataset.schema import frame_member, json_member, mel_member
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
-from cavsync.pipeline.storage.path import num_bytes
 
 BLOCK = tarfile.BLOCKSIZE
 # A tar header stores times, owners and modes; fixed ones keep a rebuilt shard byte-identical.
@@ -38,7 +34,7 @@ class ShardWriter:
 
     def __init__(self, paths: DatasetPaths, shard: str) -> None:
         self.paths, self.shard = paths, shard
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[IndexRow] = []
         self._draft = AtomicWriter(paths.tar(shard))
         self._tar = tarfile.open(fileobj=self._draft.file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
@@ -50,51 +46,48 @@ class ShardWriter:
     ) -> None:
         self._draft.__exit__(kind, error, at)
 
-    def add_failed(self, row: Mapping[str, Any]) -> None:
-        """A clip that has no bytes: `row` holds its plan columns, `state` and `reason`."""
-        self._rows.append(dict(row))
+    def add_failed(self, row: IndexRow) -> None:
+        """A clip that has no bytes."""
+        self._rows.append(row)
 
-    def add(self, row: Mapping[str, Any], frames: Sequence[bytes], mel: np.ndarray) -> None:
-        """A clip in state ok: index columns, JPEG bytes per frame, log-mel (rows, 128) stored as float16."""
-        key = row["key"]
-        described = {name: row[name] for name in ("key", "clip_id", "split", "start_s", "end_s", "labels")}
-        described |= {name: row[name] for name in ("duration_s", "frame_pts_s")}
-        crc = 0
-        offsets, sizes = [], []
-        for number, jpeg in enumerate(frames):
-            offsets.append(self._append(frame_member(key, number), jpeg))
-            sizes.append(len(jpeg))
-            crc = zlib.crc32(jpeg, crc)
-        text = json.dumps(described, sort_keys=True).encode()
-        npy = npy_bytes(mel.astype(np.float16))
-        json_offset = self._append(json_member(key), text)
-        mel_offset = self._append(mel_member(key), npy)
-        self._rows.append(
-            dict(row)
-            | {"num_mel_rows": len(mel), "frame_offset": offsets, "frame_size": sizes}
-            | {"mel_offset": mel_offset, "mel_size": len(npy)}
-            | {"json_offset": json_offset, "json_size": len(text)}
-            | {"crc32": zlib.crc32(npy, zlib.crc32(text, crc))}
+    def add(self, row: IndexRow, frames: Sequence[bytes], mel: np.ndarray) -> None:
+        """A clip in state ok: its row without `members`, JPEG bytes per frame, log-mel (rows, 128) stored as float16."""
+        text, npy = _description(row), npy_bytes(mel.astype(np.float16))
+        frame_offset = [self._append(frame_member(row.key, frame), jpeg) for frame, jpeg in enumerate(frames)]
+        json_offset = self._append(json_member(row.key), text)
+        mel_offset = self._append(mel_member(row.key), npy)
+        members = TarMembers(
+            frame_offset=frame_offset,
+            frame_size=[len(jpeg) for jpeg in frames],
+            json_offset=json_offset,
+            json_size=len(text),
+            mel_offset=mel_offset,
+            mel_size=len(npy),
+            crc32=reduce(lambda crc, content: zlib.crc32(content, crc), (*frames, text, npy), 0),
         )
+        self._rows.append(replace(row, members=members))
 
-    def finish(self, **facts: Any) -> dict[str, Any]:
-        """Publish the shard; returns its done-record, to which `facts` are added."""
+    def finish(
+        self, mel: MelSums | None = None, seconds: float = 0.0, replaces: Mapping[str, int] | None = None
+    ) -> DoneRecord:
+        """Publish the shard; returns its done-record, which holds the arguments too."""
         self._tar.close()
         index = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA), index)
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "shard": self.shard,
-            "num_rows": len(self._rows),
-            "states": count_states(self._rows),
-            "tar_bytes": self._draft.num_bytes(),
-            "tar_sha256": self._draft.sha256(),
-            "index_sha256": hashlib.sha256(index.getbuffer()).hexdigest(),
-            **facts,
-        }
+        pq.write_table(index_table(self._rows), index)
+        record = DoneRecord(
+            shard=self.shard,
+            num_rows=len(self._rows),
+            states=count_states(row.state for row in self._rows),
+            tar_bytes=self._draft.num_bytes(),
+            tar_sha256=self._draft.sha256(),
+            index_sha256=hashlib.sha256(index.getbuffer()).hexdigest(),
+            mel=mel or MelSums(),
+            seconds=seconds,
+            replaces=replaces,
+        )
         self._draft.publish()
         write_atomically(self.paths.index(self.shard), index.getvalue())
-        write_atomically(self.paths.done(self.shard), json.dumps(record, indent=1).encode())
+        write_atomically(self.paths.done(self.shard), record.to_json())
         return record
 
     def _append(self, name: str, content: bytes) -> int:
@@ -106,22 +99,16 @@ class ShardWriter:
         return self._tar.offset - padded
 
 
-def finished_record(paths: DatasetPaths, shard: str) -> dict[str, Any] | None:
-    """The shard's done-record; None unless it can be read and its tar and index are there too, whole."""
-    try:
-        record: dict[str, Any] = json.loads(paths.done(shard).read_bytes())
-        whole = num_bytes(paths.tar(shard)) == record["tar_bytes"] and paths.index(shard).is_file()
-    except (FileNotFoundError, ValueError):  # not there, or no JSON: damaged
-        return None
-    return record if whole else None
+def _description(row: IndexRow) -> bytes:
+    """The JSON member: what is worth knowing of a clip where only the tar is at hand."""
+    described = {
+        name: getattr(row, name) for name in ("key", "clip_id", "split", "start_s", "end_s", "labels")
+    }
+    described |= {name: getattr(row.clip, name) for name in ("duration_s", "frame_pts_s")}
+    return json.dumps(described, sort_keys=True).encode()
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def count_states(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    states = [str(row["state"]) for row in rows]
-    return {state: states.count(state) for state in sorted(set(states))}

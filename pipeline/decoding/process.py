@@ -17,8 +17,9 @@ from typing import Any, Self
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.decoding.requests import ClipRequest, PreparedClip, Request, Row, failed
+from cavsync.pipeline.decoding.requests import ClipRequest, PreparedClip, Request, failed
 from cavsync.pipeline.storage.filesystem import StoreError
 
 # What the other process runs; loading it here would load what decodes.
@@ -57,7 +58,7 @@ class DecoderProcess:
     ) -> None:
         self._stop()
 
-    def prepare(self, row: Row, config: PrepareConfig) -> PreparedClip:
+    def prepare(self, row: PlanRow, config: PrepareConfig) -> PreparedClip:
         """The clip of a plan row that has a video, in whatever state it ends. Raises StoreError where the video's
         store fails.
         """

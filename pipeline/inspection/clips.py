@@ -1,20 +1,19 @@
 """Clips to look at: their index rows, frames, log-mel, and their sound from the source video if it is still there."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.choices import AudioChannel
+from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError, plan_files, plan_inputs
-from cavsync.pipeline.dataset.reader import StoredClip, read_clip
+from cavsync.pipeline.dataset.reader import ClipContent, read_clip
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.container import Span, open_container
 from cavsync.pipeline.media.deadline import Deadline
@@ -32,8 +31,8 @@ SOUND_TIMEOUT_S = 60.0
 class SampleClip:
     """One clip; what failed has neither stored content nor sound, what lost its source has no sound."""
 
-    row: Mapping[str, Any]  # of INDEX_SCHEMA, and `shard`; labels by their display names
-    stored: StoredClip | None
+    row: IndexRow  # labels by their display names
+    stored: ClipContent | None
     wav: bytes | None
     no_sound: str  # why a clip in state ok has none
 
@@ -46,15 +45,15 @@ def clip_of_key(inventory: Inventory, key: str) -> SampleClip:
             f"{key} is planned but not prepared yet; {inventory.finished_share}. Repeat the prepare command "
             "to go on."
         )
-    rows = [row for shard in shards for row in inventory.rows(shard) if row["key"] == key]
-    prepared = [row for row in rows if row["state"] != ClipState.DUPLICATE]
+    rows = [row for shard in shards for row in inventory.rows(shard) if row.key == key]
+    prepared = [row for row in rows if row.state != ClipState.DUPLICATE]
     return _exhibit(inventory, (prepared or rows)[-1])
 
 
 def first_clips(inventory: Inventory, num: int, *, split: str | None, state: str | None) -> list[SampleClip]:
     """Up to `num` clips of a split and state; shards mix the clips of their split, so these are a fair sample."""
     shards = list(inventory.shards_of(split))
-    rows = (row for shard in shards for row in inventory.rows(shard) if state in (None, row["state"]))
+    rows = (row for shard in shards for row in inventory.rows(shard) if state in (None, row.state))
     exhibits = [_exhibit(inventory, row) for row in islice(rows, num)]
     if not exhibits:
         counted = ", ".join(f"{count:,} {name}" for name, count in inventory.states().most_common()) or "none"
@@ -90,10 +89,10 @@ def _unknown_key(inventory: Inventory, key: str) -> str:
     return f"{inventory.paths.root} lists no clip {key}; {hint}."
 
 
-def _exhibit(inventory: Inventory, row: dict[str, Any]) -> SampleClip:
-    stored = read_clip(inventory.paths, pd.Series(row)) if row["state"] == ClipState.OK else None
+def _exhibit(inventory: Inventory, row: IndexRow) -> SampleClip:
+    stored = read_clip(inventory.paths, row) if row.state == ClipState.OK else None
     names = inventory.label_names
-    row["labels"] = [names.get(label, label) for label in row["labels"] or ()]
+    row = replace(row, labels=[names.get(label, label) for label in row.labels])
     if stored is None:
         return SampleClip(row, None, None, "")
     try:
@@ -103,18 +102,21 @@ def _exhibit(inventory: Inventory, row: dict[str, Any]) -> SampleClip:
         return SampleClip(row, stored, None, f"no sound to play: {error}")
 
 
-def sound_of(row: Mapping[str, Any], channel: AudioChannel) -> np.ndarray:
+def sound_of(row: IndexRow, channel: AudioChannel) -> np.ndarray:
     """(samples,) at 16 kHz: what the log-mel of an index row was computed from, decoded again from its source.
 
     Raises MediaError where that is gone or cannot be read any more, StoreError where its store does not answer.
     """
-    source = row["source"]
-    # A null of the index is None in a record and NaN in pandas.
-    if not isinstance(source, str) or not as_path(source).is_file():
-        raise MediaError(ClipState.MISSING, f"{source} is gone since it was prepared")
-    with open_container(source, Deadline(SOUND_TIMEOUT_S)) as container:
+    if (
+        row.source is None
+        or row.source_start_s is None
+        or row.clip is None
+        or not as_path(row.source).is_file()
+    ):
+        raise MediaError(ClipState.MISSING, f"{row.source} is gone since it was prepared")
+    with open_container(row.source, Deadline(SOUND_TIMEOUT_S)) as container:
         container.require_both_streams()
-        span = Span(container.origin_s + row["source_start_s"], row["duration_s"])
+        span = Span(container.origin_s + row.source_start_s, row.clip.duration_s)
         sound, _ = backend_class("pyav")(container).read(span, channel)
         if sound.end_s <= 0:
             raise MediaError(ClipState.NO_AUDIO, "the clip has no sample of sound")

@@ -19,23 +19,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from cavsync.pipeline.dataset.done_record import DoneRecord, count_states
+from cavsync.pipeline.dataset.index_row import INDEX_SCHEMA, ClipFacts, IndexRow, index_rows, row_columns
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
-from cavsync.pipeline.dataset.schema import (
-    INDEX_SCHEMA,
-    NUM_MELS,
-    ClipState,
-    frame_member,
-    json_member,
-    mel_member,
-)
-from cavsync.pipeline.dataset.writer import count_states
+from cavsync.pipeline.dataset.schema import NUM_MELS, ClipState, frame_member, json_member, mel_member
 from cavsync.pipeline.inspection.tar import Member, TarDamageError, read_members
 from cavsync.pipeline.storage.path import AnyPath, local_copy, num_bytes, readable, sha256
 
-Row = Mapping[str, Any]  # of INDEX_SCHEMA
 STATES = frozenset(map(str, ClipState))
-RECORDED = ("num_rows", "states", "tar_bytes", "tar_sha256", "index_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +46,9 @@ class ShardCheck:
         missing = [path for path in self._files() if not path.is_file()]
         if missing:
             return [f"{path.parent.name}/{path.name} is missing" for path in missing]
-        record = self._record()
-        if record is None:
+        try:
+            record = DoneRecord.from_json(self.paths.done(self.shard).read_bytes())
+        except ValueError:
             return ["its done-record is damaged"]
         with self._tar_at_hand() as tar:
             return list(self._wrong(record, tar))
@@ -73,99 +66,90 @@ class ShardCheck:
         with local_copy(tar) as copy:
             yield copy
 
-    def _wrong(self, record: Row, tar: AnyPath) -> Iterator[str]:
+    def _wrong(self, record: DoneRecord, tar: AnyPath) -> Iterator[str]:
         yield from self._changed_tar(record, tar)
         wrong_index = list(self._changed_index(record))
         yield from wrong_index
         if not wrong_index:
-            rows = pq.read_table(readable(self.paths.index(self.shard))).to_pylist()
+            rows = index_rows(pq.read_table(readable(self.paths.index(self.shard))))
             yield from self._wrong_counts(record, rows)
             yield from self._wrong_rows(rows)
             yield from self._wrong_tar(rows, tar)
 
-    def _record(self) -> dict[str, Any] | None:
-        """The done-record; None where it is no JSON or lacks what it should tell."""
-        try:
-            record = json.loads(self.paths.done(self.shard).read_bytes())
-        except ValueError:
-            return None
-        return record if isinstance(record, dict) and set(RECORDED) <= record.keys() else None
-
-    def _changed_tar(self, record: Row, tar: AnyPath) -> Iterator[str]:
+    def _changed_tar(self, record: DoneRecord, tar: AnyPath) -> Iterator[str]:
         size = num_bytes(tar)
-        if size != record["tar_bytes"]:
-            yield f"tar has {size:,} bytes, the done-record says {record['tar_bytes']:,}"
-        elif not self.quick and sha256(tar) != record["tar_sha256"]:
+        if size != record.tar_bytes:
+            yield f"tar has {size:,} bytes, the done-record says {record.tar_bytes:,}"
+        elif not self.quick and sha256(tar) != record.tar_sha256:
             yield "tar has another sha256 than the done-record says: bytes of it have changed"
 
-    def _changed_index(self, record: Row) -> Iterator[str]:
+    def _changed_index(self, record: DoneRecord) -> Iterator[str]:
         index = self.paths.index(self.shard)
-        if sha256(index) != record["index_sha256"]:
+        if sha256(index) != record.index_sha256:
             yield "index has another sha256 than the done-record says: bytes of it have changed"
         elif lacking := sorted(set(INDEX_SCHEMA.names) - set(pq.read_schema(readable(index)).names)):
             yield f"index lacks the columns {', '.join(lacking)}"
 
-    def _wrong_counts(self, record: Row, rows: Sequence[Row]) -> Iterator[str]:
-        if not len(rows) == self.num_planned == record["num_rows"]:
+    def _wrong_counts(self, record: DoneRecord, rows: Sequence[IndexRow]) -> Iterator[str]:
+        if not len(rows) == self.num_planned == record.num_rows:
             yield (
                 f"{self.num_planned} clips are planned, the index has {len(rows)} rows, the done-record says "
-                f"{record['num_rows']}"
+                f"{record.num_rows}"
             )
-        elif digest_of(row["key"] for row in rows) != self.keys_digest:
+        elif digest_of(row.key for row in rows) != self.keys_digest:
             yield "the index lists other clips than the plan"
-        if (states := count_states(rows)) != record["states"]:
-            yield f"the index counts {states}, the done-record says {record['states']}"
+        if (states := count_states(row.state for row in rows)) != record.states:
+            yield f"the index counts {states}, the done-record says {record.states}"
 
-    def _wrong_rows(self, rows: Sequence[Row]) -> Iterator[str]:
+    def _wrong_rows(self, rows: Sequence[IndexRow]) -> Iterator[str]:
         for row in rows:
-            if row["state"] not in STATES:
-                yield f"{row['key']}: {row['state']!r} is no state"
-            elif row["state"] == ClipState.OK:
-                yield from (f"{row['key']}: {problem}" for problem in self._wrong_times(row))
-            elif not row["reason"]:
-                yield f"{row['key']}: state {row['state']} without a reason"
+            if row.state not in STATES:
+                yield f"{row.key}: {row.state!r} is no state"
+            elif row.clip is not None:
+                yield from (f"{row.key}: {problem}" for problem in self._wrong_times(row.clip))
+            elif not row.reason:
+                yield f"{row.key}: state {row.state} without a reason"
 
-    def _wrong_times(self, row: Row) -> Iterator[str]:
-        pts, duration_s = np.array(row["frame_pts_s"]), row["duration_s"]
+    def _wrong_times(self, clip: ClipFacts) -> Iterator[str]:
+        pts = np.array(clip.frame_pts_s)
         if len(pts) != self.config["num_frames"]:
             yield f"{len(pts)} frames instead of {self.config['num_frames']}"
         if np.any(np.diff(pts) < 0):
             yield "its frames are not in order of time"
         # The first one may have come on screen before the clip began; nothing else is outside of it.
-        if np.any(pts > duration_s) or len(set(pts[pts < 0])) > 1:
-            yield f"frames at {pts.min():.3f} to {pts.max():.3f} s are outside its {duration_s:.3f} s"
-        starts, stops = np.array(row["window_start"]), np.array(row["window_stop"])
-        window_rows, total = self.config["window_rows"], row["num_mel_rows"]
+        if np.any(pts > clip.duration_s) or len(set(pts[pts < 0])) > 1:
+            yield f"frames at {pts.min():.3f} to {pts.max():.3f} s are outside its {clip.duration_s:.3f} s"
+        starts, stops = np.array(clip.window_start), np.array(clip.window_stop)
+        window_rows, total = self.config["window_rows"], clip.num_mel_rows
         last = max(UPSTREAM_ROWS if self.config["alignment"] == "upstream" else total, window_rows)
         if np.any(starts < 0) or np.any(stops > last) or np.any(stops - starts != window_rows):
             yield f"windows of rows {starts.min()} to {stops.max()} do not fit a log-mel of {total} rows"
 
-    def _wrong_tar(self, rows: Sequence[Row], tar: AnyPath) -> list[str]:
+    def _wrong_tar(self, rows: Sequence[IndexRow], tar: AnyPath) -> list[str]:
         """The tar against the index: headers, checksums, and one clip decoded if those are right."""
-        prepared = [row for row in rows if row["state"] == ClipState.OK]
-        # Headers are all over the tar, so that whoever reads them over a network reads all of it.
+        prepared = [row for row in rows if row.state == ClipState.OK]
+        # Headers are all over the tar: over a network, reading them reads all of it.
         found = list(_wrong_headers(tar, prepared)) if isinstance(tar, Path) else []
         with tar.open("rb") as file:
             if not self.quick:
                 found += _wrong_checksums(file, prepared)
             if prepared and not found:
                 row = prepared[len(prepared) // 2]
-                found += (f"{row['key']}: {problem}" for problem in self._undecodable(file, row))
+                found += (f"{row.key}: {problem}" for problem in self._undecodable(file, row))
         return found
 
-    def _undecodable(self, tar: Any, row: Row) -> Iterator[str]:
-        contents = {member.name: _content(tar, member) for member in _members_of(row)}
-        for number in range(len(row["frame_size"])):
-            name = frame_member(row["key"], number)
-            yield from _tried(name, partial(self._wrong_picture, contents[name]))
-        mel, text = mel_member(row["key"]), json_member(row["key"])
-        yield from _tried(mel, partial(_wrong_mel, contents[mel], row["num_mel_rows"]))
-        yield from _tried(text, partial(_wrong_text, contents[text], row))
+    def _undecodable(self, tar: Any, row: IndexRow) -> Iterator[str]:
+        *frames, text, mel = _members_of(row)
+        for frame in frames:
+            yield from _tried(frame.name, partial(self._wrong_frame, _content(tar, frame)))
+        columns = row_columns(row)
+        yield from _tried(mel.name, partial(_wrong_mel, _content(tar, mel), columns["num_mel_rows"]))
+        yield from _tried(text.name, partial(_wrong_text, _content(tar, text), columns))
 
-    def _wrong_picture(self, jpeg: bytes) -> str | None:
-        with Image.open(io.BytesIO(jpeg)) as picture:
-            picture.load()
-            size = picture.size
+    def _wrong_frame(self, jpeg: bytes) -> str | None:
+        with Image.open(io.BytesIO(jpeg)) as frame:
+            frame.load()
+            size = frame.size
         side = self.config["frame_size"]
         fits = size == (side, side) if self.config["crop"] == "centre" else min(size) == side
         return None if fits else f"is {size[0]} x {size[1]} pixels, frame_size is {side}"
@@ -176,16 +160,19 @@ def digest_of(keys: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
-def _members_of(row: Row) -> list[Member]:
-    """Where the index says a clip's members are, in the order of the tar."""
-    key = row["key"]
-    places = zip(row["frame_offset"], row["frame_size"], strict=True)
-    frames = [Member(frame_member(key, number), *place) for number, place in enumerate(places)]
-    text = Member(json_member(key), row["json_offset"], row["json_size"])
-    return [*frames, text, Member(mel_member(key), row["mel_offset"], row["mel_size"])]
+def _members_of(row: IndexRow) -> list[Member]:
+    """Where the index says a clip's members are, in the order of the tar: frames, JSON, log-mel."""
+    if (at := row.members) is None:
+        return []
+    frames = [
+        Member(frame_member(row.key, frame), *place)
+        for frame, place in enumerate(zip(at.frame_offset, at.frame_size, strict=True))
+    ]
+    text = Member(json_member(row.key), at.json_offset, at.json_size)
+    return [*frames, text, Member(mel_member(row.key), at.mel_offset, at.mel_size)]
 
 
-def _wrong_headers(tar: Path, rows: Sequence[Row]) -> Iterator[str]:
+def _wrong_headers(tar: Path, rows: Sequence[IndexRow]) -> Iterator[str]:
     """The first place where the tar's headers and the index disagree."""
     expected = chain.from_iterable(map(_members_of, rows))
     try:
@@ -205,13 +192,13 @@ def _placed(member: Member) -> str:
     return f"{member.name} ({member.size:,} bytes at {member.offset:,})"
 
 
-def _wrong_checksums(tar: Any, rows: Sequence[Row]) -> Iterator[str]:
+def _wrong_checksums(tar: Any, rows: Sequence[IndexRow]) -> Iterator[str]:
     for row in rows:
         crc = 0
         for member in _members_of(row):
             crc = zlib.crc32(_content(tar, member), crc)
-        if crc != row["crc32"]:
-            yield f"{row['key']}: its bytes have changed (another crc32 than the index says)"
+        if row.members is not None and crc != row.members.crc32:
+            yield f"{row.key}: its bytes have changed (another crc32 than the index says)"
 
 
 def _content(tar: Any, member: Member) -> bytes:
@@ -237,7 +224,7 @@ def _wrong_mel(content: bytes, num_rows: int) -> str | None:
     return None if np.isfinite(mel).all() else "holds values that are not finite"
 
 
-def _wrong_text(content: bytes, row: Row) -> str | None:
+def _wrong_text(content: bytes, columns: Mapping[str, Any]) -> str | None:
     described = json.loads(content)
-    differing = [name for name, value in described.items() if row.get(name) != value]
+    differing = [name for name, value in described.items() if columns.get(name) != value]
     return f"differs from the index in {', '.join(differing)}" if differing else None

@@ -3,32 +3,27 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from cavsync.pipeline.dataset.done_record import MelSums
+from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow, MediaFacts
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.dataset.paths import split_of
 from cavsync.pipeline.dataset.reader import read_clip
 from cavsync.pipeline.dataset.schema import NUM_MELS, ClipState
 from cavsync.pipeline.lists.manifest import ManifestError, load_manifest
 
-COLUMNS = (
-    *("state", "labels", "duration_s", "silent", "still"),
-    *("video_codec", "audio_codec", "width", "height", "fps", "sample_rate_hz", "num_channels"),
-    *("mel_offset", "mel_size", "frame_offset", "frame_size"),
-)
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
-ABSENT = "none"  # no such stream, or its header does not tell
-# Facts of the source files that are counted: title -> words for a row.
-FACTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "video codec": lambda row: row["video_codec"] or ABSENT,
-    "audio codec": lambda row: row["audio_codec"] or ABSENT,
-    "picture size": lambda row: f"{row['width']} x {row['height']}" if row["width"] else ABSENT,
-    "frames a second": lambda row: f"{row['fps']:.5g}" if row["fps"] else ABSENT,
-    "sample rate": lambda row: f"{row['sample_rate_hz']:,} Hz" if row["sample_rate_hz"] else ABSENT,
-    "audio channels": lambda row: str(row["num_channels"] or ABSENT),
+ABSENT = "none"  # no such stream, or its header does not say
+# Facts of the source files that are counted: title -> words for one file.
+FACTS: Mapping[str, Callable[[MediaFacts], str]] = {
+    "video codec": lambda media: media.video_codec or ABSENT,
+    "audio codec": lambda media: media.audio_codec or ABSENT,
+    "picture size": lambda media: f"{media.width} x {media.height}" if media.width else ABSENT,
+    "frames a second": lambda media: f"{media.fps:.5g}" if media.fps else ABSENT,
+    "sample rate": lambda media: f"{media.sample_rate_hz:,} Hz" if media.sample_rate_hz else ABSENT,
+    "audio channels": lambda media: str(media.num_channels or ABSENT),
 }
 
 
@@ -76,9 +71,10 @@ def measure(inventory: Inventory, *, num_mel_clips: int, on_shard: Callable[[int
     sampled = _spread(shards, num_mel_clips)
     on_shard(0, len(shards))
     for number, shard in enumerate(shards, 1):
-        rows = inventory.rows(shard, COLUMNS)
+        rows = inventory.rows(shard)
         counts.add(rows)
-        bands.add(inventory, _usable(rows)[: sampled.get(shard, 0)])
+        usable = [row for row in rows if row.state == ClipState.OK]
+        bands.add(inventory, usable[: sampled.get(shard, 0)])
         on_shard(number, len(shards))
     return Statistics(
         name=inventory.name,
@@ -103,21 +99,21 @@ class _Counts:
     silent: list[str] = field(default_factory=list)
     still: list[str] = field(default_factory=list)
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, rows: Iterable[IndexRow]) -> None:
         for row in rows:
-            if row["video_codec"] or row["audio_codec"]:
+            if row.media is not None and (row.media.video_codec or row.media.audio_codec):
                 for title, words in FACTS.items():
-                    self.facts[title][words(row)] += 1
-            if row["state"] == ClipState.OK:
-                self._add_usable(row)
+                    self.facts[title][words(row.media)] += 1
+            if row.clip is not None:
+                self._add_usable(row, row.clip)
 
-    def _add_usable(self, row: Mapping[str, Any]) -> None:
-        self.labels.update(set(row["labels"] or ()))
-        self.durations_s.append(row["duration_s"])
-        if row["silent"]:
-            self.silent.append(row["key"])
-        if row["still"]:
-            self.still.append(row["key"])
+    def _add_usable(self, row: IndexRow, clip: ClipFacts) -> None:
+        self.labels.update(set(row.labels))
+        self.durations_s.append(clip.duration_s)
+        if clip.silent:
+            self.silent.append(row.key)
+        if clip.still:
+            self.still.append(row.key)
 
 
 @dataclass
@@ -129,9 +125,9 @@ class _Bands:
     total: np.ndarray = field(default_factory=lambda: np.zeros(NUM_MELS))
     squares: np.ndarray = field(default_factory=lambda: np.zeros(NUM_MELS))
 
-    def add(self, inventory: Inventory, rows: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, inventory: Inventory, rows: Iterable[IndexRow]) -> None:
         for row in rows:
-            mel = read_clip(inventory.paths, pd.Series(dict(row))).mel.astype(np.float64)
+            mel = read_clip(inventory.paths, row).mel.astype(np.float64)
             self.num_clips += 1
             self.num_rows += len(mel)
             self.total += mel.sum(axis=0)
@@ -157,10 +153,6 @@ def _spread(shards: Sequence[str], num_clips: int) -> dict[str, int]:
     return {shards[place]: -(-num_clips // len(places)) for place in places}
 
 
-def _usable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in rows if row["state"] == ClipState.OK]
-
-
 def _labelled(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
     """Display name -> clips, most first."""
     named = Counter({name: counts.get(label, 0) for label, name in names.items()})
@@ -169,14 +161,12 @@ def _labelled(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, 
 
 
 def _mel_statistics(inventory: Inventory, bands: _Bands) -> MelStatistics:
-    sums = [inventory.records[shard]["mel"] for shard in _trained_on(inventory)]
-    count = sum(one["count"] for one in sums)
-    mean = sum(one["sum"] for one in sums) / count if count else None
-    squares = sum(one["sum_squares"] for one in sums) / count if count else 0.0
+    sums = (inventory.records[shard].mel for shard in _trained_on(inventory))
+    mean, std = sum(sums, MelSums()).mean_and_std()
     reference, reference_mean, reference_std = _published(inventory.name)
     return MelStatistics(
         mean=mean,
-        std=None if mean is None else float(np.sqrt(max(0.0, squares - mean**2))),
+        std=std,
         reference=reference,
         reference_mean=reference_mean,
         reference_std=reference_std,

@@ -63,7 +63,7 @@ def read_status(root: AnyPath) -> Status:
     is_live = runner is not None and runner.life == "running" and runner.heard_s is not None
     live = record if is_live else None
     states = inventory.states()
-    num_done = sum(one["num_rows"] for one in inventory.records.values())
+    num_done = sum(one.num_rows for one in inventory.records.values())
     if live is not None:
         # The run counts the clips of shards in work too; its last word may be older than the newest done-record.
         num_done = max(num_done, live.num_done)
@@ -77,7 +77,7 @@ def read_status(root: AnyPath) -> Status:
         states=dict(states.most_common()),
         runner=runner,
         clips_per_s=live.clips_per_s if live else None,
-        worker_seconds=round(sum(one.get("seconds", 0.0) for one in inventory.records.values()), 1),
+        worker_seconds=round(sum(one.seconds for one in inventory.records.values()), 1),
     )
 
 

@@ -6,7 +6,6 @@ code of a run, so whatever a run spends on a clip is in the figures.
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.writer import finished_record
-from cavsync.pipeline.decoding.requests import Row
+from cavsync.pipeline.dataset.plan_row import PlanRow, plan_rows
 from cavsync.pipeline.jobs.estimate_sample import (
     NUM_SIZED,
     Sample,
@@ -115,15 +114,14 @@ def _estimate(
 
 def _beside_clips(absent: pa.Table, num_shards: int) -> int:
     """Bytes of all shards without the clips that have a video."""
-    in_a_shard = absent.slice(0, len(absent) // num_shards).to_pylist()
+    in_a_shard = plan_rows(absent.slice(0, len(absent) // num_shards))
     return num_shards * bytes_without_clips(in_a_shard)
 
 
-def _some(rows: pa.Table) -> Sequence[Row]:
+def _some(rows: pa.Table) -> list[PlanRow]:
     """Rows from the whole table, which is in no order that means anything."""
     step = -(-len(rows) // NUM_SIZED)
-    some: list[Row] = rows.take(pa.array(range(0, len(rows), step), pa.int64())).to_pylist()
-    return some
+    return plan_rows(rows.take(pa.array(range(0, len(rows), step), pa.int64())))
 
 
 def _free_bytes(root: AnyPath) -> int | None:

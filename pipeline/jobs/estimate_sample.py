@@ -5,16 +5,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.done_record import DoneRecord
 from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import Row, without_video
+from cavsync.pipeline.decoding.requests import without_video
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
 from cavsync.pipeline.storage.path import AnyPath, as_path, each, num_bytes
 
@@ -45,17 +46,17 @@ class Sample:
 class _Made:
     """A shard that was made, and what that took."""
 
-    record: Mapping[str, Any]
+    record: DoneRecord
     core_s: float
     num_bytes: int
     media_s: float
 
 
-def spread_by_size(rows: Sequence[Row]) -> list[Row]:
+def spread_by_size(rows: Sequence[PlanRow]) -> list[PlanRow]:
     """At most NUM_SAMPLED of the rows: the middle one of as many classes, equally many rows each, by file size."""
-    sources = [as_path(row["source"]) for row in rows]
+    sources = [as_path(str(row.source)) for row in rows]
     sizes = each(_size, sources, sources[0])
-    by_size = sorted(zip(sizes, rows, strict=True), key=lambda sized: (sized[0], sized[1]["key"]))
+    by_size = sorted(zip(sizes, rows, strict=True), key=lambda sized: (sized[0], sized[1].key))
     ordered = [row for _, row in by_size]
     num_classes = min(NUM_SAMPLED, len(ordered))
     return [ordered[(2 * place + 1) * len(ordered) // (2 * num_classes)] for place in range(num_classes)]
@@ -68,7 +69,7 @@ def _size(source: AnyPath) -> int:
         return 0
 
 
-def prepare_sample(rows: Sequence[Row], config: PrepareConfig) -> Sample:
+def prepare_sample(rows: Sequence[PlanRow], config: PrepareConfig) -> Sample:
     """What the rows' clips take beside a process that is running already, and what its start takes.
 
     The middle clip is prepared twice, once alone: what that took, the start of the process most of all, is taken
@@ -77,9 +78,9 @@ def prepare_sample(rows: Sequence[Row], config: PrepareConfig) -> Sample:
     middle = rows[len(rows) // 2]
     alone, together = _make([middle], config), _make([middle, *rows], config)
     core_s = max(0.0, together.core_s - alone.core_s)
-    wall_s = max(0.0, together.record["seconds"] - alone.record["seconds"])
-    states = dict(together.record["states"])
-    (state,) = alone.record["states"]
+    wall_s = max(0.0, together.record.seconds - alone.record.seconds)
+    states = dict(together.record.states)
+    (state,) = alone.record.states
     states[state] -= 1
     return Sample(
         states={name: count for name, count in states.items() if count},
@@ -88,28 +89,28 @@ def prepare_sample(rows: Sequence[Row], config: PrepareConfig) -> Sample:
         wall_s=wall_s,
         num_bytes=max(0, together.num_bytes - alone.num_bytes),
         start_core_s=max(0.0, alone.core_s - core_s / len(rows)),
-        start_wall_s=max(0.0, alone.record["seconds"] - wall_s / len(rows)),
+        start_wall_s=max(0.0, alone.record.seconds - wall_s / len(rows)),
     )
 
 
-def bytes_without_clips(rows: Sequence[Row]) -> int:
+def bytes_without_clips(rows: Sequence[PlanRow]) -> int:
     """What a shard of rows without a video takes."""
     clips = [without_video(row) for row in rows]
     with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
         with ShardWriter(DatasetPaths(Path(folder)), "empty-00000") as writer:
             for clip in filter(None, clips):
-                writer.add_failed(clip.columns)
+                writer.add_failed(clip.row)
             writer.finish()
         return _bytes_in(Path(folder))
 
 
-def _make(rows: Sequence[Row], config: PrepareConfig) -> _Made:
+def _make(rows: Sequence[PlanRow], config: PrepareConfig) -> _Made:
     before = _core_s()
     with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
         paths = DatasetPaths(Path(folder))
         with DecoderProcess() as decoder:
             record = process_shard(ShardTask(rows=rows, config=config, paths=paths), decoder, lambda _: None)
-        durations = pq.read_table(paths.index(rows[0]["shard"]), columns=["duration_s"])["duration_s"]
+        durations = pq.read_table(paths.index(rows[0].shard), columns=["duration_s"])["duration_s"]
         return _Made(record, _core_s() - before, _bytes_in(Path(folder)), pc.sum(durations).as_py() or 0.0)
 
 

@@ -7,15 +7,16 @@ from functools import partial
 from itertools import chain
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry
-from cavsync.pipeline.dataset.writer import finished_record
+from cavsync.pipeline.dataset.plan_row import REPLACES
 from cavsync.pipeline.jobs.runner import run
 from cavsync.pipeline.jobs.summary import Summary, write_summary
 from cavsync.pipeline.jobs.work import Work, Workers
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Numbering, Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
-from cavsync.pipeline.plan.retry import REPLACES, Retry, failed_clips, plan_retry, retry_plans
+from cavsync.pipeline.plan.retry import Retry, failed_clips, plan_retry, retry_plans
 from cavsync.pipeline.storage.atomic import remove_temporaries
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.lock import run_lock

@@ -109,7 +109,7 @@ class _Recorder:
             return
         inventory = Inventory.read(self._root)
         self._num_clips = sum(inventory.planned.values())
-        self._num_before = sum(record["num_rows"] for record in inventory.records.values())
+        self._num_before = sum(record.num_rows for record in inventory.records.values())
         self._states_before, self._states = inventory.states(), Counter()
         self._write()
 

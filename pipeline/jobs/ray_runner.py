@@ -23,15 +23,15 @@ import ray
 import ray.exceptions
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.dataset.done_record import DoneRecord, finished_record
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.dataset.writer import finished_record
 from cavsync.pipeline.decoding.process import MAX_DEATHS, DecoderProcess
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 # Workers load this module: what only the driver needs is not loaded there.
 if TYPE_CHECKING:
-    from cavsync.pipeline.jobs.work import OnClips, Record, Work, Workers
+    from cavsync.pipeline.jobs.work import OnClips, Work, Workers
 
 # Tries of a shard whose worker is killed or whose node is lost.
 MAX_TRIES = 5
@@ -55,7 +55,7 @@ class ClusterError(CavsyncError):
 
 def run_on_ray(
     work: "Work", workers: "Workers", on_clips: "OnClips", say: Callable[[str], None]
-) -> Iterator["Record"]:
+) -> Iterator[DoneRecord]:
     """Make every shard of `work`, at most `workers.number` at a time; yields done-records as they come.
 
     Raises ClusterError, or what a task raised.
@@ -212,7 +212,7 @@ class _Driver:
         self._running: dict[Any, ShardTask] = {}
         self._lost: Counter[str] = Counter()
 
-    def run(self) -> Iterator["Record"]:
+    def run(self) -> Iterator[DoneRecord]:
         waiting = self._work.tasks()
         while True:
             slots = min(
@@ -231,11 +231,11 @@ class _Driver:
         make = _make_shard.options(memory=_worker_bytes(self._work))
         self._running[make.remote(task, self._tally)] = task
 
-    def _finished(self, reference: Any) -> Iterator["Record"]:
+    def _finished(self, reference: Any) -> Iterator[DoneRecord]:
         """The record of a task that has ended; none when its worker was lost and the task begins again."""
         task = self._running.pop(reference)
         try:
-            record: Record = ray.get(reference)
+            record: DoneRecord = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # what the task raised, in its own words
         except _LOST as error:
@@ -246,7 +246,7 @@ class _Driver:
         yield record
 
     def _start_again(self, task: ShardTask, error: Exception) -> None:
-        shard = task.rows[0]["shard"]
+        shard = task.rows[0].shard
         self._lost[shard] += 1
         why = type(error).__name__
         if self._lost[shard] == MAX_TRIES:
@@ -257,10 +257,10 @@ class _Driver:
         self._say(f"The worker of shard {shard} was lost ({why}); making it again.")
         self._start(task)
 
-    def _refuse_elsewhere(self, record: "Record") -> None:
-        if finished_record(self._work.paths, record["shard"]) is None:
+    def _refuse_elsewhere(self, record: DoneRecord) -> None:
+        if finished_record(self._work.paths, record.shard) is None:
             raise ClusterError(
-                f"shard {record['shard']} was written on another machine, whose {self._work.paths.root} is not the "
+                f"shard {record.shard} was written on another machine, whose {self._work.paths.root} is not the "
                 "one of this machine; a cluster needs a target that all its nodes share."
             )
 
@@ -283,9 +283,9 @@ class _Progress:
         self._told: Counter[ClipState] = Counter()
         self._finished: dict[str, Counter[ClipState]] = {}
 
-    def finished(self, record: "Record") -> None:
-        self._finished[record["shard"]] = Counter(
-            {ClipState(state): count for state, count in record["states"].items()}
+    def finished(self, record: DoneRecord) -> None:
+        self._finished[record.shard] = Counter(
+            {ClipState(state): count for state, count in record.states.items()}
         )
 
     def tell(self, reported: dict[str, Counter[ClipState]]) -> None:
@@ -322,7 +322,7 @@ def _decoder() -> DecoderProcess:
 
 # num_cpus=1 also makes Ray set OMP_NUM_THREADS=1, which OpenBLAS obeys.
 @ray.remote(num_cpus=1, max_retries=0, max_calls=SHARDS_PER_WORKER)
-def _make_shard(task: ShardTask, tally: Any) -> "Record":
+def _make_shard(task: ShardTask, tally: Any) -> DoneRecord:
     states: Counter[ClipState] = Counter()
     reported = time.monotonic()
 
@@ -331,7 +331,7 @@ def _make_shard(task: ShardTask, tally: Any) -> "Record":
         states[state] += 1
         if time.monotonic() - reported >= REPORT_EVERY_S:
             reported = time.monotonic()
-            tally.report.remote(task.rows[0]["shard"], states)
+            tally.report.remote(task.rows[0].shard, states)
 
-    record: Record = process_shard(task, _decoder(), on_clip)
+    record: DoneRecord = process_shard(task, _decoder(), on_clip)
     return record

@@ -4,22 +4,20 @@ Any runner can call `process_shard`: it gets rows, leaves files, and returns a s
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
-
-import numpy as np
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, count_states
 from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import PreparedClip, Row, failed, without_video
+from cavsync.pipeline.decoding.requests import PreparedClip, failed, without_video
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
 
@@ -37,53 +35,33 @@ class VideosGoneError(CavsyncError):
 class ShardTask:
     """One shard to make: its plan rows, in plan order."""
 
-    rows: Sequence[Row]
+    rows: Sequence[PlanRow]
     config: PrepareConfig
     paths: DatasetPaths
     videos: AnyPath | None = None  # the folder that all videos are in, if there is one
 
 
-@dataclass
-class MelSums:
-    """What the mean and deviation of a dataset's log-mel are computed from."""
-
-    count: int = 0
-    sum: float = 0.0
-    sum_squares: float = 0.0
-
-    def add(self, mel: np.ndarray) -> None:
-        values = mel.astype(np.float64)
-        self.count += values.size
-        self.sum += float(values.sum())
-        self.sum_squares += float(np.square(values).sum())
-
-
-def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> Any:
+def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> DoneRecord:
     """Write the shard of `task` and return its done-record.
 
-    `on_clip` hears the state of each clip. A clip that cannot be prepared is counted, never raised; an error
+    `on_clip` gets the state of each clip. A clip that cannot be prepared is counted, never raised; an error
     of the target (disk full, no permission) is raised as OSError and leaves nothing under a final name.
     """
-    started = time.perf_counter()
-    sums = MelSums()
-    with ShardWriter(task.paths, task.rows[0]["shard"]) as writer:
+    started, mel = time.perf_counter(), MelSums()
+    with ShardWriter(task.paths, task.rows[0].shard) as writer:
         for row in task.rows:
             clip = without_video(row) or _prepared(row, task, decoder)
-            _write(clip, writer, sums)
+            if clip.mel is None:
+                writer.add_failed(clip.row)
+            else:
+                writer.add(clip.row, clip.frames, clip.mel)
+                mel += MelSums.of(clip.mel)
             on_clip(clip.state)
         seconds = round(time.perf_counter() - started, 3)
-        return writer.finish(mel=asdict(sums), seconds=seconds, **_replaced(task.rows))
+        return writer.finish(mel, seconds, _replaced(task.rows))
 
 
-def _write(clip: PreparedClip, writer: ShardWriter, sums: MelSums) -> None:
-    if clip.mel is None:
-        writer.add_failed(clip.columns)
-        return
-    writer.add(clip.columns, clip.frames, clip.mel)
-    sums.add(clip.mel)
-
-
-def _prepared(row: Row, task: ShardTask, decoder: DecoderProcess) -> PreparedClip:
+def _prepared(row: PlanRow, task: ShardTask, decoder: DecoderProcess) -> PreparedClip:
     """The clip of a row that has a video. Raises StoreError where the store fails for more than this one."""
     for _ in range(MAX_READS):
         try:
@@ -99,14 +77,14 @@ def _prepared(row: Row, task: ShardTask, decoder: DecoderProcess) -> PreparedCli
     return failed(row, ClipState.DECODE_ERROR, f"not read in {MAX_READS} tries: {unread}")
 
 
-def _refuse_without_others(row: Row, rows: Sequence[Row], unread: StoreError) -> None:
+def _refuse_without_others(row: PlanRow, rows: Sequence[PlanRow], unread: StoreError) -> None:
     """One video that its store refuses is a clip that cannot be prepared; a store that lists its videos and gives none
     is busy, or forbids to read them.
 
     Raises StoreError, so that no shard is finished with every clip failed.
     """
-    sources = dict.fromkeys(other["source"] for other in rows if other["source"] is not None)
-    for source in islice((source for source in sources if source != row["source"]), NUM_OTHERS):
+    sources = dict.fromkeys(other.source for other in rows if other.source is not None)
+    for source in islice((source for source in sources if source != row.source), NUM_OTHERS):
         try:
             with suppress(FileNotFoundError):
                 read_range(as_path(source), 0, 1)
@@ -128,7 +106,6 @@ def _refuse_without_folder(videos: AnyPath | None) -> None:
         )
 
 
-def _replaced(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
-    """For a shard of a retry: how many clips of each state its own results take the place of."""
-    states = Counter(row["replaces"] for row in rows if "replaces" in row)
-    return {"replaces": dict(sorted(states.items()))} if states else {}
+def _replaced(rows: Sequence[PlanRow]) -> dict[str, int] | None:
+    """For a shard of a retry: how many clips its results replace of each state."""
+    return count_states(row.replaces for row in rows if row.replaces is not None) or None

@@ -2,8 +2,7 @@
 
 import json
 import platform
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, latest_states
 from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.jobs.work import Record
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError
@@ -63,9 +62,9 @@ def _summed_up(
     listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
 ) -> dict[str, Any]:
     """The content of dataset.json, from the done-records of all shards."""
-    texts = each(lambda name: paths.done(name).read_text(), shards, paths.root)
-    records = {name: json.loads(text) for name, text in zip(shards, texts, strict=True)}
-    states = _states_once(records.values())
+    contents = each(lambda name: paths.done(name).read_bytes(), shards, paths.root)
+    records = {name: DoneRecord.from_json(content) for name, content in zip(shards, contents, strict=True)}
+    states = latest_states(records.values())
     if states.total() != len(plan):
         raise PrepareError(
             f"{paths.root}: {len(plan)} clips are planned, but the shards account for {states.total()}; "
@@ -91,27 +90,12 @@ def _summed_up(
     }
 
 
-def _states_once(records: Iterable[Record]) -> Counter[str]:
-    """How many clips ended in each state, the latest try of each being the one that counts."""
-    states: Counter[str] = Counter()
-    for record in records:
-        states.update(record["states"])
-        states.subtract(record.get("replaces", {}))
-    return +states
-
-
 def _mel_statistics(
-    records: Mapping[str, Record], splits: Mapping[str, str]
+    records: Mapping[str, DoneRecord], splits: Mapping[str, str]
 ) -> tuple[float | None, float | None]:
     """Mean and deviation over every value of the training splits' log-mel; of all splits where none trains."""
-    training = [r for name, r in records.items() if splits[split_of(name)] == "train"]
-    sums = [record["mel"] for record in training or records.values()]
-    count = sum(one["count"] for one in sums)
-    if not count:
-        return None, None
-    mean = sum(one["sum"] for one in sums) / count
-    variance = sum(one["sum_squares"] for one in sums) / count - mean**2
-    return mean, float(np.sqrt(variance))
+    training = [record for name, record in records.items() if splits[split_of(name)] == "train"]
+    return sum((record.mel for record in training or records.values()), MelSums()).mean_and_std()
 
 
 def _versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
@@ -11,12 +10,8 @@ from cavsync.pipeline.jobs.shard import ShardTask
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.storage.path import AnyPath
 
-Record = dict[str, Any]  # a shard's done-record
-
-
-OnClips = Callable[
-    [Mapping[ClipState, int]], None
-]  # hears how many clips ended in which state, since last told
+# Called with how many clips ended in which state since the last call.
+OnClips = Callable[[Mapping[ClipState, int]], None]
 
 
 @dataclass(frozen=True)

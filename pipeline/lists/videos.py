@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.choices import VideoLayout
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.lists.names import SAFE_NAME
 from cavsync.pipeline.storage.path import AnyPath, as_path, each, files_below
 from cavsync.pipeline.storage.remote_path import RemotePath
@@ -139,9 +140,10 @@ def find_sources(tree: VideoTree, clips: pa.Table, layout: VideoLayout) -> tuple
     return source, pc.if_else(pc.is_valid(source), start_s, pa.scalar(None, pa.float64()))
 
 
-def example_names(row: Mapping[str, Any]) -> list[str]:
+def example_names(row: PlanRow) -> list[str]:
     """What the video of a plan row may be called."""
-    cut, whole = _names(pa.Table.from_pylist([dict(row)]))
+    columns = {"clip_id": row.clip_id, "start_s": row.start_s, "end_s": row.end_s}
+    cut, whole = _names(pa.Table.from_pylist([columns]))
     return [f"{name[0]}.mp4" for name in (*cut, whole)]
 
 

@@ -17,6 +17,7 @@ import av
 import av.error
 from av.stream import Disposition
 
+from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.frame_times import time_s
@@ -35,20 +36,6 @@ OPEN_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 # Codecs that store pictures out of order, which an AVI cannot say.
 REORDERED = {"h264", "hevc"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class MediaFacts:
-    """What the file says about itself, and what read it; the names are columns of the index."""
-
-    decoder: str
-    video_codec: str | None
-    audio_codec: str | None
-    width: int | None
-    height: int | None
-    fps: float | None
-    sample_rate_hz: int | None
-    num_channels: int | None
 
 
 @dataclass(frozen=True)

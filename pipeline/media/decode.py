@@ -15,10 +15,11 @@ import numpy as np
 
 from cavsync.pipeline.dataset.choices import AudioChannel, DecoderName
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio import AudioTrack
-from cavsync.pipeline.media.container import Container, MediaFacts, Span, open_container
+from cavsync.pipeline.media.container import Container, Span, open_container
 from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.frame_times import time_s
 from cavsync.pipeline.media.frames import Shrinker, is_still, jpeg

@@ -1,7 +1,6 @@
 """The plan: every listed clip, its video and its shard, decided before anything is decoded.
 
-What is planned stays: a longer list adds rows and shards at the end (additions.py), a retry has a plan of its own
-(retries.py).
+What is planned stays: a longer list adds rows and shards at the end (extend.py), a retry has its own plan (retry.py).
 """
 
 import hashlib
@@ -17,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.choices import VideoLayout
-from cavsync.pipeline.dataset.schema import INPUTS, PLAN_SCHEMA, clip_key
+from cavsync.pipeline.dataset.plan_row import PLAN_INPUTS, PLAN_SCHEMA, PlanRow, plan_rows
+from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
 from cavsync.pipeline.storage.atomic import AtomicWriter
@@ -36,11 +36,13 @@ class Plan:
     @classmethod
     def read(cls, path: AnyPath) -> "Plan":
         table = pq.read_table(readable(path))
-        return cls(table, json.loads(table.schema.metadata[INPUTS]))
+        return cls(table, json.loads(table.schema.metadata[PLAN_INPUTS]))
 
     def write(self, path: AnyPath) -> None:
         with AtomicWriter(path) as draft:
-            pq.write_table(self.table.replace_schema_metadata({INPUTS: json.dumps(self.inputs)}), draft.file)
+            pq.write_table(
+                self.table.replace_schema_metadata({PLAN_INPUTS: json.dumps(self.inputs)}), draft.file
+            )
             draft.publish()
 
     def __len__(self) -> int:
@@ -71,9 +73,8 @@ class Plan:
             name: slice(start, stop) for name, start, stop in zip(names, [0, *stops], stops, strict=False)
         }
 
-    def rows(self, span: slice) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.table.slice(span.start, span.stop - span.start).to_pylist()
-        return rows
+    def rows(self, span: slice) -> list[PlanRow]:
+        return plan_rows(self.table.slice(span.start, span.stop - span.start))
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ def _refuse_nothing(plan: Plan, listing: Listing) -> None:
     if not plan.num_found:
         first = plan.rows(slice(0, 1))[0]
         raise PrepareError(
-            f"{listing.videos} holds the video of none of the {len(plan):,} listed clips. Clip {first['clip_id']} at "
-            f"{first['start_s']:g} s, for example, would be named {', '.join(example_names(first))}, or mkv, webm, ..."
+            f"{listing.videos} holds the video of none of the {len(plan):,} listed clips. Clip {first.clip_id} at "
+            f"{first.start_s:g} s, for example, would be named {', '.join(example_names(first))}, or mkv, webm, ..."
         )
 
 

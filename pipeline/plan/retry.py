@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.schema import PLAN_SCHEMA, ClipState
+from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, REPLACES
+from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
 from cavsync.pipeline.plan.plan import Numbering, Plan, shard_order
 from cavsync.pipeline.storage.path import each, readable
 
-# Whoever asks for a retry does not mean these.
-SETTLED = {ClipState.OK, ClipState.DUPLICATE, ClipState.FILTERED}
-REPLACES = "replaces"  # column: the state that the clip had
+# States that no retry changes.
+FINAL_STATES = {ClipState.OK, ClipState.DUPLICATE}
 _find: Any = pc.index_in
 
 
@@ -86,7 +86,7 @@ def failed_clips(paths: DatasetPaths, shards: Iterable[str]) -> dict[str, str]:
     failed: dict[str, str] = {}
     for rows in each(rows_of, shards, paths.root):
         for key, state in zip(rows["key"].to_pylist(), rows["state"].to_pylist(), strict=True):
-            if state not in SETTLED:
+            if state not in FINAL_STATES:
                 failed[key] = state
             elif state == ClipState.OK:
                 failed.pop(key, None)

@@ -2,16 +2,17 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from support.rows import prepared_row
 
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.sampling import frame_times_s
-from cavsync.pipeline.dataset.schema import NUM_MELS, SCHEMA_VERSION, ClipState, clip_key
+from cavsync.pipeline.dataset.schema import NUM_MELS, SCHEMA_VERSION, ClipState
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
@@ -33,11 +34,18 @@ def write_known_shards(
         with ShardWriter(paths, shard) as writer:
             for clip in range(first, min(first + clips_per_shard, num_clips)):
                 writer.add(
-                    _row(clip, rows),
+                    prepared_row(f"clip{clip:03d}", duration_s=rows / 100),
                     [picture(clip, frame, side) for frame in range(NUM_FRAMES)],
                     mel(clip, rows),
                 )
-            writer.add_failed({**_row(900 + first, rows), "state": ClipState.MISSING, "reason": "not found"})
+            writer.add_failed(
+                replace(
+                    prepared_row(f"clip{900 + first:03d}", duration_s=rows / 100),
+                    state=ClipState.MISSING,
+                    reason="not found",
+                    clip=None,
+                )
+            )
             writer.finish()
     summary = {
         "schema_version": SCHEMA_VERSION,
@@ -106,17 +114,3 @@ def micro_run(path: Path, **changes: object) -> PretrainConfig:
         "log_every_steps": 1,
     }
     return PretrainConfig(**(plain | changes))
-
-
-def _row(clip: int, rows: int) -> dict[str, object]:
-    return {
-        "key": clip_key(f"clip{clip:03d}", 0.0),
-        "clip_id": f"clip{clip:03d}",
-        "split": "train",
-        "start_s": 0.0,
-        "end_s": rows / 100,
-        "labels": [],
-        "state": ClipState.OK,
-        "duration_s": rows / 100,
-        "frame_pts_s": frame_times_s(rows / 100, NUM_FRAMES).tolist(),
-    }

@@ -13,8 +13,8 @@ from support.media import run_ffmpeg, silence, write_clip
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
+from cavsync.pipeline.dataset.index_row import INDEX_SCHEMA
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.schema import INDEX_SCHEMA
 from cavsync.pipeline.storage.path import sha256
 
 OPTIONS = ("--shard-size", "3", "--num-frames", "4", "--frame-size", "32", "--max-failure-rate", "1")

@@ -1,6 +1,5 @@
 """Random access to the clips of a prepared split: bytes at known offsets, no tar is scanned."""
 
-import json
 import os
 import zlib
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 
 from cavsync.pipeline.dataset.choices import Alignment
+from cavsync.pipeline.dataset.done_record import DoneRecord
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import spread, window_starts
@@ -226,7 +226,7 @@ def _check_tar(paths: DatasetPaths, shard: str) -> None:
     tar, record = paths.tar(shard), paths.done(shard)
     if not tar.is_file():
         raise ShardError(f"{tar} is gone, but the dataset lists it. {_make_again(record)}")
-    size, recorded = num_bytes(tar), json.loads(record.read_text())["tar_bytes"]
+    size, recorded = num_bytes(tar), DoneRecord.from_json(record.read_bytes()).tar_bytes
     if size != recorded:
         raise ShardError(
             f"{tar} has {size} bytes, {recorded} were prepared: it has changed. {_make_again(record)}"

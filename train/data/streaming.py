@@ -21,6 +21,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.choices import Alignment
+from cavsync.pipeline.dataset.done_record import DoneRecord
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import window_starts
@@ -241,7 +242,7 @@ def _shards(paths: DatasetPaths, names: Sequence[str]) -> list[Shard]:
 
 def _num_usable(record: AnyPath) -> int:
     try:
-        return int(json.loads(record.read_bytes())["states"].get(ClipState.OK, 0))
+        return DoneRecord.from_json(record.read_bytes()).states.get(ClipState.OK, 0)
     except Exception as error:  # each protocol raises errors of its own library
         raise DatasetError(f"{_refused(record, error)} Copy the folder done/ there too.") from error
 

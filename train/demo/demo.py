@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cavsync.pipeline.dataset.index_row import index_rows
 from cavsync.pipeline.dataset.reader import read_clip
 from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.dataset.schema import clip_key
@@ -177,15 +178,14 @@ def write_demo_report(
 def aligned_section(scores: RetrievalScores) -> Section:
     """Frames over their mel, with the windows of two frames marked as the model gets them."""
     dataset = scores.task.dataset
-    rows = dataset.index(scores.task.data.split).head(CLIPS_SHOWN)
+    rows = index_rows(dataset.index_table(scores.task.data.split).slice(0, CLIPS_SHOWN))
     window_rows = scores.model.audio_rows
     pictures = []
-    for _, row in rows.iterrows():
-        starts = window_starts(
-            row["frame_pts_s"], row["num_mel_rows"], window_rows, scores.task.data.alignment
-        )
+    for row in rows:
         clip = read_clip(dataset.paths, row)
-        pictures.append(Picture(frames_over_mel(clip, row["frame_pts_s"], starts, window_rows), row["key"]))
+        pts_s = row.clip.frame_pts_s if row.clip else ()
+        starts = window_starts(pts_s, len(clip.mel), window_rows, scores.task.data.alignment)
+        pictures.append(Picture(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
     text = (
         "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "
         "segments that belong to the two marked frames: this pair is what the model is given."

@@ -1,14 +1,13 @@
 """The sound of a prepared clip to listen to: from its source video, or, where that is out of reach, from its log-mel."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torchaudio.functional import griffinlim, lfilter
 
 from cavsync.pipeline.dataset.choices import AudioChannel
+from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.inspection.clips import sound_of
 from cavsync.pipeline.media.encode import mp3_bytes
@@ -25,7 +24,7 @@ class Sound:
     remade: bool  # from the log-mel, so that it is not what was recorded
 
 
-def listen(row: Mapping[str, Any], mel: np.ndarray, channel: AudioChannel) -> Sound:
+def listen(row: IndexRow, mel: np.ndarray, channel: AudioChannel) -> Sound:
     """An index row's sound; `mel` is its stored (rows, 128) log-mel."""
     try:
         return Sound(mp3_bytes(sound_of(row, channel)), remade=False)

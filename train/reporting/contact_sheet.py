@@ -1,7 +1,7 @@
 """A prepared clip as one picture: its frames, its log-mel, and which rows of it belong to which frame."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,7 +12,8 @@ from matplotlib.font_manager import findfont
 from matplotlib.patches import ConnectionPatch
 from PIL import Image, ImageDraw, ImageFont
 
-from cavsync.pipeline.dataset.reader import StoredClip
+from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow
+from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.pipeline.inspection.clips import SampleClip
 
@@ -26,28 +27,27 @@ MAX_DRAWN = 16  # of a clip's frames
 TITLE_PX = 30
 
 
-def clip_picture(row: Mapping[str, Any], stored: StoredClip) -> Image.Image:
+def clip_picture(clip: ClipFacts, stored: ClipContent) -> Image.Image:
     """Frames above the log-mel above the window of each frame; colours go with the frames."""
     drawn = np.unique(np.linspace(0, len(stored.frames) - 1, MAX_DRAWN).round().astype(int)).tolist()
     colours = [mpl.colormaps["turbo"](share) for share in np.linspace(0.08, 0.92, len(drawn))]
     frames = [Image.open(io.BytesIO(stored.frames[number])) for number in drawn]
-    height_in = _frame_height_in(row, frames)
+    height_in = _frame_height_in(clip, frames)
     figure, (pictures, mel, windows) = _panels([height_in, MEL_IN, WINDOWS_IN])
-    _draw_frames(pictures, frames, height_in, row, drawn, colours)
+    _draw_frames(pictures, frames, height_in, clip, drawn, colours)
     _draw_mel(mel, stored.mel)
-    _draw_windows(windows, row, drawn, colours)
+    _draw_windows(windows, clip, drawn, colours)
     for axes in (pictures, mel, windows):
-        axes.set_xlim(0, end_s(row))
-    _connect(pictures, mel, row, drawn, colours)
+        axes.set_xlim(0, end_s(clip))
+    _connect(pictures, mel, clip, drawn, colours)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
 
 
-def end_s(row: Mapping[str, Any]) -> float:
+def end_s(clip: ClipFacts) -> float:
     """Where the time axis of a clip's picture ends."""
-    last_row = int(max(row["window_stop"]))
-    return max(float(row["duration_s"]), last_row / MEL_ROWS_PER_S)
+    return max(clip.duration_s, max(clip.window_stop) / MEL_ROWS_PER_S)
 
 
 def sheet(exhibits: Sequence[SampleClip], pictures: Sequence[Image.Image | None]) -> bytes:
@@ -63,11 +63,10 @@ def sheet(exhibits: Sequence[SampleClip], pictures: Sequence[Image.Image | None]
     return buffer.getvalue()
 
 
-def title(row: Mapping[str, Any]) -> str:
+def title(row: IndexRow) -> str:
     """The clip in one line."""
-    labels = ", ".join(row["labels"] or ())
-    outcome = f"{row['state']}: {row['reason']}" if row["reason"] else ""
-    return " · ".join(filter(None, [row["key"], row["split"], labels, outcome]))
+    outcome = f"{row.state}: {row.reason}" if row.reason else ""
+    return " · ".join(filter(None, [row.key, row.split, ", ".join(row.labels), outcome]))
 
 
 def _panels(heights_in: Sequence[float]) -> tuple[Figure, list[Axes]]:
@@ -83,40 +82,40 @@ def _panels(heights_in: Sequence[float]) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _s_per_in(row: Mapping[str, Any]) -> float:
-    return end_s(row) / (WIDTH_IN * (RIGHT - LEFT))
+def _s_per_in(clip: ClipFacts) -> float:
+    return end_s(clip) / (WIDTH_IN * (RIGHT - LEFT))
 
 
-def _frame_height_in(row: Mapping[str, Any], frames: Sequence[Image.Image]) -> float:
+def _frame_height_in(clip: ClipFacts, frames: Sequence[Image.Image]) -> float:
     """As tall as fits side by side, up to FRAME_IN."""
-    slot_s, _ = _slot(row, len(frames), 0)
-    return min(FRAME_IN, 0.95 * slot_s / _s_per_in(row) * frames[0].height / frames[0].width)
+    slot_s, _ = _slot(clip, len(frames), 0)
+    return min(FRAME_IN, 0.95 * slot_s / _s_per_in(clip) * frames[0].height / frames[0].width)
 
 
 def _draw_frames(
     axes: Axes,
     frames: Sequence[Image.Image],
     height_in: float,
-    row: Mapping[str, Any],
+    clip: ClipFacts,
     drawn: Sequence[int],
     colours: Sequence[Any],
 ) -> None:
     """Frames side by side over the clip's duration; x is seconds, y is inches."""
     axes.set_axis_off()
-    half_s = height_in * frames[0].width / frames[0].height * _s_per_in(row) / 2
+    half_s = height_in * frames[0].width / frames[0].height * _s_per_in(clip) / 2
     for slot, (number, frame) in enumerate(zip(drawn, frames, strict=True)):
-        _, centre_s = _slot(row, len(frames), slot)
+        _, centre_s = _slot(clip, len(frames), slot)
         axes.imshow(frame, extent=(centre_s - half_s, centre_s + half_s, 0, height_in), aspect="auto")
         # A line in the frame's colour, which leads to its window.
         axes.plot([centre_s - half_s, centre_s + half_s], [0, 0], color=colours[slot], linewidth=5)
-        label = f"{row['frame_pts_s'][number]:.2f} s"
+        label = f"{clip.frame_pts_s[number]:.2f} s"
         axes.text(centre_s, height_in, label, ha="center", va="bottom", fontsize=7, color="#444444")
     axes.set_ylim(0, height_in)
 
 
-def _slot(row: Mapping[str, Any], num_frames: int, slot: int) -> tuple[float, float]:
+def _slot(clip: ClipFacts, num_frames: int, slot: int) -> tuple[float, float]:
     """Width and centre, in seconds, of the place where a frame is drawn."""
-    slot_s = float(row["duration_s"]) / num_frames
+    slot_s = clip.duration_s / num_frames
     return slot_s, (slot + 0.5) * slot_s
 
 
@@ -136,12 +135,12 @@ def _draw_mel(axes: Axes, mel: np.ndarray) -> None:
     axes.set_facecolor("#eeeeee")  # where a window goes past the sound
 
 
-def _draw_windows(axes: Axes, row: Mapping[str, Any], drawn: Sequence[int], colours: Sequence[Any]) -> None:
+def _draw_windows(axes: Axes, clip: ClipFacts, drawn: Sequence[int], colours: Sequence[Any]) -> None:
     """One bar a frame: the rows of the log-mel that belong to it, and where in them the frame is."""
     for place, (number, colour) in enumerate(zip(drawn, colours, strict=True)):
-        start, stop = (row[name][number] / MEL_ROWS_PER_S for name in ("window_start", "window_stop"))
+        start, stop = (rows[number] / MEL_ROWS_PER_S for rows in (clip.window_start, clip.window_stop))
         axes.barh(-place, stop - start, left=start, height=0.62, color=colour, alpha=0.75)
-        axes.plot([row["frame_pts_s"][number]], [-place], "|", color="black", markersize=4)
+        axes.plot([clip.frame_pts_s[number]], [-place], "|", color="black", markersize=4)
     axes.set_ylim(-len(drawn) + 0.3, 0.7)
     axes.set_yticks([])
     axes.set_ylabel("windows", fontsize=8)
@@ -151,14 +150,14 @@ def _draw_windows(axes: Axes, row: Mapping[str, Any], drawn: Sequence[int], colo
 
 
 def _connect(
-    pictures: Axes, mel: Axes, row: Mapping[str, Any], drawn: Sequence[int], colours: Sequence[Any]
+    pictures: Axes, mel: Axes, clip: ClipFacts, drawn: Sequence[int], colours: Sequence[Any]
 ) -> None:
     """From each frame to its own time, and down through the log-mel."""
     top = mel.get_ylim()[1]
     for slot, (number, colour) in enumerate(zip(drawn, colours, strict=True)):
-        time_s = row["frame_pts_s"][number]
-        _, centre_s = _slot(row, len(drawn), slot)
-        if 0 <= time_s <= end_s(row):
+        time_s = clip.frame_pts_s[number]
+        _, centre_s = _slot(clip, len(drawn), slot)
+        if 0 <= time_s <= end_s(clip):
             mel.axvline(time_s, color=colour, linewidth=0.8, linestyle=":")
             line = ConnectionPatch(
                 (centre_s, 0), (time_s, top), "data", "data", axesA=pictures, axesB=mel, color=colour
@@ -166,7 +165,7 @@ def _connect(
             mel.add_artist(line)
 
 
-def _titled(row: Mapping[str, Any], picture: Image.Image | None) -> Image.Image:
+def _titled(row: IndexRow, picture: Image.Image | None) -> Image.Image:
     width, height = picture.size if picture else (round(WIDTH_IN * DPI), 4)
     whole = Image.new("RGB", (width, height + TITLE_PX), "white")
     font = ImageFont.truetype(findfont("DejaVu Sans"), 15)

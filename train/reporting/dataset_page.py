@@ -1,7 +1,7 @@
 """Self-contained pages about a dataset: what it consists of, and clips to look at and listen to."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from cavsync.pipeline.dataset.index_row import IndexRow, MediaFacts
 from cavsync.pipeline.inspection.clips import SampleClip
 from cavsync.pipeline.inspection.statistics import PERCENTILES, Statistics
 from cavsync.pipeline.storage.atomic import write_atomically
@@ -45,7 +46,10 @@ def write_statistics(statistics: Statistics, out: Path) -> Path:
 
 def write_sheet(name: str, lead: str, exhibits: Sequence[SampleClip], out: Path) -> Path:
     """`contact-sheet.png` and `contact-sheet.html`; returns the page."""
-    pictures = [clip_picture(exhibit.row, exhibit.stored) if exhibit.stored else None for exhibit in exhibits]
+    pictures = [
+        clip_picture(exhibit.row.clip, exhibit.stored) if exhibit.row.clip and exhibit.stored else None
+        for exhibit in exhibits
+    ]
     write_atomically(out / "contact-sheet.png", sheet(exhibits, pictures))
     cards = [_card(*pair) for pair in zip(exhibits, pictures, strict=True)]
     return _write(out / "contact-sheet.html", f"Dataset {name}: clips", lead, cards=cards)
@@ -119,38 +123,38 @@ def _listed(name: str, meaning: str, keys: Sequence[str]) -> Section:
 def _card(exhibit: SampleClip, picture: Image.Image | None) -> Card:
     row = exhibit.row
     return Card(
-        title=title({**row, "reason": None}),
+        title=title(replace(row, reason=None)),
         picture=_png(picture) if picture else None,
         wav=exhibit.wav,
         no_sound=exhibit.no_sound,
-        failure="" if picture else f"{row['state']}: {row['reason']}",
-        end_s=end_s(row) if picture else 0.0,
+        failure="" if picture else f"{row.state}: {row.reason}",
+        end_s=end_s(row.clip) if row.clip else 0.0,
         facts=[(name, value) for name, value in _facts(row, exhibit) if value],
     )
 
 
-def _facts(row: Mapping[str, Any], exhibit: SampleClip) -> Iterator[tuple[str, str]]:
-    yield "listed in", row["listed_in"] or ""
-    yield "source", row["source"] or ""
-    if row["start_s"] is not None:
-        begins = row["source_start_s"]
-        inside = f", from {begins:g} s of the file" if begins is not None else ""
-        yield "listed clip", f"{row['start_s']:g} to {row['end_s']:g} s{inside}"
-    yield "video", _joined(row["video_codec"], _size(row), row["fps"] and f"{row['fps']:.5g} fps")
-    rate, channels = row["sample_rate_hz"], row["num_channels"]
+def _facts(row: IndexRow, exhibit: SampleClip) -> Iterator[tuple[str, str]]:
+    yield "listed in", row.listed_in or ""
+    yield "source", row.source or ""
+    inside = f", from {row.source_start_s:g} s of the file" if row.source_start_s is not None else ""
+    yield "listed clip", f"{row.start_s:g} to {row.end_s:g} s{inside}"
+    if row.media is not None:
+        yield from _media_facts(row.media)
+    yield "shard", row.shard
+    if row.clip is not None and row.members is not None and exhibit.stored is not None:
+        notes = [name for name in ("silent", "still") if getattr(row.clip, name)]
+        stored = f"{len(exhibit.stored.frames)} frames, {row.clip.num_mel_rows:,} mel rows"
+        yield "stored", _joined(f"{row.clip.duration_s:.2f} s", stored, *notes)
+        yield "crc32", f"{row.members.crc32:08x}"
+
+
+def _media_facts(media: MediaFacts) -> Iterator[tuple[str, str]]:
+    size = f"{media.width} x {media.height}" if media.width else ""
+    yield "video", _joined(media.video_codec, size, media.fps and f"{media.fps:.5g} fps")
+    rate, channels = media.sample_rate_hz, media.num_channels
     counted = channels and f"{channels} channel{'s' if channels > 1 else ''}"
-    yield "audio", _joined(row["audio_codec"], rate and f"{rate:,} Hz", counted)
-    yield "decoder", row["decoder"] or ""
-    yield "shard", row["shard"]
-    if exhibit.stored is not None:
-        notes = [name for name in ("silent", "still") if row[name]]
-        stored = f"{len(exhibit.stored.frames)} frames, {row['num_mel_rows']:,} mel rows"
-        yield "stored", _joined(f"{row['duration_s']:.2f} s", stored, *notes)
-        yield "crc32", f"{row['crc32']:08x}"
-
-
-def _size(row: Mapping[str, Any]) -> str:
-    return f"{row['width']} x {row['height']}" if row["width"] else ""
+    yield "audio", _joined(media.audio_codec, rate and f"{rate:,} Hz", counted)
+    yield "decoder", media.decoder
 
 
 def _joined(*parts: Any) -> str:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cavsync.pipeline.dataset.reader import StoredClip
+from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 
 ACCENT = "#d1495b"
@@ -54,7 +54,7 @@ def draw_validation(axes: Axes, validations: pd.DataFrame, one: str, other: str,
 
 
 def frames_over_mel(
-    clip: StoredClip,
+    clip: ClipContent,
     frame_pts_s: Sequence[float],
     window_starts: Sequence[int] | np.ndarray,
     window_rows: int,

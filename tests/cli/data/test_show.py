@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,10 @@ def test_the_page_has_pictures_and_facts_and_loads_nothing(prepared: Path, tmp_p
 def test_each_frame_is_drawn_above_its_window(prepared: Path) -> None:
     exhibit = clip_of_key(Inventory.read(prepared), KEY)
     assert exhibit.stored is not None
-    row = dict(exhibit.row)
-    whole = np.asarray(clip_picture(row, exhibit.stored))
-    row["window_start"] = [40, 40, 40, 40]
-    moved = np.asarray(clip_picture(row, exhibit.stored))
+    assert exhibit.row.clip is not None
+    whole = np.asarray(clip_picture(exhibit.row.clip, exhibit.stored))
+    clip = replace(exhibit.row.clip, window_start=[40, 40, 40, 40])
+    moved = np.asarray(clip_picture(clip, exhibit.stored))
     changed = np.flatnonzero((whole != moved).any(axis=(1, 2)))
     assert changed.min() > 0.6 * len(whole), "only the windows, below the log-mel, move"
 
@@ -103,7 +104,7 @@ def test_the_latest_try_of_a_clip_is_shown(tmp_path: Path) -> None:
     prepare_vggsound(tmp_path)
     shutil.copy(tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "e.mp4")
     out = prepare_vggsound(tmp_path, "--retry-failed")
-    assert clip_of_key(Inventory.read(out), "e_00000000").row["shard"] == "train-00000r1"
+    assert clip_of_key(Inventory.read(out), "e_00000000").row.shard == "train-00000r1"
     assert data("show", out, "--state", "decode_error").exit_code == 1
 
 

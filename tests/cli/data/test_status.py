@@ -17,7 +17,9 @@ import pytest
 from support.prepared import data, prepare_vggsound, said, write_videos
 
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.schema import INPUTS, ClipState
+from cavsync.pipeline.dataset.done_record import DoneRecord
+from cavsync.pipeline.dataset.plan_row import PLAN_INPUTS
+from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.inspection.status import Status, read_status
 from cavsync.pipeline.jobs.prepare import prepare
 from cavsync.pipeline.jobs.progress import RECORD_NAME, recorded
@@ -166,13 +168,16 @@ def test_four_thousand_shards_are_counted_in_no_time(tmp_path: Path) -> None:
     names = [f"train-{number:05d}" for number in range(4000)]
     for folder in ("shards", "index", "done"):
         (tmp_path / folder).mkdir()
-    record = {"schema_version": 1, "num_rows": 500, "states": {"ok": 400, "missing": 100}, "tar_bytes": 0}
+    states = {"ok": 400, "missing": 100}
+    record = DoneRecord(
+        shard="", num_rows=500, states=states, tar_bytes=0, tar_sha256="", index_sha256=""
+    ).to_json()
     for name in names:
         (tmp_path / "shards" / f"{name}.tar").touch()
         (tmp_path / "index" / f"{name}.parquet").touch()
-        (tmp_path / "done" / f"{name}.json").write_text(json.dumps(record))
+        (tmp_path / "done" / f"{name}.json").write_bytes(record)
     shards = pa.array(names).take(pa.array([number for number in range(4000) for _ in range(500)]))
-    plan = pa.table({"shard": shards}).replace_schema_metadata({INPUTS: "{}"})
+    plan = pa.table({"shard": shards}).replace_schema_metadata({PLAN_INPUTS: "{}"})
     pq.write_table(plan, tmp_path / "plan.parquet")
     began = time.process_time()
     status = read_status(tmp_path)

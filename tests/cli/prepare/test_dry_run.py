@@ -12,6 +12,7 @@ from support.media import write_clip
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.jobs.estimate_sample import NUM_SAMPLED, spread_by_size
 
@@ -89,8 +90,12 @@ def test_the_run_takes_what_was_estimated(videos: Path, expected: dict[str, Any]
 
 
 def test_the_sample_is_taken_over_all_sizes(videos: Path) -> None:
-    rows = [{"source": str(path), "key": path.stem} for path in sorted(videos.iterdir())]
-    sampled = [row["key"].partition("_")[0] for row in spread_by_size(rows)]
+    listed = {"split": "train", "shard": "train-00000", "start_s": 0.0, "end_s": 10.0}
+    rows = [
+        PlanRow(key=path.stem, clip_id=path.stem, source=str(path), **listed)
+        for path in sorted(videos.iterdir())
+    ]
+    sampled = [row.key.partition("_")[0] for row in spread_by_size(rows)]
     assert sampled == ["small"] * 4 + ["middle"] * 4 + ["large"] * 4
     assert spread_by_size(rows) == spread_by_size(rows[::-1])
     assert spread_by_size(rows[:2]) == rows[:2]

@@ -29,11 +29,13 @@ import json, re, sys
 from pathlib import Path
 from cavsync.pipeline.decoding.clip import prepare_clip
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.plan_row import PlanRow
 config = PrepareConfig(decoder=sys.argv[1], clip_timeout_s=20.0)
 for source in sys.stdin.read().splitlines():
-    row = {"key": "clip", "source": source, "source_start_s": 0.0, "start_s": 0.0, "end_s": 10.0}
+    times = {"source_start_s": 0.0, "start_s": 0.0, "end_s": 10.0}
+    row = PlanRow(key="clip", clip_id="clip", split="train", shard="train-00000", source=source, **times)
     clip = prepare_clip(row, config)
-    print(json.dumps([source, clip.state, clip.columns["reason"]]), flush=True)
+    print(json.dumps([source, clip.state, clip.row.reason]), flush=True)
 # Not ru_maxrss, which begins with the memory of the process that started this one.
 print(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
 """

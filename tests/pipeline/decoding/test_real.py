@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from cavsync.cli.main import app
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
 from cavsync.pipeline.lists.clip_list import read_list
@@ -52,8 +53,8 @@ def rows(dataset: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def usable(dataset: Path) -> pd.DataFrame:
-    return Dataset.open(dataset).index("train")
+def usable(dataset: Path) -> list[IndexRow]:
+    return index_rows(Dataset.open(dataset).index_table("train"))
 
 
 def test_every_clip_ends_in_a_state(real_data: Path, dataset: Path, rows: pd.DataFrame) -> None:
@@ -78,14 +79,16 @@ def all_pictures(path: Path, size: tuple[int, int]) -> list[tuple[float, np.ndar
 
 
 def test_frames_behind_an_edit_list_are_those_on_screen(
-    real_data: Path, dataset: Path, usable: pd.DataFrame
+    real_data: Path, dataset: Path, usable: list[IndexRow]
 ) -> None:
-    row = usable.set_index("clip_id").loc[EDIT_LIST].to_dict()
-    assert np.abs(row["frame_pts_s"] - (np.arange(16) + 0.5) * row["duration_s"] / 16).max() < 1 / 29.9
+    (row,) = (row for row in usable if row.clip_id == EDIT_LIST)
+    assert row.clip is not None
+    pts_s = np.array(row.clip.frame_pts_s)
+    assert np.abs(pts_s - (np.arange(16) + 0.5) * row.clip.duration_s / 16).max() < 1 / 29.9
     width = round(224 * 1280 / 720)
     shown = all_pictures(real_data / "clips" / f"{EDIT_LIST}.mp4", (width, 224))
     left = (width - 224) // 2
-    for pts_s, jpeg in zip(row["frame_pts_s"], read_clip(DatasetPaths(dataset), row).frames, strict=True):
+    for frame_s, jpeg in zip(pts_s, read_clip(DatasetPaths(dataset), row).frames, strict=True):
         frame = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")).astype(float)
         # ffmpeg's grey is limited range and differently rounded: compare the shape of the brightness.
         distances = [
@@ -93,7 +96,7 @@ def test_frames_behind_an_edit_list_are_those_on_screen(
             for _, picture in shown
         ]
         best_s = shown[int(np.argmin(distances))][0]
-        assert best_s == pytest.approx(pts_s, abs=1 / 30)
+        assert best_s == pytest.approx(frame_s, abs=1 / 30)
 
 
 def _normalised(picture: np.ndarray) -> np.ndarray:
@@ -102,9 +105,9 @@ def _normalised(picture: np.ndarray) -> np.ndarray:
     return normalised
 
 
-def test_stored_log_mels_are_torchaudios(dataset: Path, usable: pd.DataFrame) -> None:
-    for row in usable.to_dict("records"):
-        with open_media(row["source"], 60.0) as media:
+def test_stored_log_mels_are_torchaudios(dataset: Path, usable: list[IndexRow]) -> None:
+    for row in usable:
+        with open_media(str(row.source), 60.0) as media:
             waveform = torch.from_numpy(media.decode(0.0, 10.0, PrepareConfig()).waveform.copy())[None]
         expected = torchaudio.compliance.kaldi.fbank(
             waveform - waveform.mean(),

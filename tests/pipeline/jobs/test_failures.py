@@ -14,6 +14,7 @@ import pytest
 from support.media import write_clip
 from support.runs import content, index, prepare, stamps, started, wait_for
 
+from cavsync.pipeline.dataset.index_row import index_rows
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
 from cavsync.pipeline.decoding.process import DecoderError, DecoderProcess
 from cavsync.pipeline.storage.lock import LockError, run_lock
@@ -62,11 +63,11 @@ def test_a_clip_that_kills_its_decoder_twice_is_crashed(harmed: tuple[Path, str]
 
 def test_it_costs_nobody_else(harmed: tuple[Path, str], undisturbed: Path) -> None:
     data, whole = Dataset.open(harmed[0]), Dataset.open(undisturbed)
-    expected = {row["key"]: read_clip(whole.paths, row) for _, row in whole.index("train").iterrows()}
-    for _, row in data.index("train").iterrows():
+    expected = {row.key: read_clip(whole.paths, row) for row in index_rows(whole.index_table("train"))}
+    for row in index_rows(data.index_table("train")):
         clip = read_clip(data.paths, row)
-        assert clip.frames == expected[row["key"]].frames
-        assert (clip.mel == expected[row["key"]].mel).all()
+        assert clip.frames == expected[row.key].frames
+        assert (clip.mel == expected[row.key].mel).all()
 
 
 def test_the_user_sees_where_a_decoder_died(harmed: tuple[Path, str]) -> None:

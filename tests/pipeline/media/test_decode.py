@@ -25,9 +25,9 @@ from support.media import (
 )
 
 from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio import AudioTrack, one_channel, resampled
-from cavsync.pipeline.media.container import MediaFacts
 from cavsync.pipeline.media.decode import DecodedClip, open_media
 from cavsync.pipeline.media.frame_times import CAN_SKIP, on_screen
 

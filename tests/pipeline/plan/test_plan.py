@@ -40,7 +40,7 @@ def test_every_clip_is_in_one_shard_of_its_split() -> None:
         "train-00002": 2,
     }
     for name, span in plan.shards().items():
-        assert {row["shard"] for row in plan.rows(span)} == {name}
+        assert {row.shard for row in plan.rows(span)} == {name}
     assert sorted(shard_of(plan)) == sorted(f"{one.clip_id}_00030000" for one in CLIPS)
 
 

@@ -68,7 +68,7 @@ def break_decoder(clips, once):
     original = owner.prepare_clip
 
     def prepare_clip(row, config):
-        harm = clips.get(row["clip_id"])
+        harm = clips.get(row.clip_id)
         if harm is not None and is_first(once):
             HARMS[harm]()
         return original(row, config)

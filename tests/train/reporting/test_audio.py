@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
 from support.media import KnownClip
+from support.rows import prepared_row
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 from cavsync.pipeline.media.encode import mp3_bytes
@@ -53,13 +55,13 @@ def test_silence_is_remade_as_something_finite() -> None:
 
 def test_the_source_is_heard_where_it_is_there(known_clip: Callable[[str], KnownClip]) -> None:
     clip = known_clip("plain")
-    row = {"source": str(clip.path), "source_start_s": 0.0, "duration_s": 1.5}
+    row = prepared_row(source=str(clip.path), duration_s=1.5)
     mel = log_mel(tone(3000.0)).astype(np.float16)
     heard = listen(row, mel, "first")
     assert not heard.remade
     # The clip's chirp begins at 500 Hz and rises by 300 Hz a second.
     assert 500 < loudest_hz(decoded(heard.mp3)[:SAMPLE_RATE_HZ]) < 850
     for source in (None, str(clip.path.with_name("gone.mp4"))):
-        remade = listen(row | {"source": source}, mel, "first")
+        remade = listen(replace(row, source=source), mel, "first")
         assert remade.remade
         assert loudest_hz(decoded(remade.mp3)) == pytest.approx(3000, rel=0.05)

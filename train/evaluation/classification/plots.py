@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cavsync.pipeline.dataset.reader import StoredClip
+from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.train.reporting.plots import png
 
 FRAMES_SHOWN = 4
@@ -16,7 +16,7 @@ RIGHT_COLOUR, WRONG_COLOUR = "#2f855a", "#b83b4b"
 MAX_NAME = 34  # letters of a class that fit
 
 
-def answer_picture(clip: StoredClip, answers: Sequence[tuple[str, float, bool]]) -> bytes:
+def answer_picture(clip: ClipContent, answers: Sequence[tuple[str, float, bool]]) -> bytes:
     """Frames over the log-mel; beside them the (name, probability, whether right) of the likeliest classes."""
     figure = Figure(figsize=(11, 1.9), layout="constrained")
     grid = figure.add_gridspec(

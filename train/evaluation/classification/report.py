@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from cavsync.pipeline.dataset.index_row import index_rows
 from cavsync.pipeline.dataset.paths import SUMMARY_NAME
 from cavsync.pipeline.dataset.reader import read_clip
 from cavsync.train.evaluation.classification.intervals import Interval
@@ -100,14 +102,15 @@ def classification_rows(scores: ClassificationScores) -> list[Score]:
 
 def clips_section(scores: ClassificationScores) -> Section:
     dataset, store = scores.task.split.dataset, scores.clips.store
-    rows = dataset.index(scores.clips.config.split)
     drawn = np.random.default_rng(scores.task.seed).permutation(len(store))[:CLIPS_SHOWN]
+    clips = sorted(drawn.tolist())
+    rows = index_rows(dataset.index_table(scores.clips.config.split).take(pa.array(clips, pa.int64())))
     pictures = [
         Picture(
-            answer_picture(read_clip(dataset.paths, rows.iloc[clip]), _answers(scores, clip)),
+            answer_picture(read_clip(dataset.paths, row), _answers(scores, clip)),
             _caption(scores, clip),
         )
-        for clip in sorted(drawn.tolist())
+        for clip, row in zip(clips, rows, strict=True)
     ]
     text = "Clips drawn at random, with the likeliest classes; green ones are labels of the clip."
     return Section("What was answered", text, pictures=pictures)

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from cavsync.pipeline.dataset.reader import Dataset, StoredClip, read_clip
+from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
+from cavsync.pipeline.dataset.reader import ClipContent, Dataset, read_clip
 from cavsync.train.evaluation.retrieval.protocol import RetrievalScores
 from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS, similarity
 from cavsync.train.reporting.audio import listen
@@ -36,12 +37,10 @@ class Exhibition:
 
     def __init__(self, scores: RetrievalScores, dataset: Dataset) -> None:
         self.scores, self._dataset = scores, dataset
-        rows = dataset.index(scores.source.split)
-        shown = rows["key"].isin([scores.source.key(name) for name in scores.embeddings.keys])
-        self._rows: dict[str, dict[str, Any]] = {
-            row["key"]: {str(name): value for name, value in row.items()}
-            for row in rows[shown].to_dict("records")
-        }
+        rows = dataset.index_table(scores.source.split)
+        keys = pa.array([scores.source.key(name) for name in scores.embeddings.keys], pa.string())
+        shown = rows.filter(pc.is_in(rows["key"], value_set=keys))
+        self._rows = {row.key: row for row in index_rows(shown)}
         self._channel = dataset.summary["config"].get("audio_channel", "first")
         self._heard: dict[int, Media] = {}
 
@@ -62,9 +61,9 @@ class Exhibition:
         shown = np.linspace(0, len(frames) - 1, min(FRAMES_SHOWN, len(frames))).round().astype(int)
         return Media(self._title(clip), frames=[thumbnail(frames[number]) for number in shown])
 
-    def _clip(self, clip: int) -> tuple[dict[str, Any], StoredClip]:
+    def _clip(self, clip: int) -> tuple[IndexRow, ClipContent]:
         row = self._rows[self._key(clip)]
-        return row, read_clip(self._dataset.paths, pd.Series(row))
+        return row, read_clip(self._dataset.paths, row)
 
     def _key(self, clip: int) -> str:
         return self.scores.source.key(self.scores.embeddings.keys[clip])

@@ -1,0 +1,157 @@
+"""One listed clip of a finished shard: the columns of index/<shard>.parquet, and the same in nested records.
+
+Readers that need a few columns of many clips stay with Arrow or pandas; single clips become `IndexRow`s.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, PlanRow
+from cavsync.pipeline.dataset.schema import ClipState
+
+# What the plan says of a listed clip and the index repeats.
+_PLANNED = [name for name in PLAN_SCHEMA.names if name not in ("shard", "duplicate")]
+
+# Any: the stubs of pyarrow know no common type of fields.
+_FIELDS: list[Any] = [
+    *[PLAN_SCHEMA.field(name) for name in _PLANNED],
+    pa.field("state", pa.string(), nullable=False),
+    pa.field("reason", pa.string()),
+    pa.field("decoder", pa.string()),
+    pa.field("video_codec", pa.string()),
+    pa.field("audio_codec", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("fps", pa.float64()),
+    pa.field("sample_rate_hz", pa.int32()),
+    pa.field("num_channels", pa.int32()),
+    pa.field("duration_s", pa.float64()),
+    pa.field("frame_pts_s", pa.list_(pa.float64())),
+    pa.field("num_mel_rows", pa.int32()),
+    pa.field("window_start", pa.list_(pa.int32())),
+    pa.field("window_stop", pa.list_(pa.int32())),
+    pa.field("silent", pa.bool_()),
+    pa.field("still", pa.bool_()),
+    pa.field("frame_offset", pa.list_(pa.int64())),
+    pa.field("frame_size", pa.list_(pa.int32())),
+    pa.field("mel_offset", pa.int64()),
+    pa.field("mel_size", pa.int32()),
+    pa.field("json_offset", pa.int64()),
+    pa.field("json_size", pa.int32()),
+    pa.field("crc32", pa.uint32()),
+]
+
+INDEX_SCHEMA = pa.schema(_FIELDS)
+# Fields of an IndexRow that stand for several columns.
+_GROUPS = ("media", "clip", "members")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaFacts:
+    """What the source file says about itself, and which decoder read it."""
+
+    decoder: str
+    video_codec: str | None = None
+    audio_codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    sample_rate_hz: int | None = None
+    num_channels: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipFacts:
+    """What is known of a clip in state ok; times are seconds from the clip's start."""
+
+    duration_s: float
+    frame_pts_s: Sequence[float]  # (frames,)
+    num_mel_rows: int
+    # (frames,): mel rows [start, stop) of each frame at the prepared window length; loaders may recompute them.
+    window_start: Sequence[int]
+    window_stop: Sequence[int]
+    silent: bool
+    still: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TarMembers:
+    """Where the bytes of a clip are in the tar of its shard."""
+
+    frame_offset: Sequence[int]  # (frames,)
+    frame_size: Sequence[int]  # (frames,)
+    mel_offset: int
+    mel_size: int
+    json_offset: int
+    json_size: int
+    crc32: int  # of all members, in tar order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexRow:
+    """One row of INDEX_SCHEMA, its columns grouped by what they describe."""
+
+    key: str
+    clip_id: str
+    split: str
+    listed_in: str | None = None
+    source: str | None = None
+    source_start_s: float | None = None
+    start_s: float
+    end_s: float
+    labels: Sequence[str] = ()
+    state: str  # a ClipState
+    reason: str | None = None  # a sentence; None when the state is ok
+    media: MediaFacts | None = None  # None where the file could not be opened
+    clip: ClipFacts | None = None  # None unless the state is ok, as `members`
+    members: TarMembers | None = None
+    shard: str = ""  # no column: the name of the index file says it
+
+    @classmethod
+    def of(
+        cls,
+        planned: PlanRow,
+        state: ClipState,
+        reason: str | None = None,
+        media: MediaFacts | None = None,
+        clip: ClipFacts | None = None,
+    ) -> "IndexRow":
+        """The outcome of a planned clip."""
+        listed = {name: getattr(planned, name) for name in _PLANNED}
+        return cls(**listed, state=state, reason=reason, media=media, clip=clip)
+
+
+def index_table(rows: Iterable[IndexRow]) -> pa.Table:
+    """The rows as a table of INDEX_SCHEMA."""
+    return pa.Table.from_pylist([row_columns(row) for row in rows], schema=INDEX_SCHEMA)
+
+
+def index_rows(table: pa.Table) -> list[IndexRow]:
+    """The rows of a table that has all columns of INDEX_SCHEMA, and may have `shard`."""
+    return [_row(columns) for columns in table.to_pylist()]
+
+
+def row_columns(row: IndexRow) -> dict[str, Any]:
+    """The row as name of column -> value; the names of absent groups are left out."""
+    groups: list[Any] = [row, *filter(None, (row.media, row.clip, row.members))]
+    flat = {field.name: getattr(group, field.name) for group in groups for field in fields(group)}
+    return {name: value for name, value in flat.items() if name not in _GROUPS}
+
+
+def _row(columns: Mapping[str, Any]) -> IndexRow:
+    is_ok = columns["state"] == ClipState.OK
+    return IndexRow(
+        **{name: columns[name] for name in (*_PLANNED, "state", "reason")}
+        | {"labels": columns["labels"] or ()},
+        media=None if columns["decoder"] is None else MediaFacts(**_part(columns, MediaFacts)),
+        clip=ClipFacts(**_part(columns, ClipFacts)) if is_ok else None,
+        members=TarMembers(**_part(columns, TarMembers)) if is_ok else None,
+        shard=columns.get("shard", ""),
+    )
+
+
+def _part(columns: Mapping[str, Any], record: Any) -> dict[str, Any]:
+    return {field.name: columns[field.name] for field in fields(record)}

@@ -1,0 +1,54 @@
+"""One listed clip of a plan: the columns of plan.parquet, and the fields that a job gets.
+
+A plan of two million rows stays an Arrow table; only the rows of the shard in work become `PlanRow`s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+# Any: the stubs of pyarrow know no common type of fields.
+_FIELDS: list[Any] = [
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("clip_id", pa.string(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("shard", pa.string(), nullable=False),
+    pa.field("listed_in", pa.string()),
+    pa.field("source", pa.string()),
+    pa.field("source_start_s", pa.float64()),
+    pa.field("start_s", pa.float64()),
+    pa.field("end_s", pa.float64()),
+    pa.field("labels", pa.list_(pa.string())),
+    pa.field("duplicate", pa.bool_(), nullable=False),
+]
+
+PLAN_SCHEMA = pa.schema(_FIELDS)
+# Key of the Parquet file's metadata: JSON of what the plan was made from.
+PLAN_INPUTS = b"cavsync"
+# Column that only the plan of a retry has.
+REPLACES = "replaces"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRow:
+    """One row of PLAN_SCHEMA; in the plan of a retry also of REPLACES."""
+
+    key: str
+    clip_id: str
+    split: str
+    shard: str  # "<split>-00000"
+    listed_in: str | None = None  # "<file>:<row>", for messages
+    source: str | None = None  # path or URL of the video; None when none was found
+    source_start_s: float | None = None  # where the clip begins inside that file
+    start_s: float  # as listed
+    end_s: float
+    labels: Sequence[str] = ()
+    duplicate: bool = False  # the same key stands in an earlier row
+    replaces: str | None = None  # the state that the clip had before this retry
+
+
+def plan_rows(table: pa.Table) -> list[PlanRow]:
+    """The rows of a table of PLAN_SCHEMA."""
+    return [PlanRow(**row) for row in table.to_pylist()]
