@@ -1,1 +1,43 @@
-"""From raw videos to a trained, evaluated and usable CAV-MAE Sync model."""
+"""From raw videos to a trained, evaluated and usable CAV-MAE Sync model.
+
+What Python code may rely on; everything else may change between releases. Each name loads on its first use, so that
+`import cavsync` is light.
+
+load_model    a CAV-MAE Sync, CAV-MAE or classifier file to a model
+embed         videos to unit vectors of their frames and audio segments, with times
+Dataset       a prepared dataset: its splits, its index, its clips
+open_run      a folder of `cavsync train`: configuration, metrics, model
+CavsyncError  the root of every error that a user can mend
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from cavsync.errors import CavsyncError
+
+if TYPE_CHECKING:
+    from cavsync.model.checkpoints.checkpoint import load_model
+    from cavsync.pipeline.dataset.reader import Dataset
+    from cavsync.train.data.run import open_run
+    from cavsync.train.embedding.embed import embed
+
+__version__ = version("cavsync")
+__all__ = ["CavsyncError", "Dataset", "__version__", "embed", "load_model", "open_run"]
+
+_OWNERS = {
+    "Dataset": "cavsync.pipeline.dataset.reader",
+    "embed": "cavsync.train.embedding.embed",
+    "load_model": "cavsync.model.checkpoints.checkpoint",
+    "open_run": "cavsync.train.data.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OWNERS:
+        raise AttributeError(f"module 'cavsync' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_OWNERS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

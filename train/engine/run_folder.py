@@ -2,6 +2,7 @@
 
 config.json        the resolved configuration
 metrics.jsonl      one line per logged step
+validation.jsonl   one line per validation on held-out clips
 checkpoints/       step-000500.pt ..., and last.pt which points to the newest
 model.safetensors  the trained weights, once the run is complete
 not-finite.json    the clips of a step whose loss was no number, which ended the run
@@ -22,6 +23,8 @@ from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import RunConfig, as_dict, differing_fields, is_free_on_resume
 
 CONFIG_NAME = "config.json"
+METRICS_NAME = "metrics.jsonl"
+VALIDATION_NAME = "validation.jsonl"
 WEIGHTS_NAME = "model.safetensors"
 NOT_FINITE_NAME = "not-finite.json"
 
@@ -35,7 +38,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = path / METRICS_NAME
         self.weights = path / WEIGHTS_NAME
         self.checkpoints = Checkpoints(path, config.keep_checkpoints)
 

@@ -20,14 +20,14 @@ import torch
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.pipeline.storage.atomic import write_atomically
-from cavsync.train.engine.run_folder import forget_lines_after
+from cavsync.train.engine.run_folder import VALIDATION_NAME, forget_lines_after
 from cavsync.train.engine.tensorboard import EventLog
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.held_out import HeldOutClips
 from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics
 from cavsync.train.pretrain.plots import reconstructions, run_curves
 
-VALIDATION_NAME, CURVES_NAME, RECONSTRUCTIONS_NAME = "validation.jsonl", "curves.png", "reconstructions"
+CURVES_NAME, RECONSTRUCTIONS_NAME = "curves.png", "reconstructions"
 
 logger = logging.getLogger(__name__)
 
