@@ -5,7 +5,18 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster to join, such as auto or ray://host:10001. Without it, Ray starts on this machine.",
+        show_default=False,
+    ),
+]
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""The option `--set` for what a published file does not tell of its model."""
+"""The option `--set` for fields of a model that a published file does not state."""
 
 import json
 from typing import Annotated, Any
@@ -10,7 +10,8 @@ OverridesOption = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="What a published file does not tell, e.g. num_heads=4 or modality=audio; released values otherwise.",
+        help="Field of the model that a published file does not state, e.g. num_heads=4 or modality=audio; by default "
+        "as the published models.",
     ),
 ]
 

@@ -1,85 +1,76 @@
 """`cavsync eval classification`."""
 
 from collections.abc import Sequence
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cavsync.cli.console.model_options import ModelOptions
+from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.cli.console.score_table import print_report
-from cavsync.cli.evaluate.options import DeviceOption, JsonOption, RootOption
+from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
+from cavsync.model.classifier_config import Modality
+from cavsync.train.data.config import LabelTask
 
-CLASSES_NAMED = 5
-
-
-class Modality(StrEnum):
-    BOTH = "both"
-    AUDIO = "audio"
-    IMAGE = "image"
+MAX_CLASSES_NAMED = 5
 
 
-class Answers(StrEnum):
-    """What a clip can be: of one class (softmax), or of several (a sigmoid each)."""
-
-    SINGLE_LABEL = "single-label"
-    MULTI_LABEL = "multi-label"
-
-
-def classification(
+@dataclass(frozen=True, kw_only=True)
+class ClassifierModelOptions(ModelOptions):
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Run folder or weights of a classifier; by default the newest such run under ROOT/runs.",
-            show_default=False,
+            help="Run folder or file of weights of a classifier.",
+            show_default="the newest run of a classifier under ROOT/runs",
         ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Prepared dataset; by default the one the run was trained on.", show_default=False),
-    ] = None,
+    ] = None
+
+    def weights(self) -> Path:
+        from cavsync.train.data.inputs import newest_run
+
+        return self.checkpoint or newest_run(self.root / "runs", classifier=True)
+
+
+@with_options
+def classification(
+    model: ClassifierModelOptions,
+    data: DatasetOption = None,
     split: Annotated[str, typer.Option(help="Role (train, test) or name of a split.")] = "test",
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with index,mid,display_name: the order of the classes of a published file.",
+            help="CSV file with the columns index,mid,display_name: the order of the classes of a published file.",
             show_default=False,
         ),
     ] = None,
     modality: Annotated[
         Modality | None,
-        typer.Option(help="What is heard and seen.", show_default="what the classifier was made for"),
+        typer.Option(help="Inputs: audio, image or both.", show_default="those of the classifier"),
     ] = None,
     task: Annotated[
-        Answers | None,
+        LabelTask | None,
         typer.Option(
-            help="Classes exclude each other, or not.", show_default="as trained, else as the labels tell"
+            help="Whether a clip has one class (softmax) or any number of classes (a sigmoid for each).",
+            show_default="as trained, else by the labels of the clips",
         ),
     ] = None,
     vggsounder: Annotated[
         Path | None,
-        typer.Option(help="VGGSounder's CSV: several labels a clip, heard or seen.", show_default=False),
-    ] = None,
-    overrides: OverridesOption = None,
-    max_missing: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the listed clips that may be left out; more is an error."),
-    ] = 0.5,
-    out: Annotated[
-        Path | None,
         typer.Option(
-            help="Folder of the report; by default classification-SPLIT beside the weights.",
+            help="VGGSounder's CSV file: several labels for a clip, each audible, visible or both.",
             show_default=False,
         ),
     ] = None,
-    device: DeviceOption = "auto",
-    root: RootOption = Path(),
+    overrides: OverridesOption = None,
+    max_missing: MaxMissingOption = 0.5,
+    out: Annotated[Path | None, report_option("classification-SPLIT beside the weights")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the classes of each clip of a split, from all of its frames and their sound."""
+    """Classify each clip of a split from all of its frames and their audio segments, and score the classes."""
     from cavsync.cli.console.progress import counting
-    from cavsync.train.data.inputs import newest_run
     from cavsync.train.evaluation.classification.protocol import (
         ClassificationTask,
         open_classifier,
@@ -91,12 +82,11 @@ def classification(
     )
     from cavsync.train.evaluation.task import SplitTask
 
-    weights = checkpoint or newest_run(root / "runs", classifier=True)
-    classifier = open_classifier(weights, _fields(overrides, modality), device)
+    classifier = open_classifier(model.weights(), _fields(overrides, modality), model.device)
     asked = ClassificationTask(
         split=SplitTask.of(classifier, data, split),
         label_list=labels,
-        task=None if task is None else task.value,
+        task=task,
         vggsounder=vggsounder,
         max_missing=max_missing,
     )
@@ -109,10 +99,10 @@ def classification(
 
 
 def _fields(overrides: list[str] | None, modality: Modality | None) -> dict[str, Any]:
-    """What --set and --modality say of the model; an unknown field is wrong usage."""
+    """The fields of the model that --set and --modality give; an unknown field is wrong usage."""
     from cavsync.model.checkpoints.checkpoint import require_fields
 
-    fields = given_fields(overrides) | ({} if modality is None else {"modality": modality.value})
+    fields = given_fields(overrides) | ({} if modality is None else {"modality": modality})
     try:
         require_fields(fields)
     except ValueError as error:
@@ -124,5 +114,5 @@ def _left_out(classes: Sequence[str]) -> list[str]:
     """A line on the classes that no clip has, if there are any."""
     if not classes:
         return []
-    more = f" and {len(classes) - CLASSES_NAMED} more" if len(classes) > CLASSES_NAMED else ""
-    return [f"In no mean, as no clip has them: {', '.join(classes[:CLASSES_NAMED])}{more}"]
+    more = f" and {len(classes) - MAX_CLASSES_NAMED} more" if len(classes) > MAX_CLASSES_NAMED else ""
+    return [f"Not in the means, because no clip has them: {', '.join(classes[:MAX_CLASSES_NAMED])}{more}"]

@@ -1,20 +1,20 @@
-"""`cavsync eval`: scores of a trained model; one module a family of evaluations."""
+"""`cavsync eval`: scores of a trained model; a module for each protocol."""
 
 import typer
 
-from cavsync.cli.evaluate import classification, compare, maps, retrieval, synchrony
+from cavsync.cli.evaluate import classification, compare, localization, retrieval, segmentation, synchrony
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def evaluate() -> None:
-    """A trained model to scores and a report."""
+    """Evaluate a trained model: scores and a report."""
 
 
 app.command()(retrieval.retrieval)
 app.command()(classification.classification)
-app.command()(maps.segmentation)
-app.command()(maps.localization)
+app.command()(segmentation.segmentation)
+app.command()(localization.localization)
 app.command()(synchrony.synchrony)
 app.command()(compare.compare)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cavsync.cli.evaluate.options import JsonOption
+from cavsync.cli.console.options import JsonOption
 
 if TYPE_CHECKING:
     from cavsync.train.evaluation.comparison.compare import Comparison
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 def compare(
     reports: Annotated[
         list[Path],
-        typer.Argument(metavar="A B [C...]", help="Folders that `cavsync eval` wrote, or their report.json."),
+        typer.Argument(
+            metavar="A B [C...]", help="Folders of reports that `cavsync eval` wrote, or their report.json."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("compare.html"),
+    out: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("compare.html"),
     as_json: JsonOption = False,
 ) -> None:
-    """Put reports of one evaluation side by side: figures, intervals, differences to the first, and what else differs.
+    """Compare reports of one evaluation: scores, intervals, differences from the first report, and unequal settings.
 
-    Retrievals of the same clips are compared query by query.
+    Two retrieval reports of the same clips are compared query by query.
     """
     if len(reports) < 2:
-        raise typer.BadParameter("name two reports or more; the others are compared with the first.")
+        raise typer.BadParameter("Name two reports or more; the others are compared with the first.")
     from cavsync.train.evaluation.comparison.compare import compare as compare_reports
     from cavsync.train.evaluation.comparison.report import write_comparison
 
@@ -51,8 +53,8 @@ def _print(comparison: "Comparison") -> None:
     )
 
     names = [one.name for one in comparison.reports]
-    figures = Table(title=f"{comparison.evaluation}: figures with 95 % intervals", title_justify="left")
-    figures.add_column("what")
+    figures = Table(title=f"{comparison.evaluation}: scores with 95 % intervals", title_justify="left")
+    figures.add_column("score")
     for name in (*names, *(f"{name} - {names[0]}" for name in names[1:])):
         figures.add_column(name, justify="right")
     for row in comparison.rows:
@@ -63,7 +65,7 @@ def _print(comparison: "Comparison") -> None:
             f"{difference_of(one, row.unit)}\n{one.verdict if one else ''}" for one in row.differences
         ]
         figures.add_row(row.name, *scores, *differences)
-    settings = Table(title="not the same", title_justify="left")
+    settings = Table(title="unequal settings", title_justify="left")
     for name in ("setting", *names):
         settings.add_column(name, overflow="fold")
     for one in comparison.settings:

@@ -1,18 +1,31 @@
-"""Options that all evaluations have."""
+"""Options that several evaluations share, each defined once; a protocol chooses its own default."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-CheckpointOption = Annotated[
+from cavsync.train.evaluation.choices import Windows
+
+DatasetOption = Annotated[
     Path | None,
+    typer.Option("--data", help="Prepared dataset.", show_default="the one the run was trained on"),
+]
+MaxMissingOption = Annotated[
+    float,
     typer.Option(
-        help="Run folder or weights; by default the newest run under ROOT/runs.", show_default=False
+        min=0, max=1, help="Largest fraction of the listed items that may lack a score; more is an error."
     ),
 ]
-RootOption = Annotated[
-    Path, typer.Option(envvar="CAVSYNC_ROOT", help="Folder that holds raw/, data/ and runs/.")
+WindowsOption = Annotated[
+    Windows,
+    typer.Option(
+        help="Audio segments of a heatmap. mean: the mean over segments that cover the audio; one: the segment in its "
+        "middle."
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON, no table.")]
+
+
+def report_option(default: str) -> Any:
+    """The option --out; `default` says where the report goes without it."""
+    return typer.Option("--out", help="Folder of the report.", show_default=default)

@@ -1,94 +1,79 @@
 """`cavsync eval retrieval`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cavsync.cli.console.model_options import ModelOptions
+from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.score_table import print_report
-from cavsync.cli.evaluate.options import CheckpointOption, DeviceOption, JsonOption, RootOption
+from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
+from cavsync.train.evaluation.choices import Aggregation
 
 
-class Aggregation(StrEnum):
-    """How the 16 x 16 scores of two clips become one."""
-
-    DIAGONAL_MEAN = "diagonal-mean"
-    DIAGONAL_MAX = "diagonal-max"
-    MEAN = "mean"
-    MAX = "max"
-
-
+@with_options
 def retrieval(
-    checkpoint: CheckpointOption = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Prepared dataset; by default the one the run was trained on.", show_default=False),
-    ] = None,
+    model: ModelOptions,
+    data: DatasetOption = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="Role (train, test), name of a split, or all; --gallery chooses among its clips.",
+            help="Role (train, test) or name of a split, or all; --gallery selects among its clips.",
             show_default="test",
         ),
     ] = None,
     gallery: Annotated[
         Path | None,
         typer.Option(
-            help="List of the clips to retrieve among: CAV-MAE's JSON, or any CSV, txt, JSON or Parquet of ids; "
-            "by default all of the split.",
-            show_default=False,
+            help="List of the clips to retrieve among: CAV-MAE's JSON file, or any CSV, txt, JSON or Parquet file of ids.",
+            show_default="all clips of the split",
         ),
     ] = None,
-    max_missing: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the listed clips that may be left out; more is an error."),
-    ] = 0.5,
+    max_missing: MaxMissingOption = 0.5,
     aggregation: Annotated[
-        Aggregation, typer.Option(help="The table's; report.json holds all four.")
-    ] = Aggregation.DIAGONAL_MEAN,
+        Aggregation,
+        typer.Option(
+            help="How the similarities of all frames and audio segments of two clips become one, in the table; "
+            "report.json holds all four."
+        ),
+    ] = "diagonal-mean",
     trained_on: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Dataset that the model was trained on, to look for its videos among the clips; by default what the run says.",
-            show_default=False,
+            help="Dataset that the model was trained on; the report says which of its videos are among the clips.",
+            show_default="the one that the run names",
         ),
     ] = None,
     embeddings: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Score embeddings of any model, a Parquet file (docs/evaluating.md), instead of a checkpoint.",
+            help="Score the embeddings of any model, in a Parquet file (docs/evaluating.md), instead of a checkpoint.",
             show_default=False,
         ),
     ] = None,
     save_embeddings: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keep the embeddings in that layout.", show_default=False),
+        typer.Option(metavar="FILE", help="Also write the embeddings to such a file.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the report; by default retrieval-SPLIT beside the weights, retrieval-GALLERY with a gallery, "
-            "or retrieval-FILE beside the embeddings.",
-            show_default=False,
+        report_option(
+            "retrieval-SPLIT or retrieval-GALLERY beside the weights, or retrieval-FILE beside the embeddings"
         ),
     ] = None,
-    device: DeviceOption = "auto",
-    root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Find each clip's video by its sound, and its sound by its video, among the clips of a split or a gallery."""
-    of_models = {"--checkpoint": checkpoint, "--split": split, "--save-embeddings": save_embeddings}
-    given = [name for name, value in of_models.items() if value]
+    """Retrieve each clip's video by its audio, and its audio by its video, among the clips of a split or a gallery."""
+    excluded = {"--checkpoint": model.checkpoint, "--split": split, "--save-embeddings": save_embeddings}
+    given = [name for name, value in excluded.items() if value]
     if embeddings and given:
         raise typer.BadParameter(
-            f"{given[0]} and --embeddings exclude each other: the file holds its clips, and needs no model."
+            f"{given[0]} and --embeddings exclude each other: the file holds its clips and needs no model."
         )
     from cavsync.cli.console.progress import counting
-    from cavsync.train.data.inputs import newest_run
-    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.retrieval.candidates import (
         embed_candidates,
@@ -105,21 +90,20 @@ def retrieval(
     from cavsync.train.evaluation.task import SplitTask
 
     job = RetrievalConfig(
-        headline=aggregation.value, gallery=gallery, max_missing=max_missing, trained_on=trained_on
+        headline=aggregation, gallery=gallery, max_missing=max_missing, trained_on=trained_on
     )
     if embeddings:
         candidates = read_candidates(embeddings, job, data)
         beside, name = embeddings.parent, (gallery or embeddings).stem
     else:
-        loaded = LoadedCheckpoint.load(checkpoint or newest_run(root / "runs"), device)
-        task = SplitTask.of(loaded, data, split or "test")
+        task = SplitTask.of(model.load(), data, split or "test")
         with counting("embedding", "clips", quiet=as_json) as on_clip:
             candidates = embed_candidates(task, job, on_clip)
         if save_embeddings:
             save_candidates(candidates, save_embeddings)
         beside, name = task.weights.parent, gallery.stem if gallery else task.data.split
     with counting("scoring", "tiles", quiet=as_json) as on_tile:
-        scores = score_retrieval(candidates, choose_device(device), on_tile)
+        scores = score_retrieval(candidates, choose_device(model.device), on_tile)
     folder = out or beside / f"retrieval-{name}"
     title = f"Retrieval, {gallery_name(scores)}: {scores.coverage.sentence} ({scores.job.headline})"
     record = write_retrieval(scores, folder)

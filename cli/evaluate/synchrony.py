@@ -6,66 +6,63 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cavsync.cli.console.model_options import ModelOptions
+from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.score_table import print_report
-from cavsync.cli.evaluate.options import CheckpointOption, DeviceOption, JsonOption, RootOption
+from cavsync.cli.evaluate.options import DatasetOption, report_option
 
 if TYPE_CHECKING:
-    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 
 DEFAULT_SPLIT = "test"
 
 
+@with_options
 def synchrony(
-    checkpoint: CheckpointOption = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Prepared dataset; by default the one the run was trained on.", show_default=False),
-    ] = None,
+    model: ModelOptions,
+    data: DatasetOption = None,
     split: Annotated[
-        str | None,
-        typer.Option(help="Role (train, test) or name of a split; by default test.", show_default=False),
+        str | None, typer.Option(help="Role (train, test) or name of a split.", show_default=DEFAULT_SPLIT)
     ] = None,
     video: Annotated[
         Path | None,
-        typer.Option(help="Instead of a dataset: how late is the sound of this file?", show_default=False),
-    ] = None,
-    max_offset: Annotated[float, typer.Option(min=0.1, help="Seconds to look for, both ways.")] = 5.0,
-    step: Annotated[float, typer.Option(min=0.01, help="Seconds from window to window.")] = 0.1,
-    pictures_per_s: Annotated[
-        float, typer.Option(min=0.1, max=25, help="How many pictures of a video to look at.")
-    ] = 2.0,
-    min_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Below this agreement of the pictures no delay is told.")
-    ] = 0.8,
-    out: Annotated[
-        Path | None,
         typer.Option(
-            help="Folder of the report; by default synchrony-SPLIT or synchrony-VIDEO beside the weights.",
+            help="Measure how late the audio of this file is, instead of scoring a dataset.",
             show_default=False,
         ),
     ] = None,
-    device: DeviceOption = "auto",
-    root: RootOption = Path(),
+    max_offset: Annotated[
+        float, typer.Option(min=0.1, help="Largest offset of the audio, in seconds, either way.")
+    ] = 5.0,
+    step: Annotated[
+        float, typer.Option(min=0.01, help="Seconds between the starts of audio segments.")
+    ] = 0.1,
+    frames_per_s: Annotated[
+        float, typer.Option(min=0.1, max=25, help="Frames per second that are taken of the file of --video.")
+    ] = 2.0,
+    min_agreement: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Smallest agreement of the frames with which a delay is reported."),
+    ] = 0.8,
+    out: Annotated[
+        Path | None, report_option("synchrony-SPLIT or synchrony-VIDEO beside the weights")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find which sound belongs to which instant: matching inside clips, delays, and sound that was moved."""
+    """Score which audio belongs to which instant: matching inside clips, delays, and shifted audio."""
     if video is not None and (data is not None or split is not None):
-        raise typer.BadParameter("--video looks at one file; leave out --data and --split.")
-    from cavsync.train.data.inputs import newest_run
-    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
+        raise typer.BadParameter("--video takes one file; leave out --data and --split.")
     from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 
     config = SynchronyConfig(max_offset_s=max_offset, step_s=step, min_agreement=min_agreement)
-    loaded = LoadedCheckpoint.load(checkpoint or newest_run(root / "runs"), device)
     if video is not None:
-        _video(loaded, video, config, pictures_per_s, out, as_json)
+        _video(model, video, config, frames_per_s, out, as_json)
     else:
-        _split(loaded, data, split or DEFAULT_SPLIT, config, out, as_json)
+        _split(model, data, split or DEFAULT_SPLIT, config, out, as_json)
 
 
 def _split(
-    checkpoint: "LoadedCheckpoint",
+    model: ModelOptions,
     data: Path | None,
     split: str,
     config: "SynchronyConfig",
@@ -77,8 +74,8 @@ def _split(
     from cavsync.train.evaluation.synchrony.report import synchrony_rows, write_synchrony
     from cavsync.train.evaluation.task import SplitTask
 
-    task = SplitTask.of(checkpoint, data, split)
-    with counting("sliding", "clips", quiet=as_json) as on_clip:
+    task = SplitTask.of(model.load(), data, split)
+    with counting("embedding", "clips", quiet=as_json) as on_clip:
         scores = score_synchrony(task, config, on_clip)
     folder = out or task.weights.parent / f"synchrony-{split}"
     record = write_synchrony(scores, folder)
@@ -87,10 +84,10 @@ def _split(
 
 
 def _video(
-    checkpoint: "LoadedCheckpoint",
+    model: ModelOptions,
     video: Path,
     config: "SynchronyConfig",
-    pictures_per_s: float,
+    frames_per_s: float,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -98,11 +95,12 @@ def _video(
     from cavsync.train.evaluation.synchrony.video import score_video
     from cavsync.train.evaluation.synchrony.video_report import write_video_synchrony
 
+    checkpoint = model.load()
     with (
         counting("decoding", "s", quiet=as_json) as on_second,
-        counting("sliding", "windows", quiet=as_json) as on_window,
+        counting("embedding", "windows", quiet=as_json) as on_window,
     ):
-        found = score_video(checkpoint, video, config, pictures_per_s, on_second, on_window)
+        found = score_video(checkpoint, video, config, frames_per_s, on_second, on_window)
     folder = out or found.weights.parent / f"synchrony-{video.stem}"
     record = write_video_synchrony(found, folder)
     if as_json:

@@ -1,8 +1,7 @@
-"""`cavsync search`: which moments of embedded videos are like a sound, a picture or a video."""
+"""`cavsync search`: the moments of embedded videos that are most similar to a query."""
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,43 +9,40 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cavsync.cli.console.model_options import ModelOptions
+from cavsync.cli.console.options import with_options
 from cavsync.cli.console.overrides import OverridesOption, given_fields
-from cavsync.cli.evaluate.options import CheckpointOption, DeviceOption, RootOption
+from cavsync.model.classifier_config import Modality
 
 if TYPE_CHECKING:
     from cavsync.train.embedding.window_file import WindowFile
     from cavsync.train.inference.search import Found
 
 
-class Against(StrEnum):
-    BOTH = "both"
-    AUDIO = "audio"
-    IMAGE = "image"
-
-
+@with_options
 def search(
-    query: Annotated[Path, typer.Argument(metavar="QUERY", help="A sound file, a picture or a video.")],
-    embeddings: Annotated[Path, typer.Option("--in", help="The Parquet file of `cavsync embed`.")],
-    checkpoint: CheckpointOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many hits at most.")] = 10,
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="An audio file, an image or a video.")],
+    embeddings: Annotated[Path, typer.Option("--in", help="Parquet file that `cavsync embed` wrote.")],
+    *,
+    model: ModelOptions,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of hits.")] = 10,
     against: Annotated[
-        Against, typer.Option(help="What of the videos the query is compared with.")
-    ] = Against.BOTH,
+        Modality,
+        typer.Option(help="Embeddings of the videos to compare the query with: audio, image or both."),
+    ] = "both",
     html: Annotated[
         Path | None,
         typer.Option(
-            help="Also write this page: thumbnails whose players start at the hit.", show_default=False
+            help="Also write this HTML page, with a thumbnail and a player for each hit.", show_default=False
         ),
     ] = None,
     overrides: OverridesOption = None,
-    device: DeviceOption = "auto",
-    root: RootOption = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the hits as JSON, no table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the hits as JSON instead of a table.")
+    ] = False,
 ) -> None:
-    """Search embedded videos: files and spans of time that are like the query, best first."""
+    """Search embedded videos for the spans of time that are most similar to a query, best first."""
     from cavsync.cli.console.progress import counting
-    from cavsync.train.data.inputs import newest_run
-    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.embedding.matrix import MIN_MAPPED_WINDOWS
     from cavsync.train.embedding.window_file import WindowFile
@@ -55,14 +51,13 @@ def search(
     from cavsync.train.inference.search_page import write_search_page
 
     file = WindowFile.open(embeddings)
-    weights = checkpoint or newest_run(root / "runs")
-    loaded = LoadedCheckpoint.load(weights, device, **given_fields(overrides))
-    embedder = Embedder(loaded)
-    file.require_checkpoint(loaded.weights, embedder.about)
+    checkpoint = model.load(**given_fields(overrides))
+    embedder = Embedder(checkpoint)
+    file.require_checkpoint(checkpoint.weights, embedder.about)
     asked = read_query(query, embedder)
     is_small = file.num_windows < MIN_MAPPED_WINDOWS
-    with counting("matrix of this file, once", "rows", quiet=as_json or is_small) as on_row:
-        found = find(file, asked, against.value, limit, on_row)
+    with counting("writing the matrix of this file", "rows", quiet=as_json or is_small) as on_row:
+        found = find(file, asked, against, limit, on_row)
     if html is not None:
         write_search_page(found, file, html)
     if as_json:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cavsync.cli.console.options import RayAddressOption
 from cavsync.cli.console.paths import PathOrUrl, path_option
 from cavsync.pipeline.dataset.choices import AudioChannel, Crop, DecoderName, FrameTimes, VideoLayout
 from cavsync.pipeline.dataset.config import PrepareConfig
@@ -65,13 +66,7 @@ class PrepareOptions:
             help="Exit with code 3 if a larger fraction of the clips that have a video could not be prepared.",
         ),
     ] = 0.5
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a Ray cluster to join, such as auto or ray://host:10001. Without it, Ray starts on this "
-            "machine."
-        ),
-    ] = None
+    ray_address: RayAddressOption = None
     clip_timeout: Annotated[
         float,
         typer.Option(help="Seconds that one clip may take; a clip that takes longer gets the state timeout."),

@@ -194,7 +194,7 @@ class _Localizer:
             raise EvaluationError(f"{video} has no pictures: there is nothing in which to find a sound.")
         raise EvaluationError(
             f"{video} has no sound with its pictures, or only silence: there is nothing to find. Give a sound: "
-            "--sound FILE."
+            "--audio FILE."
         )
 
     def _hear(self, sound: Window) -> Heard:

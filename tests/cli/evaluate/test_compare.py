@@ -186,7 +186,7 @@ def test_what_cannot_be_compared_is_refused(
 def test_one_report_is_wrong_usage(folder: Path) -> None:
     result = run("compare", folder / "better")
     assert result.exit_code == 2
-    assert "name two reports or more" in flat(result)
+    assert "Name two reports or more" in flat(result)
 
 
 def test_the_paired_interval_is_what_resampling_gives() -> None:

@@ -201,7 +201,7 @@ def test_another_sound_is_found_wherever_its_source_is(
     moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     film(tmp_path / "low.mp4", [({}, tone(LOW_HZ, 1))])
-    localize(moving, "--sound", tmp_path / "low.mp4", "--map", "masked-view", "--map", "denseav")
+    localize(moving, "--audio", tmp_path / "low.mp4", "--map", "masked-view", "--map", "denseav")
     arrays = arrays_in(tmp_path / "out")
     for route in ("masked-view", "denseav"):
         middles_s = (arrays["start_s"] + arrays["end_s"]) / 2
@@ -230,7 +230,7 @@ def test_nothing_here_sounds_like_this_is_said_when_so(
 ) -> None:
     video = film(tmp_path / "red.mp4", [({BOTTOM_RIGHT: RED}, tone(LOW_HZ))])
     film(tmp_path / "asked.mp4", [({}, tone(hz, 2))])
-    results = localize(video, "--sound", tmp_path / "asked.mp4", "--calibrate", pairs)["results"]
+    results = localize(video, "--audio", tmp_path / "asked.mp4", "--calibrate", pairs)["results"]
     assert results["verdict"] == verdict
     assert results["calibration"]["foreign_share"] == results["calibration"]["limit"] == 0
     passing = results["num_windows"] if verdict == "found" else 0
@@ -244,7 +244,7 @@ def test_each_part_of_a_sound_finds_its_own_source(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     film(tmp_path / "both.mp4", [({}, tone(HIGH_HZ, 1.28)), ({}, tone(LOW_HZ, 1.28))])
-    localize(moving, "--sound", tmp_path / "both.mp4", "--calibrate", pairs)
+    localize(moving, "--audio", tmp_path / "both.mp4", "--calibrate", pairs)
     arrays = arrays_in(tmp_path / "out")
     early = (arrays["start_s"] + arrays["end_s"]) / 2 < SECONDS
     assert {hottest(cells) for cells in arrays["map_masked-view"][early]} == {TOP_LEFT}
@@ -345,7 +345,7 @@ def test_the_film_is_dim_where_nothing_sounds_like_this_and_plays_what_was_asked
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     film(tmp_path / "high.mp4", [({}, tone(HIGH_HZ, 1))])
-    localize(moving, "--sound", tmp_path / "high.mp4", "--calibrate", pairs)
+    localize(moving, "--audio", tmp_path / "high.mp4", "--calibrate", pairs)
     overlay = tmp_path / "out" / "overlay.mp4"
     assert (cell_of(frame_at(overlay, 1.5), (2, 1)) < 90).all()
     assert loudest_hz(overlay, 0.2, 5.5) == pytest.approx(HIGH_HZ, abs=5)
@@ -370,7 +370,7 @@ def test_the_folder_holds_pictures_and_a_page_that_plays_the_film(
     ("make", "message"),
     [
         (lambda path: write_clip(path, 2.0, audio_codec=None), "has no sound with its pictures"),
-        (lambda path: film(path, [({}, np.zeros(32_000, np.float32))]), "Give a sound: --sound FILE"),
+        (lambda path: film(path, [({}, np.zeros(32_000, np.float32))]), "Give a sound: --audio FILE"),
         (lambda path: write_clip(path, 2.0, video_codec=None), "has no pictures"),
         (lambda path: path.write_text("410 Gone"), "cannot be used: FFmpeg: Invalid data"),
         (lambda path: path.touch(), "cannot be used: the file is empty"),
@@ -394,7 +394,7 @@ def test_a_muted_video_is_asked_for_another_sound(moving: Path, weights: Path, t
     result = run(
         "localize",
         tmp_path / "muted.mp4",
-        "--sound",
+        "--audio",
         moving,
         "--checkpoint",
         weights,
@@ -408,7 +408,7 @@ def test_a_muted_video_is_asked_for_another_sound(moving: Path, weights: Path, t
 
 def test_a_silent_sound_is_refused(moving: Path, weights: Path, tmp_path: Path) -> None:
     film(tmp_path / "silent.mp4", [({}, np.zeros(32_000, np.float32))])
-    options = ("--checkpoint", weights, "--sound", tmp_path / "silent.mp4", "--out", tmp_path / "out")
+    options = ("--checkpoint", weights, "--audio", tmp_path / "silent.mp4", "--out", tmp_path / "out")
     result = run("localize", moving, *options)
     assert result.exit_code == 1
     assert "silent.mp4 cannot be asked for: it has no sound, or only silence" in flat(result)
@@ -444,5 +444,5 @@ def test_only_the_beginning_of_a_long_sound_is_asked_for_and_that_is_said(
     moving: Path, weights: Path, tmp_path: Path
 ) -> None:
     film(tmp_path / "long.mp4", [({}, tone(LOW_HZ, 13))])
-    options = ("--checkpoint", weights, "--sound", tmp_path / "long.mp4", "--out", tmp_path / "out")
+    options = ("--checkpoint", weights, "--audio", tmp_path / "long.mp4", "--out", tmp_path / "out")
     assert "only its first 10.5 s are asked for" in flat(run("localize", moving, *options))

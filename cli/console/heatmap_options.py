@@ -1,0 +1,32 @@
+"""Options of the commands that make heatmaps of where audio comes from."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from cavsync.train.evaluation.choices import AudioFeatureKind, MapMethod, Similarity
+
+if TYPE_CHECKING:
+    MapName = MapMethod
+else:
+    # Typer takes a list of a Literal's values for an enumeration only.
+    MapName = StrEnum("MapName", {name: name for name in get_args(MapMethod)})
+
+MapsOption = Annotated[
+    list[MapName],
+    typer.Option(
+        "--map",
+        help="Method that makes the heatmaps; give the option twice for both. masked-view is cavsync's own.",
+    ),
+]
+AudioFeaturesOption = Annotated[
+    AudioFeatureKind,
+    typer.Option(
+        help="What denseav compares the image patches with: every audio patch (tokens), their mean (mean) or the "
+        "audio embedding (global)."
+    ),
+]
+SimilarityOption = Annotated[
+    Similarity, typer.Option(help="Similarity of an image patch and audio features, for denseav.")
+]
