@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cavsync.cli.console.overrides import OverridesOption, given_fields
-from cavsync.model.errors import CheckpointError
+from cavsync.model.errors import CheckpointError, ModelConfigError
 
 if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import Checkpoint
@@ -59,12 +59,12 @@ def import_(
     """
     from cavsync.model.checkpoints.checkpoint import save_model
     from cavsync.model.checkpoints.description import describe_checkpoint
-    from cavsync.model.checkpoints.files import stored_file
+    from cavsync.model.checkpoints.files import checkpoint_path
 
-    _require_free(stored_file(out), force)
+    _require_free(checkpoint_path(out), force)
     checkpoint = _open(path, overrides)
     model = checkpoint.build()
-    training = checkpoint.stored.training or {"imported_from": path.name}
+    training = checkpoint.file.training or {"imported_from": path.name}
     written = save_model(model, out, training)
     tensors = model.state_dict().values()
     result = {
@@ -134,8 +134,8 @@ def _export_programs(
 ) -> dict[str, Any]:
     from cavsync.model.checkpoints.export import export_encoders
 
-    stored = checkpoint.stored
-    record = {"inputs": _inputs(stored.path), "training": stored.training}
+    file = checkpoint.file
+    record = {"inputs": _inputs(file.path), "training": file.training}
     differences = export_encoders(checkpoint.build(), out, export_format, tolerance, record)
     return {
         "written": ", ".join(str(path) for path in sorted(out.iterdir())),
@@ -169,9 +169,7 @@ def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
     fields = given_fields(overrides)
     try:
         return open_checkpoint(path, **fields)
-    except CheckpointError:
-        raise
-    except ValueError as error:  # an unknown field
+    except ModelConfigError as error:  # an unknown field
         raise typer.BadParameter(str(error), param_hint="--set") from error
 
 

@@ -1,4 +1,4 @@
-"""Transformer blocks: tokens (batch, tokens, dim) in, tokens of the same shape out."""
+"""Transformer blocks: (batch, tokens, dim) -> (batch, tokens, dim)."""
 
 from typing import Literal
 
@@ -7,11 +7,11 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 Modality = Literal["a", "v"]
-"""Audio, visual: the letters that end upstream's parameter names."""
+"""Audio or visual: the letter that ends upstream's parameter names."""
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each on normalised tokens and added to them."""
+    """A pre-norm transformer block: attention, then an MLP, each with a residual connection."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -22,6 +22,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> (batch, tokens, dim)."""
         return self._residual(x, self.norm1, self.norm2)
 
     def _residual(self, x: Tensor, norm1: nn.LayerNorm, norm2: nn.LayerNorm) -> Tensor:
@@ -31,7 +32,7 @@ class Block(nn.Module):
 
 
 class JointBlock(Block):
-    """A block with one attention and MLP for audio, for pictures and for both together, each with its norms."""
+    """A block whose attention and MLP serve audio, images and both together, each with norms of its own."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__(dim, num_heads, mlp_ratio)
@@ -39,7 +40,7 @@ class JointBlock(Block):
         self.norm1_v, self.norm2_v = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, modality: Modality | None = None) -> Tensor:
-        """`modality` says whose tokens come in; None is both."""
+        """(batch, tokens, dim) -> (batch, tokens, dim); `modality` selects the norms, None those of both together."""
         if modality is None:
             return self._residual(x, self.norm1, self.norm2)
         if modality == "a":

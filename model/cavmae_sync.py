@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cavsync.model.blocks import Block
 from cavsync.model.config import ModelConfig
 from cavsync.model.encoder import Encoder, frozen_table, new_token
+from cavsync.model.errors import InputShapeError
 from cavsync.model.losses import contrastive_loss, reconstruction_loss, total_loss
 from cavsync.model.masking import Mask, draw_mask, mask_lines
 from cavsync.model.output import Encoding, Output
@@ -106,7 +107,7 @@ class CavMaeSync(Encoder):
     ) -> tuple[Mask, Mask]:
         """The masks of (batch, ...) audio and images, 0 keep and 1 remove; audio's noise is drawn first."""
         if len(audio) != len(image):
-            raise ValueError(
+            raise InputShapeError(
                 f"{len(audio)} audio segments came with {len(image)} images: pass one of each a clip"
             )
         config = self.config
@@ -147,5 +148,5 @@ def _noise(name: str, noise: Tensor | None, batch: Tensor, num_patches: int) -> 
     if noise is None:
         return torch.rand(shape, device=batch.device)
     if noise.shape != shape:
-        raise ValueError(f"{name} has shape {tuple(noise.shape)}, the patches need {shape}")
+        raise InputShapeError(f"{name} has shape {tuple(noise.shape)}, the patches need {shape}")
     return noise

@@ -1,4 +1,4 @@
-"""What a model is made of: its sizes, its masking and its losses. Imports no torch.
+"""The configuration of a model: its sizes, its masking and its losses. Imports no torch.
 
 Numbers come from the released model and its public sources: `edsonroteia/cav-mae-sync` (Sync, the released
 code), the authors' training fork `edsonroteia/cav-mae`, and `YuanGongND/cav-mae` (the original CAV-MAE).
@@ -6,6 +6,8 @@ code), the authors' training fork `edsonroteia/cav-mae`, and `YuanGongND/cav-mae
 
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
+
+from cavsync.model.errors import ModelConfigError
 
 GlobalTokens = Literal["none", "contrastive", "per-task"]
 AudioMaskMode = Literal["unstructured", "time", "freq", "time-freq"]
@@ -22,10 +24,10 @@ class ModelConfig:
     """One model; the defaults are the released CAV-MAE Sync."""
 
     audio_rows: int = 416
-    """Rows of 10 ms in one audio window: "4 s" upstream, 4.16 s in truth."""
+    """Log-mel rows, of 10 ms each, in one audio segment: 4.16 s, which upstream calls 4 s."""
     num_mels: int = 128
     image_size: int = 224
-    """Side of the square picture, in pixels."""
+    """Side of the square image, in pixels."""
     patch_size: int = 16
 
     embed_dim: int = 768
@@ -61,8 +63,8 @@ class ModelConfig:
     """The training fork's value for Sync."""
     temperature: float = 0.05
     contrastive_direction: ContrastiveDirection = "one-way"
-    """one-way, as upstream: each picture is classified over the sounds of the batch; two-way: also each sound
-    over the pictures."""
+    """one-way, as upstream: each image is classified over the audio segments of the batch; two-way: also each
+    audio segment over the images."""
     global_local_losses: bool = False
     """Average the contrastive loss of the global tokens with that of the mean patches."""
 
@@ -86,12 +88,12 @@ class ModelConfig:
 
     @property
     def audio_grid(self) -> tuple[int, int]:
-        """Patches along frequency and along time."""
+        """(rows, columns) of patches: along frequency, along time."""
         return self.num_mels // self.patch_size, self.audio_rows // self.patch_size
 
     @property
     def image_grid(self) -> tuple[int, int]:
-        """Patches down and across."""
+        """(rows, columns) of patches."""
         return self.image_size // self.patch_size, self.image_size // self.patch_size
 
     @property
@@ -111,8 +113,7 @@ class ModelConfig:
 
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
+            self._require(name, getattr(self, name) in choices, f"must be one of {', '.join(choices)}")
 
     def _check_counts(self) -> None:
         one_or_more = (
@@ -135,7 +136,7 @@ class ModelConfig:
         for width, heads in (("embed_dim", "num_heads"), ("decoder_dim", "decoder_num_heads")):
             num_heads = getattr(self, heads)
             self._require(width, getattr(self, width) % num_heads == 0, f"must divide by {heads}={num_heads}")
-            # A position's code is a sine and a cosine of the column and of the row.
+            # A position embedding has a sine and a cosine of the column and of the row.
             self._require(width, getattr(self, width) % 4 == 0, "must be a multiple of 4")
 
     def _check_masking(self) -> None:
@@ -156,11 +157,11 @@ class ModelConfig:
 
     def _require(self, name: str, condition: bool, rule: str) -> None:
         if not condition:
-            raise ValueError(f"{name}={getattr(self, name)!r} {rule}")
+            raise ModelConfigError(f"{name}={getattr(self, name)!r} {rule}")
 
 
 def num_kept(num_patches: int, mask_ratio: float) -> int:
-    """How many patches masking leaves: rounded down, as upstream."""
+    """Number of patches that masking keeps, rounded down as upstream."""
     return int(num_patches * (1 - mask_ratio))
 
 
@@ -170,14 +171,14 @@ def sync_base() -> ModelConfig:
 
 
 def cavmae_base() -> ModelConfig:
-    """The original CAV-MAE (ViT-B, 10.24 s of audio): no registers, no global tokens, a lighter contrast."""
+    """The original CAV-MAE (ViT-B, 10.24 s of audio): no registers, no global tokens, a smaller contrastive weight."""
     return replace(
         sync_base(), audio_rows=1024, num_registers=0, global_tokens="none", contrastive_weight=0.01
     )
 
 
 def tiny() -> ModelConfig:
-    """The same graph at toy size: learns the demo's world in a minute on two CPU cores. Sizes are ours."""
+    """The same graph at toy size: learns the synthetic world of the demo in a minute on two CPU cores."""
     return ModelConfig(
         audio_rows=96,
         image_size=128,
@@ -189,6 +190,6 @@ def tiny() -> ModelConfig:
         decoder_depth=1,
         decoder_num_heads=4,
         contrastive_weight=1.0,
-        # In short runs the one-way loss leaves sound-to-picture retrieval behind.
+        # In short runs the one-way loss leaves audio-to-image retrieval behind.
         contrastive_direction="two-way",
     )

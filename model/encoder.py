@@ -1,4 +1,7 @@
-"""What every model of the family begins with: an encoder of sound, one of pictures, and the blocks where they meet.
+"""The encoders of audio and images and the joint blocks, which pretraining and classifiers share.
+
+In order of the data: patches with positions, the blocks of each modality, then the joint blocks on one of two paths:
+the contrastive one for each modality alone, the joint one for both together.
 
 Parameters keep upstream's names ("a" audio, "v" visual, "u" united), so that published weights load;
 `constrative` is upstream's spelling.
@@ -12,33 +15,37 @@ from torch import Tensor, nn
 
 from cavsync.model.blocks import Block, JointBlock, Modality
 from cavsync.model.config import ModelConfig
+from cavsync.model.errors import InputShapeError
 from cavsync.model.masking import take
 from cavsync.model.output import Encoding
 from cavsync.model.patches import position_table, spectrogram
 
-# Standard deviation of learned tokens at the start, as in MAE.
+# Standard deviation of the initial learned tokens, as in MAE.
 TOKEN_STD = 0.02
 
 
 class Encoder(nn.Module):
-    """The part that pretraining and classifiers share; they add their own and call `_initialise`."""
+    """The base of every model; a subclass adds its layers and calls `_initialise`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         dim, patch = config.embed_dim, config.patch_size
         sizes = (dim, config.num_heads, config.mlp_ratio)
+        # Patches, positions and modalities.
         self.patch_embed_a = PatchEmbed(None, patch, 1, dim)
         self.patch_embed_v = PatchEmbed(None, patch, 3, dim)
         self.pos_embed_a = frozen_table(dim, config.audio_grid)
         self.pos_embed_v = frozen_table(dim, config.image_grid)
         self.modality_a, self.modality_v = new_token(dim), new_token(dim)
+        # Learned tokens beside the patches.
         if config.global_tokens != "none":
             self.cls_token_a, self.cls_token_v = new_token(dim), new_token(dim)
         if config.global_tokens == "per-task":
             self.cls_token_reconstruction_a, self.cls_token_reconstruction_v = new_token(dim), new_token(dim)
         if config.num_registers:
             self.register_tokens = nn.Parameter(torch.empty(2 * config.num_registers, dim))  # audio's first
+        # Blocks of each modality, joint blocks, contrastive heads.
         self.blocks_a = nn.ModuleList(Block(*sizes) for _ in range(config.encoder_depth))
         self.blocks_v = nn.ModuleList(Block(*sizes) for _ in range(config.encoder_depth))
         self.blocks_u = nn.ModuleList(JointBlock(*sizes) for _ in range(config.joint_depth))
@@ -51,7 +58,7 @@ class Encoder(nn.Module):
         self.norm_a, self.norm_v, self.norm = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def _initialise(self) -> None:
-        """Upstream's start: xavier for matrices, 0.02 for tokens, 1 for registers; norms are born 1 and 0."""
+        """Upstream's initial weights: xavier for matrices, deviation 0.02 for tokens and 1 for registers."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -63,15 +70,15 @@ class Encoder(nn.Module):
                 nn.init.normal_(parameter, std=1.0 if name == "register_tokens" else TOKEN_STD)
 
     def encode_audio(self, audio: Tensor, kept: Tensor | None = None) -> Encoding:
-        """What (batch, time, mels) log-mels say by themselves, `patches` as (batch, frequency, time, dim).
+        """Encodes (batch, time, mels) log-mels without images; `patches` are (batch, frequency, time, dim).
 
-        `kept`, (batch, kept) indices, shows the encoder those patches alone, as in training; `patches` is then
-        (batch, kept, dim). One clip may be seen in many views: a batch of 1 serves every row of `kept`.
+        `kept`, (batch, kept) indices, limits the encoder to those patches, as in training; `patches` are then
+        (batch, kept, dim). A batch of 1 serves every row of `kept`, so that one clip is encoded in many views.
         """
         return self._view(self._embed_audio(audio), "a", self.config.audio_grid, kept)
 
     def encode_image(self, image: Tensor, kept: Tensor | None = None) -> Encoding:
-        """What (batch, 3, height, width) pictures say by themselves, `patches` as (batch, rows, columns, dim).
+        """Encodes (batch, 3, height, width) images without audio; `patches` are (batch, rows, columns, dim).
 
         `kept` is as for `encode_audio`.
         """
@@ -80,14 +87,17 @@ class Encoder(nn.Module):
     def _view(
         self, patches: Tensor, modality: Modality, grid: tuple[int, int], kept: Tensor | None
     ) -> Encoding:
+        """(batch, patches, dim) of a grid, all of them or those `kept`, through the contrastive path."""
         if kept is not None:
-            seen = take(patches.expand(len(kept), -1, -1), kept)
-            return self._forward_contrastive(self._encode(seen, modality), modality)
+            visible = take(patches.expand(len(kept), -1, -1), kept)  # (batch, kept, dim)
+            return self._forward_contrastive(self._encode(visible, modality), modality)
         encoding = self._forward_contrastive(self._encode(patches, modality), modality)
-        return Encoding(encoding.global_token, encoding.patches.reshape(-1, *grid, self.config.embed_dim))
+        dim = self.config.embed_dim
+        in_grid = encoding.patches.reshape(-1, *grid, dim)  # (batch, rows, columns, dim)
+        return Encoding(encoding.global_token, in_grid)
 
     def _embed_audio(self, audio: Tensor) -> Tensor:
-        """(batch, time, mels) -> (batch, patches, dim), time running fastest."""
+        """(batch, time, mels) -> (batch, patches, dim), in rows of equal frequency."""
         _check_shape("audio", audio, (self.config.audio_rows, self.config.num_mels), "audio_rows")
         patches: Tensor = self.patch_embed_a(spectrogram(audio))
         return patches + self.pos_embed_a + self.modality_a
@@ -99,19 +109,19 @@ class Encoder(nn.Module):
         return patches + self.pos_embed_v + self.modality_v
 
     def _encode(self, patches: Tensor, modality: Modality, learned: bool = True) -> Tensor:
-        """(batch, patches, dim) after the modality's own blocks.
+        """(batch, patches, dim) -> (batch, tokens, dim) after the modality's own blocks.
 
-        The `learned` tokens come along: global ones before the patches, and behind them the registers that stay.
+        `learned` adds the learned tokens: global ones before the patches, and after them the registers that stay.
         """
         front, back = self._learned_tokens(modality) if learned else ([], [])
-        batch = patches.shape[0]  # where len() would fix an exported encoder to one number
+        batch = patches.shape[0]  # len() would fix the batch size of an exported encoder
         x = torch.cat([part.expand(batch, -1, -1) for part in (*front, patches, *back)], dim=1)
         for block in self._part("blocks", modality):
             x = block(x)
         return x if self.config.keep_registers or not learned else without_last(x, self.config.num_registers)
 
     def _learned_tokens(self, modality: Modality) -> tuple[list[Tensor], list[Tensor]]:
-        """The global tokens, which stand in front of the patches, and the registers, which stand behind."""
+        """The global tokens, (1, 1, dim) each, before the patches, and the registers, (1, registers, dim), after."""
         names = ("cls_token", "cls_token_reconstruction")[: self.config.num_global_tokens]
         front = [self._part(name, modality) for name in names]
         if not self.config.num_registers:
@@ -120,8 +130,10 @@ class Encoder(nn.Module):
         return front, [audio if modality == "a" else image]
 
     def _forward_contrastive(self, tokens: Tensor, modality: Modality) -> Encoding:
-        """The contrastive branch: one modality through the joint blocks, without the reconstruction's token."""
-        tokens = self._joint_blocks(self._for_contrast(tokens), modality)
+        """(batch, tokens, dim) of one modality alone through the joint blocks, without the reconstruction's token."""
+        if self.config.num_global_tokens == 2:
+            tokens = torch.cat([tokens[:, :1], tokens[:, 2:]], dim=1)
+        tokens = self._joint_blocks(tokens, modality)
         for block in self.constrative_head_audio if modality == "a" else self.constrative_head_visual:
             tokens = block(tokens)
         tokens = self._part("norm", modality)(without_last(tokens, self.config.num_late_registers))
@@ -129,54 +141,48 @@ class Encoder(nn.Module):
             return Encoding(tokens.mean(dim=1), tokens)
         return Encoding(tokens[:, 0], tokens[:, 1:])
 
-    def _for_contrast(self, tokens: Tensor) -> Tensor:
-        """Tokens of one modality, without the global token that only the reconstruction uses."""
-        if self.config.num_global_tokens < 2:
-            return tokens
-        return torch.cat([tokens[:, :1], tokens[:, 2:]], dim=1)
-
     def _forward_joint(self, audio: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The reconstruction's branch: both modalities through the joint blocks, without contrastive tokens.
+        """(batch, tokens, dim) of each through the joint blocks together, without contrastive tokens.
 
-        Returns the patches of each, (batch, kept, dim): the token of this branch has then done its work.
+        Returns the patches of each, (batch, kept, dim).
         """
         contrastive = min(self.config.num_global_tokens, 1)
-        sequences = [audio[:, contrastive:], image[:, contrastive:]]
-        x = self.norm(self._joint_blocks(torch.cat(sequences, dim=1), None))
-        audio, image = x.split([s.shape[1] for s in sequences], dim=1)
+        audio, image = audio[:, contrastive:], image[:, contrastive:]
+        x = self.norm(self._joint_blocks(torch.cat([audio, image], dim=1), None))
+        audio, image = x.split([audio.shape[1], image.shape[1]], dim=1)
         own, late = self.config.num_global_tokens - contrastive, self.config.num_late_registers
         return without_last(audio[:, own:], late), without_last(image[:, own:], late)
 
     def _joint_blocks(self, tokens: Tensor, modality: Modality | None) -> Tensor:
-        """Tokens of one modality through the joint blocks, or with None as of both."""
+        """(batch, tokens, dim) -> (batch, tokens, dim), with the norms of one modality, or with None of both."""
         for block in self.blocks_u:
             tokens = block(tokens, modality)
         return tokens
 
     def _part(self, name: str, modality: Modality) -> Any:
-        """A part of one modality: upstream keeps them side by side, under names that end in its letter."""
+        """The layer or parameter of one modality: upstream's names end in its letter."""
         return getattr(self, f"{name}_{modality}")
 
 
 def frozen_table(dim: int, grid: tuple[int, int]) -> nn.Parameter:
-    """A position table as a parameter: it is in the files, and it is not trained."""
+    """A position table, (1, patches, dim), as a parameter that files hold and that is not trained."""
     return nn.Parameter(position_table(dim, grid), requires_grad=False)
 
 
 def new_token(dim: int) -> nn.Parameter:
-    """A learned token, still empty."""
+    """A learned token, (1, 1, dim), not yet initialised."""
     return nn.Parameter(torch.empty(1, 1, dim))
 
 
 def without_last(tokens: Tensor, count: int) -> Tensor:
-    """All but the last `count` of (batch, tokens, dim)."""
+    """(batch, tokens, dim) -> (batch, tokens - count, dim)."""
     return tokens[:, : tokens.shape[1] - count]
 
 
 def _check_shape(name: str, batch: Tensor, item: tuple[int, ...], field: str) -> None:
     if batch.ndim != len(item) + 1 or batch.shape[1:] != item:
         wanted = ", ".join(["batch", *map(str, item)])
-        raise ValueError(
+        raise InputShapeError(
             f"{name} has shape {tuple(batch.shape)}, this model takes ({wanted}); "
             f"for another size build or load it with {field}=..."
         )

@@ -1,4 +1,4 @@
-"""What training minimises. Losses are float32 whatever precision the network runs in."""
+"""The losses of pretraining, in float32 whatever precision the network runs in."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ PATCH_VARIANCE_EPS = 1e-6
 
 @dataclass(frozen=True)
 class Contrast:
-    """How well sounds and pictures of one batch find each other."""
+    """The contrastive loss of a batch and its accuracy, both scalars."""
 
     loss: Tensor
     accuracy: Tensor
-    """Share of queries whose best match is their own partner, in the directions of the loss."""
+    """Fraction of queries that are most similar to their own partner, in the directions of the loss."""
 
 
 def contrastive_loss(
@@ -26,46 +26,47 @@ def contrastive_loss(
 ) -> Contrast:
     """InfoNCE between two matrices of embeddings whose rows are partners, each (batch, dim).
 
-    Embeddings of several levels, (batch, levels, dim), give the mean of the levels. The batch may be gathered
-    from many processes: rows beyond the local ones are further negatives.
+    Embeddings of several levels, (batch, levels, dim), give the mean of the levels. In a batch that is
+    gathered from many processes, the rows of the others are further negatives.
     """
     # Autocast would multiply in half precision, which costs two digits once divided by the temperature.
     with torch.autocast(audio.device.type, enabled=False):
         audio, image = (normalize(e.float(), dim=-1).movedim(0, -2) for e in (audio, image))
-        scores = image @ audio.mT / temperature  # (..., image, audio)
-        contrast = _classify(scores)
+        similarity = image @ audio.mT / temperature  # (..., images, audio segments)
+        contrast = _classify(similarity)
         if direction == "one-way":
             return contrast
-        other = _classify(scores.mT)
+        other = _classify(similarity.mT)
         return Contrast((contrast.loss + other.loss) / 2, (contrast.accuracy + other.accuracy) / 2)
 
 
-def _classify(scores: Tensor) -> Contrast:
-    """Each row chooses among the columns; the diagonal is right."""
-    log_share = scores.log_softmax(dim=-1).diagonal(dim1=-2, dim2=-1)
-    right = scores.argmax(dim=-1) == torch.arange(scores.shape[-1], device=scores.device)
-    return Contrast(loss=-log_share.mean(), accuracy=right.float().mean())
+def _classify(similarity: Tensor) -> Contrast:
+    """Cross-entropy of each row of (..., queries, keys) over its columns; the diagonal is the right class."""
+    log_probability = similarity.log_softmax(dim=-1).diagonal(dim1=-2, dim2=-1)  # (..., queries)
+    is_right = similarity.argmax(dim=-1) == torch.arange(similarity.shape[-1], device=similarity.device)
+    return Contrast(loss=-log_probability.mean(), accuracy=is_right.float().mean())
 
 
 def reconstruction_loss(prediction: Tensor, target: Tensor, removed: Tensor, norm_pix: bool) -> Tensor:
     """Mean squared error over the removed patches of a batch; 0 where none was removed.
 
-    `prediction` and `target` are (batch, patches, values), `removed` is (batch, patches) bool.
+    `prediction` and `target` are (batch, patches, values), `removed` is (batch, patches) bool: 0 keep, 1 remove.
     """
     target = _normalise(target.float()) if norm_pix else target.float()
-    error = (prediction.float() - target).square().mean(dim=-1)
+    error = (prediction.float() - target).square().mean(dim=-1)  # (batch, patches)
     return (error * removed).sum() / removed.sum().clamp(min=1)
 
 
 def _normalise(patches: Tensor) -> Tensor:
-    """Patches (..., values) with mean 0 and sample variance 1; torch.var_mean takes five times as long on CPUs."""
+    """(..., values) -> (..., values) with mean 0 and sample variance 1."""
+    # torch.var_mean takes five times as long on CPUs.
     patches = patches - patches.mean(dim=-1, keepdim=True)
     variance = patches.square().sum(dim=-1, keepdim=True) / (patches.shape[-1] - 1)
     return patches / (variance + PATCH_VARIANCE_EPS).sqrt()
 
 
 def denormalise(values: Tensor, patches: Tensor) -> Tensor:
-    """Values in units of the normalised `patches`, (..., values), in units of the patches."""
+    """Undoes `norm_pix`: predicted (..., values) at the mean and deviation of the original `patches` (..., values)."""
     deviation = (patches.var(dim=-1, keepdim=True) + PATCH_VARIANCE_EPS).sqrt()
     return values * deviation + patches.mean(dim=-1, keepdim=True)
 
@@ -73,6 +74,6 @@ def denormalise(values: Tensor, patches: Tensor) -> Tensor:
 def total_loss(
     config: ModelConfig, reconstruction_audio: Tensor, reconstruction_image: Tensor, contrastive: Tensor
 ) -> Tensor:
-    """The weighted sum that is minimised."""
+    """The weighted sum of the three scalar losses, which training minimises."""
     reconstruction = reconstruction_audio + reconstruction_image
     return config.reconstruction_weight * reconstruction + config.contrastive_weight * contrastive

@@ -1,4 +1,4 @@
-"""What the model answers. Every field is a tensor, so that each stage of a forward can be looked at."""
+"""Outputs of the model, with the tensors of every stage of a forward pass."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from cavsync.model.masking import Mask
 
 @dataclass(frozen=True)
 class Encoding:
-    """What one modality says by itself, after its own norm."""
+    """One modality alone: its tokens after the joint blocks and its own norm."""
 
     global_token: Tensor
     """(batch, dim): the contrastive token, or the mean of the patches in a model without one."""
@@ -19,9 +19,10 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Output:
-    """One forward pass: the losses, unweighted except for the total, and what they were made from."""
+    """One forward pass: the losses, scalars without weights except for the total, and what they were made from."""
 
     loss: Tensor
+    """The weighted sum."""
     reconstruction_audio: Tensor
     reconstruction_image: Tensor
     contrastive: Tensor

@@ -1,4 +1,4 @@
-"""What the model believes behind the patches that it does not see, as sounds and pictures to look at."""
+"""Reconstructed audio and images: inputs whose removed patches are replaced by the model's predictions."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ class Inpainting:
     image: Tensor
     """(batch, 3, height, width)."""
     removed_audio: Tensor
-    """(batch, time, mels) bool: true where the prediction stands."""
+    """(batch, time, mels) bool: 0 where the input was kept, 1 where it was removed and is predicted."""
     removed_image: Tensor
-    """(batch, height, width) bool."""
+    """(batch, height, width) bool: 0 kept, 1 removed."""
 
 
 def inpaint(
@@ -34,8 +34,8 @@ def inpaint(
 ) -> Inpainting:
     """One pass of `model`, without gradients; arguments are those of its forward.
 
-    The patches with the least noise are kept, as many as the mask ratios leave. A model with `norm_pix` predicts
-    patches up to their brightness and contrast, which are then taken from the originals.
+    `audio` is (batch, time, mels), `image` (batch, 3, height, width). A model with `norm_pix` predicts patches up to
+    their mean and variance, which are then taken from the originals.
     """
     with torch.no_grad():
         output = model(audio, image, noise_audio, noise_image)
@@ -54,12 +54,15 @@ def inpaint(
 
 
 def _fill(
-    model: CavMaeSync, picture: Tensor, prediction: Tensor, mask: Mask, grid: tuple[int, int]
+    model: CavMaeSync, image: Tensor, prediction: Tensor, mask: Mask, grid: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """(batch, channels, height, width) with predictions where patches were removed, and where that is."""
+    """(batch, channels, height, width) with predictions at the removed patches, and (batch, height, width) of them.
+
+    `prediction` is (batch, patches, values).
+    """
     patch_size = model.config.patch_size
-    patches = patchify(picture, patch_size)
+    patches = patchify(image, patch_size)  # (batch, patches, values)
     values = denormalise(prediction, patches) if model.config.norm_pix else prediction
     filled = torch.where(mask.removed.unsqueeze(-1), values, patches)
-    removed = mask.removed.unsqueeze(-1).expand(-1, -1, patch_size**2)
+    removed = mask.removed.unsqueeze(-1).expand(-1, -1, patch_size**2)  # (batch, patches, patch * patch)
     return unpatchify(filled, patch_size, grid), unpatchify(removed, patch_size, grid).squeeze(1)

@@ -1,10 +1,10 @@
-"""What a checkpoint is, in words and numbers, for people who were handed a file."""
+"""The description of a checkpoint file: its model, layout, sizes and training."""
 
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from cavsync.model.checkpoints.checkpoint import Blueprint, Checkpoint
+from cavsync.model.checkpoints.checkpoint import Checkpoint, ModelSpec
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base
 from cavsync.model.errors import CheckpointError
@@ -12,7 +12,7 @@ from cavsync.model.errors import CheckpointError
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """One checkpoint; counts of parameters include the fixed position tables, as upstream's do."""
+    """One checkpoint file; counts of parameters include the fixed position tables, as upstream's do."""
 
     path: str
     kind: str
@@ -22,37 +22,37 @@ class Description:
     num_parameters: int
     """In the file."""
     num_official_parameters: int | None
-    """In upstream's layout, which carries norms that nothing uses; None where upstream has no such model."""
+    """In upstream's layout, which has unused norms too; None where upstream has no such model."""
     num_released_parameters: int | None
     """In upstream's layout at the released sizes."""
     model_config: dict[str, Any]
     classifier_config: dict[str, Any] | None
     training: dict[str, Any] | None
-    """How it was trained, where the file says."""
+    """How the model was trained, where the file records it."""
 
 
 def describe_checkpoint(checkpoint: Checkpoint) -> Description:
-    """The file as it is; overrides of sizes are not applied."""
-    stored, blueprint = checkpoint.stored, checkpoint.filed
+    """The file as it is stored; overrides of sizes are not applied."""
+    file, spec = checkpoint.file, checkpoint.stored
     return Description(
-        path=str(stored.path),
-        kind=_kind(blueprint),
-        layout="official" if stored.is_official else "cavsync",
-        num_tensors=len(stored.tensors),
-        num_parameters=sum(tensor.numel() for tensor in stored.tensors.values()),
-        num_official_parameters=_official_parameters(blueprint),
-        num_released_parameters=_official_parameters(replace(blueprint, model=_released(blueprint.model))),
-        model_config=asdict(blueprint.model),
-        classifier_config=asdict(blueprint.classifier) if blueprint.classifier else None,
-        training=stored.training,
+        path=str(file.path),
+        kind=_kind(spec),
+        layout="official" if file.is_official else "cavsync",
+        num_tensors=len(file.tensors),
+        num_parameters=sum(tensor.numel() for tensor in file.tensors.values()),
+        num_official_parameters=_official_parameters(spec),
+        num_released_parameters=_official_parameters(replace(spec, model=_released(spec.model))),
+        model_config=asdict(spec.model),
+        classifier_config=asdict(spec.classifier) if spec.classifier else None,
+        training=file.training,
     )
 
 
-def _kind(blueprint: Blueprint) -> str:
-    name = "CAV-MAE Sync" if _is_sync(blueprint.model) else "CAV-MAE"
-    if blueprint.classifier is None:
+def _kind(spec: ModelSpec) -> str:
+    name = "CAV-MAE Sync" if _is_sync(spec.model) else "CAV-MAE"
+    if spec.classifier is None:
         return f"{name}, pretrained"
-    return f"{name}, classifier of {blueprint.classifier.num_classes} classes"
+    return f"{name}, classifier of {spec.classifier.num_classes} classes"
 
 
 def _is_sync(model: ModelConfig) -> bool:
@@ -64,8 +64,8 @@ def _released(model: ModelConfig) -> ModelConfig:
 
 
 @cache
-def _official_parameters(blueprint: Blueprint) -> int | None:
+def _official_parameters(spec: ModelSpec) -> int | None:
     try:
-        return sum(tensor.numel() for tensor in official_state_dict(blueprint.skeleton()).values())
+        return sum(tensor.numel() for tensor in official_state_dict(spec.build_on_meta()).values())
     except CheckpointError:
         return None

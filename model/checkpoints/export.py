@@ -1,7 +1,7 @@
-"""The two encoders as programs that run without this package: `torch.export` and ONNX.
+"""Export of the two encoders as programs that run without this package: `torch.export` and ONNX.
 
 FOLDER/audio.onnx, image.onnx     or audio.pt2, image.pt2: (batch, ...) -> global_token, patches
-FOLDER/encoders.json              their inputs and outputs, the model, and how it was trained
+FOLDER/encoders.json              their inputs and outputs, the model's configuration, its training
 """
 
 import copy
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from cavsync.model.checkpoints.parity import (
-    Answers,
     Encode,
     EncoderName,
+    EncoderOutputs,
     encode_with,
     item_shape,
     largest_difference,
@@ -37,7 +37,7 @@ ENDINGS: dict[ProgramFormat, str] = {"torch-export": ".pt2", "onnx": ".onnx"}
 OUTPUTS = ["global_token", "patches"]
 RECORD_NAME = "encoders.json"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# Protocol buffers end at 2 GiB; weights beyond that go into a file beside the graph.
+# Protocol buffers hold at most 2 GiB; larger weights go into a file beside the graph.
 MAX_ONNX_BYTES = 2**31 - 2**24
 
 
@@ -58,10 +58,9 @@ def export_encoders(
     tolerance: float,
     record: Mapping[str, Any],
 ) -> dict[EncoderName, float]:
-    """Writes both encoders, and what they are beside the given `record`; returns how far each is from `model`.
+    """Writes both encoders and `encoders.json` with the given `record`; returns the difference of each to `model`.
 
-    Each is read back and compared first. One that differs by more than `tolerance` raises CheckpointError, and
-    nothing is written.
+    Each is read back and compared first; above `tolerance` nothing is written and CheckpointError is raised.
     """
     require_packages(program_format)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +80,7 @@ def export_encoders(
 
 
 def open_encoder(path: Path) -> Encode:
-    """The program in a file that `export_encoders` wrote, as a function on the CPU."""
+    """The program in a file of `export_encoders`, as a function on the CPU from (batch, ...) to its outputs."""
     if path.suffix == ENDINGS["torch-export"]:
         program: Encode = torch.export.load(path).module()
         return program
@@ -89,7 +88,7 @@ def open_encoder(path: Path) -> Encode:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    def encode(batch: Tensor) -> Answers:
+    def encode(batch: Tensor) -> EncoderOutputs:
         global_token, patches = session.run(OUTPUTS, {path.stem: batch.numpy()})
         return torch.from_numpy(global_token), torch.from_numpy(patches)
 
@@ -115,25 +114,25 @@ def _write(model: Encoder, name: EncoderName, path: Path, program_format: Progra
 
 
 class _OneEncoder(nn.Module):
-    """One encoder of a model, without the parameters that its answers do not depend on."""
+    """One encoder of a model, without the parameters that its outputs do not depend on."""
 
     def __init__(self, model: Encoder, name: EncoderName) -> None:
         super().__init__()
         self.model, self.name = copy.deepcopy(model).cpu().float().eval(), name
         self.example = noise(model.config, name, 2)
-        self._drop_idle()
+        self._drop_unused()
 
-    def forward(self, batch: Tensor) -> Answers:
+    def forward(self, batch: Tensor) -> EncoderOutputs:
         return encode_with(self.model, self.name)(batch)
 
-    def _drop_idle(self) -> None:
+    def _drop_unused(self) -> None:
         named = dict(self.model.requires_grad_().named_parameters())
-        answered = sum(answer.sum() for answer in self(self.example))
-        gradients = torch.autograd.grad(answered, list(named.values()), allow_unused=True)
+        total = sum(output.sum() for output in self(self.example))
+        gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True)
         for name, gradient in zip(named, gradients, strict=True):
             if gradient is None:
-                owner, _, own = name.rpartition(".")
-                delattr(self.model.get_submodule(owner), own)
+                module, _, parameter = name.rpartition(".")
+                delattr(self.model.get_submodule(module), parameter)
         self.model.requires_grad_(False)
 
 
@@ -162,7 +161,7 @@ def _described(
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Without the warnings of a library whose steps are no news to a user."""
+    """Hides the warnings of a library about its own steps."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -21,16 +21,16 @@ from torch import Tensor
 from cavsync.model.errors import CheckpointError
 
 WEIGHTS_NAME = "model.safetensors"
-# What stands beside the tensors: entries of a training checkpoint, and of our safetensors' metadata as JSON.
+# Records beside the tensors: entries of a training checkpoint, and of our safetensors' metadata as JSON.
 RECORDS = ("model_config", "classifier_config", "training")
 METADATA_PREFIX = "cavsync_"
-# Of a training checkpoint, what tells how the model was trained, and what its answers are.
+# Entries of a training checkpoint that record how the model was trained, and what its outputs are.
 TRAINING_ENTRIES = ("step", "position", "labels", "label_names", "task", "config")
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What a file holds."""
+class CheckpointFile:
+    """The content of a file: named tensors and the records beside them."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -39,15 +39,16 @@ class Stored:
     classifier_config: dict[str, Any] | None
     """Fields of the `ClassifierConfig`; None for a pretrained model, and in upstream's layout."""
     training: dict[str, Any] | None
-    """How the model came to be, where the file says."""
+    """How the model was trained, where the file records it."""
 
     @property
     def is_official(self) -> bool:
+        """Whether the file has upstream's layout."""
         return self.model_config is None
 
 
-def read_stored(path: Path) -> Stored:
-    """What is at `path`, a file or a folder with `model.safetensors`; raises CheckpointError."""
+def read_checkpoint_file(path: Path) -> CheckpointFile:
+    """Reads the file at `path`, or `model.safetensors` in the folder `path`; raises CheckpointError."""
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         beside = sorted(entry.name for entry in file.parent.iterdir()) if file.parent.is_dir() else []
@@ -58,24 +59,24 @@ def read_stored(path: Path) -> Stored:
     except Exception as error:  # damaged bytes make the readers raise anything; they can run nothing
         raise CheckpointError(
             f"{file} cannot be read as a checkpoint: {_reason(file, error)}. Fetch or write it again; "
-            "expected are safetensors, a training checkpoint or an official .pth file."
+            "safetensors, a training checkpoint or an official .pth file are expected."
         ) from error
 
 
-def read_training(file: Path) -> dict[str, Any] | None:
-    """How the model in a `.safetensors` file came to be, without reading its tensors; None where no one says."""
+def read_training_record(file: Path) -> dict[str, Any] | None:
+    """The training record of a `.safetensors` file, without reading its tensors; None where it has none."""
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
         record = json.loads(metadata.get(METADATA_PREFIX + "training", "null"))
     except (OSError, ValueError, SafetensorError):
-        return None  # another format; damage is told where the tensors are read
+        return None  # another format; damage is reported where the tensors are read
     return record if isinstance(record, dict) else None
 
 
-def write_stored(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
-    """Writes the `stored_file` of `path`, whole or not at all; returns it."""
-    target = stored_file(path)
+def write_checkpoint_file(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
+    """Writes to `checkpoint_path(path)`, whole or not at all; returns that path."""
+    target = checkpoint_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {METADATA_PREFIX + name: json.dumps(record) for name, record in records.items()}
@@ -85,21 +86,21 @@ def write_stored(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str
 
 
 def write_official(path: Path, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Writes named tensors as upstream does, each name after `prefix`; whole or not at all."""
+    """Writes tensors in upstream's layout, whole or not at all; `prefix` goes before every name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {prefix + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with _unfinished(path) as unfinished:
         torch.save(content, unfinished)
 
 
-def stored_file(path: Path) -> Path:
-    """Where `write_stored` writes: a `.safetensors` file, or `model.safetensors` in the folder `path`."""
+def checkpoint_path(path: Path) -> Path:
+    """Where `write_checkpoint_file` writes: a `.safetensors` file, or `model.safetensors` in the folder `path`."""
     return path if path.suffix == ".safetensors" else path / WEIGHTS_NAME
 
 
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
-    """A file beside `target` that takes its place once it is written."""
+    """A file beside `target` that replaces it once it is written."""
     unfinished = target.with_suffix(".unfinished")
     try:
         unfinished.touch()
@@ -111,30 +112,32 @@ def _unfinished(target: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def _read_safetensors(file: Path) -> Stored:
+def _read_safetensors(file: Path) -> CheckpointFile:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no iterator)
     given = [name for name in RECORDS if METADATA_PREFIX + name in metadata]
-    return _stored(file, tensors, {name: json.loads(metadata[METADATA_PREFIX + name]) for name in given})
+    return _checkpoint_file(
+        file, tensors, {name: json.loads(metadata[METADATA_PREFIX + name]) for name in given}
+    )
 
 
-def _read_pickle(file: Path) -> Stored:
+def _read_pickle(file: Path) -> CheckpointFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols, on files that are then refused
         content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        return _stored(file, content, {})
+        return _checkpoint_file(file, content, {})
     training = {name: content[name] for name in TRAINING_ENTRIES if name in content}
-    return _stored(file, content["model"], content | {"training": training or None})
+    return _checkpoint_file(file, content["model"], content | {"training": training or None})
 
 
-def _stored(file: Path, tensors: object, records: Mapping[str, Any]) -> Stored:
+def _checkpoint_file(file: Path, tensors: object, records: Mapping[str, Any]) -> CheckpointFile:
     given = {name: records.get(name) for name in RECORDS}
     for name, record in given.items():
         if not isinstance(record, dict | None):
             raise TypeError(f"its {name} is a {type(record).__name__} instead of named values")
-    return Stored(file, _named_tensors(tensors), **given)
+    return CheckpointFile(file, _named_tensors(tensors), **given)
 
 
 def _named_tensors(content: object) -> dict[str, Tensor]:
@@ -153,7 +156,7 @@ def _is_named_tensor(name: object, value: object) -> bool:
 
 
 def _reason(file: Path, error: Exception) -> str:
-    """Why, in one line. Torch's own words would advise to unpickle what it refused."""
+    """The reason in one line; torch's own message would advise to unpickle what it refused."""
     with file.open("rb") as opened:
         start = opened.read(64).lstrip()
     if not start:

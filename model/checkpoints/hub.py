@@ -1,7 +1,7 @@
 """Models on the Hugging Face hub, through huggingface_hub's mixin: `push_to_hub` and `from_pretrained`.
 
-What is pushed, or saved by `save_pretrained`, is a folder that `load_model` reads too: its `model.safetensors` holds
-the configuration and how the model was trained. The mixin's `config.json` repeats the configuration.
+`load_model` reads the folder that is pushed, or saved by `save_pretrained`, too: its `model.safetensors` holds the
+configuration and the training record. The mixin's `config.json` repeats the configuration.
 """
 
 from pathlib import Path
@@ -28,8 +28,8 @@ MODEL_CARD = """---
 {{ card_data }}
 ---
 
-A model of sound and picture, trained with cavsync. `cavsync checkpoint inspect FOLDER` tells its configuration and how
-it was trained.
+An audio-visual model, trained with cavsync. `cavsync checkpoint inspect FOLDER` prints its configuration and how it
+was trained.
 
 ```python
 from cavsync.model.checkpoints.hub import {{ class_name }}
@@ -48,11 +48,11 @@ class _Published(
     tags=["audio-visual", "cav-mae-sync"],
     model_card_template=MODEL_CARD,
 ):
-    """The mixin with our files at its two ends: every tensor must be there, and the record of training travels."""
+    """The mixin with our files: every tensor must be there, and the training record is kept."""
 
     kind: type[AnyModel]
-    record: dict[str, Any] | None = None
-    """How the model was trained, where its file says."""
+    training_record: dict[str, Any] | None = None
+    """How the model was trained, where its file records it."""
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, **overrides: Any) -> Self:
@@ -64,14 +64,14 @@ class _Published(
         model = checkpoint.build()
         if not isinstance(model, cls.kind):
             other = "HubClassifier" if cls.kind is CavMaeSync else "HubModel"
-            raise CheckpointError(f"{checkpoint.stored.path} is a {type(model).__name__}: use {other}")
+            raise CheckpointError(f"{checkpoint.file.path} is a {type(model).__name__}: use {other}")
         configs = (model.config, model.classifier) if isinstance(model, CavMaeClassifier) else (model.config,)
         with torch.device("meta"):
             published = cls(*configs)
         assert isinstance(published, CavMaeSync | CavMaeClassifier)
         published.load_state_dict(model.state_dict(), assign=True)
         published.eval()
-        published.record = checkpoint.stored.training
+        published.training_record = checkpoint.file.training
         return published
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,31 +79,31 @@ class _Published(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, CavMaeSync | CavMaeClassifier)
-        save_model(self, save_directory, self.record)
+        save_model(self, save_directory, self.training_record)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, config: Any = None, **options: Any) -> Self:
-        """`options` are those of the download, and fields of the configuration as `load_model` takes them."""
+        """`options` are those of the download and, as in `load_model`, fields of the configuration."""
         download = {name: options.pop(name) for name in DOWNLOAD_OPTIONS}
         folder = Path(model_id)
         file = (
             folder / WEIGHTS_NAME if folder.is_dir() else hf_hub_download(model_id, WEIGHTS_NAME, **download)
         )
         checkpoint = open_checkpoint(file, **options)
-        if isinstance(config, ModelConfig) and config != checkpoint.filed.model:
+        if isinstance(config, ModelConfig) and config != checkpoint.stored.model:
             raise CheckpointError(
-                f"config.json of {model_id} tells another model than {WEIGHTS_NAME} holds: push both together"
+                f"config.json of {model_id} describes another model than {WEIGHTS_NAME} holds: push both together"
             )
         return cls._of(checkpoint)
 
 
 class HubModel(_Published, CavMaeSync):
-    """A pretrained model that the hub can hold."""
+    """A pretrained model with `push_to_hub` and `from_pretrained`."""
 
     kind = CavMaeSync
 
 
 class HubClassifier(_Published, CavMaeClassifier):  # type: ignore[misc]  # both have a from_pretrained
-    """A classifier that the hub can hold; its `from_pretrained` is the mixin's."""
+    """A classifier with `push_to_hub`; its `from_pretrained` is the mixin's."""
 
     kind = CavMaeClassifier

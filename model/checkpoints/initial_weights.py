@@ -1,4 +1,4 @@
-"""Weights to start pretraining from: another audio-visual model, or a ViT that was trained on pictures alone."""
+"""Initial weights of pretraining: those of another audio-visual model, or of a ViT that was trained on images."""
 
 import re
 from collections.abc import Mapping
@@ -9,29 +9,29 @@ import torch
 from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.checkpoint import check_stored
-from cavsync.model.checkpoints.files import Stored, read_stored
-from cavsync.model.checkpoints.tensors import describe
+from cavsync.model.checkpoints.checkpoint import check_file
+from cavsync.model.checkpoints.files import CheckpointFile, read_checkpoint_file
+from cavsync.model.checkpoints.tensors import misshapen, summary
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError
-from cavsync.model.patches import moved_table
+from cavsync.model.patches import resized_table
 
 TIMM_PREFIX = "timm:"
 IMAGENET_MAE = "timm:vit_base_patch16_224.mae"
-# Of these the configuration may want another number than the source has; they then start fresh.
+# Where the configuration has another number of these than the source, they are drawn at random.
 COUNTED_TOKENS = "register_tokens"
 
 
 @dataclass(frozen=True)
-class StartReport:
-    """Where each tensor of a started model comes from, by name."""
+class InitialWeightsReport:
+    """The origin of each tensor of a new model, by name."""
 
     source: str
     copied: tuple[str, ...]
     recomputed: tuple[str, ...]
     """Position tables of another grid than the source's."""
-    fresh: tuple[str, ...]
-    """Tensors that the source does not have; they are random."""
+    random: tuple[str, ...]
+    """Tensors that the source does not have."""
     unused: tuple[str, ...]
     """Tensors of the source that the model does not have."""
     note: str = ""
@@ -39,9 +39,9 @@ class StartReport:
     def __str__(self) -> str:
         parts = [
             f"{len(self.copied)} tensors copied from {self.source}",
-            _listed("position tables recomputed", self.recomputed),
-            _listed("fresh", self.fresh),
-            _listed("of the source unused", self.unused),
+            summary("position tables recomputed", self.recomputed),
+            summary("random", self.random),
+            summary("of the source unused", self.unused),
             self.note,
         ]
         return "; ".join(filter(None, parts))
@@ -49,7 +49,7 @@ class StartReport:
 
 @dataclass(frozen=True)
 class _Source:
-    """The tensors of a source, under the model's names and at the model's sizes."""
+    """The tensors of a source, with the names and sizes of the new model."""
 
     name: str
     tensors: dict[str, Tensor]
@@ -58,13 +58,15 @@ class _Source:
     note: str = ""
 
 
-def start_from(source: Path | str, config: ModelConfig, seed: int = 0) -> tuple[CavMaeSync, StartReport]:
-    """A new model of `config` that begins with the weights of `source`, and what came from where.
+def load_initial_weights(
+    source: Path | str, config: ModelConfig, seed: int = 0
+) -> tuple[CavMaeSync, InitialWeightsReport]:
+    """A new model of `config` with the weights of `source`, and the origin of each tensor.
 
     `source` is a pretraining checkpoint (ours, Sync's or CAV-MAE's, of any audio length), a file with a ViT in
     timm's or MAE's layout, or `timm:` and the name of a ViT that timm downloads, such as
-    `timm:vit_base_patch16_224.mae`. What the source does not have is drawn from `seed`; the global random state
-    is left alone. Raises CheckpointError where a tensor has another shape than the model's.
+    `timm:vit_base_patch16_224.mae`. Tensors that the source does not have are drawn from `seed`; the global random
+    state does not change. Raises CheckpointError where a tensor has another shape than the model's.
     """
     read = _read(str(source), config)
     with torch.random.fork_rng(devices=[]):
@@ -82,67 +84,67 @@ def start_from(source: Path | str, config: ModelConfig, seed: int = 0) -> tuple[
 def _read(source: str, config: ModelConfig) -> _Source:
     if source.startswith(TIMM_PREFIX):
         return _from_vit(source, _download(source.removeprefix(TIMM_PREFIX)), config)
-    stored = read_stored(Path(source))
-    if stored.is_official and "blocks.0.attn.qkv.weight" in stored.tensors:
-        return _from_vit(source, stored.tensors, config)
-    return _from_cavmae(stored, config)
+    file = read_checkpoint_file(Path(source))
+    if file.is_official and "blocks.0.attn.qkv.weight" in file.tensors:
+        return _from_vit(source, file.tensors, config)
+    return _from_cavmae(file, config)
 
 
-def _from_cavmae(stored: Stored, config: ModelConfig) -> _Source:
-    """CAV-MAE or CAV-MAE Sync: the same names, position tables for the sizes of `config`."""
+def _from_cavmae(file: CheckpointFile, config: ModelConfig) -> _Source:
+    """The tensors of a CAV-MAE or CAV-MAE Sync, with position tables for the sizes of `config`."""
     sizes = {"audio_rows": config.audio_rows, "image_size": config.image_size}
     heads = {"num_heads": config.num_heads, "decoder_num_heads": config.decoder_num_heads}
-    checkpoint = check_stored(stored, **sizes, **(heads if stored.is_official else {}))
+    checkpoint = check_file(file, **sizes, **(heads if file.is_official else {}))
     model = checkpoint.build()
     if not isinstance(model, CavMaeSync):
-        raise CheckpointError(f"{stored.path} is a classifier; pretraining starts from a pretrained model")
+        raise CheckpointError(f"{file.path} is a classifier; give a pretrained model as initial weights")
     for name, wanted in heads.items():
         if getattr(model.config, name) != wanted:
             raise CheckpointError(
-                f"{stored.path} has {name}={getattr(model.config, name)}, and {name}={wanted} is wanted"
+                f"{file.path} has {name}={getattr(model.config, name)}, and the model to train has {name}={wanted}"
             )
-    return _Source(str(stored.path), model.state_dict(), frozenset(checkpoint.moved_positions()))
+    return _Source(str(file.path), model.state_dict(), frozenset(checkpoint.resized_positions()))
 
 
 def _from_vit(name: str, vit: Mapping[str, Tensor], config: ModelConfig) -> _Source:
-    """A ViT of pictures for both modalities, as CAV-MAE adapts ImageNet-MAE.
+    """The tensors of an image ViT for both modalities, as CAV-MAE adapts ImageNet-MAE.
 
-    Its first blocks start both encoders and its next ones the joint blocks; sound is read with the sum of the
-    colour filters. timm publishes MAE's encoder only; a file that has MAE's decoder starts the decoder too.
+    Its first blocks go to both encoders and its next ones to the joint blocks; the audio filters are the sum of the
+    colour filters. timm publishes MAE's encoder only; a file that has MAE's decoder fills the decoder too.
     """
     tensors: dict[str, Tensor] = {}
     unused = []
     try:
         for vit_name, tensor in vit.items():
-            places = _places(vit_name, tensor, config)
-            tensors |= places
-            unused += [] if places else [vit_name]
-        moved = _fit_pictures(tensors, config)
+            targets = _targets(vit_name, tensor, config)
+            tensors |= targets
+            unused += [] if targets else [vit_name]
+        resized = _resize_image_positions(tensors, config)
     except (IndexError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{name} holds no ViT that this model can start from: {error}") from error
+        raise CheckpointError(f"{name} holds no ViT that fits this model: {error}") from error
     note = "ImageNet ViTs normalise with eps 1e-6, this model with 1e-5"
-    return _Source(name, tensors, moved, tuple(unused), note)
+    return _Source(name, tensors, resized, tuple(unused), note)
 
 
-def _places(name: str, tensor: Tensor, config: ModelConfig) -> dict[str, Tensor]:
-    """Where one tensor of a ViT goes; nowhere for its class token and its classifier."""
+def _targets(name: str, tensor: Tensor, config: ModelConfig) -> dict[str, Tensor]:
+    """The model's tensors that one tensor of a ViT fills; none for its class token and its classifier."""
     if block := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
-        return _block_places(int(block[1]), block[2], tensor, config)
+        return _block_targets(int(block[1]), block[2], tensor, config)
     if name.startswith("patch_embed."):
-        of_sound = tensor.sum(dim=1, keepdim=True) if name.endswith("weight") else tensor
-        return {name.replace("embed", "embed_v"): tensor, name.replace("embed", "embed_a"): of_sound}
+        audio_part = tensor.sum(dim=1, keepdim=True) if name.endswith("weight") else tensor
+        return {name.replace("embed", "embed_v"): tensor, name.replace("embed", "embed_a"): audio_part}
     if name.startswith("norm."):
         return {name.replace("norm", norm): tensor for norm in ("norm", "norm_a", "norm_v")}
     if name in ("pos_embed", "decoder_pos_embed"):
         return {f"{name}_v": tensor[:, 1:]}  # without that of the class token
     if name.startswith("decoder_pred."):
-        # Without a reason given, CAV-MAE predicts sound with the first of the rows that predict pictures.
-        of_sound = tensor[: config.patch_size**2]
-        return {name.replace("pred", "pred_v"): tensor, name.replace("pred", "pred_a"): of_sound}
+        # CAV-MAE gives no reason: it predicts audio with the first of the rows that predict images.
+        audio_part = tensor[: config.patch_size**2]
+        return {name.replace("pred", "pred_v"): tensor, name.replace("pred", "pred_a"): audio_part}
     return {name: tensor} if name.startswith(("decoder_", "mask_token")) else {}
 
 
-def _block_places(number: int, rest: str, tensor: Tensor, config: ModelConfig) -> dict[str, Tensor]:
+def _block_targets(number: int, rest: str, tensor: Tensor, config: ModelConfig) -> dict[str, Tensor]:
     if number < config.encoder_depth:
         return {f"blocks_{modality}.{number}.{rest}": tensor for modality in "av"}
     if number >= config.encoder_depth + config.joint_depth:
@@ -154,15 +156,15 @@ def _block_places(number: int, rest: str, tensor: Tensor, config: ModelConfig) -
     return {f"{stem}{norm}{ending}.{kind}": tensor for ending in ("", "_a", "_v")}
 
 
-def _fit_pictures(tensors: dict[str, Tensor], config: ModelConfig) -> frozenset[str]:
-    """Gives the position tables of another picture size the grid of `config`; returns their names."""
-    moved = set()
+def _resize_image_positions(tensors: dict[str, Tensor], config: ModelConfig) -> frozenset[str]:
+    """Gives position tables of another image size the grid of `config`; returns their names."""
+    resized = set()
     for name in ("pos_embed_v", "decoder_pos_embed_v"):
         if name in tensors and tensors[name].shape[1] != config.num_image_patches:
             side = round(tensors[name].shape[1] ** 0.5)
-            tensors[name] = moved_table(name, tensors[name], (side, side), config.image_grid)
-            moved.add(name)
-    return frozenset(moved)
+            tensors[name] = resized_table(name, tensors[name], (side, side), config.image_grid)
+            resized.add(name)
+    return frozenset(resized)
 
 
 def _download(name: str) -> dict[str, Tensor]:
@@ -180,38 +182,27 @@ def _download(name: str) -> dict[str, Tensor]:
         ) from error
     tensors: dict[str, Tensor] = model.state_dict()
     if "blocks.0.attn.qkv.weight" not in tensors:
-        raise CheckpointError(f"timm's {name} is no plain ViT; {IMAGENET_MAE} is the one CAV-MAE starts from")
+        raise CheckpointError(f"timm's {name} is no plain ViT; CAV-MAE takes {IMAGENET_MAE}")
     return tensors
 
 
 def _require_shapes(source: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    other = [
-        f"{name} is {describe(tensor)} and should be {describe(own[name])}"
-        for name, tensor in tensors.items()
-        if describe(tensor) != describe(own[name])
-    ]
-    if other:
+    if other := misshapen(tensors, own):
         raise CheckpointError(
-            f"{source} is of another size than the model to start: {len(other)} tensors, first {other[0]}. "
+            f"{source} is of another size than the model to train: {summary('misshapen', other)}. "
             "Set the model's sizes to those of the source."
         )
 
 
-def _report(read: _Source, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> StartReport:
-    # Position tables are computed, never drawn: those without a source count as recomputed.
+def _report(read: _Source, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> InitialWeightsReport:
+    # Position tables are computed and never random: those without a source count as recomputed.
     tables = {name for name in own if "pos_embed" in name and name not in tensors}
     recomputed = tables | (read.recomputed & tensors.keys())
-    return StartReport(
+    return InitialWeightsReport(
         source=read.name,
         copied=tuple(name for name in own if name in tensors and name not in recomputed),
         recomputed=tuple(name for name in own if name in recomputed),
-        fresh=tuple(name for name in own if name not in tensors and name not in recomputed),
+        random=tuple(name for name in own if name not in tensors and name not in recomputed),
         unused=(*read.unused, *(name for name in read.tensors if name not in tensors)),
         note=read.note,
     )
-
-
-def _listed(what: str, names: tuple[str, ...]) -> str:
-    if not names:
-        return ""
-    return f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import (
-    Modality,
     attention_probe,
     cavmae_finetuning,
     sync_finetuning,
@@ -20,14 +19,14 @@ from cavsync.model.config import cavmae_base, sync_base
 from cavsync.model.encoder import Encoder
 from cavsync.model.errors import CheckpointError
 
-# What a configuration is read from, with the number of axes of each.
-TELLING = {
+# The tensors that a configuration is inferred from, with the number of axes of each.
+CONFIG_SOURCES = {
     "patch_embed_a.proj.weight": 4,
     "pos_embed_a": 3,
     "pos_embed_v": 3,
     "blocks_a.0.mlp.fc1.weight": 2,
 }
-# Upstream gives every block the norms `_a` and `_v`, and uses them in the joint blocks alone.
+# Upstream gives every block the norms `_a` and `_v`, and uses them only in the joint blocks.
 PLAIN_NORM = re.compile(r"(?!blocks_u\.)(.+\.\d+\.norm[12])\.(weight|bias)")
 # The start of our names, and of upstream's, for the parts of each head that upstream has.
 HEAD_NAMES = {
@@ -39,26 +38,26 @@ HEAD_NAMES = {
         "head.linear.": "classifier_head.",
     },
 }
-# Where the blocks of each depth are.
+# The names of the blocks that each depth counts.
 ENCODER_STACKS = {
     "encoder_depth": "blocks_a",
     "joint_depth": "blocks_u",
     "contrastive_head_depth": "constrative_head_audio",
 }
 DECODER_STACKS = {"decoder_depth": "decoder_blocks"}
-# What only Sync has; its own classifiers are made with either.
+# Tensors that only Sync has; its classifiers have at least one of them.
 SYNC_TOKENS = {"cls_token_a", "register_tokens"}
 
 
 def official_state_dict(model: Encoder) -> dict[str, Tensor]:
-    """The model as upstream would save it: its own tensors, and the norms that nothing uses."""
-    own, names = model.state_dict(), official_names(model)
-    tensors = {official: own[name] for name, official in names.items()}
+    """The model's tensors in upstream's layout, which adds the unused norms."""
+    state = model.state_dict()
+    tensors = {official: state[name] for name, official in official_names(model).items()}
     for name, tensor in list(tensors.items()):
         if norm := PLAIN_NORM.fullmatch(name):
             stem, kind = norm.groups()
-            fresh = torch.ones_like if kind == "weight" else torch.zeros_like
-            tensors |= {f"{stem}_{modality}.{kind}": fresh(tensor) for modality in "av"}
+            initial = torch.ones_like if kind == "weight" else torch.zeros_like
+            tensors |= {f"{stem}_{modality}.{kind}": initial(tensor) for modality in "av"}
     return tensors
 
 
@@ -81,12 +80,12 @@ def is_finetuned(names: Mapping[str, Any]) -> bool:
 
 
 def infer_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The fields of the `ModelConfig` that these shapes belong to; what shapes do not tell is as released.
+    """The fields of the `ModelConfig` that has these shapes; fields that shapes do not determine are as released.
 
-    Raises ValueError, naming the tensors, where the shapes are not those of any CAV-MAE.
+    Raises CheckpointError, with the names of the tensors, where the shapes are not those of any CAV-MAE.
     """
-    telling = TELLING if is_finetuned(tensors) else TELLING | {"decoder_embed.weight": 2}
-    _require_axes(tensors, telling)
+    sources = CONFIG_SOURCES if is_finetuned(tensors) else CONFIG_SOURCES | {"decoder_embed.weight": 2}
+    _require_axes(tensors, sources)
     released = sync_base() if SYNC_TOKENS & tensors.keys() else cavmae_base()
     fields = asdict(released) | _sizes(tensors, released.num_mels) | _tokens(tensors)
     fields |= _depths(tensors, ENCODER_STACKS)
@@ -96,34 +95,30 @@ def infer_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def infer_classifier_fields(tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the `ClassifierConfig` of a published classifier, which `overrides` may complete.
+    """The fields of the `ClassifierConfig` of a published classifier, completed by `overrides`.
 
-    What upstream chooses by a `mode` when it is called, the modality, is both unless it is overridden.
+    The modality, which upstream chooses by a `mode` at each call, is both unless it is overridden.
     """
-    modality = overrides.get("modality")
+    modality: Modality | None = overrides.get("modality")
     if "mlp_head.1.weight" in tensors:
         _require_axes(tensors, {"mlp_head.1.weight": 2})
         recipe = sync_finetuning if SYNC_TOKENS & tensors.keys() else cavmae_finetuning
         return asdict(recipe(tensors["mlp_head.1.weight"].shape[0], modality or "both"))
     _require_axes(tensors, {"classifier_head.weight": 2})
     num_classes, width = tensors["classifier_head.weight"].shape
-    alone = width == tensors["patch_embed_a.proj.weight"].shape[0]
-    probe = attention_probe(num_classes, _told_modality(modality) if alone else "both")
-    return asdict(probe) | {"attention_depth": _depth(tensors, "classifier_layers")}
+    if width != tensors["patch_embed_a.proj.weight"].shape[0]:
+        modality = "both"
+    elif modality is None:
+        raise CheckpointError('its head takes one modality, audio or image: add modality="audio" or "image"')
+    return asdict(attention_probe(num_classes, modality)) | {
+        "attention_depth": _depth(tensors, "classifier_layers")
+    }
 
 
-def _told_modality(modality: Modality | None) -> Modality:
-    if modality is None:
-        raise ValueError(
-            'its head takes one modality and does not tell which: add modality="audio" or "image"'
-        )
-    return modality
-
-
-def _require_axes(tensors: Mapping[str, Tensor], telling: Mapping[str, int]) -> None:
-    unread = [name for name, axes in telling.items() if not _has_axes(tensors.get(name), axes)]
-    if unread:
-        raise ValueError(f"not a CAV-MAE: {', '.join(unread)} missing or of the wrong shape")
+def _require_axes(tensors: Mapping[str, Tensor], sources: Mapping[str, int]) -> None:
+    wrong = [name for name, axes in sources.items() if not _has_axes(tensors.get(name), axes)]
+    if wrong:
+        raise CheckpointError(f"not a CAV-MAE: {', '.join(wrong)} missing or of the wrong shape")
 
 
 def _has_axes(tensor: Tensor | None, axes: int) -> bool:
@@ -135,7 +130,7 @@ def _sizes(tensors: Mapping[str, Tensor], num_mels: int) -> dict[str, Any]:
     width = tensors["patch_embed_a.proj.weight"].shape[0]
     return {
         "patch_size": patch,
-        # Tables that are no whole grid give a size whose own table differs, which loading reports.
+        # A table that is no whole grid gives a size whose table has another shape, which loading reports.
         "audio_rows": tensors["pos_embed_a"].shape[1] // max(1, num_mels // patch) * patch,
         "image_size": isqrt(tensors["pos_embed_v"].shape[1]) * patch,
         "embed_dim": width,
@@ -155,5 +150,5 @@ def _tokens(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     registers = tensors["register_tokens"].shape[0] // 2 if "register_tokens" in tensors else 0
     if "cls_token_a" not in tensors:
         return {"num_registers": registers, "global_tokens": "none"}
-    own = "cls_token_reconstruction_a" in tensors
-    return {"num_registers": registers, "global_tokens": "per-task" if own else "contrastive"}
+    global_tokens = "per-task" if "cls_token_reconstruction_a" in tensors else "contrastive"
+    return {"num_registers": registers, "global_tokens": global_tokens}

@@ -1,4 +1,4 @@
-"""A model into the published layout, and the proof that it answers the same once it is read from there."""
+"""Export in the published layout: the file is read back and its encoders are compared with the model's."""
 
 import os
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import get_args
 
 from torch import Tensor
 
-from cavsync.model.checkpoints.checkpoint import AnyModel, check_stored
-from cavsync.model.checkpoints.files import read_stored, write_official
+from cavsync.model.checkpoints.checkpoint import AnyModel, check_file
+from cavsync.model.checkpoints.files import read_checkpoint_file, write_official
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.checkpoints.parity import EncoderName, encode_with, largest_difference, require_near
 from cavsync.model.classifier import CavMaeClassifier
@@ -18,9 +18,9 @@ from cavsync.model.classifier import CavMaeClassifier
 def export_official(
     model: AnyModel, path: Path, prefix: str, tolerance: float
 ) -> tuple[Mapping[str, Tensor], dict[EncoderName, float]]:
-    """Writes the file; returns its tensors and, for each encoder, the largest difference to `model`.
+    """Writes the file; returns its tensors and the largest difference of each encoder's outputs to `model`.
 
-    It is read back and compared first; if it differs by more than `tolerance`, nothing is written.
+    The file is read back and compared first; above `tolerance` nothing is written and CheckpointError is raised.
     """
     tensors = official_state_dict(model)
     unchecked = path.with_name(f".{path.name}.unchecked")
@@ -38,8 +38,8 @@ def export_official(
 
 
 def _read(path: Path, prefix: str, like: AnyModel) -> AnyModel:
-    """The model in the file; its configuration, which the layout does not hold, is that of `like`."""
-    stored = read_stored(path)
-    named = {name.removeprefix(prefix): tensor for name, tensor in stored.tensors.items()}
+    """The model in the file, with the configuration of `like`, which the layout does not hold."""
+    file = read_checkpoint_file(path)
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in file.tensors.items()}
     classifier = asdict(like.classifier) if isinstance(like, CavMaeClassifier) else {}
-    return check_stored(replace(stored, tensors=named), **asdict(like.config), **classifier).build()
+    return check_file(replace(file, tensors=tensors), **asdict(like.config), **classifier).build()

@@ -1,6 +1,6 @@
-"""Named tensors: whether a file holds those of a model, all of them and no other."""
+"""Comparison of named tensors with those of a model: names, shapes and types."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,15 +11,10 @@ from cavsync.model.errors import CheckpointError
 
 def require_same(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raises CheckpointError, naming the tensors of `path` that are missing, unexpected or misshapen."""
-    misshapen = [
-        f"{name} is {describe(found[name])} and should be {describe(tensor)}"
-        for name, tensor in expected.items()
-        if name in found and describe(found[name]) != describe(tensor)
-    ]
     problems = [
-        _summary("missing", [name for name in expected if name not in found]),
-        _summary("unexpected", [name for name in found if name not in expected]),
-        _summary("misshapen", misshapen),
+        summary("missing", [name for name in expected if name not in found]),
+        summary("unexpected", [name for name in found if name not in expected]),
+        summary("misshapen", misshapen(found, expected)),
     ]
     if any(problems):
         raise CheckpointError(
@@ -28,8 +23,17 @@ def require_same(path: Path, found: Mapping[str, Tensor], expected: Mapping[str,
         )
 
 
-def describe(tensor: Tensor) -> str:
-    """Shape, and what else would keep a tensor from being a float32 parameter."""
+def misshapen(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """A sentence for each tensor of both whose shapes or types differ."""
+    return [
+        f"{name} is {_shape(found[name])} and should be {_shape(tensor)}"
+        for name, tensor in expected.items()
+        if name in found and _shape(found[name]) != _shape(tensor)
+    ]
+
+
+def _shape(tensor: Tensor) -> str:
+    """The shape, and whatever else keeps a tensor from being a float32 parameter."""
     shape = str(tuple(tensor.shape))
     if not tensor.is_floating_point() or tensor.layout != torch.strided:
         return f"{shape} {tensor.dtype} {tensor.layout}"
@@ -38,8 +42,8 @@ def describe(tensor: Tensor) -> str:
     return shape if is_whole else f"{shape} without its values"
 
 
-def _summary(problem: str, names: list[str]) -> str:
-    """The first few names and the number of all; empty if there is none."""
+def summary(what: str, names: Sequence[str]) -> str:
+    """The number of `names` and the first of them; empty if there are none."""
     if not names:
         return ""
-    return f"{len(names)} {problem} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

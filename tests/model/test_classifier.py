@@ -91,7 +91,7 @@ def test_logits_are_upstreams(name: str, tmp_path: Path) -> None:
     frames = entry["ctor"].get("total_frame", 1)
     audio, image = (x.unflatten(0, (-1, frames)) for x in inputs(model, entry["B"]))
     with torch.no_grad():
-        assert_matches(classifier.answers(audio, image).flatten(0, 1), entry["logits"])
+        assert_matches(classifier.frame_logits(audio, image).flatten(0, 1), entry["logits"])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_logits_are_those_of_the_reference(name: str, modality: Any) -> None:
     classifier, (audio, image) = build(model, config), videos(model)
     mode = next(mode for mode, ours in MODALITIES.items() if ours == modality)
     with torch.no_grad():
-        ours = classifier.answers(audio, image)
+        ours = classifier.frame_logits(audio, image)
         theirs = reference.classify(
             official_state_dict(classifier),
             audio.flatten(0, 1),
@@ -185,20 +185,20 @@ def test_the_order_of_frames_does_not_matter(config: ClassifierConfig) -> None:
     torch.testing.assert_close(classifier(audio.flip(1), image.flip(1)), classifier(audio, image))
 
 
-def test_attention_answers_for_a_video_and_the_other_heads_for_each_frame() -> None:
-    for recipe, answers in ((attention_probe, 1), (cavmae_finetuning, 3), (linear_probe, 3)):
+def test_attention_gives_logits_for_a_video_and_the_other_heads_for_each_frame() -> None:
+    for recipe, predictions in ((attention_probe, 1), (cavmae_finetuning, 3), (linear_probe, 3)):
         classifier = build(SYNC, recipe(5))
-        assert classifier.answers(*videos(SYNC)).shape == (2, answers, 5)
-        torch.testing.assert_close(classifier(*videos(SYNC)), classifier.answers(*videos(SYNC)).mean(1))
+        assert classifier.frame_logits(*videos(SYNC)).shape == (2, predictions, 5)
+        torch.testing.assert_close(classifier(*videos(SYNC)), classifier.frame_logits(*videos(SYNC)).mean(1))
 
 
 def test_a_linear_probe_is_linear_in_the_embeddings_of_retrieval() -> None:
     classifier, (audio, image) = build(SYNC, linear_probe(5)), videos(SYNC)
     sound, sight = classifier.encode_audio(audio[:, 0]), classifier.encode_image(image[:, 0])
     vectors = torch.cat([sound.global_token, sight.global_token], dim=1)
-    torch.testing.assert_close(classifier.describe(audio, image)[:, 0], vectors)
+    torch.testing.assert_close(classifier.frame_features(audio, image)[:, 0], vectors)
     assert {name for name, _ in classifier.head.named_parameters()} == {"weight", "bias"}
-    torch.testing.assert_close(classifier.answers(audio, image)[:, 0], classifier.head(vectors))
+    torch.testing.assert_close(classifier.frame_logits(audio, image)[:, 0], classifier.head(vectors))
 
 
 @pytest.mark.parametrize("global_tokens", ["contrastive", "none", "per-task"])
@@ -236,7 +236,7 @@ def test_a_frozen_encoder_stays_as_it_is_while_the_whole_head_trains() -> None:
     )
     assert not classifier.eval().head.training
     assert classifier.train().head.training
-    assert not classifier.describe(*videos(SYNC)).requires_grad
+    assert not classifier.frame_features(*videos(SYNC)).requires_grad
     before = {name: p.clone() for name, p in classifier.named_parameters()}
     optimizer = torch.optim.SGD(classifier.parameter_groups()["head"], lr=1.0)
     classifier(*videos(SYNC)).pow(3).sum().backward()
@@ -249,7 +249,7 @@ def test_a_probe_learns_from_frozen_encoders() -> None:
     classifier, (audio, image) = build(SYNC, attention_probe(2)), videos(SYNC, num_videos=8)
     classifier.freeze_encoder()
     labels = torch.arange(8) % 2
-    vectors = classifier.describe(audio, image)
+    vectors = classifier.frame_features(audio, image)
     optimizer = torch.optim.Adam(classifier.parameter_groups()["head"], lr=1e-3)
     for _ in range(60):
         optimizer.zero_grad()
@@ -272,7 +272,7 @@ def test_a_classifier_of_one_modality_does_not_read_the_other() -> None:
         (None, (2, 3, 3, 32, 32), r"audio=None: modality='both' takes \(videos, frames"),
         ((2, 3, 64, 128), None, r"image=None"),
         ((6, 64, 128), (6, 3, 32, 32), r"audio=\(6, 64, 128\): .*takes \(videos, frames"),
-        ((2, 3, 64, 128), (2, 4, 3, 32, 32), r"\(2, 3\) and \(2, 4\) \(videos, frames\)"),
+        ((2, 3, 64, 128), (2, 4, 3, 32, 32), r"audio and image are \(2, 3\) and \(2, 4\) \(videos, frames\)"),
         ((2, 3, 96, 128), (2, 3, 3, 32, 32), r"audio has shape \(6, 96, 128\), .*audio_rows="),
     ],
 )

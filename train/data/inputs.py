@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cavsync.model.checkpoints.files import read_training
+from cavsync.model.checkpoints.files import read_training_record
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.run_folder import CONFIG_NAME, WEIGHTS_NAME
 from cavsync.train.errors import EvaluationError
@@ -41,7 +41,7 @@ def run_config(weights: Path) -> dict[str, Any] | None:
             config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text())
             if "data" in config:
                 return config
-    recorded: dict[str, Any] = (read_training(weights) or {}).get("config", {})
+    recorded: dict[str, Any] = (read_training_record(weights) or {}).get("config", {})
     return recorded if "data" in recorded else None
 
 

@@ -43,7 +43,7 @@ class LoadedCheckpoint:
             inputs=inputs_of(weights),
             weights=weights,
             device=chosen,
-            training=opened.stored.training or {},
+            training=opened.file.training or {},
         )
 
     @property

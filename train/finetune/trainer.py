@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cavsync.model.checkpoints.checkpoint import save_classifier
+from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.data.labelled import LabelledClips, collate
 from cavsync.train.data.labels import require_single, task_of
@@ -262,7 +262,7 @@ class FineTuning:
             model.load_state_dict(self.average.weights)
         training = self._answers() | {"config": as_dict(self.config)}
         with explaining_failed_write(self.folder.weights):
-            save_classifier(model, self.folder.weights, training)
+            save_model(model, self.folder.weights, training)
         if self.validation is None:
             return None
         scores = self.validation.score(model)

@@ -3,7 +3,7 @@
 import torch
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.initial_weights import start_from
+from cavsync.model.checkpoints.initial_weights import load_initial_weights
 from cavsync.model.errors import CheckpointError
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.pretrain.config import PretrainConfig
@@ -18,7 +18,7 @@ def initial_model(config: PretrainConfig) -> tuple[CavMaeSync, str]:
         torch.manual_seed(config.seed)
         return CavMaeSync(config.model), f"random weights of seed {config.seed}"
     try:
-        model, report = start_from(config.initial_weights, config.model, config.seed)
+        model, report = load_initial_weights(config.initial_weights, config.model, config.seed)
     except CheckpointError as error:
         raise ConfigError(f"initial_weights: {error}") from error
     return model, str(report)

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.checkpoint import CheckpointError, load_model, save_model
+from cavsync.model.checkpoints.checkpoint import load_model, save_model
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base, tiny
+from cavsync.model.errors import CheckpointError
 from cavsync.model.patches import position_table
 
 SIZES: dict[str, Any] = {"audio_rows": 64, "image_size": 48, "embed_dim": 24, "num_heads": 2}

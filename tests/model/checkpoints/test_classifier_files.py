@@ -10,10 +10,8 @@ from safetensors.torch import load_file
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import (
-    CheckpointError,
     load_classifier,
     load_model,
-    save_classifier,
     save_model,
 )
 from cavsync.model.checkpoints.official import official_state_dict
@@ -26,6 +24,7 @@ from cavsync.model.classifier_config import (
     sync_finetuning,
 )
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base
+from cavsync.model.errors import CheckpointError
 
 SIZES: dict[str, Any] = {"audio_rows": 64, "image_size": 48, "embed_dim": 24, "num_heads": 2}
 SIZES |= {"encoder_depth": 2, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2}
@@ -93,7 +92,7 @@ def test_a_published_classifier_has_upstreams_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [attention_probe(5), linear_probe(5, "audio"), cavmae_finetuning(5)])
 def test_a_saved_classifier_is_read_back_as_it_was(tmp_path: Path, config: ClassifierConfig) -> None:
     classifier = build(SYNC, config)
-    saved = save_classifier(classifier, tmp_path / "probe")
+    saved = save_model(classifier, tmp_path / "probe")
     read = load_classifier(tmp_path / "probe")
     assert (read.config, read.classifier) == (SYNC, config)
     assert same(read, classifier)
@@ -109,9 +108,11 @@ def test_a_training_checkpoint_of_a_classifier_is_read(tmp_path: Path) -> None:
     assert same(load_classifier(tmp_path / "last.pt"), classifier)
 
 
-def test_a_head_of_one_modality_must_be_told_which(tmp_path: Path) -> None:
+def test_the_modality_of_a_head_of_one_modality_must_be_given(tmp_path: Path) -> None:
     path = official(tmp_path, build(SYNC, attention_probe(5, "image")))
-    with pytest.raises(CheckpointError, match=r'does not tell which: add modality="audio" or "image"'):
+    with pytest.raises(
+        CheckpointError, match=r'takes one modality, audio or image: add modality="audio" or "image"'
+    ):
         load_classifier(path, num_heads=2)
 
 
@@ -130,7 +131,7 @@ def test_load_model_reads_either_kind_and_load_classifier_its_own(tmp_path: Path
     pretrained = save_model(CavMaeSync(SYNC), tmp_path / "pretrained.safetensors")
     with pytest.raises(CheckpointError, match=r"pretrained.safetensors is no classifier, .*train probe"):
         load_classifier(pretrained)
-    for path in (save_classifier(build(), tmp_path / "probe.safetensors"), official(tmp_path, build())):
+    for path in (save_model(build(), tmp_path / "probe.safetensors"), official(tmp_path, build())):
         assert same(load_model(path, num_heads=2), build())
 
 
@@ -167,5 +168,5 @@ def test_a_linear_probe_has_no_official_layout() -> None:
 
 
 def test_our_file_is_plain_safetensors(tmp_path: Path) -> None:
-    tensors = load_file(save_classifier(build(), tmp_path))
+    tensors = load_file(save_model(build(), tmp_path))
     assert tensors["head.linear.weight"].shape == (5, 48)

@@ -1,4 +1,4 @@
-"""Proves that exported encoders answer as the model does, in batches of any size, and that nothing else is left."""
+"""Proves that exported encoders compute what the model does, in batches of any size, and leave nothing else."""
 
 import json
 from dataclasses import asdict, replace
@@ -46,7 +46,7 @@ def plain(output: str) -> str:
     return " ".join(output.replace("│", " ").split())
 
 
-def sounds_and_pictures(config: ModelConfig, batch: int) -> dict[str, Tensor]:
+def some_inputs(config: ModelConfig, batch: int) -> dict[str, Tensor]:
     return {
         "audio": torch.randn(batch, config.audio_rows, config.num_mels),
         "image": torch.randn(batch, 3, config.image_size, config.image_size),
@@ -59,13 +59,13 @@ def run_onnx(path: Path, batch: Tensor) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(path)
     assert [tensor.name for tensor in session.get_outputs()] == ["global_token", "patches"]
     assert session.get_inputs()[0].shape == ["batch", *batch.shape[1:]]
-    answers: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
-    return answers
+    outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    return outputs
 
 
 def run_program(path: Path, batch: Tensor) -> list[np.ndarray]:
-    answers: list[Tensor] = torch.export.load(path).module()(batch)
-    return [answer.detach().numpy() for answer in answers]
+    outputs: list[Tensor] = torch.export.load(path).module()(batch)
+    return [output.detach().numpy() for output in outputs]
 
 
 def weights_of(path: Path) -> str:
@@ -77,12 +77,12 @@ def weights_of(path: Path) -> str:
     return " ".join(tensor.name for tensor in onnx.load(path).graph.initializer)
 
 
-def require_same_answers(path: Path, folder: Path, ending: str) -> None:
+def require_same_outputs(path: Path, folder: Path, ending: str) -> None:
     """Neither batch is of the size that programs are traced or checked with."""
     model = open_checkpoint(path).build()
     run = run_onnx if ending == ".onnx" else run_program
     for size in (1, 5):
-        inputs = sounds_and_pictures(model.config, size)
+        inputs = some_inputs(model.config, size)
         with torch.no_grad():
             sound, picture = model.encode_audio(inputs["audio"]), model.encode_image(inputs["image"])
         for name, encoding in (("audio", sound), ("image", picture)):
@@ -98,7 +98,7 @@ def test_both_encoders_answer_as_the_model_for_any_batch_and_the_record_says_wha
     path, out = stored(EVERYTHING, tmp_path), tmp_path / "new" / "out"
     result = export(path, out, "--format", kind, "--json")
     assert result.exit_code == 0, result.output
-    require_same_answers(path, out, ending)
+    require_same_outputs(path, out, ending)
     assert sorted(each.name for each in out.iterdir()) == [
         f"audio{ending}",
         "encoders.json",
@@ -127,13 +127,13 @@ def test_weights_beyond_two_gigabytes_lie_beside_the_graph(
     path = stored(CAVMAE, tmp_path)
     assert export(path, tmp_path / "out", "--format", "onnx").exit_code == 0
     assert (tmp_path / "out" / "audio.onnx.data").stat().st_size > 10_000
-    require_same_answers(path, tmp_path / "out", ".onnx")
+    require_same_outputs(path, tmp_path / "out", ".onnx")
 
 
 def test_of_a_classifier_the_encoders_are_exported(tmp_path: Path) -> None:
     path = save_model(CavMaeClassifier(CAVMAE, linear_probe(5)), tmp_path)
     assert export(path, tmp_path / "out", "--format", "torch-export").exit_code == 0
-    require_same_answers(path, tmp_path / "out", ".pt2")
+    require_same_outputs(path, tmp_path / "out", ".pt2")
 
 
 @pytest.mark.parametrize("kind", ["torch-export", "official"])
@@ -143,7 +143,7 @@ def test_a_diverged_model_exits_1_and_leaves_nothing(kind: str, tmp_path: Path) 
     path = save_model(model, tmp_path / "model.safetensors")
     result = export(path, tmp_path / ("out.pth" if kind == "official" else "out"), "--format", kind)
     assert result.exit_code == 1
-    assert "answers of the image encoder are NaN or infinite" in plain(result.output)
+    assert "outputs of the image encoder are NaN or infinite" in plain(result.output)
     assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
 
 
@@ -164,7 +164,7 @@ def test_a_program_that_answers_differently_is_not_left(
     assert (result.exit_code, "there already" in result.output) == (1, True)
     result = export(path, out, "--format", "torch-export", "--force")
     assert result.exit_code == 1
-    assert "its image encoder answers differently from the model, by 2.0e-03" in plain(result.output)
+    assert "outputs of its image encoder differ from the model's by 2.0e-03" in plain(result.output)
     assert (out / "encoders.json").read_text() == "precious"
     result = export(path, out, "--format", "torch-export", "--force", "--tolerance", 0.01)
     assert (result.exit_code, (out / "audio.pt2").exists()) == (0, True)

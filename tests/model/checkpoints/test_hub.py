@@ -13,7 +13,7 @@ from support.small_hub import small_hub
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model, save_model
-from cavsync.model.checkpoints.files import read_stored
+from cavsync.model.checkpoints.files import read_checkpoint_file
 from cavsync.model.checkpoints.hub import HubClassifier, HubModel
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import linear_probe
@@ -47,7 +47,7 @@ def stored(tmp_path: Path) -> Path:
 
 
 def require_same(path: Path, other: Path) -> None:
-    one, two = read_stored(path), read_stored(other)
+    one, two = read_checkpoint_file(path), read_checkpoint_file(other)
     assert (one.model_config, one.training) == (two.model_config, two.training)
     assert one.tensors.keys() == two.tensors.keys()
     assert all(torch.equal(tensor, two.tensors[name]) for name, tensor in one.tensors.items())

@@ -1,4 +1,4 @@
-"""Proves what a new model takes over from a CAV-MAE, a CAV-MAE Sync and a ViT of pictures, and what starts fresh."""
+"""Proves which tensors a new model copies from a CAV-MAE, a CAV-MAE Sync and an image ViT, and which are random."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.checkpoint import CheckpointError, save_classifier, save_model
-from cavsync.model.checkpoints.initial_weights import start_from
+from cavsync.model.checkpoints.checkpoint import save_model
+from cavsync.model.checkpoints.initial_weights import load_initial_weights
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import attention_probe
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base
+from cavsync.model.errors import CheckpointError
 from cavsync.model.patches import position_table
 
 SIZES: dict[str, Any] = {"image_size": 48, "embed_dim": 24, "num_heads": 2}
@@ -48,14 +49,14 @@ def stored_vit(tmp_path: Path, **more: Tensor) -> Path:
     return tmp_path / "mae_pretrain_vit.pth"
 
 
-def test_sync_starts_from_cavmae(tmp_path: Path) -> None:
-    model, report = start_from(official(tmp_path, CAVMAE), SYNC)
+def test_sync_takes_the_weights_of_cavmae(tmp_path: Path) -> None:
+    model, report = load_initial_weights(official(tmp_path, CAVMAE), SYNC)
     source = build(CAVMAE).state_dict()
-    assert set(report.fresh) == {"cls_token_a", "cls_token_v", "register_tokens"}
+    assert set(report.random) == {"cls_token_a", "cls_token_v", "register_tokens"}
     assert set(report.recomputed) == {"pos_embed_a", "decoder_pos_embed_a"}
     assert report.unused == ()
     for name, tensor in model.state_dict().items():
-        assert name in report.fresh + report.recomputed or torch.equal(tensor, source[name])
+        assert name in report.random + report.recomputed or torch.equal(tensor, source[name])
     assert torch.equal(model.pos_embed_a, position_table(24, (8, 26)))
     assert model.config == SYNC
 
@@ -68,19 +69,19 @@ def test_of_the_published_cavmae_645_of_647_tensors_go_into_sync() -> None:
 
 
 @pytest.mark.parametrize("audio_rows", [96, 416, 1024])
-def test_a_model_of_another_audio_length_starts_a_model(tmp_path: Path, audio_rows: int) -> None:
+def test_a_model_of_another_audio_length_gives_initial_weights(tmp_path: Path, audio_rows: int) -> None:
     path = save_model(build(SYNC), tmp_path)
-    model, report = start_from(path, replace(SYNC, audio_rows=audio_rows))
-    assert (len(report.recomputed), report.fresh) == (0 if audio_rows == 416 else 2, ())
+    model, report = load_initial_weights(path, replace(SYNC, audio_rows=audio_rows))
+    assert (len(report.recomputed), report.random) == (0 if audio_rows == 416 else 2, ())
     torch.testing.assert_close(model.pos_embed_a.data, position_table(24, (8, audio_rows // 16)))
     assert torch.equal(model.blocks_u[0].norm1_v.weight, build(SYNC).blocks_u[0].norm1_v.weight)
 
 
-def test_the_ablation_axes_start_from_the_released_model(tmp_path: Path) -> None:
+def test_every_ablation_takes_the_weights_of_the_released_model(tmp_path: Path) -> None:
     path = official(tmp_path, SYNC)
     wanted = replace(SYNC, num_registers=4, joint_depth=2, contrastive_head_depth=1, global_tokens="per-task")
-    _, report = start_from(path, wanted)
-    assert {name.split(".")[0] for name in report.fresh} == {
+    _, report = load_initial_weights(path, wanted)
+    assert {name.split(".")[0] for name in report.random} == {
         "register_tokens",
         "cls_token_reconstruction_a",
         "cls_token_reconstruction_v",
@@ -88,30 +89,30 @@ def test_the_ablation_axes_start_from_the_released_model(tmp_path: Path) -> None
         "constrative_head_audio",
         "constrative_head_visual",
     }
-    assert not any(name.startswith("blocks_u.0") for name in report.fresh)
-    _, report = start_from(path, replace(SYNC, global_tokens="none", num_registers=0))
+    assert not any(name.startswith("blocks_u.0") for name in report.random)
+    _, report = load_initial_weights(path, replace(SYNC, global_tokens="none", num_registers=0))
     assert set(report.unused) == {"cls_token_a", "cls_token_v", "register_tokens"}
 
 
-def test_what_is_fresh_follows_the_seed_and_leaves_the_random_state_alone(tmp_path: Path) -> None:
+def test_random_tensors_follow_the_seed_and_the_global_random_state_does_not_change(tmp_path: Path) -> None:
     path = official(tmp_path, CAVMAE)
     state = torch.get_rng_state()
-    one, again, other = (start_from(path, SYNC, seed)[0].cls_token_a for seed in (5, 5, 6))
+    one, again, other = (load_initial_weights(path, SYNC, seed)[0].cls_token_a for seed in (5, 5, 6))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert one.std().item() == pytest.approx(0.02, rel=0.5)
 
 
-def test_a_started_model_trains(tmp_path: Path) -> None:
-    model, _ = start_from(stored_vit(tmp_path), replace(SYNC, audio_rows=96))
+def test_a_model_with_initial_weights_trains(tmp_path: Path) -> None:
+    model, _ = load_initial_weights(stored_vit(tmp_path), replace(SYNC, audio_rows=96))
     model(torch.randn(2, 96, 128), torch.randn(2, 3, 48, 48)).loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_imagenet_mae_from_timm_starts_both_encoders(tmp_path: Path) -> None:
+def test_imagenet_mae_from_timm_fills_both_encoders(tmp_path: Path) -> None:
     vit = timm_vit()
-    model, report = start_from(stored_vit(tmp_path), SYNC)
+    model, report = load_initial_weights(stored_vit(tmp_path), SYNC)
     for i in range(2):
         for blocks in (model.blocks_a, model.blocks_v):
             assert torch.equal(blocks[i].attn.qkv.weight, vit[f"blocks.{i}.attn.qkv.weight"])
@@ -127,21 +128,21 @@ def test_imagenet_mae_from_timm_starts_both_encoders(tmp_path: Path) -> None:
     assert torch.equal(model.patch_embed_a.proj.weight, summed)
     assert torch.equal(model.patch_embed_a.proj.bias, vit["patch_embed.proj.bias"])
     assert report.unused == ("cls_token",)
-    decoder = {name for name in report.fresh if name.startswith("decoder")}
+    decoder = {name for name in report.random if name.startswith("decoder")}
     assert decoder == {n for n in model.state_dict() if n.startswith("decoder") and "pos_embed" not in n}
     rest = {"cls_token_a", "cls_token_v", "register_tokens", "mask_token", "modality_a", "modality_v"}
-    assert set(report.fresh) - decoder == rest
+    assert set(report.random) - decoder == rest
     assert "eps 1e-6" in str(report)
 
 
-def test_an_audio_patch_of_three_equal_channels_is_read_like_a_grey_picture(tmp_path: Path) -> None:
-    model, _ = start_from(stored_vit(tmp_path), SYNC)
+def test_an_audio_patch_of_three_equal_channels_is_embedded_like_a_grey_image(tmp_path: Path) -> None:
+    model, _ = load_initial_weights(stored_vit(tmp_path), SYNC)
     patch = torch.randn(1, 1, 16, 16)
-    sound, grey = model.patch_embed_a(patch), model.patch_embed_v(patch.expand(-1, 3, -1, -1))
-    torch.testing.assert_close(sound, grey)
+    audio, grey = model.patch_embed_a(patch), model.patch_embed_v(patch.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(audio, grey)
 
 
-def test_the_decoder_of_a_whole_mae_is_taken_over(tmp_path: Path) -> None:
+def test_the_decoder_of_a_whole_mae_is_copied(tmp_path: Path) -> None:
     decoder = {
         "mask_token": torch.randn(1, 1, 16),
         "decoder_embed.weight": torch.randn(16, 24),
@@ -151,7 +152,7 @@ def test_the_decoder_of_a_whole_mae_is_taken_over(tmp_path: Path) -> None:
         "decoder_pred.weight": torch.randn(768, 16),
         "decoder_pred.bias": torch.randn(768),
     }
-    model, report = start_from(stored_vit(tmp_path, **decoder), SYNC)
+    model, report = load_initial_weights(stored_vit(tmp_path, **decoder), SYNC)
     assert torch.equal(model.mask_token, decoder["mask_token"])
     assert torch.equal(model.decoder_pred_v.bias, decoder["decoder_pred.bias"])
     assert torch.equal(model.decoder_pred_a.weight, decoder["decoder_pred.weight"][:256])
@@ -161,22 +162,22 @@ def test_the_decoder_of_a_whole_mae_is_taken_over(tmp_path: Path) -> None:
 
 def test_blocks_go_where_the_depths_say(tmp_path: Path) -> None:
     vit = timm_vit()
-    model, report = start_from(stored_vit(tmp_path), replace(SYNC, encoder_depth=1, joint_depth=1))
+    model, report = load_initial_weights(stored_vit(tmp_path), replace(SYNC, encoder_depth=1, joint_depth=1))
     assert torch.equal(model.blocks_u[0].mlp.fc1.weight, vit["blocks.1.mlp.fc1.weight"])
     assert "blocks.2.mlp.fc1.weight" in report.unused
-    model, report = start_from(stored_vit(tmp_path), replace(SYNC, encoder_depth=2, joint_depth=2))
-    assert "blocks_u.1.mlp.fc1.weight" in report.fresh
+    model, report = load_initial_weights(stored_vit(tmp_path), replace(SYNC, encoder_depth=2, joint_depth=2))
+    assert "blocks_u.1.mlp.fc1.weight" in report.random
 
 
-def test_a_vit_of_another_picture_size_gets_new_positions(tmp_path: Path) -> None:
-    model, report = start_from(stored_vit(tmp_path), replace(SYNC, image_size=64))
+def test_a_vit_of_another_image_size_gets_new_positions(tmp_path: Path) -> None:
+    model, report = load_initial_weights(stored_vit(tmp_path), replace(SYNC, image_size=64))
     assert torch.equal(model.pos_embed_v, position_table(24, (4, 4)))
     assert "pos_embed_v" in report.recomputed
     learned = {"pos_embed": torch.randn(1, 10, 24)}
-    model, _ = start_from(stored_vit(tmp_path, **learned), SYNC)
+    model, _ = load_initial_weights(stored_vit(tmp_path, **learned), SYNC)
     assert torch.equal(model.pos_embed_v, learned["pos_embed"][:, 1:])
     with pytest.raises(CheckpointError, match=r"mae_pretrain_vit.pth .*trained positions \(pos_embed_v\)"):
-        start_from(stored_vit(tmp_path, **learned), replace(SYNC, image_size=64))
+        load_initial_weights(stored_vit(tmp_path, **learned), replace(SYNC, image_size=64))
 
 
 def test_timm_downloads_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ def test_timm_downloads_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         return vit
 
     monkeypatch.setattr(timm, "create_model", create_model)
-    model, report = start_from("timm:vit_base_patch16_224.mae", SYNC)
+    model, report = load_initial_weights("timm:vit_base_patch16_224.mae", SYNC)
     assert asked == {"name": "vit_base_patch16_224.mae", "pretrained": True, "num_classes": 0}
     assert torch.equal(model.blocks_v[0].mlp.fc1.weight, vit.blocks[0].mlp.fc1.weight)
     assert report.source == "timm:vit_base_patch16_224.mae"
@@ -201,37 +202,37 @@ def test_a_hub_that_cannot_be_reached_is_named_with_a_way_out(monkeypatch: pytes
     monkeypatch.setattr(timm, "create_model", unreachable)
     message = r"timm cannot give vit_base_patch16_224.mae: .* Hub. Check the name and the connection, or save"
     with pytest.raises(CheckpointError, match=message):
-        start_from("timm:vit_base_patch16_224.mae", SYNC)
+        load_initial_weights("timm:vit_base_patch16_224.mae", SYNC)
 
 
 def test_a_name_that_timm_does_not_know_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"timm cannot give vit_based: Unknown model \(vit_based\)"):
-        start_from("timm:vit_based", SYNC)
+        load_initial_weights("timm:vit_based", SYNC)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"embed_dim": 48}, "is of another size than the model to start: .*Set the model's sizes"),
-        ({"decoder_dim": 32}, "is of another size than the model to start"),
-        ({"mlp_ratio": 2.0}, r"first blocks_a.0.mlp.fc1.weight is \(96, 24\) and should be \(48, 24\)"),
-        ({"num_mels": 64}, "first pos_embed_a is"),
-        ({"num_heads": 4}, "has num_heads=2, and num_heads=4 is wanted"),
-        ({"decoder_num_heads": 4}, "has decoder_num_heads=2, and decoder_num_heads=4 is wanted"),
+        ({"embed_dim": 48}, "is of another size than the model to train: .*Set the model's sizes"),
+        ({"decoder_dim": 32}, "is of another size than the model to train"),
+        ({"mlp_ratio": 2.0}, r"misshapen \(blocks_a.0.mlp.fc1.weight is \(96, 24\) and should be \(48, 24\)"),
+        ({"num_mels": 64}, r"misshapen \(pos_embed_a is"),
+        ({"num_heads": 4}, "has num_heads=2, and the model to train has num_heads=4"),
+        ({"decoder_num_heads": 4}, "has decoder_num_heads=2, and the model to train has decoder_num_heads=4"),
     ],
 )
 def test_a_source_of_another_size_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = save_model(build(SYNC), tmp_path)
     with pytest.raises(CheckpointError, match=rf"model.safetensors .*({message})"):
-        start_from(path, replace(SYNC, **changes))
+        load_initial_weights(path, replace(SYNC, **changes))
 
 
 def test_sources_that_are_no_model_are_refused(tmp_path: Path) -> None:
-    probe = save_classifier(CavMaeClassifier(SYNC, attention_probe(5)), tmp_path)
-    with pytest.raises(CheckpointError, match="is a classifier; pretraining starts from a pretrained model"):
-        start_from(probe, SYNC)
+    probe = save_model(CavMaeClassifier(SYNC, attention_probe(5)), tmp_path)
+    with pytest.raises(CheckpointError, match="is a classifier; give a pretrained model as initial weights"):
+        load_initial_weights(probe, SYNC)
     with pytest.raises(CheckpointError, match="is not there"):
-        start_from(tmp_path / "nothing.pth", SYNC)
+        load_initial_weights(tmp_path / "nothing.pth", SYNC)
     broken = stored_vit(tmp_path, pos_embed=torch.zeros(()))
     with pytest.raises(CheckpointError, match="holds no ViT that this model can start from"):
-        start_from(broken, SYNC)
+        load_initial_weights(broken, SYNC)

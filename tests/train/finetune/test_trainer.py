@@ -394,7 +394,7 @@ def test_a_full_disk_at_the_end_is_told_and_the_run_is_kept(
 
     config = micro_finetuning(shards, weights)
     with monkeypatch.context() as patch:
-        patch.setattr("cavsync.train.finetune.trainer.save_classifier", full)
+        patch.setattr("cavsync.train.finetune.trainer.save_model", full)
         with pytest.raises(
             RunError, match=r"model\.safetensors cannot be written: .*No space left.*--resume"
         ):

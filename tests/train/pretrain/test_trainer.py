@@ -21,7 +21,7 @@ from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
-from cavsync.model.checkpoints.files import read_stored
+from cavsync.model.checkpoints.files import read_checkpoint_file
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.sampler import TooFewClipsError
 from cavsync.train.data.store import ShardError
@@ -180,7 +180,7 @@ def test_checkpoint_and_weights_load_as_the_same_model(shards: Path, tmp_path: P
 
 def test_the_weights_tell_how_they_were_trained(shards: Path, tmp_path: Path) -> None:
     result = pretrain(micro_run(shards), tmp_path / "run", device="cpu")
-    training = read_stored(result.weights).training
+    training = read_checkpoint_file(result.weights).training
     assert (training["step"], training["config"]["preset"], training["config"]["batch_size"]) == (
         4,
         "micro",

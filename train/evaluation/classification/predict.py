@@ -20,7 +20,7 @@ INPUTS = ("audio", "image", "vectors")
 def describe(model: CavMaeClassifier, given: dict[str, Tensor]) -> Tensor:
     """(clips, frames, dim) vectors that the head sees, of `audio` and `image` as items hold them."""
     image = given.get("image")
-    return model.describe(given.get("audio"), None if image is None else normalise_images(image))
+    return model.frame_features(given.get("audio"), None if image is None else normalise_images(image))
 
 
 @contextmanager

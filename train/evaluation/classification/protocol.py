@@ -105,7 +105,7 @@ def _trained_modality(weights: Path, overrides: Mapping[str, Any]) -> Modality |
     """What the classifier is made for; None where the file does not say, or is none."""
     given = {name: value for name, value in overrides.items() if name not in ("modality", "features")}
     try:
-        classifier = open_checkpoint(find_weights(weights), **given).asked.classifier
+        classifier = open_checkpoint(find_weights(weights), **given).requested.classifier
     except CheckpointError:
         return None
     return None if classifier is None else classifier.modality
