@@ -6,7 +6,7 @@ from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
-Modality = Literal["a", "v"]
+ModalityLetter = Literal["a", "v"]
 """Audio or visual: the letter that ends upstream's parameter names."""
 
 
@@ -39,7 +39,7 @@ class JointBlock(Block):
         self.norm1_a, self.norm2_a = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.norm1_v, self.norm2_v = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, modality: Modality | None = None) -> Tensor:
+    def forward(self, x: Tensor, modality: ModalityLetter | None = None) -> Tensor:
         """(batch, tokens, dim) -> (batch, tokens, dim); `modality` selects the norms, None those of both together."""
         if modality is None:
             return self._residual(x, self.norm1, self.norm2)

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from cavsync.model.blocks import Block, Modality
+from cavsync.model.blocks import Block, ModalityLetter
 from cavsync.model.classifier_config import ClassifierConfig
 from cavsync.model.config import ModelConfig
 from cavsync.model.encoder import TOKEN_STD, Encoder, new_token, without_last
@@ -46,7 +46,7 @@ def build_head(model: ModelConfig, config: ClassifierConfig) -> nn.Module:
     return linear if config.head == "linear" else nn.Sequential(nn.LayerNorm(dim), linear)
 
 
-MODALITIES: dict[str, tuple[Modality, ...]] = {"both": ("a", "v"), "audio": ("a",), "image": ("v",)}
+MODALITIES: dict[str, tuple[ModalityLetter, ...]] = {"both": ("a", "v"), "audio": ("a",), "image": ("v",)}
 # Parameters that each kind of features does not depend on, by the start of their names.
 IDLE = {
     "encoder": r"blocks_u|norm|constrative",
@@ -130,9 +130,9 @@ class CavMaeClassifier(Encoder):
                 part.train(mode and name == "head")
         return self
 
-    def _checked_inputs(self, audio: Tensor | None, image: Tensor | None) -> dict[Modality, Tensor]:
+    def _checked_inputs(self, audio: Tensor | None, image: Tensor | None) -> dict[ModalityLetter, Tensor]:
         """The inputs of the classifier's modalities, (videos, frames, ...) each."""
-        inputs: dict[Modality, Tensor] = {}
+        inputs: dict[ModalityLetter, Tensor] = {}
         for modality in self.modalities:
             name, batch, axes = ("audio", audio, 4) if modality == "a" else ("image", image, 5)
             if batch is None or batch.ndim != axes:
@@ -148,7 +148,7 @@ class CavMaeClassifier(Encoder):
             )
         return inputs
 
-    def _features(self, patches: dict[Modality, Tensor]) -> Tensor:
+    def _features(self, patches: dict[ModalityLetter, Tensor]) -> Tensor:
         """(batch, patches, dim) of each modality -> (batch, dim of the head)."""
         if self.classifier.features == "joint-and-own":
             ((modality, only_patches),) = patches.items()
@@ -158,7 +158,7 @@ class CavMaeClassifier(Encoder):
             return torch.cat(self._forward_joint(tokens["a"], tokens["v"]), dim=1).mean(dim=1)
         return torch.cat([self._features_alone(each, modality) for modality, each in tokens.items()], dim=1)
 
-    def _features_alone(self, tokens: Tensor, modality: Modality) -> Tensor:
+    def _features_alone(self, tokens: Tensor, modality: ModalityLetter) -> Tensor:
         """One modality alone: (batch, tokens, dim) -> (batch, dim)."""
         if self.classifier.features == "own":
             own = self._forward_contrastive(tokens, modality)
@@ -169,7 +169,7 @@ class CavMaeClassifier(Encoder):
         has_global = self.classifier.pooling == "global" and self.config.num_global_tokens > 0
         return tokens[:, 0] if has_global else tokens.mean(dim=1)
 
-    def _joint_and_own_features(self, patches: Tensor, modality: Modality) -> Tensor:
+    def _joint_and_own_features(self, patches: Tensor, modality: ModalityLetter) -> Tensor:
         """One modality of a model of both: (batch, patches, dim) -> (batch, dim)."""
         patches = self._encode(patches, modality, learned=False)
         joint: Tensor = self.norm(self._joint_blocks(patches, None))

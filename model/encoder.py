@@ -13,7 +13,7 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
-from cavsync.model.blocks import Block, JointBlock, Modality
+from cavsync.model.blocks import Block, JointBlock, ModalityLetter
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import InputShapeError
 from cavsync.model.masking import take
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         return self._view(self._embed_image(image), "v", self.config.image_grid, kept)
 
     def _view(
-        self, patches: Tensor, modality: Modality, grid: tuple[int, int], kept: Tensor | None
+        self, patches: Tensor, modality: ModalityLetter, grid: tuple[int, int], kept: Tensor | None
     ) -> Encoding:
         """(batch, patches, dim) of a grid, all of them or those `kept`, through the contrastive path."""
         if kept is not None:
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
         patches: Tensor = self.patch_embed_v(image)
         return patches + self.pos_embed_v + self.modality_v
 
-    def _encode(self, patches: Tensor, modality: Modality, learned: bool = True) -> Tensor:
+    def _encode(self, patches: Tensor, modality: ModalityLetter, learned: bool = True) -> Tensor:
         """(batch, patches, dim) -> (batch, tokens, dim) after the modality's own blocks.
 
         `learned` adds the learned tokens: global ones before the patches, and after them the registers that stay.
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
             x = block(x)
         return x if self.config.keep_registers or not learned else without_last(x, self.config.num_registers)
 
-    def _learned_tokens(self, modality: Modality) -> tuple[list[Tensor], list[Tensor]]:
+    def _learned_tokens(self, modality: ModalityLetter) -> tuple[list[Tensor], list[Tensor]]:
         """The global tokens, (1, 1, dim) each, before the patches, and the registers, (1, registers, dim), after."""
         names = ("cls_token", "cls_token_reconstruction")[: self.config.num_global_tokens]
         front = [self._part(name, modality) for name in names]
@@ -129,7 +129,7 @@ class Encoder(nn.Module):
         audio, image = self.register_tokens.unsqueeze(0).chunk(2, dim=1)
         return front, [audio if modality == "a" else image]
 
-    def _forward_contrastive(self, tokens: Tensor, modality: Modality) -> Encoding:
+    def _forward_contrastive(self, tokens: Tensor, modality: ModalityLetter) -> Encoding:
         """(batch, tokens, dim) of one modality alone through the joint blocks, without the reconstruction's token."""
         if self.config.num_global_tokens == 2:
             tokens = torch.cat([tokens[:, :1], tokens[:, 2:]], dim=1)
@@ -153,13 +153,13 @@ class Encoder(nn.Module):
         own, late = self.config.num_global_tokens - contrastive, self.config.num_late_registers
         return without_last(audio[:, own:], late), without_last(image[:, own:], late)
 
-    def _joint_blocks(self, tokens: Tensor, modality: Modality | None) -> Tensor:
+    def _joint_blocks(self, tokens: Tensor, modality: ModalityLetter | None) -> Tensor:
         """(batch, tokens, dim) -> (batch, tokens, dim), with the norms of one modality, or with None of both."""
         for block in self.blocks_u:
             tokens = block(tokens, modality)
         return tokens
 
-    def _part(self, name: str, modality: Modality) -> Any:
+    def _part(self, name: str, modality: ModalityLetter) -> Any:
         """The layer or parameter of one modality: upstream's names end in its letter."""
         return getattr(self, f"{name}_{modality}")
 

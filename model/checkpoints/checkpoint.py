@@ -44,29 +44,13 @@ def save_model(model: AnyModel, path: Path | str, training: Mapping[str, Any] | 
 def load_model(path: Path | str, **overrides: Any) -> AnyModel:
     """The model stored at `path`, in float32 and eval mode: a CavMaeSync, or a CavMaeClassifier of a fine-tuned file.
 
-    `overrides` are fields of `ModelConfig`. Published files do not hold `num_heads`, `decoder_num_heads` and
-    `norm_pix`: these are the released values unless overridden. Another `audio_rows` or `image_size` gets new
-    position tables. Raises CheckpointError if any tensor is missing, unexpected or misshapen, ModelConfigError for
-    an unknown field.
+    `overrides` are fields of `ModelConfig` and, for a classifier, of `ClassifierConfig`. Published files do not hold
+    `num_heads`, `decoder_num_heads` and `norm_pix`: these are the released values unless overridden. Nor do they hold
+    the `modality` of a classifier: it is both unless overridden, with the features that upstream uses for it. Another
+    `audio_rows` or `image_size` gets new position tables. Raises CheckpointError if any tensor is missing,
+    unexpected or misshapen, ModelConfigError for an unknown field.
     """
     return open_checkpoint(path, **overrides).build()
-
-
-def load_classifier(path: Path | str, **overrides: Any) -> CavMaeClassifier:
-    """The classifier stored at `path`, in float32 and eval mode; see `load_model`.
-
-    `overrides` are fields of `ModelConfig` and of `ClassifierConfig`. Published files do not hold the modality: it is
-    both, or `modality="audio"` or `"image"`, with the features that upstream uses for it.
-    """
-    require_fields(overrides)
-    file = read_checkpoint_file(Path(path))
-    if not _is_classifier(file):
-        raise CheckpointError(
-            f"{path} is no classifier, its model has no head; cavsync train probe or finetune gives it one"
-        )
-    model = check_file(file, **overrides).build()
-    assert isinstance(model, CavMaeClassifier)
-    return model
 
 
 @dataclass(frozen=True)
@@ -142,7 +126,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path | str, **overrides: Any) -> Checkpoint:
-    """The model or classifier at `path`, read and checked but not built; see `load_model` and `load_classifier`."""
+    """The model or classifier at `path`, read and checked but not built; see `load_model`."""
     require_fields(overrides)
     file = read_checkpoint_file(Path(path))
     if not _is_classifier(file):

@@ -34,6 +34,7 @@ class Description:
 def describe_checkpoint(checkpoint: Checkpoint) -> Description:
     """The file as it is stored; overrides of sizes are not applied."""
     file, spec = checkpoint.file, checkpoint.stored
+    released = sync_base() if _is_sync(spec.model) else cavmae_base()
     return Description(
         path=str(file.path),
         kind=_kind(spec),
@@ -41,7 +42,7 @@ def describe_checkpoint(checkpoint: Checkpoint) -> Description:
         num_tensors=len(file.tensors),
         num_parameters=sum(tensor.numel() for tensor in file.tensors.values()),
         num_official_parameters=_official_parameters(spec),
-        num_released_parameters=_official_parameters(replace(spec, model=_released(spec.model))),
+        num_released_parameters=_official_parameters(replace(spec, model=released)),
         model_config=asdict(spec.model),
         classifier_config=asdict(spec.classifier) if spec.classifier else None,
         training=file.training,
@@ -57,10 +58,6 @@ def _kind(spec: ModelSpec) -> str:
 
 def _is_sync(model: ModelConfig) -> bool:
     return model.num_registers > 0 or model.global_tokens != "none"
-
-
-def _released(model: ModelConfig) -> ModelConfig:
-    return sync_base() if _is_sync(model) else cavmae_base()
 
 
 @cache

@@ -144,15 +144,13 @@ def _named_tensors(content: object) -> dict[str, Tensor]:
     """`content` as named tensors, without the prefix of nn.DataParallel."""
     if not isinstance(content, dict) or not content:
         raise TypeError(f"it holds a {type(content).__name__} instead of named tensors")
-    strange = [name for name, value in content.items() if not _is_named_tensor(name, value)]
+    strange = [
+        name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
     if strange:
         raise TypeError(f"these entries are no named tensors: {strange[:5]}")
     wrapped = all(name.startswith("module.") for name in content)
     return {name.removeprefix("module.") if wrapped else name: value for name, value in content.items()}
-
-
-def _is_named_tensor(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor)
 
 
 def _reason(file: Path, error: Exception) -> str:

@@ -76,7 +76,11 @@ def load_initial_weights(
     tensors = {name: tensor for name, tensor in read.tensors.items() if name in own}
     if COUNTED_TOKENS in tensors and tensors[COUNTED_TOKENS].shape != own[COUNTED_TOKENS].shape:
         del tensors[COUNTED_TOKENS]
-    _require_shapes(read.name, tensors, own)
+    if other := misshapen(tensors, own):
+        raise CheckpointError(
+            f"{read.name} is of another size than the model to train: {summary('misshapen', other)}. "
+            "Set the model's sizes to those of the source."
+        )
     model.load_state_dict(own | tensors)
     return model, _report(read, tensors, own)
 
@@ -184,14 +188,6 @@ def _download(name: str) -> dict[str, Tensor]:
     if "blocks.0.attn.qkv.weight" not in tensors:
         raise CheckpointError(f"timm's {name} is no plain ViT; CAV-MAE takes {IMAGENET_MAE}")
     return tensors
-
-
-def _require_shapes(source: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    if other := misshapen(tensors, own):
-        raise CheckpointError(
-            f"{source} is of another size than the model to train: {summary('misshapen', other)}. "
-            "Set the model's sizes to those of the source."
-        )
 
 
 def _report(read: _Source, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> InitialWeightsReport:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import (
+    Modality,
     attention_probe,
     cavmae_finetuning,
     sync_finetuning,

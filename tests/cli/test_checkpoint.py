@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from cavsync.cli import checkpoint
 from cavsync.cli.main import ErrorGroup
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.checkpoint import load_classifier, load_model, save_model
+from cavsync.model.checkpoints.checkpoint import load_model, save_model
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import attention_probe, cavmae_finetuning, linear_probe
@@ -94,7 +94,7 @@ def test_a_published_classifier_is_inspected_imported_and_exported(
     torch.save(tensors, tmp_path / "best.pth")
     found = report("import", tmp_path / "best.pth", tmp_path / "ours.safetensors")
     assert (found["kind"], found["num_released_parameters"]) == (kind, released)
-    assert load_classifier(tmp_path / "ours.safetensors").classifier == classifier.classifier
+    assert load_model(tmp_path / "ours.safetensors").classifier == classifier.classifier
     report("export", tmp_path / "ours.safetensors", tmp_path / "again.pth")
     again = torch.load(tmp_path / "again.pth", weights_only=True)
     assert again.keys() == tensors.keys()

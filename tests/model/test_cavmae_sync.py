@@ -1,4 +1,4 @@
-"""Proves how the model behaves: shapes, that nothing in it is idle, and that upstream's defects are gone."""
+"""Proves the shapes of the model's outputs, that every parameter is trained, and that upstream's defects are gone."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig, tiny
 from cavsync.model.output import Output
 
-# Small enough for a forward in a few milliseconds: 2 x 8 sound patches, 2 x 2 picture patches.
+# Small enough for a forward in a few milliseconds: 2 x 8 audio patches, 2 x 2 image patches.
 SMALL = replace(
     tiny(),
     num_mels=32,
@@ -86,7 +86,7 @@ def test_outputs_have_the_shapes_of_the_contract(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_one_clip_alone_is_what_it_is_in_a_batch(variant: str) -> None:
+def test_a_clip_alone_has_the_outputs_that_it_has_in_a_batch(variant: str) -> None:
     model = build(**VARIANTS[variant])
     audio, image = batch(model.config)
     noise_audio, noise_image = noises(model.config)
@@ -106,14 +106,14 @@ def test_with_nothing_masked_the_embeddings_are_those_of_the_encoders(variant: s
     torch.testing.assert_close(output.encoding_image.global_token, model.encode_image(image).global_token)
 
 
-def test_a_view_of_chosen_patches_is_what_training_sees() -> None:
+def test_a_view_of_the_kept_patches_is_what_training_encodes() -> None:
     model = build()
     audio, image = batch(model.config)
     output = run(model)
-    sound = model.encode_audio(audio, kept=output.mask_audio.kept)
-    sight = model.encode_image(image, kept=output.mask_image.kept)
-    torch.testing.assert_close(sound.global_token, output.encoding_audio.global_token)
-    torch.testing.assert_close(sight.patches, output.encoding_image.patches)
+    encoded_audio = model.encode_audio(audio, kept=output.mask_audio.kept)
+    encoded_image = model.encode_image(image, kept=output.mask_image.kept)
+    torch.testing.assert_close(encoded_audio.global_token, output.encoding_audio.global_token)
+    torch.testing.assert_close(encoded_image.patches, output.encoding_image.patches)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -125,7 +125,7 @@ def test_embeddings_without_a_reconstruction_are_those_of_the_forward(variant: s
     torch.testing.assert_close(image, output.embedding_image)
 
 
-def test_one_picture_serves_many_views() -> None:
+def test_one_image_serves_many_views() -> None:
     model = build()
     image = batch(model.config)[1][:1]
     views = model.encode_image(image, kept=torch.tensor([[0, 1], [2, 3], [1, 2]]))
@@ -168,7 +168,7 @@ def test_any_whole_number_of_audio_patches_works(changes: dict[str, Any], grid: 
 
 
 @pytest.mark.parametrize(("changes", "side"), [({"image_size": 80}, 5), ({"image_size": 16}, 1)])
-def test_any_whole_number_of_picture_patches_works(changes: dict[str, Any], side: int) -> None:
+def test_any_whole_number_of_image_patches_works(changes: dict[str, Any], side: int) -> None:
     model = build(**changes, mask_ratio_image=0.0)
     assert model.encode_image(batch(model.config)[1]).patches.shape == (3, side, side, 24)
     assert torch.isfinite(run(model).loss)
@@ -182,13 +182,13 @@ def test_a_patch_of_the_grid_lies_where_the_input_does() -> None:
     model = build()
     audio, image = batch(model.config)
     tokens_audio, tokens_image = model.patch_embed_a.proj.weight, model.patch_embed_v.proj.weight
-    # Row 1, column 5 of the spectrogram: mels 16-31, rows 80-95; row 1, column 0 of the picture.
-    sound = (tokens_audio[:, 0] * audio[0, 80:96, 16:32].T).sum(dim=(1, 2))
-    sight = (tokens_image * image[0, :, 16:32, 0:16]).sum(dim=(1, 2, 3))
+    # Row 1, column 5 of the spectrogram: mels 16-31, rows 80-95; row 1, column 0 of the image.
+    audio_patch = (tokens_audio[:, 0] * audio[0, 80:96, 16:32].T).sum(dim=(1, 2))
+    image_patch = (tokens_image * image[0, :, 16:32, 0:16]).sum(dim=(1, 2, 3))
     position_audio = model.pos_embed_a[0, 1 * 8 + 5] + model.modality_a[0, 0] + model.patch_embed_a.proj.bias
     position_image = model.pos_embed_v[0, 1 * 2 + 0] + model.modality_v[0, 0] + model.patch_embed_v.proj.bias
-    torch.testing.assert_close(model._embed_audio(audio)[0, 1 * 8 + 5], sound + position_audio)
-    torch.testing.assert_close(model._embed_image(image)[0, 1 * 2 + 0], sight + position_image)
+    torch.testing.assert_close(model._embed_audio(audio)[0, 1 * 8 + 5], audio_patch + position_audio)
+    torch.testing.assert_close(model._embed_image(image)[0, 1 * 2 + 0], image_patch + position_image)
 
 
 def test_the_tokens_of_each_task_stay_with_their_task() -> None:
@@ -217,7 +217,7 @@ def test_the_same_noise_gives_the_same_output() -> None:
     model = build()
     torch.testing.assert_close(run(model).loss, run(model).loss, rtol=0, atol=0)
     audio, image = batch(model.config)
-    assert model(audio, image).loss != model(audio, image).loss  # fresh draws
+    assert model(audio, image).loss != model(audio, image).loss  # new draws
 
 
 def test_position_tables_are_not_trained() -> None:
@@ -259,14 +259,14 @@ def test_bfloat16_autocast_stays_near_full_precision() -> None:
         ),
     ],
 )
-def test_an_input_of_another_size_says_what_fits(
+def test_an_input_of_another_size_is_refused_with_the_right_one(
     audio: tuple[int, ...], image: tuple[int, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build()(torch.zeros(audio), torch.zeros(image))
 
 
-def test_noise_of_another_size_says_what_fits() -> None:
+def test_noise_of_another_size_is_refused_with_the_right_one() -> None:
     model = build()
     with pytest.raises(ValueError, match=r"noise_image has shape \(3, 9\), the patches need \(3, 4\)"):
         model(*batch(model.config), noise_image=torch.zeros(3, 9))

@@ -16,7 +16,7 @@ from support.reference.golden_formulas import assert_matches, formula_weights, i
 from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.checkpoint import load_classifier
+from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import (
@@ -86,7 +86,7 @@ def test_logits_are_upstreams(name: str, tmp_path: Path) -> None:
     modality = MODALITIES[entry["mode"]]
     tensors = formula_weights(CavMaeClassifier(model, recipe(10, modality)))
     torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "best.pth")
-    classifier = load_classifier(tmp_path / "best.pth", num_heads=4, modality=modality)
+    classifier = load_model(tmp_path / "best.pth", num_heads=4, modality=modality)
     assert classifier.classifier == recipe(10, modality)
     frames = entry["ctor"].get("total_frame", 1)
     audio, image = (x.unflatten(0, (-1, frames)) for x in inputs(model, entry["B"]))
@@ -172,7 +172,7 @@ def test_the_gradient_reaches_all_that_is_trained_and_nothing_else(
 
 
 @pytest.mark.parametrize("config", EVERY, ids=label)
-def test_an_answer_belongs_to_its_video_alone(config: ClassifierConfig) -> None:
+def test_the_logits_of_a_video_do_not_depend_on_the_others(config: ClassifierConfig) -> None:
     classifier, (audio, image) = build(SYNC, config), videos(SYNC, num_videos=3)
     together = classifier(audio, image)
     assert together.shape == (3, 5)
@@ -194,8 +194,11 @@ def test_attention_gives_logits_for_a_video_and_the_other_heads_for_each_frame()
 
 def test_a_linear_probe_is_linear_in_the_embeddings_of_retrieval() -> None:
     classifier, (audio, image) = build(SYNC, linear_probe(5)), videos(SYNC)
-    sound, sight = classifier.encode_audio(audio[:, 0]), classifier.encode_image(image[:, 0])
-    vectors = torch.cat([sound.global_token, sight.global_token], dim=1)
+    audio_encoding, image_encoding = (
+        classifier.encode_audio(audio[:, 0]),
+        classifier.encode_image(image[:, 0]),
+    )
+    vectors = torch.cat([audio_encoding.global_token, image_encoding.global_token], dim=1)
     torch.testing.assert_close(classifier.frame_features(audio, image)[:, 0], vectors)
     assert {name for name, _ in classifier.head.named_parameters()} == {"weight", "bias"}
     torch.testing.assert_close(classifier.frame_logits(audio, image)[:, 0], classifier.head(vectors))
@@ -215,7 +218,7 @@ def test_a_pretrained_model_gives_its_encoders(global_tokens: Any) -> None:
     assert classifier(audio, image).shape == (2, 5)
 
 
-def test_parameter_groups_part_the_head_from_the_encoders() -> None:
+def test_parameter_groups_separate_the_head_from_the_encoders() -> None:
     classifier = build(SYNC, attention_probe(5))
     groups = classifier.parameter_groups()
     assert {id(p) for p in groups["head"]} == {id(p) for p in classifier.head.parameters()}
@@ -259,11 +262,11 @@ def test_a_probe_learns_from_frozen_encoders() -> None:
     assert (classifier(audio, image).argmax(1) == labels).all()
 
 
-def test_a_classifier_of_one_modality_does_not_read_the_other() -> None:
+def test_a_classifier_of_one_modality_ignores_the_other() -> None:
     audio, image = videos(SYNC)
-    hearing, seeing = build(SYNC, attention_probe(5, "audio")), build(SYNC, attention_probe(5, "image"))
-    torch.testing.assert_close(hearing(audio), hearing(audio, image))
-    torch.testing.assert_close(seeing(image=image), seeing(audio, image))
+    of_audio, of_image = build(SYNC, attention_probe(5, "audio")), build(SYNC, attention_probe(5, "image"))
+    torch.testing.assert_close(of_audio(audio), of_audio(audio, image))
+    torch.testing.assert_close(of_image(image=image), of_image(audio, image))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +279,7 @@ def test_a_classifier_of_one_modality_does_not_read_the_other() -> None:
         ((2, 3, 96, 128), (2, 3, 3, 32, 32), r"audio has shape \(6, 96, 128\), .*audio_rows="),
     ],
 )
-def test_inputs_of_another_shape_say_what_fits(
+def test_an_input_of_another_shape_is_refused_with_the_right_one(
     audio: tuple[int, ...] | None, image: tuple[int, ...] | None, message: str
 ) -> None:
     given = [None if shape is None else torch.zeros(shape) for shape in (audio, image)]
@@ -294,6 +297,6 @@ def test_inputs_of_another_shape_say_what_fits(
         ({"features": "joint-and-own"}, 'takes one modality: set modality="audio"'),
     ],
 )
-def test_a_configuration_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_configuration_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(attention_probe(5), **changes)

@@ -1,4 +1,4 @@
-"""Proves that a configuration is checked when it is made, that errors say the way out, and what presets are."""
+"""Proves that a configuration checks its values, that its errors name the way out, and the sizes of the presets."""
 
 import subprocess
 import sys
@@ -68,7 +68,7 @@ def test_the_layouts_have_the_released_number_of_tensors() -> None:
     assert [len(official_state_dict(model)) for model in (sync, cavmae, heads)] == [650, 647, 728]
 
 
-def test_of_sync_only_the_norms_that_nothing_uses_are_left_out() -> None:
+def test_of_sync_only_the_unused_norms_are_left_out() -> None:
     with torch.device("meta"):
         model = CavMaeSync(sync_base())
     left_out = official_state_dict(model).keys() - model.state_dict().keys()

@@ -52,8 +52,8 @@ def output(entry: tuple[str, CavMaeSync]) -> Output:
     _, model = entry
     noises = noise(model.config.num_audio_patches, 0), noise(model.config.num_image_patches, 1)
     with torch.no_grad():
-        answer: Output = model(*inputs(model.config), *noises)
-    return answer
+        output: Output = model(*inputs(model.config), *noises)
+    return output
 
 
 def test_configuration_is_read_from_the_shapes(entry: tuple[str, CavMaeSync]) -> None:

@@ -1,4 +1,4 @@
-"""Proves the losses against arithmetic done by hand, and that they hold in batches of any make-up."""
+"""Proves the losses against arithmetic done by hand, and that they hold in batches of any composition."""
 
 import pytest
 import torch
@@ -8,9 +8,9 @@ from cavsync.model.losses import contrastive_loss, reconstruction_loss, total_lo
 from cavsync.model.patches import patchify, spectrogram
 
 
-def test_the_one_way_loss_classifies_each_picture_over_the_sounds() -> None:
+def test_the_one_way_loss_classifies_each_image_over_the_audio_segments() -> None:
     audio = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    image = torch.tensor([[3.0, 0.0], [1.0, 1.0]])  # the second is as near to either sound
+    image = torch.tensor([[3.0, 0.0], [1.0, 1.0]])  # the second is as similar to either audio segment
     contrast = contrastive_loss(audio, image, 1.0, "one-way")
     sure = torch.log(torch.exp(torch.tensor(1.0)) + 1) - 1
     even = torch.log(torch.tensor(2.0))
@@ -88,8 +88,8 @@ def test_the_total_weighs_the_parts() -> None:
 
 
 def test_patches_are_cut_row_by_row_with_the_channel_fastest() -> None:
-    picture = torch.arange(2 * 4 * 6).reshape(1, 2, 4, 6)
-    patches = patchify(picture, 2)
+    image = torch.arange(2 * 4 * 6).reshape(1, 2, 4, 6)
+    patches = patchify(image, 2)
     assert patches.shape == (1, 6, 8)
     assert patches[0, 4].tolist() == [14, 38, 15, 39, 20, 44, 21, 45]  # rows 2-3, columns 2-3
 

@@ -1,4 +1,4 @@
-"""Proves that predictions come back where the patches were, in the units of the sound and the picture."""
+"""Proves that predictions replace removed patches at their positions, in the units of the audio and the image."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,25 +38,25 @@ def batch(num_clips: int = 2) -> tuple[Tensor, Tensor]:
 
 
 def test_unpatchify_undoes_patchify() -> None:
-    picture = torch.randn(2, 3, 32, 48)
-    assert torch.equal(unpatchify(patchify(picture, 16), 16, (2, 3)), picture)
+    image = torch.randn(2, 3, 32, 48)
+    assert torch.equal(unpatchify(patchify(image, 16), 16, (2, 3)), image)
 
 
 @pytest.mark.parametrize("norm_pix", [True, False])
 @pytest.mark.parametrize("global_tokens", ["none", "contrastive", "per-task"])
-def test_what_is_seen_stays_and_what_is_removed_is_predicted(norm_pix: bool, global_tokens: Any) -> None:
+def test_kept_patches_stay_and_removed_ones_are_predicted(norm_pix: bool, global_tokens: Any) -> None:
     model, (audio, image) = build(norm_pix=norm_pix, global_tokens=global_tokens), batch()
     filled = inpaint(model, audio, image)
     assert (filled.audio.shape, filled.image.shape) == (audio.shape, image.shape)
     assert (filled.removed_audio.shape, filled.removed_image.shape) == (audio.shape, (2, 48, 48))
-    seen = ~filled.removed_audio
-    assert torch.equal(filled.audio[seen], audio[seen])
-    assert not torch.isclose(filled.audio[~seen], audio[~seen]).all()
-    seen = ~filled.removed_image.unsqueeze(1).expand_as(image)
-    assert torch.equal(filled.image[seen], image[seen])
+    kept = ~filled.removed_audio
+    assert torch.equal(filled.audio[kept], audio[kept])
+    assert not torch.isclose(filled.audio[~kept], audio[~kept]).all()
+    kept = ~filled.removed_image.unsqueeze(1).expand_as(image)
+    assert torch.equal(filled.image[kept], image[kept])
 
 
-def test_given_noise_says_which_patches_are_removed() -> None:
+def test_noise_decides_which_patches_are_removed() -> None:
     model, (audio, image) = build(mask_ratio_audio=0.5, mask_ratio_image=4 / 9), batch()
     noise_audio = torch.tensor([0.0, 1.0]).repeat(2, 4)  # columns 1 and 3 of both rows of 4
     noise_image = torch.linspace(1, 0, 9).repeat(2, 1)  # the first four patches, row by row
@@ -67,7 +67,7 @@ def test_given_noise_says_which_patches_are_removed() -> None:
     assert patches[0].tolist() == [True] * 4 + [False] * 5
 
 
-def test_without_norm_pix_the_prediction_is_the_picture() -> None:
+def test_without_norm_pix_the_prediction_is_the_image() -> None:
     model, (audio, image) = build(norm_pix=False), batch()
     noise = torch.rand(2, 8), torch.rand(2, 9)
     filled, output = inpaint(model, audio, image, *noise), model(audio, image, *noise)

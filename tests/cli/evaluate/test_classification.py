@@ -13,7 +13,7 @@ from support.labelled_shards import CLASSES, NUM_TEST, micro_finetuning, pretrai
 from typer.testing import CliRunner, Result
 
 from cavsync.cli.main import app
-from cavsync.model.checkpoints.checkpoint import load_classifier
+from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import cavmae_finetuning
@@ -58,7 +58,7 @@ def write_labels(path: Path, ids: Sequence[str]) -> Path:
 
 def write_published(folder: Path, order: Sequence[int], run: Path) -> Path:
     """The run's classifier as upstream publishes one, its outputs in another order."""
-    tensors = official_state_dict(load_classifier(run / "model.safetensors"))
+    tensors = official_state_dict(load_model(run / "model.safetensors"))
     for name in ("mlp_head.1.weight", "mlp_head.1.bias"):
         tensors[name] = tensors[name][list(order)]
     path = folder / "audio_model.pth"
@@ -104,7 +104,7 @@ def test_the_page_is_self_contained_and_has_every_part(run: Path, tmp_path: Path
 
 
 def test_probabilities_of_all_frames_are_averaged(run: Path) -> None:
-    model = load_classifier(run / "model.safetensors")
+    model = load_model(run / "model.safetensors")
     clips = LabelledClips(SplitTask.of(LoadedCheckpoint.load(run), None, "test").data, model.config, "both")
     right = []
     for item in map(WholeClips(clips).__getitem__, range(NUM_TEST)):

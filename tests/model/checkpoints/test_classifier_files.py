@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import (
-    load_classifier,
     load_model,
     save_model,
 )
@@ -65,7 +64,7 @@ def same(one: CavMaeClassifier, other: CavMaeClassifier) -> bool:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_classifier_is_read_with_its_configuration(tmp_path: Path, name: str) -> None:
     model, config, overrides = PUBLISHED[name]
-    read = load_classifier(official(tmp_path, build(model, config)), num_heads=2, **overrides)
+    read = load_model(official(tmp_path, build(model, config)), num_heads=2, **overrides)
     assert read.classifier == config
     of_encoder = {name: value for name, value in asdict(model).items() if not name.startswith("decoder")}
     assert of_encoder.items() <= asdict(read.config).items()
@@ -93,7 +92,7 @@ def test_a_published_classifier_has_upstreams_names(tmp_path: Path) -> None:
 def test_a_saved_classifier_is_read_back_as_it_was(tmp_path: Path, config: ClassifierConfig) -> None:
     classifier = build(SYNC, config)
     saved = save_model(classifier, tmp_path / "probe")
-    read = load_classifier(tmp_path / "probe")
+    read = load_model(tmp_path / "probe")
     assert (read.config, read.classifier) == (SYNC, config)
     assert same(read, classifier)
     assert saved == tmp_path / "probe" / "model.safetensors"
@@ -105,7 +104,7 @@ def test_a_training_checkpoint_of_a_classifier_is_read(tmp_path: Path) -> None:
     classifier = build()
     configs = {"model_config": asdict(SYNC), "classifier_config": asdict(classifier.classifier)}
     torch.save({"model": classifier.state_dict(), "step": 3, **configs}, tmp_path / "last.pt")
-    assert same(load_classifier(tmp_path / "last.pt"), classifier)
+    assert same(load_model(tmp_path / "last.pt"), classifier)
 
 
 def test_the_modality_of_a_head_of_one_modality_must_be_given(tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_the_modality_of_a_head_of_one_modality_must_be_given(tmp_path: Path) ->
     with pytest.raises(
         CheckpointError, match=r'takes one modality, audio or image: add modality="audio" or "image"'
     ):
-        load_classifier(path, num_heads=2)
+        load_model(path, num_heads=2)
 
 
 def test_trained_positions_stay_with_their_length(tmp_path: Path) -> None:
@@ -121,16 +120,15 @@ def test_trained_positions_stay_with_their_length(tmp_path: Path) -> None:
     with torch.no_grad():
         classifier.pos_embed_a.add_(1)
     path = official(tmp_path, classifier)
-    assert same(load_classifier(path, num_heads=2), classifier)
+    assert same(load_model(path, num_heads=2), classifier)
     with pytest.raises(CheckpointError, match=r"best_audio_model.pth: .*trained positions \(pos_embed_a\)"):
-        load_classifier(path, num_heads=2, audio_rows=96)
-    assert load_classifier(path, num_heads=2, image_size=32).config.image_size == 32
+        load_model(path, num_heads=2, audio_rows=96)
+    assert load_model(path, num_heads=2, image_size=32).config.image_size == 32
 
 
-def test_load_model_reads_either_kind_and_load_classifier_its_own(tmp_path: Path) -> None:
+def test_load_model_reads_a_pretrained_model_and_a_classifier(tmp_path: Path) -> None:
     pretrained = save_model(CavMaeSync(SYNC), tmp_path / "pretrained.safetensors")
-    with pytest.raises(CheckpointError, match=r"pretrained.safetensors is no classifier, .*train probe"):
-        load_classifier(pretrained)
+    assert isinstance(load_model(pretrained), CavMaeSync)
     for path in (save_model(build(), tmp_path / "probe.safetensors"), official(tmp_path, build())):
         assert same(load_model(path, num_heads=2), build())
 
@@ -149,15 +147,15 @@ def test_a_tensor_that_is_lost_is_named(tmp_path: Path, lost: str, message: str)
     del tensors[lost]
     torch.save(tensors, tmp_path / "lost.pth")
     with pytest.raises(CheckpointError, match=rf"lost\.pth .*{message}"):
-        load_classifier(tmp_path / "lost.pth", num_heads=2)
+        load_model(tmp_path / "lost.pth", num_heads=2)
 
 
 def test_overrides_reach_both_configurations_and_no_further(tmp_path: Path) -> None:
     path = official(tmp_path, build(CAVMAE, cavmae_finetuning(5)))
-    read = load_classifier(path, num_heads=2, pooling="global", features="joint", norm_pix=False)
+    read = load_model(path, num_heads=2, pooling="global", features="joint", norm_pix=False)
     assert (read.classifier.pooling, read.config.norm_pix) == ("global", False)
     with pytest.raises(ValueError, match="no field 'modaliti'; did you mean 'modality'"):
-        load_classifier(path, modaliti="audio")
+        load_model(path, modaliti="audio")
     with pytest.raises(ValueError, match="ModelConfig has no field 'modality'"):
         load_model(save_model(CavMaeSync(SYNC), tmp_path / "pretrained.safetensors"), modality="audio")
 

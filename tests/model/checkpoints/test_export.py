@@ -17,7 +17,6 @@ from cavsync.cli.main import ErrorGroup
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints import export as exported
 from cavsync.model.checkpoints.checkpoint import open_checkpoint, save_model
-from cavsync.model.checkpoints.parity import TOLERANCE
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import linear_probe
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base
@@ -84,15 +83,15 @@ def require_same_outputs(path: Path, folder: Path, ending: str) -> None:
     for size in (1, 5):
         inputs = some_inputs(model.config, size)
         with torch.no_grad():
-            sound, picture = model.encode_audio(inputs["audio"]), model.encode_image(inputs["image"])
-        for name, encoding in (("audio", sound), ("image", picture)):
+            audio, image = model.encode_audio(inputs["audio"]), model.encode_image(inputs["image"])
+        for name, encoding in (("audio", audio), ("image", image)):
             global_token, patches = run(folder / (name + ending), inputs[name])
-            np.testing.assert_allclose(global_token, encoding.global_token, atol=TOLERANCE, rtol=0)
-            np.testing.assert_allclose(patches, encoding.patches, atol=TOLERANCE, rtol=0)
+            np.testing.assert_allclose(global_token, encoding.global_token, atol=checkpoint.TOLERANCE, rtol=0)
+            np.testing.assert_allclose(patches, encoding.patches, atol=checkpoint.TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("onnx", ".onnx"), ("torch-export", ".pt2")])
-def test_both_encoders_answer_as_the_model_for_any_batch_and_the_record_says_what_they_take(
+def test_both_encoders_compute_what_the_model_does_and_the_record_holds_their_shapes(
     kind: str, ending: str, tmp_path: Path
 ) -> None:
     path, out = stored(EVERYTHING, tmp_path), tmp_path / "new" / "out"
@@ -117,7 +116,7 @@ def test_both_encoders_answer_as_the_model_for_any_batch_and_the_record_says_wha
     assert record["inputs"]["image_std"] == [0.229, 0.224, 0.225]
     differences = {name: each["largest_difference"] for name, each in record["encoders"].items()}
     assert printed["largest_difference"] == differences
-    assert printed["tolerance"] == record["tolerance"] == TOLERANCE
+    assert printed["tolerance"] == record["tolerance"] == checkpoint.TOLERANCE
 
 
 def test_weights_beyond_two_gigabytes_lie_beside_the_graph(
@@ -147,9 +146,7 @@ def test_a_diverged_model_exits_1_and_leaves_nothing(kind: str, tmp_path: Path) 
     assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_a_program_that_answers_differently_is_not_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_with_other_outputs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = exported.open_encoder
 
     def slightly_wrong(path: Path) -> exported.Encode:

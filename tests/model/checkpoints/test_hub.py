@@ -77,11 +77,11 @@ def test_a_saved_folder_is_a_checkpoint_like_any_other(stored: Path, tmp_path: P
     require_same(stored, tmp_path / "folder")
     inputs = trained_inputs(tmp_path / "folder" / "model.safetensors")
     assert inputs is not None
-    assert inputs.mel_mean == -6.5  # though the hub's config.json beside it says nothing of them
+    assert inputs.mel_mean == -6.5  # the hub's config.json beside it does not hold them
     model, again = load_model(stored), HubModel.from_pretrained(tmp_path / "folder")
-    sound = torch.randn(2, 64, 128)
+    audio = torch.randn(2, 64, 128)
     with torch.no_grad():
-        assert torch.equal(model.encode_audio(sound).patches, again.encode_audio(sound).patches)
+        assert torch.equal(model.encode_audio(audio).patches, again.encode_audio(audio).patches)
     assert not again.training
 
 
@@ -108,7 +108,7 @@ def test_a_folder_of_two_pushes_is_refused(stored: Path, tmp_path: Path) -> None
     HubModel.from_checkpoint(stored).save_pretrained(tmp_path / "folder")
     config = json.loads((tmp_path / "folder" / "config.json").read_text())
     (tmp_path / "folder" / "config.json").write_text(json.dumps(config | {"encoder_depth": 2}))
-    with pytest.raises(CheckpointError, match=r"tells another model than model\.safetensors holds"):
+    with pytest.raises(CheckpointError, match=r"describes another model than model\.safetensors holds"):
         HubModel.from_pretrained(tmp_path / "folder")
 
 

@@ -1,7 +1,7 @@
 """The published CAV-MAE and CAV-MAE Sync, restated as functions of a dictionary of tensors in their own layout.
 
-A second opinion for the tests: written from a description of the published computation, in plain torch and
-float32, it shares no code with the package. `w` holds the tensors, `heads` how many heads attention has; all
+An independent implementation for the tests: written from a description of the published computation, in plain
+torch and float32, it shares no code with the package. `w` holds the tensors, `heads` how many heads attention has; all
 else is read from shapes. `a` and `v` are the two modalities' name endings.
 """
 
@@ -16,7 +16,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Choices:
-    """What shapes do not tell."""
+    """The choices of a configuration that shapes do not determine."""
 
     heads: int
     decoder_heads: int = 1
@@ -44,8 +44,8 @@ def block(w: Weights, name: str, x: Tensor, heads: int, ending: str = "") -> Ten
     batch, length, width = x.shape
     qkv = linear(w, f"{name}.attn.qkv", norm(w, f"{name}.norm1{ending}", x))
     q, k, v = qkv.reshape(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-    share = torch.softmax(q @ k.transpose(-1, -2) * (width // heads) ** -0.5, dim=-1)
-    x = x + linear(w, f"{name}.attn.proj", (share @ v).transpose(1, 2).reshape(batch, length, width))
+    attention = torch.softmax(q @ k.transpose(-1, -2) * (width // heads) ** -0.5, dim=-1)
+    x = x + linear(w, f"{name}.attn.proj", (attention @ v).transpose(1, 2).reshape(batch, length, width))
     hidden = linear(w, f"{name}.mlp.fc1", norm(w, f"{name}.norm2{ending}", x))
     hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
     return x + linear(w, f"{name}.mlp.fc2", hidden)
@@ -58,17 +58,17 @@ def stack(w: Weights, name: str, x: Tensor, heads: int, ending: str = "") -> Ten
     return x
 
 
-def cut(picture: Tensor, patch: int) -> Tensor:
+def patchify(image: Tensor, patch: int) -> Tensor:
     """(n, channels, height, width) to (n, patches, values): row, column, channel, as the targets are."""
-    rows = picture.unfold(2, patch, patch).unfold(3, patch, patch)  # n, c, rows, columns, p, q
+    rows = image.unfold(2, patch, patch).unfold(3, patch, patch)  # n, c, rows, columns, p, q
     return rows.permute(0, 2, 3, 4, 5, 1).flatten(1, 2).flatten(2)
 
 
 def tokens(w: Weights, x: Tensor, m: str, patch: int) -> Tensor:
-    """Patches with place and modality; the convolution as what it is, a matrix."""
-    picture = x.transpose(1, 2)[:, None] if m == "a" else x
+    """Patches with positions and modality; the convolution is a matrix product."""
+    image = x.transpose(1, 2)[:, None] if m == "a" else x
     filters = w[f"patch_embed_{m}.proj.weight"].permute(0, 2, 3, 1).flatten(1)
-    embedded = cut(picture, patch) @ filters.T + w[f"patch_embed_{m}.proj.bias"]
+    embedded = patchify(image, patch) @ filters.T + w[f"patch_embed_{m}.proj.bias"]
     return embedded + w[f"pos_embed_{m}"] + w[f"modality_{m}"]
 
 
@@ -90,7 +90,7 @@ def registers_of(w: Weights, m: str) -> Tensor:
 
 
 def contrastive_tokens(w: Weights, x: Tensor, m: str, choices: Choices) -> tuple[Tensor, Tensor]:
-    """The modality alone: its global embedding (or the mean) and its local tokens."""
+    """One modality alone: its global embedding (or the mean) and its patches."""
     x = stack(w, "blocks_u", x, choices.heads, f"_{m}")
     x = stack(w, {"a": "constrative_head_audio", "v": "constrative_head_visual"}[m], x, choices.heads)
     if choices.keep_registers:
@@ -127,7 +127,10 @@ def pretrain(
         alone[m] = contrastive_tokens(w, encoded[m], m, choices)
     latent = joint_latent(w, encoded, {m: kept[m].shape[1] for m in "av"}, choices)
     predictions = decode(w, latent, kept["a"].shape[1], restore, choices)
-    targets = {"a": cut(audio.transpose(1, 2)[:, None], choices.patch), "v": cut(image, choices.patch)}
+    targets = {
+        "a": patchify(audio.transpose(1, 2)[:, None], choices.patch),
+        "v": patchify(image, choices.patch),
+    }
     mae = {m: mae_loss(predictions[m], targets[m], removed[m], choices.norm_pix) for m in "av"}
     contrast = contrastive(*(alone[m] for m in "av"), choices)
     loss = choices.mae_weight * (mae["a"] + mae["v"]) + choices.contrast_weight * contrast
@@ -149,7 +152,7 @@ def pretrain(
 def joint_latent(
     w: Weights, encoded: dict[str, Tensor], num_kept: dict[str, int], choices: Choices
 ) -> Tensor:
-    """Both modalities' patches through the joint blocks; kept registers pass too and leave behind them."""
+    """Both modalities' patches through the joint blocks; kept registers pass too and are dropped after them."""
     bare = {m: x[:, 1:] if f"cls_token_{m}" in w else x for m, x in encoded.items()}
     x = norm(w, "norm", stack(w, "blocks_u", torch.cat([bare["a"], bare["v"]], dim=1), choices.heads))
     start = bare["a"].shape[1]
@@ -187,7 +190,7 @@ def contrastive(a: tuple[Tensor, Tensor], v: tuple[Tensor, Tensor], choices: Cho
 
 
 def one_way(a: Tensor, v: Tensor) -> Tensor:
-    """Each picture, a column, is classified over the sounds of the batch."""
+    """Each image, a column, is classified over the audio segments of the batch."""
     scores = (a / a.norm(dim=1, keepdim=True)) @ (v / v.norm(dim=1, keepdim=True)).T / 0.05
     return -torch.diag(torch.log_softmax(scores, dim=0)).mean()
 
@@ -197,7 +200,7 @@ def classify(
 ) -> Tensor:
     """Logits of the published classifiers, for (videos * frames) inputs; `mode` as published.
 
-    Sync's class is told by its head and its tokens; the two classes differ in what a lone modality passes.
+    Sync's class has its own head or tokens; the two classes differ in the layers that a single modality passes.
     """
     is_sync = "classifier_head.weight" in w or "cls_token_a" in w or "register_tokens" in w
     x = (sync_vector if is_sync else cavmae_vector)(w, audio, image, mode, choices)

@@ -23,7 +23,7 @@ from support.labelled_shards import (
     write_labelled_shards,
 )
 
-from cavsync.model.checkpoints.checkpoint import load_classifier
+from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.labelled import LabelledClips
@@ -127,7 +127,7 @@ def test_one_modality_alone_is_trained_without_reading_the_other(
     item = TrainingClips(clips, config)[EpochSample(0, 0, 3)]
     assert item.keys() - {"target", "key"} == {modality}
     result = run(replace(config, num_epochs=1, average_epochs=None), tmp_path / "run")
-    assert load_classifier(result.weights).classifier.modality == modality
+    assert load_model(result.weights).classifier.modality == modality
 
 
 def test_a_linear_probe_is_one_linear_layer(shards: Path, weights: Path) -> None:
@@ -152,13 +152,13 @@ def test_the_run_folder_tells_what_was_scored(shards: Path, weights: Path, tmp_p
         -5.081,
         0,
     )
-    assert load_classifier(result.checkpoint).classifier.num_classes == 3
+    assert load_model(result.checkpoint).classifier.num_classes == 3
 
 
 def test_the_result_is_the_mean_of_the_chosen_epochs(shards: Path, weights: Path, tmp_path: Path) -> None:
     config = micro_finetuning(shards, weights, "checkpoint_every_steps=2")
     result = run(config, tmp_path / "run")
-    epochs = [load_classifier(tmp_path / "run" / "checkpoints" / f"step-{step:06d}.pt") for step in (2, 4)]
+    epochs = [load_model(tmp_path / "run" / "checkpoints" / f"step-{step:06d}.pt") for step in (2, 4)]
     for name, tensor in load_file(result.weights).items():
         mean = (epochs[0].state_dict()[name] + epochs[1].state_dict()[name]) / 2
         torch.testing.assert_close(tensor, mean)
@@ -310,7 +310,7 @@ def test_weights_must_be_given(shards: Path, weights: Path, tmp_path: Path) -> N
 def test_a_head_is_continued_only_where_it_fits(shards: Path, weights: Path, tmp_path: Path) -> None:
     probe = run(micro_probe(shards, weights), tmp_path / "probe")
     tuned = micro_finetuning(shards, probe.weights, "keep_head=true")
-    before, after = load_classifier(probe.weights), Start.of(tuned).classifier(tuned, num_classes=3)
+    before, after = load_model(probe.weights), Start.of(tuned).classifier(tuned, num_classes=3)
     assert torch.equal(before.head.linear.weight, after.head.linear.weight)
     assert after.parameter_groups()["encoder"]
     with pytest.raises(ConfigError, match=r"another head: num_classes is 3, not 5\. Set head\.\* to match"):
@@ -323,7 +323,7 @@ def test_a_head_is_continued_only_where_it_fits(shards: Path, weights: Path, tmp
 
 def test_windows_of_another_length_get_new_positions(shards: Path, weights: Path, tmp_path: Path) -> None:
     config = micro_finetuning(shards, weights, "audio_rows=48", "num_epochs=1", "average_epochs=none")
-    model = load_classifier(run(config, tmp_path / "run").weights)
+    model = load_model(run(config, tmp_path / "run").weights)
     assert model.config.audio_rows == 48
     assert model.pos_embed_a.shape[1] == 8 * 3
 
