@@ -36,7 +36,7 @@ import sys
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.model.checkpoints.hub import HubModel
 model = HubModel.from_pretrained("me/own")
-save_model(model, sys.argv[1], model.record)
+save_model(model, sys.argv[1], model.training_record)
 """
 
 

@@ -234,5 +234,5 @@ def test_sources_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not there"):
         load_initial_weights(tmp_path / "nothing.pth", SYNC)
     broken = stored_vit(tmp_path, pos_embed=torch.zeros(()))
-    with pytest.raises(CheckpointError, match="holds no ViT that this model can start from"):
+    with pytest.raises(CheckpointError, match="holds no ViT that fits this model"):
         load_initial_weights(broken, SYNC)
