@@ -1,4 +1,4 @@
-"""The main job from end to end on a synthesised world: videos, shards, training, scores, a report."""
+"""Runs the main job from end to end on a synthetic world: videos, shards, training, scores, a report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ class DemoConfig:
     world: WorldConfig
     seed: int = 0
     num_steps: int = 1000
-    control: bool = False  # train each clip on another clip's sound: nothing but chance may be left
+    control: bool = False  # trains each clip on another clip's audio, so that figures fall to near chance
 
     @property
     def dataset(self) -> Path:
@@ -76,12 +76,12 @@ class DemoConfig:
 
 
 def synchronise_world(task: SplitTask, on_clip: Callable[[int, int], None]) -> SynchronyScores:
-    """Which sound belongs to which instant of the test clips."""
+    """Scores which audio segment belongs to which frame of the test clips."""
     return score_synchrony(task, SynchronyConfig(), on_clip)
 
 
 def synchrony_summary(scores: SynchronyScores, truth: dict[str, Any]) -> list[Score]:
-    """The rows of its table that the demo's repeats, and what only the world's truth can tell."""
+    """The rows of the synchrony report that the demo repeats, and one that needs the world's ground truth."""
     shown = [
         row for row in synchrony_rows(scores) if row.name.startswith(SYNCHRONY_SHOWN) and row.unit == "%"
     ]
@@ -89,7 +89,7 @@ def synchrony_summary(scores: SynchronyScores, truth: dict[str, Any]) -> list[Sc
 
 
 def same_class_row(scores: SynchronyScores, truth: dict[str, Any]) -> Score:
-    """How often the window that a frame chose holds a class that the frame shows."""
+    """How often the audio segment that a frame retrieves holds a class that the frame shows."""
     shared = classes_shared(scores.task, truth)
     chosen = [
         np.take_along_axis(shared[clip.key], clip.within.chosen_of_picture[:, None], axis=1).mean()
@@ -101,7 +101,7 @@ def same_class_row(scores: SynchronyScores, truth: dict[str, Any]) -> Score:
 
 
 def classes_shared(task: SplitTask, truth: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Key -> (F, F) bool: whether something visible in frame f also sounds at the centre of window w."""
+    """Key -> (F, F) bool: whether an object visible in frame f also sounds at the centre of audio segment w."""
     rows = task.dataset.index(task.data.split, ["key", "frame_pts_s"])
     turns = {clip_key(clip["id"], clip["start_s"]): clip["turns"] for clip in truth["clips"]}
     present = {
@@ -123,7 +123,7 @@ def sounding_at(turns: list[dict[str, Any]], times_s: np.ndarray, classes: list[
 def segment_world(
     config: DemoConfig, checkpoint: LoadedCheckpoint, on_row: Callable[[int, int], None]
 ) -> SegmentationScores:
-    """Where does a sound come from, in test pictures with two sounding things or more; by both maps."""
+    """Scores heatmaps on test frames with two sounding objects or more, by both methods."""
     if not (config.prompted / LIST_NAME).exists():
         write_prompted(config.root, config.prompted)
     task = MapTask.of(checkpoint, ("denseav", "masked-view"), MapConfig(), "mean", max_missing=0.0)
@@ -131,7 +131,7 @@ def segment_world(
 
 
 def segmentation_summary(scores: SegmentationScores) -> list[Score]:
-    """The rows of its table that the demo's repeats."""
+    """The rows of the segmentation report that the demo repeats."""
     return [row for row in segmentation_rows(scores) if row.name.endswith(SEGMENTATION_SHOWN)]
 
 
@@ -143,7 +143,7 @@ def write_demo_report(
     videos: Sequence[Section],
     rows: list[Score],
 ) -> Path:
-    """The page that the demo ends with; `videos` are its sections on search and localisation."""
+    """Writes the page that the demo ends with; `videos` are its sections on search and localisation."""
     metrics = pd.read_json(config.run / "metrics.jsonl", lines=True)
     lead = (
         f"A model of {config.num_steps} training steps on {config.world.num_train} clips, scored on "
@@ -157,7 +157,7 @@ def write_demo_report(
     )
     report = Report(
         title="cavsync demo"
-        + (" (control: every clip trained on another clip's sound)" if config.control else ""),
+        + (" (control: every clip trained on another clip's audio)" if config.control else ""),
         lead=lead,
         scores=rows,
         sections=[
@@ -190,4 +190,4 @@ def aligned_section(scores: RetrievalScores) -> Section:
         "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "
         "segments that belong to the two marked frames: this pair is what the model is given."
     )
-    return Section("Frames and their segments of sound", text, pictures=pictures)
+    return Section("Frames and their audio segments", text, pictures=pictures)

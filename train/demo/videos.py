@@ -1,4 +1,4 @@
-"""The demo's test clips as anyone's own videos: embedded, searched by the sound of one thing, and one of them localised."""
+"""Embeds the demo's test clips as a user's own videos, searches them by the audio of one object, and localises one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,20 +29,20 @@ from cavsync.train.inference.search_page import clock, thumbnail, write_search_p
 from cavsync.train.reporting.page import Answer, Media, Query, Score, Section, data_url
 
 NUM_HITS = 5
-# How far down the list the first right hit is looked for.
+# Hits among which the first right one is searched.
 MOST_HITS = 100
-# Sounds whose hits the page shows.
-SOUNDS_SHOWN = 3
-SOUND_S = 10.0
+# Queries whose hits the page shows.
+QUERIES_SHOWN = 3
+AUDIO_S = 10.0
 OnDone = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Searched:
-    """A sound of one class alone, what it was found in, and in which hits that class is there at the best instant."""
+    """The audio of one class alone, its hits, and which of them show that class at their best instant."""
 
     class_name: str
-    sound: Path
+    audio: Path
     hits: list[Hit]  # best first
     right: list[bool]
 
@@ -51,7 +51,7 @@ class Searched:
 class WorldSearch:
     file: WindowFile
     searches: list[Searched]  # one a class
-    presence: float  # share of the time for which a class is there, the mean over classes
+    presence: float  # fraction of the time for which a class is there, the mean over classes
 
 
 def search_world(
@@ -60,7 +60,7 @@ def search_world(
     truth: dict[str, Any],
     on_file: OnDone = lambda done, total: None,
 ) -> WorldSearch:
-    """In the pictures of which moments of the test videos is the thing found by its sound?"""
+    """Searches the frames of the test videos by the audio of each class alone."""
     turns = {
         str(config.root / clip["video"]): clip["turns"] for clip in truth["clips"] if clip["split"] == "test"
     }
@@ -72,11 +72,11 @@ def search_world(
     prompts = pd.read_csv(config.prompted / LIST_NAME).drop_duplicates("ade_class").sort_values("ade_class")
     searches = []
     for class_name, name in zip(prompts["ade_class"], prompts["vggsound_file"], strict=True):
-        sound = config.prompted / "audio" / name
-        # Among pictures only: sounds are found among sounds without having learnt what they look like.
-        found = search(file, read_query(sound, embedder), "image", MOST_HITS)
+        audio = config.prompted / "audio" / name
+        # Among frames only: audio is found among audio without any knowledge of images.
+        found = search(file, read_query(audio, embedder), "image", MOST_HITS)
         right = [is_there(class_name, turns[hit.file], hit.best_s) for hit in found.hits]
-        searches.append(Searched(class_name, sound, found.hits, right))
+        searches.append(Searched(class_name, audio, found.hits, right))
         write_search_page(
             replace(found, hits=found.hits[:NUM_HITS]), file, config.run / "search" / f"{class_name}.html"
         )
@@ -92,7 +92,7 @@ def is_there(class_name: str, turns: list[dict[str, Any]], time_s: float) -> boo
 def search_row(searched: WorldSearch) -> Score:
     found = mean_percent(np.array([np.mean(one.right[:NUM_HITS]) for one in searched.searches]))
     return Score(
-        "found in pictures by sound",
+        "found in frames by audio",
         found.percent,
         100 * searched.presence,
         found.low,
@@ -102,20 +102,20 @@ def search_row(searched: WorldSearch) -> Score:
 
 
 def search_section(searched: WorldSearch) -> Section:
-    """The hits of some sounds, with a picture of each hit's best instant."""
+    """The hits of some queries, with the frame at each hit's best instant."""
     with DecoderProcess() as decoder:
-        queries = [_query(one, searched.file, decoder) for one in searched.searches[:SOUNDS_SHOWN]]
+        queries = [_query(one, searched.file, decoder) for one in searched.searches[:QUERIES_SHOWN]]
     return Section(
-        "Search: pictures of what sounds like this",
-        "The test videos were embedded as anyone's own (cavsync embed), and their pictures searched by the sound of one "
-        "thing alone, which is in none of them (cavsync search SOUND --against image). A hit is right where that thing is "
-        f"there at its best instant. All {len(searched.searches)} sounds have a page in the run's folder search/.",
+        "Search: frames by audio",
+        "The test videos were embedded as a user's own (cavsync embed), and their frames searched by the audio of one "
+        "object alone, which is in none of them (cavsync search AUDIO --against image). A hit is right where that object is "
+        f"there at its best instant. All {len(searched.searches)} queries have a page in the run's folder search/.",
         queries=queries,
     )
 
 
 def _query(searched: Searched, file: WindowFile, decoder: DecoderProcess) -> Query:
-    mp3 = mp3_bytes(read_recording(searched.sound, SOUND_S))
+    mp3 = mp3_bytes(read_recording(searched.audio, AUDIO_S))
     shown = list(zip(searched.hits, searched.right, strict=True))[:NUM_HITS]
     answers = [
         Answer(_seen(hit, file, decoder), hit.score, number, right)
@@ -134,7 +134,7 @@ def _seen(hit: Hit, file: WindowFile, decoder: DecoderProcess) -> Media:
 def localize_world(
     config: DemoConfig, checkpoint: LoadedCheckpoint, truth: dict[str, Any], on_second: OnDone
 ) -> Localized:
-    """Where its sound comes from in the first test video, as a film in the run's folder localized/."""
+    """Writes heatmaps of the first test video, as a film in the run's folder localized/."""
     video = next(config.root / clip["video"] for clip in truth["clips"] if clip["split"] == "test")
     embedder = Embedder(checkpoint)
     found = localize(embedder, video, None, ("masked-view",), MapConfig(), calibrate(embedder), on_second)
@@ -143,6 +143,6 @@ def localize_world(
 
 
 def localized_section(config: DemoConfig, found: Localized) -> Section:
-    """The film, inside the page."""
+    """The film, embedded in the page."""
     film = (config.run / "localized" / OVERLAY).read_bytes()
     return film_section(found, data_url(film, "video/mp4"))

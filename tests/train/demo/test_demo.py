@@ -59,7 +59,7 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
         "within a clip: same class",
         "delay found within 0.25 s",
         "Similarity by offset",
-        "found in pictures by sound",
+        "found in frames by audio",
         "Search: pictures of what sounds like this",
         "asked for its own sound",
         "data:video/mp4;base64",
