@@ -1,4 +1,4 @@
-"""`cavsync checkpoint`: what a file of weights is, and the way to and from the published layout."""
+"""`cavsync checkpoint`: describe files of weights, import published ones, export to other formats."""
 
 import dataclasses
 import json
@@ -31,18 +31,18 @@ PATH = Annotated[
         help="A .safetensors file or its folder, a training checkpoint (.pt), or a published .pth file.",
     ),
 ]
-FORCE = Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")]
+FORCE = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
 @app.callback()
 def group() -> None:
-    """What a file of weights is, and the way to and from the published layout."""
+    """Describe files of weights, import published files, export to other formats."""
 
 
 @app.command()
 def inspect(path: PATH, overrides: OverridesOption = None, as_json: JSON = False) -> None:
-    """Say what a checkpoint is: its model, its configuration, its size, and how it was trained if it says."""
+    """Describe a checkpoint: its model, configuration and size, and how it was trained if the file states it."""
     from cavsync.model.checkpoints.description import describe_checkpoint
 
     _print(describe_checkpoint(_open(path, overrides)), {}, as_json)
@@ -51,14 +51,14 @@ def inspect(path: PATH, overrides: OverridesOption = None, as_json: JSON = False
 @app.command("import")
 def import_(
     path: PATH,
-    out: Annotated[Path, typer.Argument(help="New .safetensors file, or folder for model.safetensors.")],
+    out: Annotated[Path, typer.Argument(help="New .safetensors file, or a folder for model.safetensors.")],
     overrides: OverridesOption = None,
     force: FORCE = False,
     as_json: JSON = False,
 ) -> None:
-    """Turn a published CAV-MAE or CAV-MAE Sync file, pretrained or fine-tuned, into safetensors.
+    """Convert a published CAV-MAE or CAV-MAE Sync file, pretrained or fine-tuned, to safetensors.
 
-    Every tensor must be the one its place asks for, in name and shape; otherwise nothing is written.
+    Every tensor must have the name and shape that the model needs; otherwise nothing is written.
     """
     from cavsync.model.checkpoints.checkpoint import save_model
     from cavsync.model.checkpoints.description import describe_checkpoint
@@ -81,30 +81,35 @@ def import_(
 @app.command()
 def export(
     path: PATH,
-    out: Annotated[Path, typer.Argument(help="New .pth file; for the other formats a new folder.")],
+    out: Annotated[Path, typer.Argument(help="New .pth file for --format official, else a new folder.")],
     export_format: Annotated[
         ExportFormat,
         typer.Option(
             "--format",
             help="official: all weights, in the layout of the published files. torch-export, onnx: the encoders "
-            "of sound and of pictures as programs that take batches of any size.",
+            "of audio and of images as programs that take batches of any size.",
         ),
     ] = "official",
     prefix: Annotated[
-        str, typer.Option(help="For official, put before every name; the published files have `module.`.")
+        str,
+        typer.Option(help="Prefix of every name in the official format; the published files have `module.`."),
     ] = "",
     tolerance: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Largest difference allowed between the answers of file and model."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Largest difference allowed between the outputs of the written file and of the model.",
+        ),
     ] = TOLERANCE,
     overrides: OverridesOption = None,
     force: FORCE = False,
     as_json: JSON = False,
 ) -> None:
-    """Write a model for code that knows nothing of this package.
+    """Export a model for code without cavsync.
 
-    What was written is read back, and its answers to noise compared with the model's; where they differ by more
-    than --tolerance nothing is left and the exit code is 1.
+    The written files are read back, and their outputs on noise are compared with the model's.
+    If these differ by more than --tolerance, the files are removed and the exit code is 1.
     """
     _check_out(out, export_format, prefix)
     from cavsync.model.checkpoints.description import describe_checkpoint
@@ -148,22 +153,24 @@ def _export_programs(
 
 
 def _inputs(weights: Path) -> dict[str, Any]:
-    """What a log-mel and a picture in [0, 1] are normalised with."""
+    """What normalises a log-mel, and an image in [0, 1]."""
     from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
     from cavsync.train.data.inputs import inputs_of
 
     inputs = inputs_of(weights)
-    sound = {name: getattr(inputs, name) for name in ("mel_mean", "mel_std", "pad_value")}
-    return sound | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
+    audio = {name: getattr(inputs, name) for name in ("mel_mean", "mel_std", "pad_value")}
+    return audio | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
 
 
 def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
     if export_format == "official" and out.suffix not in (".pth", ".pt"):
         raise typer.BadParameter(f"{out} does not end in .pth", param_hint="OUT")
     if export_format != "official" and (out.is_file() or out.suffix in (".pth", ".pt", ".pt2", ".onnx")):
-        raise typer.BadParameter(f"{out} must be a folder: it gets a file for each encoder", param_hint="OUT")
+        raise typer.BadParameter(
+            f"{out} must be a folder, because each encoder gets a file", param_hint="OUT"
+        )
     if export_format != "official" and prefix:
-        raise typer.BadParameter("only the official format has names to begin with it", param_hint="--prefix")
+        raise typer.BadParameter("only the official format has names with a prefix", param_hint="--prefix")
 
 
 def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
@@ -178,7 +185,7 @@ def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
 
 def _require_free(out: Path, force: bool) -> None:
     if out.exists() and not force:
-        raise CheckpointError(f"{out} is there already; give another name, or --force to replace it")
+        raise CheckpointError(f"{out} exists; give another name, or --force to replace it")
 
 
 def _print(description: "Description", result: dict[str, Any], as_json: bool) -> None:
@@ -204,23 +211,23 @@ def _rows(description: "Description") -> dict[str, Any]:
     beside = "as released" if released == own else f"the released model has {released:,}"
     rows = {
         "file": description.path,
-        "what it is": description.kind,
+        "model": description.kind,
         "layout": description.layout,
         "tensors": description.num_tensors,
         "parameters": description.num_parameters,
-        "in the published layout": "none: upstream has no such head"
+        "in the published layout": "none: the published code has no such head"
         if own is None
         else f"{own:,} ({beside})",
-        "model": _listed(description.model_config),
+        "configuration": _listed(description.model_config),
     }
     if description.classifier_config:
         rows["classifier"] = _listed(description.classifier_config)
     trained = description.training
-    return rows | {"how it was trained": _listed(trained) if trained else "the file does not say"}
+    return rows | {"training": _listed(trained) if trained else "not stated in the file"}
 
 
 def _listed(values: dict[str, Any], group: str = "") -> str:
-    """One line a value; values of a group within follow its name."""
+    """A line for each value; the values of a nested group follow its name."""
     lines = [
         _listed(value, f"{group}{name}.")
         if isinstance(value, dict)

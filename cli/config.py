@@ -1,4 +1,4 @@
-"""`cavsync config`: what a preset contains."""
+"""`cavsync config`: the presets and their fields."""
 
 import json
 from typing import Annotated, Any
@@ -13,21 +13,27 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def group() -> None:
-    """What a preset contains."""
+    """Show the presets of trainings and their fields."""
 
 
 @app.command()
 def show(
     preset: Annotated[
-        str | None, typer.Option(help="Preset to resolve; without it the presets are listed.")
+        str | None, typer.Option(help="Preset to print; without it the presets are listed.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field, e.g. optimizer.lr=1e-4."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Set a field, e.g. optimizer.lr=1e-4; may be given several times.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as stored with the run.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, as the run folder's config.json has it.")
+    ] = False,
 ) -> None:
-    """Print the complete run that a preset stands for, or the presets there are."""
+    """Print all fields of a preset, or list the presets."""
     if preset is None:
         _list_presets(as_json)
         return
@@ -41,7 +47,7 @@ def show(
 
 
 def resolved(preset: str, overrides: list[str]) -> dict[str, Any]:
-    """The run as JSON; an unknown preset or field is wrong usage."""
+    """The preset with its overrides, as JSON; an unknown preset or field is wrong usage."""
     from cavsync.train.engine.config import ConfigError, as_dict
     from cavsync.train.engine.overrides import apply_overrides
     from cavsync.train.finetune.presets import FINETUNE_PRESETS
@@ -63,7 +69,7 @@ def _list_presets(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(summaries, indent=1))
         return
-    table = Table("preset", "what it is", box=None)
+    table = Table("preset", "description", box=None)
     for name, summary in summaries.items():
         table.add_row(name, summary)
     Console().print(table)

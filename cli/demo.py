@@ -1,4 +1,4 @@
-"""`cavsync demo`: the whole path on a synthesised world."""
+"""`cavsync demo`: preparation, training and evaluation on a synthesised world."""
 
 import json
 from pathlib import Path
@@ -15,29 +15,37 @@ DEMO_SHARD_SIZE = 33
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the world, its dataset and its runs; reused.")] = Path(
-        "demo"
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Of the training run; the world stays the same.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the world, its dataset and its runs; what is there is reused.")
+    ] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training run; the world stays the same.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
     train_clips: Annotated[int, typer.Option(min=64, help="Clips of the world to train on.")] = 400,
     test_clips: Annotated[int, typer.Option(min=4, help="Clips of the world to score on.")] = 128,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; more than 1 prepare as Ray tasks.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Worker processes; more than 1 prepare as Ray tasks.")
+    ] = 2,
     control: Annotated[
         bool,
-        typer.Option("--control", help="Train every clip on another clip's sound: only chance may be left."),
+        typer.Option(
+            "--control",
+            help="Train every clip with another clip's audio; the scores must then be near chance.",
+        ),
     ] = False,
     only_world: Annotated[
         Path | None,
-        typer.Option(help="Only write the world into this folder: mp4 files, official-format lists, masks."),
+        typer.Option(
+            help="Only write the world into this folder: mp4 files, lists in the official format, masks."
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the scores as JSON, no bars and no table.")
+        bool, typer.Option("--json", help="Print the scores as JSON instead of progress bars and a table.")
     ] = False,
 ) -> None:
-    """Run the main job end to end: synthesise a small audio-visual world as mp4 files, prepare, train, score.
+    """Run everything once: synthesise a small audio-visual world as mp4 files, prepare it, train and evaluate a model.
 
-    Ends with a table and a report with pictures. A second run reuses what is there.
+    The results are a table and a report with images.
+    A second run reuses what is there.
     """
     from cavsync.pipeline.synthetic.config import WorldConfig
 

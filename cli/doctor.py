@@ -1,4 +1,4 @@
-"""`cavsync doctor`: what of this machine the commands can use."""
+"""`cavsync doctor`: which decoders, codecs, libraries and hardware the commands can use on this machine."""
 
 import json
 import os
@@ -46,7 +46,7 @@ MIN_SHM_BYTES = GIB // 4
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One part of the machine or of the installation that was checked."""
 
     part: str
     name: str
@@ -57,18 +57,19 @@ class Check:
 
 def doctor(
     root: Annotated[
-        Path, typer.Option(envvar="CAVSYNC_ROOT", help="Where datasets and runs will be, for the free disk.")
+        Path,
+        typer.Option(envvar="CAVSYNC_ROOT", help="Folder of datasets and runs, whose disk space is checked."),
     ] = Path(),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of a table.")
     ] = False,
 ) -> None:
-    """Show which decoders, codecs, libraries and hardware are usable here.
+    """Check which decoders, codecs, libraries and hardware are usable on this machine.
 
-    Clips of one second are written in every codec and decoded with every decoder. Exits with code 1 when
-    something is unusable that the commands need without further options; the rest costs a choice only.
+    A clip of one second is written in every codec and decoded with every decoder.
+    Ends with exit code 1 if something is unusable that the commands need by default.
     """
-    with Console(stderr=True).status("Trying libraries and decoders"):
+    with Console(stderr=True).status("Checking libraries and decoders"):
         checks = [*_machine(root), *_libraries(), *_decoders()]
     usable = all(check.usable for check in checks if check.needed)
     if as_json:
@@ -84,7 +85,7 @@ def _machine(root: Path) -> Iterator[Check]:
     yield Check("machine", "CPU cores", True, True, f"{cores}: --workers {cores} uses them all")
     page = os.sysconf("SC_PAGE_SIZE")
     total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    memory = f"{total / GIB:.1f} GiB, {free / GIB:.1f} GiB of it unused"
+    memory = f"{total / GIB:.1f} GiB, {free / GIB:.1f} GiB of it free"
     yield Check("machine", "memory", total >= MIN_MEMORY_BYTES, True, memory)
     yield _disk("disk", _existing(root), MIN_DISK_BYTES, True)
     if Path("/dev/shm").is_dir():
@@ -99,7 +100,7 @@ def _disk(name: str, folder: Path, wanted: int, needed: bool) -> Check:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
+    """The folder, or its nearest parent that exists."""
     resolved = folder.resolve()
     return next(one for one in (resolved, *resolved.parents) if one.is_dir())
 
@@ -108,7 +109,7 @@ def _gpu() -> Check:
     try:
         cuda = import_module("torch").cuda
     except BROKEN_IMPORT:
-        return Check("machine", "GPU", False, False, "torch does not import")
+        return Check("machine", "GPU", False, False, "torch cannot be imported")
     names = [cuda.get_device_name(number) for number in range(cuda.device_count())]
     found = ", ".join(names) or "none: training runs on the CPU"
     return Check("machine", "GPU", bool(names), False, found)
@@ -121,7 +122,7 @@ def _libraries() -> Iterator[Check]:
             import_module(module)
             yield Check("library", distribution, True, needed, _version(distribution))
         except BROKEN_IMPORT as error:
-            yield Check("library", distribution, False, needed, f"does not import: {_first_line(error)}")
+            yield Check("library", distribution, False, needed, f"cannot be imported: {_first_line(error)}")
 
 
 def _version(distribution: str) -> str:
@@ -166,7 +167,7 @@ def _print(checks: list[Check], usable: bool) -> None:
             console.print(f"{check.part}, {check.name}: {check.found}", markup=False, highlight=False)
     missing = ", ".join(check.name for check in checks if check.needed and not check.usable)
     if usable:
-        console.print("Everything that the commands need by default is usable here.")
+        console.print("Everything that the commands need by default is usable.")
     else:
         console.print(f"[bold red]Needed, but not usable:[/] {missing}")
 

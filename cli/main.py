@@ -46,15 +46,13 @@ app = typer.Typer(
     help="From raw videos to a trained, evaluated and usable CAV-MAE Sync model.",
 )
 app.add_typer(prepare.app, name="prepare")
-app.add_typer(
-    data.app, name="data", help="Prepared datasets: progress, validation, statistics, clips to look at."
-)
-app.add_typer(train.app, name="train", help="Shards to a trained model.")
-app.add_typer(evaluate.app, name="eval", help="A trained model to scores and a report.")
+app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="eval")
 app.command(name="embed")(embed.embed)
 app.command(name="search")(search.search)
 app.command(name="localize")(localize.localize)
-app.add_typer(checkpoint.app, name="checkpoint", help="Published and own weights: look, take in, give out.")
-app.add_typer(config.app, name="config", help="What a preset contains.")
+app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(config.app, name="config")
 app.command(name="demo")(demo.demo)
 app.command(name="doctor")(doctor.doctor)

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal: how far, how fast, how long still."""
+"""Progress bars on the terminal: count, speed and time left."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from rich.text import Text
 
 
 class RateColumn(ProgressColumn):
-    """Things a second, over the last half minute."""
+    """Items per second, over the last half minute."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def bar(unit: str, *, quiet: bool = False) -> Progress:
 
 @contextmanager
 def counting(description: str, unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told `(done, total)`."""
+    """A progress bar for one stage; yields a callback that takes `(done, total)`."""
     with bar(unit, quiet=quiet) as progress:
         task = progress.add_task(description, total=None, note="")
         yield lambda done, total: progress.update(task, completed=done, total=total)

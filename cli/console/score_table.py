@@ -12,14 +12,11 @@ from rich.table import Table
 if TYPE_CHECKING:
     from cavsync.train.reporting.page import Score
 
-if TYPE_CHECKING:
-    from cavsync.train.reporting.page import Score
-
 
 def print_scores(title: str, scores: "Sequence[Score]") -> None:
     """One row a score, with its interval and the chance level beside it."""
     table = Table(title=title, title_justify="left")
-    table.add_column("what")
+    table.add_column("metric")
     for column in ("score", "95 % interval", "chance"):
         table.add_column(column, justify="right")
     table.add_column("")

@@ -1,4 +1,4 @@
-"""`cavsync data`: how far a prepared dataset is, whether it is whole, what is in it."""
+"""`cavsync data`: progress, validation, statistics and sample clips of a prepared dataset."""
 
 import json
 import time
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cavsync.pipeline.storage.path import AnyPath
 
 EXIT_FAILED = 1
-# Where pages go by default.
-BESIDE = "DIR/{0}; for a URL NAME/{0} here"
+# Where pages go by default, for a folder and for a URL.
+DEFAULT_PAGES = "DIR/{0}; for a URL NAME/{0} here"
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -24,23 +24,28 @@ Folder = Annotated[
     PathOrUrl,
     path_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of bars and tables.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout instead of a progress bar and tables.")
+]
 
 
 @app.callback()
 def group() -> None:
-    """How far a prepared dataset is, whether it is whole, and what is in it."""
+    """Inspect a prepared dataset: progress, validation, statistics, sample clips."""
 
 
 @app.command()
 def status(
     folder: Folder,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Ask again every second (30 s for a URL), until it is finished.")
+        bool,
+        typer.Option(
+            "--watch", help="Refresh every second (every 30 s for a URL) until the preparation is finished."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say how far the preparation is, how fast it goes and who runs it; also from another shell."""
+    """Show how far a preparation is, how fast it is and which process runs it. Works from any shell."""
     from cavsync.cli.data.tables import status_view
     from cavsync.pipeline.inspection.status import read_status
 
@@ -66,17 +71,20 @@ def validate(
     folder: Folder,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Leave out what reads all bytes: hashes of tars, checksums of clips."),
+        typer.Option(
+            "--quick", help="Skip the checks that read all bytes: hashes of tar files, checksums of clips."
+        ),
     ] = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Remove damaged shards, so that prepare makes them again.")
+        bool, typer.Option("--fix", help="Remove damaged shards; the prepare command then makes them again.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read shards.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Hold every byte against the plan, the index and the done-records; say which shard is damaged and why.
+    """Check every byte against the plan, the index and the done-records; name the damaged shards and their defects.
 
-    Ends with code 1 when something is damaged. Videos in splits of training and of test are listed too.
+    Ends with exit code 1 if something is damaged.
+    Videos that are in a training split and in a test split are listed too.
     """
     from cavsync.cli.console.progress import counting
     from cavsync.cli.data.tables import print_validation
@@ -102,14 +110,15 @@ def stats(
     folder: Folder,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the page and its plots.", show_default=BESIDE.format("stats")),
+        typer.Option(help="Folder of the page and its plots.", show_default=DEFAULT_PAGES.format("stats")),
     ] = None,
     mel_clips: Annotated[
-        int, typer.Option(min=0, help="Clips whose log-mel is read for the curve over the bands.")
+        int,
+        typer.Option(min=0, help="Number of clips whose log-mel is read for the curve over the mel bands."),
     ] = 400,
     as_json: Json = False,
 ) -> None:
-    """Count states, labels, durations, codecs, silent and still clips, and measure the log-mel."""
+    """Count states, labels, durations, codecs, silent and still clips, and measure the mean and deviation of the log-mel."""
     from dataclasses import asdict
 
     from cavsync.cli.console.progress import counting
@@ -121,9 +130,9 @@ def stats(
         found = measure(inventory, num_mel_clips=mel_clips, on_shard=on_shard)
     from cavsync.train.reporting.dataset_page import write_statistics
 
-    page = write_statistics(found, out or _beside(folder, "stats"))
+    page = write_statistics(found, out or _page_folder(folder, "stats"))
     if as_json:
-        # One number for every clip would be most of it.
+        # The durations of all clips would be most of the output.
         content = asdict(found) | {"durations_s": found.duration_percentiles_s(), "page": str(page)}
         typer.echo(json.dumps(content, indent=1))
     else:
@@ -134,22 +143,27 @@ def stats(
 @app.command()
 def show(
     folder: Folder,
-    key: Annotated[str | None, typer.Option(help="One clip, such as -0pJqpNjft4_00030000.")] = None,
-    split: Annotated[str | None, typer.Option(help="Clips of this split only.")] = None,
-    state: Annotated[
-        str | None, typer.Option(help="Clips that ended in this state only, such as no_audio.")
+    key: Annotated[
+        str | None, typer.Option(help="Key of the only clip to show, such as -0pJqpNjft4_00030000.")
     ] = None,
-    num: Annotated[int, typer.Option(min=1, max=100, help="How many clips.")] = 8,
+    split: Annotated[str | None, typer.Option(help="Show clips of this split only.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Show clips of this state only, such as no_audio.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, max=100, help="Number of clips.")] = 8,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the sheet.", show_default=BESIDE.format("show"))
+        Path | None,
+        typer.Option(help="Folder of the contact sheet.", show_default=DEFAULT_PAGES.format("show")),
     ] = None,
 ) -> None:
-    """Make a contact sheet, PNG and HTML: frames over the log-mel with each frame's window, and the sound."""
+    """Make a contact sheet, PNG and HTML: frames, the log-mel with each frame's window, and a player of the audio."""
     from cavsync.pipeline.dataset.schema import ClipState
     from cavsync.pipeline.inspection.clips import clip_of_key, first_clips
 
     if state is not None and state not in (states := [str(one) for one in ClipState]):
-        raise typer.BadParameter(f"{state!r} is none of {', '.join(states)}", param_hint="--state")
+        raise typer.BadParameter(
+            f"{state!r} is no state; the states are {', '.join(states)}", param_hint="--state"
+        )
     inventory = _inventory(folder)
     if key is not None:
         exhibits = [clip_of_key(inventory, key)]
@@ -158,12 +172,12 @@ def show(
     from cavsync.train.reporting.dataset_page import write_sheet
 
     lead = f"{len(exhibits)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
-    page = write_sheet(inventory.name, lead, exhibits, out or _beside(folder, "show"))
-    typer.echo(f"Page: {page}\nPicture: {page.with_suffix('.png')}")
+    page = write_sheet(inventory.name, lead, exhibits, out or _page_folder(folder, "show"))
+    typer.echo(f"Page: {page}\nImage: {page.with_suffix('.png')}")
 
 
-def _beside(folder: "AnyPath", part: str) -> Path:
-    """Where pages about a dataset go: into its folder, or below this one if it is at a URL."""
+def _page_folder(folder: "AnyPath", part: str) -> Path:
+    """Where pages about a dataset go: into its folder, or into the current folder if the dataset is at a URL."""
     return folder / part if isinstance(folder, Path) else Path(folder.name) / part
 
 
@@ -173,7 +187,7 @@ def _inventory(folder: "AnyPath") -> "Inventory":
     inventory = Inventory.read(folder)
     if inventory.unfinished:
         typer.secho(
-            f"{folder} is unfinished: {inventory.finished_share}. Repeat the prepare command to go on.",
+            f"{folder} is unfinished: {inventory.finished_share}. Repeat the prepare command to continue.",
             fg=typer.colors.YELLOW,
             err=True,
         )

@@ -31,7 +31,7 @@ def status_view(status: "Status") -> RenderableType:
     if status.clips_per_s:
         facts.add_row("speed", f"{status.clips_per_s:.2f} clips/s, {_left(status.eta_s)}")
     elif status.worker_seconds:
-        facts.add_row("time", f"{_duration(status.worker_seconds)} of one worker for the finished shards")
+        facts.add_row("time", f"{_duration(status.worker_seconds)} of worker time for the finished shards")
     facts.add_row("run", Text(_run(status)))
     bar = Padding(ProgressBar(status.num_clips, status.num_clips_done, width=60))
     states = [state_table(status.states, sum(status.states.values()))] if status.states else []
@@ -53,7 +53,7 @@ def print_validation(folder: "AnyPath", found: "Validation", fixed: bool) -> Non
     if found.is_clean:
         console.print(f"[green]{found.num_checked:,} shards are whole.")
     elif fixed:
-        console.print("Removed what is damaged; repeat the prepare command to make it again.")
+        console.print("The damaged shards were removed; repeat the prepare command to make them again.")
     else:
         whole = found.num_checked - len(found.damaged)
         console.print(f"{whole:,} of {found.num_checked:,} shards are whole. {_way_out(folder, found)}")
@@ -61,7 +61,7 @@ def print_validation(folder: "AnyPath", found: "Validation", fixed: bool) -> Non
 
 def _way_out(folder: "AnyPath", found: "Validation") -> str:
     if found.damaged or found.summary_is_wrong:
-        return f"`cavsync data validate {folder} --fix` removes what is damaged; then repeat the prepare command."
+        return f"`cavsync data validate {folder} --fix` removes the damaged shards; then repeat the prepare command."
     return "Prepare into another folder."
 
 
@@ -71,12 +71,12 @@ def _warnings(found: "Validation") -> list[str]:
         some = ", ".join(found.leaked_ids[:MAX_LINES])
         more = f" and {len(found.leaked_ids) - MAX_LINES:,} more" if len(found.leaked_ids) > MAX_LINES else ""
         warnings.append(
-            f"{len(found.leaked_ids):,} videos have clips in splits to train and to test on: {some}{more}"
+            f"{len(found.leaked_ids):,} videos have clips in training and in test splits: {some}{more}"
         )
     if found.num_unfinished:
         warnings.append(f"{found.num_unfinished:,} shards are not made yet.")
     if found.strays:
-        warnings.append(f"In shards/, but in no plan: {', '.join(found.strays[:MAX_LINES])}")
+        warnings.append(f"Files in shards/ that no plan has: {', '.join(found.strays[:MAX_LINES])}")
     return warnings
 
 
@@ -100,7 +100,7 @@ def print_statistics(found: "Statistics") -> None:
 
 def _run(status: "Status") -> str:
     if status.runner is None:
-        return "finished" if status.is_finished else "none; repeat the prepare command to go on"
+        return "finished" if status.is_finished else "none; repeat the prepare command to continue"
     return _described(status.runner)
 
 
@@ -108,11 +108,11 @@ def _described(runner: "Runner") -> str:
     who = f"process {runner.pid} on {runner.host}, since {runner.since}"
     if runner.workers:
         who += f", {runner.workers} worker{'s' if runner.workers > 1 else ''}"
-    heard = "" if runner.heard_s is None else f", last heard {_duration(runner.heard_s)} ago"
+    updated = "" if runner.heard_s is None else f", last update {_duration(runner.heard_s)} ago"
     return {
-        "running": f"{who}{heard}",
-        "silent": f"{who}{heard}: it may have died; look at that host",
-        "dead": f"{who}: it no longer lives. Repeat the prepare command to go on.",
+        "running": f"{who}{updated}",
+        "silent": f"{who}{updated}: it may have died; check that host",
+        "dead": f"{who}: it has ended. Repeat the prepare command to continue.",
     }[runner.life]
 
 

@@ -9,7 +9,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def evaluate() -> None:
-    """Evaluate a trained model: scores and a report."""
+    """Evaluate a trained model: scores with intervals, and a report."""
 
 
 app.command()(retrieval.retrieval)

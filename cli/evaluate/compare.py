@@ -1,4 +1,4 @@
-"""`cavsync eval compare`: reports of one evaluation side by side."""
+"""`cavsync eval compare`: reports of one evaluation, compared."""
 
 import json
 from pathlib import Path

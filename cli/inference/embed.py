@@ -49,8 +49,8 @@ def embed(
 ) -> None:
     """Embed video and audio files of any length: for every window an audio and an image embedding, with its times.
 
-    A file without audio, without video, or damaged gives the windows it has, and a warning. After an interruption
-    the same command continues.
+    A file that is damaged, or has no audio or no video, gives the windows it has, and a warning.
+    After an interruption the same command continues.
     """
     from cavsync.cli.console.progress import bar
     from cavsync.pipeline.jobs.work import Workers

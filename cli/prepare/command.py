@@ -1,4 +1,4 @@
-"""`cavsync prepare`: videos to frame-aligned shards."""
+"""`cavsync prepare`: videos to shards of frames and log-mels on one clock."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def group() -> None:
-    """Prepare videos: make frame-aligned shards of them."""
+    """Prepare a dataset: videos to shards of frames and log-mels on one clock."""
     # Each worker has one core; a second BLAS thread would only spin. Read when numpy loads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

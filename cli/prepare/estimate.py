@@ -1,4 +1,4 @@
-"""What `cavsync prepare --dry-run` prints."""
+"""Prints the estimate of `cavsync prepare --dry-run`."""
 
 import json
 from dataclasses import asdict
@@ -49,14 +49,14 @@ def _lines(expected: "PrepareEstimate") -> list[tuple[str, str]]:
     return [
         (f"{expected.num_finished:,}", "clips are in finished shards"),
         (f"{expected.num_missing:,}", "missing: no video of this clip was found"),
-        (f"{expected.num_duplicate:,}", "duplicate: the same clip is listed before"),
+        (f"{expected.num_duplicate:,}", "duplicate: the list has the same clip before"),
         (f"{expected.num_found:,}", f"clips to decode, in {expected.num_shards:,} shards"),
         (f"{sample.num_clips:,}", f"of them were decoded for this estimate: {states}"),
-        (_duration(expected.media_s), "of sound and pictures will be stored"),
-        (_duration(expected.core_s), "of work for one core"),
+        (_duration(expected.media_s), "of audio and frames will be stored"),
+        (_duration(expected.core_s), "of computing time on one core"),
         (
             _duration(expected.wall_s),
-            f"on the clock with --workers {workers:,}, if each has a core like this one",
+            f"of wall-clock time with --workers {workers:,}, if each has a core like this one",
         ),
         (_size(expected.num_bytes), _room(expected)),
     ]
@@ -64,8 +64,8 @@ def _lines(expected: "PrepareEstimate") -> list[tuple[str, str]]:
 
 def _room(expected: "PrepareEstimate") -> str:
     if expected.free_bytes is None:
-        return "to store"
-    return f"on disk; {expected.free_bytes / GB:,.1f} GB are free"
+        return "of storage"
+    return f"of disk space; {expected.free_bytes / GB:,.1f} GB are free"
 
 
 def _duration(seconds: float) -> str:

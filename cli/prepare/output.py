@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BarReporter:
-    """A bar with clips/s, the time left and the failures so far; one table at the end."""
+    """A progress bar with clips/s, the time left and the failures so far; a table at the end."""
 
     def __init__(self) -> None:
         self._states: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""`cavsync train`: shards to a trained model."""
+"""`cavsync train`: a model from prepared shards."""
 
 import os
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def group() -> None:
-    """Shards to a trained model."""
+    """Train a model on prepared shards."""
 
 
 @app.command()
@@ -81,7 +81,7 @@ app.command(name="probe")(finetune.probe)
 
 
 class ShownConfig:
-    """An `TrainerCallback` that shows the resolved configuration before the first step."""
+    """A `TrainerCallback` that shows the resolved configuration before the first step."""
 
     def __init__(self, show: Bar | JsonLines) -> None:
         self._show = show

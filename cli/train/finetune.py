@@ -1,4 +1,4 @@
-"""`cavsync train finetune` and `cavsync train probe`: a trained model to one that names classes."""
+"""`cavsync train finetune` and `cavsync train probe`: classifiers on the encoders of a pretrained model."""
 
 import dataclasses
 from pathlib import Path
@@ -91,7 +91,7 @@ def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> Non
 
 
 def described(facts: "FinetuneFacts") -> dict[str, str]:
-    """What the run is, name -> text."""
+    """The run, name -> text."""
     done = f", {facts.steps_done:,} done" if facts.steps_done else ""
     missing = facts.classes_without_clips
     without = f"; no clip to learn from: {', '.join(missing[:5])}" if missing else ""

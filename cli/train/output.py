@@ -1,4 +1,4 @@
-"""What a training command shows: what will run, each step, and how it ended."""
+"""Shows a training: the run before it starts, each step, and the result."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ class Bar:
         self._progress.update(self._task, total=facts.num_steps, completed=facts.steps_done, visible=True)
 
     def config(self, content: Mapping[str, Any]) -> None:
-        """The resolved run, a row a group of fields."""
+        """The resolved configuration, a row for each group of fields."""
         groups = {name: value for name, value in content.items() if isinstance(value, dict)}
         single = {name: value for name, value in content.items() if name not in groups}
         self._table({name: _fields(fields) for name, fields in {"config": single, **groups}.items()})
@@ -75,7 +75,7 @@ class Bar:
 
 
 class JsonLines:
-    """The same moments as lines of JSON, each with an "event"."""
+    """The same events as JSON lines, each with an "event"."""
 
     def __init__(self, estimate: "TrainingEstimate | None" = None) -> None:
         self._estimate = estimate
@@ -91,13 +91,13 @@ class JsonLines:
         self._print("start", dataclasses.asdict(facts), estimate=estimated)
 
     def config(self, content: Mapping[str, Any]) -> None:
-        """Nothing: it stands in the run's config.json."""
+        """Prints nothing; the run folder has it as config.json."""
 
     def step(self, metrics: Any) -> None:
         self._print("step", dataclasses.asdict(metrics))
 
     def encoded(self, done: int, total: int) -> None:
-        """Nothing: the first step follows."""
+        """Prints nothing."""
 
     def record(self, event: str, content: Mapping[str, Any]) -> None:
         self._print(event, content)
@@ -110,7 +110,7 @@ class JsonLines:
 
 
 def described(facts: "RunFacts") -> dict[str, str]:
-    """What a pretraining run is, name -> text."""
+    """A pretraining run, name -> text."""
     height, width = facts.stored_frame
     resized = (
         "" if height == width == facts.image_size else f", resized to {facts.image_size} x {facts.image_size}"

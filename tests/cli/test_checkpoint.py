@@ -133,7 +133,7 @@ def test_nothing_is_replaced_unasked(published: Path, tmp_path: Path) -> None:
         out.write_bytes(b"precious")
         result = run(command, published, out)
         assert (result.exit_code, out.read_bytes()) == (1, b"precious")
-        assert "is there already; give another name, or --force" in result.output
+        assert "exists; give another name, or --force" in result.output
         assert run(command, published, out, "--force").exit_code == 0
 
 

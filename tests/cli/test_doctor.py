@@ -70,7 +70,7 @@ def test_a_library_that_does_not_import_is_named(light: pytest.MonkeyPatch) -> N
     assert result.exit_code == 1
     checks = json.loads(result.stdout)["checks"]
     (av,) = [check for check in checks if check["name"] == "av"]
-    assert av["found"] == "does not import: libcudart.so.13: cannot open shared object file"
+    assert av["found"] == "cannot be imported: libcudart.so.13: cannot open shared object file"
 
 
 def test_a_choice_that_does_not_start_costs_no_default(light: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def test_the_latest_try_of_a_clip_is_shown(tmp_path: Path) -> None:
             1,
             "has no clip in state timeout; all shards are finished, their clips are: 6 ok",
         ),
-        (("--state", "broken"), 2, "'broken' is none of ok, missing"),
+        (("--state", "broken"), 2, "'broken' is no state; the states are ok, missing"),
     ],
 )
 def test_what_cannot_be_shown_is_said(

@@ -57,7 +57,7 @@ def test_an_interrupted_one_says_what_is_left(out: Path) -> None:
     (out / "dataset.json").unlink()
     result = data("status", out)
     assert "shards 2 of 3" in said(result)
-    assert "run none; repeat the prepare command to go on" in said(result)
+    assert "run none; repeat the prepare command to continue" in said(result)
 
 
 def test_watching_ends_with_the_dataset(out: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_killed_run_is_told_from_a_living_one(out: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=out, check=False).returncode == 9
     leave_record(out, json.loads((out / ".lock").read_text()), updated=datetime.now(UTC))
     result = data("status", out)
-    assert "it no longer lives. Repeat the prepare command to go on." in said(result)
+    assert "it has ended. Repeat the prepare command to continue." in said(result)
     assert "clips 6 of 9" in said(result), "what a dead run said of unfinished shards is worth nothing"
 
 
@@ -131,7 +131,7 @@ def test_a_run_elsewhere_that_fell_silent_is_doubted(out: Path) -> None:
     assert read_runner_life(out) == "running"
     leave_record(out, holder, updated=datetime.now(UTC) - timedelta(hours=1))
     assert read_runner_life(out) == "silent"
-    assert "last heard 1:00:00 ago: it may have died; look at that host" in said(data("status", out))
+    assert "last update 1:00:00 ago: it may have died; check that host" in said(data("status", out))
 
 
 def read_runner_life(out: Path) -> str:
