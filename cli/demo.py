@@ -1,6 +1,7 @@
 """`cavsync demo`: preparation, training and evaluation on a synthesised world."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +60,7 @@ def demo(
     _make_world(world, out, workers, as_json)
     _prepare(config, workers, as_json)
     _pretrain(config, as_json)
-    _score(config, as_json)
+    _evaluate(config, as_json)
 
 
 def _make_world(world: "WorldConfig", out: Path, workers: int, quiet: bool) -> None:
@@ -72,7 +73,9 @@ def _make_world(world: "WorldConfig", out: Path, workers: int, quiet: bool) -> N
         progress.update(task, completed=summary.num_clips)
     if not quiet:
         reused = summary.num_clips - summary.num_written
-        typer.echo(f"World of {summary.num_clips} clips in {out} ({reused} were there already).", err=True)
+        typer.echo(
+            f"World of {summary.num_clips} clips in {out} ({reused} of them existed already).", err=True
+        )
 
 
 def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
@@ -108,60 +111,15 @@ def _pretrain(config: "DemoConfig", as_json: bool) -> None:
         raise KeyboardInterrupt
 
 
-def _score(config: "DemoConfig", as_json: bool) -> None:
+def _evaluate(config: "DemoConfig", as_json: bool) -> None:
     from cavsync.cli.console.progress import counting
     from cavsync.cli.console.score_table import print_scores
-    from cavsync.pipeline.synthetic.world import read_world
-    from cavsync.train.demo.demo import (
-        segment_world,
-        segmentation_summary,
-        synchronise_world,
-        synchrony_summary,
-        write_demo_report,
-    )
-    from cavsync.train.demo.videos import (
-        localize_world,
-        localized_section,
-        search_row,
-        search_section,
-        search_world,
-    )
-    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-    from cavsync.train.evaluation.retrieval.candidates import embed_candidates
-    from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
-    from cavsync.train.evaluation.retrieval.report import write_retrieval
-    from cavsync.train.evaluation.retrieval.tables import own_clip_rows
-    from cavsync.train.evaluation.segmentation.report import write_segmentation
-    from cavsync.train.evaluation.synchrony.report import write_synchrony
-    from cavsync.train.evaluation.task import SplitTask
+    from cavsync.train.demo.evaluation import evaluate_demo
 
-    checkpoint = LoadedCheckpoint.load(config.run, "auto")
-    task = SplitTask.of(checkpoint, None, "test")
-    with counting("embedding", "clips", quiet=as_json) as on_clip:
-        candidates = embed_candidates(task, RetrievalConfig(), on_clip)
-    scores = score_retrieval(candidates, checkpoint.device)
-    write_retrieval(scores, config.run / "retrieval-test")
-    with counting("sliding", "clips", quiet=as_json) as on_clip:
-        synchrony = synchronise_world(task, on_clip)
-    write_synchrony(synchrony, config.run / "synchrony-test")
-    with counting("mapping", "rows", quiet=as_json) as on_row:
-        segmented = segment_world(config, checkpoint, on_row)
-    write_segmentation(segmented, config.run / "segmentation-ade20k_sound")
-    truth = read_world(config.root)
-    with counting("searching", "files", quiet=as_json) as on_file:
-        searched = search_world(config, checkpoint, truth, on_file)
-    with counting("localizing", "s", quiet=as_json) as on_second:
-        localized = localize_world(config, checkpoint, truth, on_second)
-    rows = [
-        *own_clip_rows(scores.headline),
-        *synchrony_summary(synchrony, truth),
-        *segmentation_summary(segmented),
-        search_row(searched),
-    ]
-    videos = [search_section(searched), localized_section(config, localized)]
-    report = write_demo_report(config, scores, synchrony, segmented, videos, rows)
+    result = evaluate_demo(config, partial(counting, quiet=as_json))
     if as_json:
-        typer.echo(json.dumps({row.name: row.value for row in rows} | {"report": str(report)}))
+        scores = {score.name: score.value for score in result.scores}
+        typer.echo(json.dumps(scores | {"report": str(result.report)}))
         return
-    print_scores(f"Demo: {len(scores.embeddings.keys)} test clips, seed {config.seed}", rows)
-    typer.echo(f"Report: {report}")
+    print_scores(f"Demo: {result.num_clips} test clips, seed {config.seed}", result.scores)
+    typer.echo(f"Report: {result.report}")
