@@ -62,7 +62,7 @@ def test_inspect_says_what_a_published_file_is(published: Path) -> None:
     text = run("inspect", published).stdout
     assert "the released model has 190,660,864" in text
     assert "num_registers = 8" in text
-    assert "the file does not say" in text
+    assert "not stated in the file" in text
 
 
 def test_inspect_says_how_a_checkpoint_was_trained(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_damaged_file_is_one_line_and_nothing_is_written(published: Path, tmp_
 
 def test_a_head_that_upstream_lacks_is_inspected_and_not_exported(tmp_path: Path) -> None:
     path = save_model(CavMaeClassifier(SYNC, linear_probe(5)), tmp_path)
-    assert "none: upstream has no such head" in run("inspect", path).stdout
+    assert "none: the published code has no such head" in run("inspect", path).stdout
     result = run("export", path, tmp_path / "out.pth")
     assert (result.exit_code, "upstream has no linear head" in result.output) == (1, True)
     assert not (tmp_path / "out.pth").exists()

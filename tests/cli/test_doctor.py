@@ -45,7 +45,7 @@ def test_this_machine_has_what_the_commands_need(tmp_path: Path) -> None:
 def test_the_table_shows_every_decoder_and_why_not(light: pytest.MonkeyPatch) -> None:
     result = run()
     assert result.exit_code == 0, result.output
-    for word in ("pyav", "decord", "ffmpeg", "h264", "vorbis", "GiB free", "usable here"):
+    for word in ("pyav", "decord", "ffmpeg", "h264", "vorbis", "GiB free", "by default is usable"):
         assert word in result.output
     assert "decord, av1: decord-0.6.0 cannot time this file" in result.output
 
