@@ -49,11 +49,13 @@ class CavMaeSync(Encoder):
         (batch, patches) uniform in [0, 1), decide which patches are removed; without them they are drawn.
         """
         config = self.config
+        # Mask and encode each modality: (batch, patches, dim) -> (batch, global tokens + kept patches, dim).
         patches_audio, patches_image = self._embed_audio(audio), self._embed_image(image)
         mask_audio, mask_image = self._draw_masks(audio, image, noise_audio, noise_image)
         tokens_audio = self._encode(mask_audio.pick(patches_audio), "a")
         tokens_image = self._encode(mask_image.pick(patches_image), "v")
 
+        # Compare the modalities, each alone through the joint blocks: (batch, dim).
         encoding_audio = self._forward_contrastive(tokens_audio, "a")
         encoding_image = self._forward_contrastive(tokens_image, "v")
         embedding_audio, embedding_image = self._embedding(encoding_audio), self._embedding(encoding_image)
@@ -61,10 +63,10 @@ class CavMaeSync(Encoder):
             embedding_audio, embedding_image, config.temperature, config.contrastive_direction
         )
 
+        # Reconstruct the removed patches from both together: (batch, kept, dim) -> (batch, patches, values).
         latent_audio, latent_image = self._forward_joint(tokens_audio, tokens_image)
         prediction_audio, prediction_image = self._forward_decoder(
-            mask_audio.fill(self.decoder_embed(latent_audio), self.mask_token),
-            mask_image.fill(self.decoder_embed(latent_image), self.mask_token),
+            latent_audio, latent_image, mask_audio, mask_image
         )
         reconstruction_audio = self._reconstruction(prediction_audio, spectrogram(audio), mask_audio)
         reconstruction_image = self._reconstruction(prediction_image, image, mask_image)
@@ -105,7 +107,7 @@ class CavMaeSync(Encoder):
     def _draw_masks(
         self, audio: Tensor, image: Tensor, noise_audio: Tensor | None, noise_image: Tensor | None
     ) -> tuple[Mask, Mask]:
-        """The masks of (batch, ...) audio and images, 0 keep and 1 remove; audio's noise is drawn first."""
+        """The masks of (batch, ...) audio and images, 0 keep and 1 remove; the noise of audio is drawn first."""
         if len(audio) != len(image):
             raise InputShapeError(
                 f"{len(audio)} audio segments came with {len(image)} images: pass one of each a clip"
@@ -116,9 +118,8 @@ class CavMaeSync(Encoder):
         noise_audio = mask_lines(
             noise_audio, config.audio_grid, config.mask_ratio_audio, config.audio_mask_mode
         )
-        return draw_mask(noise_audio, config.mask_ratio_audio), draw_mask(
-            noise_image, config.mask_ratio_image
-        )
+        mask_audio = draw_mask(noise_audio, config.mask_ratio_audio)
+        return mask_audio, draw_mask(noise_image, config.mask_ratio_image)
 
     def _embedding(self, encoding: Encoding) -> Tensor:
         """(batch, dim), or (batch, 2, dim) where the mean of the patches is compared too."""
@@ -126,8 +127,12 @@ class CavMaeSync(Encoder):
             return encoding.global_token
         return torch.stack([encoding.global_token, encoding.patches.mean(dim=1)], dim=1)
 
-    def _forward_decoder(self, audio: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, patches, decoder_dim) of each, mask tokens included -> (batch, patches, values) of each."""
+    def _forward_decoder(
+        self, audio: Tensor, image: Tensor, mask_audio: Mask, mask_image: Mask
+    ) -> tuple[Tensor, Tensor]:
+        """(batch, kept, dim) of each -> (batch, patches, values) of each, at kept and removed patches."""
+        audio = mask_audio.fill(self.decoder_embed(audio), self.mask_token)  # (batch, patches, decoder_dim)
+        image = mask_image.fill(self.decoder_embed(image), self.mask_token)
         audio = audio + self.decoder_pos_embed_a + self.decoder_modality_a
         image = image + self.decoder_pos_embed_v + self.decoder_modality_v
         x = torch.cat([audio, image], dim=1)  # (batch, audio patches + image patches, decoder_dim)

@@ -150,8 +150,9 @@ class Encoder(nn.Module):
         audio, image = audio[:, contrastive:], image[:, contrastive:]
         x = self.norm(self._joint_blocks(torch.cat([audio, image], dim=1), None))
         audio, image = x.split([audio.shape[1], image.shape[1]], dim=1)
-        own, late = self.config.num_global_tokens - contrastive, self.config.num_late_registers
-        return without_last(audio[:, own:], late), without_last(image[:, own:], late)
+        own = self.config.num_global_tokens - contrastive  # the reconstruction's tokens
+        registers = self.config.num_late_registers
+        return without_last(audio[:, own:], registers), without_last(image[:, own:], registers)
 
     def _joint_blocks(self, tokens: Tensor, modality: ModalityLetter | None) -> Tensor:
         """(batch, tokens, dim) -> (batch, tokens, dim), with the norms of one modality, or with None of both."""
@@ -180,6 +181,7 @@ def without_last(tokens: Tensor, count: int) -> Tensor:
 
 
 def _check_shape(name: str, batch: Tensor, item: tuple[int, ...], field: str) -> None:
+    """InputShapeError unless `batch` is (batch, *item)."""
     if batch.ndim != len(item) + 1 or batch.shape[1:] != item:
         wanted = ", ".join(["batch", *map(str, item)])
         raise InputShapeError(

@@ -74,6 +74,6 @@ def denormalise(values: Tensor, patches: Tensor) -> Tensor:
 def total_loss(
     config: ModelConfig, reconstruction_audio: Tensor, reconstruction_image: Tensor, contrastive: Tensor
 ) -> Tensor:
-    """The weighted sum of the three scalar losses, which training minimises."""
+    """The weighted sum that training minimises, of scalar () losses."""
     reconstruction = reconstruction_audio + reconstruction_image
     return config.reconstruction_weight * reconstruction + config.contrastive_weight * contrastive
