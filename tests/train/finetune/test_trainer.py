@@ -355,7 +355,7 @@ def test_a_loss_that_is_no_number_names_the_clips(
     shards: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        CavMaeClassifier, "describe", lambda model, audio, image: torch.full((4, 2, 32), torch.nan)
+        CavMaeClassifier, "frame_features", lambda model, audio, image: torch.full((4, 2, 32), torch.nan)
     )
     with pytest.raises(NonFiniteError, match=r"Step 1 is not finite: loss nan, .* Its clips: clip0\d\d_"):
         run(micro_finetuning(shards, weights), tmp_path / "run")
@@ -367,7 +367,7 @@ def test_a_step_that_does_not_fit_says_what_to_try(
     def too_large(*inputs: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(CavMaeClassifier, "describe", too_large)
+    monkeypatch.setattr(CavMaeClassifier, "frame_features", too_large)
     message = r"Step 1 does not fit .* batch_size=4 clips of 2 frames .*frames_per_clip=1, batch_size=2"
     with pytest.raises(OutOfMemoryError, match=message):
         run(micro_finetuning(shards, weights), tmp_path / "run")
