@@ -25,7 +25,7 @@ PERIOD_S = 40.0
 
 def load_instead(monkeypatch: pytest.MonkeyPatch, model: nn.Module, inputs: DataConfig | None = None) -> None:
     """Makes `model` that of every checkpoint, on `inputs` where they are given."""
-    opened = SimpleNamespace(build=lambda: model, stored=SimpleNamespace(training=None))
+    opened = SimpleNamespace(build=lambda: model, file=SimpleNamespace(training=None))
     module = "cavsync.train.embedding.checkpoint"
     monkeypatch.setattr(f"{module}.open_checkpoint", lambda path, **fields: opened)
     if inputs is not None:
