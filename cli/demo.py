@@ -118,7 +118,7 @@ def _evaluate(config: "DemoConfig", as_json: bool) -> None:
 
     result = evaluate_demo(config, partial(counting, quiet=as_json))
     if as_json:
-        scores = {score.name: score.value for score in result.scores}
+        scores = {score.name: score.estimate.value for score in result.scores}
         typer.echo(json.dumps(scores | {"report": str(result.report)}))
         return
     print_scores(f"Demo: {result.num_clips} test clips, seed {config.seed}", result.scores)

@@ -38,7 +38,9 @@ class ClassifierModelOptions(ModelOptions):
 def classification(
     model: ClassifierModelOptions,
     data: DatasetOption = None,
-    split: Annotated[str, typer.Option(help="Role (train, test) or name of a split.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Split of the dataset: train, test, or the name of one.")
+    ] = "test",
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -76,11 +78,9 @@ def classification(
         open_classifier,
         score_classification,
     )
-    from cavsync.train.evaluation.classification.report import (
-        classification_rows,
-        write_classification,
-    )
+    from cavsync.train.evaluation.classification.report import classification_result
     from cavsync.train.evaluation.task import SplitTask
+    from cavsync.train.reporting.record import write_evaluation
 
     classifier = open_classifier(model.weights(), _fields(overrides, modality), model.device)
     asked = ClassificationTask(
@@ -93,9 +93,10 @@ def classification(
     with counting("classifying", "clips", quiet=as_json) as on_clip:
         scores = score_classification(asked, on_clip)
     folder = out or classifier.weights.parent / f"classification-{split}"
-    record = write_classification(scores, folder)
+    result = classification_result(scores)
+    record = write_evaluation(result, folder)
     title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)
-    print_report(title, classification_rows(scores), record, folder, as_json=as_json, notes=notes)
+    print_report(title, result.scores, record, folder, as_json=as_json, notes=notes)
 
 
 def _fields(overrides: list[str] | None, modality: Modality | None) -> dict[str, Any]:

@@ -57,10 +57,8 @@ def _print(comparison: "Comparison") -> None:
     figures.add_column("score")
     for name in (*names, *(f"{name} - {names[0]}" for name in names[1:])):
         figures.add_column(name, justify="right")
-    for row in comparison.rows:
-        scores = [
-            f"{score_of(cell, row.unit)}\n{interval_of(cell.low, cell.high, row.unit)}" for cell in row.cells
-        ]
+    for row in comparison.figures:
+        scores = [f"{score_of(one, row.unit)}\n{interval_of(one, row.unit)}" for one in row.estimates]
         differences = [
             f"{difference_of(one, row.unit)}\n{one.verdict if one else ''}" for one in row.differences
         ]

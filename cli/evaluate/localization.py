@@ -47,7 +47,8 @@ def localization(
     from cavsync.train.evaluation.heatmaps.task import MapTask
     from cavsync.train.evaluation.localization.boxes import BoxSet
     from cavsync.train.evaluation.localization.protocol import score_localization
-    from cavsync.train.evaluation.localization.report import localization_rows, write_localization
+    from cavsync.train.evaluation.localization.report import localization_result
+    from cavsync.train.reporting.record import write_evaluation
 
     config = MapConfig(sound=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
@@ -56,6 +57,7 @@ def localization(
     with counting("heatmaps", "rows", quiet=as_json) as on_row:
         scores = score_localization(task, boxes, geometry, on_row)
     out = out or task.weights.parent / f"localization-{folder.resolve().name}"
-    record = write_localization(scores, out)
+    result = localization_result(scores)
+    record = write_evaluation(result, out)
     title = f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}"
-    print_report(title, localization_rows(scores), record, out, as_json=as_json)
+    print_report(title, result.scores, record, out, as_json=as_json)

@@ -19,7 +19,7 @@ def retrieval(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Role (train, test) or name of a split, or all; --gallery selects among its clips.",
+            help="Split of the dataset: train, test, the name of one, or all; --gallery selects among its clips.",
             show_default="test",
         ),
     ] = None,
@@ -75,10 +75,10 @@ def retrieval(
         )
     from cavsync.cli.console.progress import counting
     from cavsync.train.engine.device import choose_device
-    from cavsync.train.evaluation.retrieval.candidates import (
-        embed_candidates,
-        read_candidates,
-        save_candidates,
+    from cavsync.train.evaluation.retrieval.gallery_embeddings import (
+        embed_gallery,
+        read_gallery,
+        save_gallery,
     )
     from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
     from cavsync.train.evaluation.retrieval.report import (
@@ -89,24 +89,26 @@ def retrieval(
     from cavsync.train.evaluation.retrieval.tables import retrieval_rows
     from cavsync.train.evaluation.task import SplitTask
 
-    job = RetrievalConfig(
-        headline=aggregation, gallery=gallery, max_missing=max_missing, trained_on=trained_on
+    config = RetrievalConfig(
+        primary_aggregation=aggregation, gallery=gallery, max_missing=max_missing, trained_on=trained_on
     )
     if embeddings:
-        candidates = read_candidates(embeddings, job, data)
+        embedded = read_gallery(embeddings, config, data)
         beside, name = embeddings.parent, (gallery or embeddings).stem
     else:
         task = SplitTask.of(model.load(), data, split or "test")
         with counting("embedding", "clips", quiet=as_json) as on_clip:
-            candidates = embed_candidates(task, job, on_clip)
+            embedded = embed_gallery(task, config, on_clip)
         if save_embeddings:
-            save_candidates(candidates, save_embeddings)
+            save_gallery(embedded, save_embeddings)
         beside, name = task.weights.parent, gallery.stem if gallery else task.data.split
     with counting("scoring", "tiles", quiet=as_json) as on_tile:
-        scores = score_retrieval(candidates, choose_device(model.device), on_tile)
+        scores = score_retrieval(embedded, choose_device(model.device), on_tile)
     folder = out or beside / f"retrieval-{name}"
-    title = f"Retrieval, {gallery_name(scores)}: {scores.coverage.sentence} ({scores.job.headline})"
+    title = (
+        f"Retrieval, {gallery_name(scores)}: {scores.coverage.sentence} ({scores.config.primary_aggregation})"
+    )
     record = write_retrieval(scores, folder)
     trained = contamination_section(scores)
-    notes = [f"{trained.title} {trained.text}"]
-    print_report(title, retrieval_rows(scores.headline), record, folder, as_json=as_json, notes=notes)
+    notes = [f"{trained.title}: {trained.text}"]
+    print_report(title, retrieval_rows(scores.primary), record, folder, as_json=as_json, notes=notes)

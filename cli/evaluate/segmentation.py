@@ -35,7 +35,8 @@ def segmentation(
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.evaluation.heatmaps.task import MapTask
     from cavsync.train.evaluation.segmentation.protocol import score_segmentation
-    from cavsync.train.evaluation.segmentation.report import segmentation_rows, write_segmentation
+    from cavsync.train.evaluation.segmentation.report import segmentation_result
+    from cavsync.train.reporting.record import write_evaluation
 
     config = MapConfig(sound=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
@@ -43,6 +44,7 @@ def segmentation(
     with counting("heatmaps", "rows", quiet=as_json) as on_row:
         scores = score_segmentation(task, folder, scaling, on_row)
     out = out or task.weights.parent / f"segmentation-{folder.resolve().name}"
-    record = write_segmentation(scores, out)
-    title = f"Sound-prompted segmentation: {scores.coverage.sentence}"
-    print_report(title, segmentation_rows(scores), record, out, as_json=as_json)
+    result = segmentation_result(scores)
+    record = write_evaluation(result, out)
+    title = f"Audio-prompted segmentation: {scores.coverage.sentence}"
+    print_report(title, result.scores, record, out, as_json=as_json)

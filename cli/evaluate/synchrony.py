@@ -22,7 +22,10 @@ def synchrony(
     model: ModelOptions,
     data: DatasetOption = None,
     split: Annotated[
-        str | None, typer.Option(help="Role (train, test) or name of a split.", show_default=DEFAULT_SPLIT)
+        str | None,
+        typer.Option(
+            help="Split of the dataset: train, test, or the name of one.", show_default=DEFAULT_SPLIT
+        ),
     ] = None,
     video: Annotated[
         Path | None,
@@ -71,16 +74,18 @@ def _split(
 ) -> None:
     from cavsync.cli.console.progress import counting
     from cavsync.train.evaluation.synchrony.protocol import score_synchrony
-    from cavsync.train.evaluation.synchrony.report import synchrony_rows, write_synchrony
+    from cavsync.train.evaluation.synchrony.report import synchrony_result
     from cavsync.train.evaluation.task import SplitTask
+    from cavsync.train.reporting.record import write_evaluation
 
     task = SplitTask.of(model.load(), data, split)
     with counting("embedding", "clips", quiet=as_json) as on_clip:
         scores = score_synchrony(task, config, on_clip)
     folder = out or task.weights.parent / f"synchrony-{split}"
-    record = write_synchrony(scores, folder)
+    result = synchrony_result(scores)
+    record = write_evaluation(result, folder)
     title = f"Synchrony: {scores.coverage.sentence}"
-    print_report(title, synchrony_rows(scores), record, folder, as_json=as_json)
+    print_report(title, result.scores, record, folder, as_json=as_json)
 
 
 def _video(
@@ -93,7 +98,8 @@ def _video(
 ) -> None:
     from cavsync.cli.console.progress import counting
     from cavsync.train.evaluation.synchrony.video import score_video
-    from cavsync.train.evaluation.synchrony.video_report import write_video_synchrony
+    from cavsync.train.evaluation.synchrony.video_report import video_synchrony_result
+    from cavsync.train.reporting.record import write_evaluation
 
     checkpoint = model.load()
     with (
@@ -102,7 +108,7 @@ def _video(
     ):
         found = score_video(checkpoint, video, config, frames_per_s, on_second, on_window)
     folder = out or found.weights.parent / f"synchrony-{video.stem}"
-    record = write_video_synchrony(found, folder)
+    record = write_evaluation(video_synchrony_result(found), folder)
     if as_json:
         typer.echo(json.dumps(record))
         return

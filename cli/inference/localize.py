@@ -52,7 +52,8 @@ def localize(
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.inference.calibration import calibrate as calibrate_by
     from cavsync.train.inference.localize import localize as find
-    from cavsync.train.inference.localize_report import OVERLAY, PAGE, warnings_of, write_localized
+    from cavsync.train.inference.localize_report import OVERLAY, warnings_of, write_localized
+    from cavsync.train.reporting.record import PAGE_NAME
 
     embedder = Embedder(model.load(**given_fields(overrides)), step)
     config = MapConfig(sound=audio_features, similarity=similarity)
@@ -69,4 +70,4 @@ def localize(
         typer.echo(json.dumps(record))
         return
     typer.echo(found.sentence)
-    typer.echo(f"Overlay video: {folder / OVERLAY}\nReport: {folder / PAGE}")
+    typer.echo(f"Overlay video: {folder / OVERLAY}\nReport: {folder / PAGE_NAME}")

@@ -83,7 +83,9 @@ def synchronise_world(task: SplitTask, on_clip: Callable[[int, int], None]) -> S
 def synchrony_summary(scores: SynchronyScores, truth: dict[str, Any]) -> list[Score]:
     """The rows of the synchrony report that the demo repeats, and one that needs the world's ground truth."""
     shown = [
-        row for row in synchrony_rows(scores) if row.name.startswith(SYNCHRONY_SHOWN) and row.unit == "%"
+        row
+        for row in synchrony_rows(scores)
+        if row.name.startswith(SYNCHRONY_SHOWN) and row.estimate.unit == "%"
     ]
     return [*shown, same_class_row(scores, truth)]
 
@@ -92,12 +94,11 @@ def same_class_row(scores: SynchronyScores, truth: dict[str, Any]) -> Score:
     """How often the audio segment that a frame retrieves holds a class that the frame shows."""
     shared = classes_shared(scores.task, truth)
     chosen = [
-        np.take_along_axis(shared[clip.key], clip.within.chosen_of_picture[:, None], axis=1).mean()
+        np.take_along_axis(shared[clip.key], clip.within.chosen_of_frame[:, None], axis=1).mean()
         for clip in scores.clips
     ]
-    found = mean_percent(np.array(chosen))
     chance = 100 * float(np.mean([shared[clip.key].mean() for clip in scores.clips]))
-    return Score("within a clip: same class", found.percent, chance, found.low, found.high, "frame → window")
+    return Score("within a clip: same class", mean_percent(np.array(chosen), chance), "frame → window")
 
 
 def classes_shared(task: SplitTask, truth: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -22,14 +22,15 @@ from cavsync.train.demo.videos import (
     search_world,
 )
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-from cavsync.train.evaluation.retrieval.candidates import embed_candidates
+from cavsync.train.evaluation.retrieval.gallery_embeddings import embed_gallery
 from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
 from cavsync.train.evaluation.retrieval.report import write_retrieval
 from cavsync.train.evaluation.retrieval.tables import own_clip_rows
-from cavsync.train.evaluation.segmentation.report import write_segmentation
-from cavsync.train.evaluation.synchrony.report import write_synchrony
+from cavsync.train.evaluation.segmentation.report import segmentation_result
+from cavsync.train.evaluation.synchrony.report import synchrony_result
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.page import Score
+from cavsync.train.reporting.record import write_evaluation
 
 # From the name of a stage and the unit of its parts to a callback that takes `(done, total)`.
 Stage = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
@@ -47,22 +48,22 @@ def evaluate_demo(config: DemoConfig, stage: Stage) -> DemoResult:
     checkpoint = LoadedCheckpoint.load(config.run, "auto")
     task = SplitTask.of(checkpoint, None, "test")
     with stage("embedding", "clips") as on_clip:
-        candidates = embed_candidates(task, RetrievalConfig(), on_clip)
-    retrieval = score_retrieval(candidates, checkpoint.device)
+        embedded = embed_gallery(task, RetrievalConfig(), on_clip)
+    retrieval = score_retrieval(embedded, checkpoint.device)
     write_retrieval(retrieval, config.run / "retrieval-test")
     with stage("synchrony", "clips") as on_clip:
         synchrony = synchronise_world(task, on_clip)
-    write_synchrony(synchrony, config.run / "synchrony-test")
+    write_evaluation(synchrony_result(synchrony), config.run / "synchrony-test")
     with stage("heatmaps", "rows") as on_row:
         segmented = segment_world(config, checkpoint, on_row)
-    write_segmentation(segmented, config.run / "segmentation-ade20k_sound")
+    write_evaluation(segmentation_result(segmented), config.run / "segmentation-ade20k_sound")
     truth = read_world(config.root)
     with stage("searching", "files") as on_file:
         searched = search_world(config, checkpoint, truth, on_file)
     with stage("localizing", "s") as on_second:
         localized = localize_world(config, checkpoint, truth, on_second)
     scores = [
-        *own_clip_rows(retrieval.headline),
+        *own_clip_rows(retrieval.primary),
         *synchrony_summary(synchrony, truth),
         *segmentation_summary(segmented),
         search_row(searched),

@@ -26,7 +26,7 @@ from cavsync.train.inference.localize_report import OVERLAY, film_section, write
 from cavsync.train.inference.query import read_query
 from cavsync.train.inference.search import Hit, search
 from cavsync.train.inference.search_page import clock, thumbnail, write_search_page
-from cavsync.train.reporting.page import Answer, Media, Query, Score, Section, data_url
+from cavsync.train.reporting.page import Answer, ClipPreview, RankedQuery, Score, Section, data_url
 
 NUM_HITS = 5
 # Hits among which the first right one is searched.
@@ -90,15 +90,9 @@ def is_there(class_name: str, turns: list[dict[str, Any]], time_s: float) -> boo
 
 
 def search_row(searched: WorldSearch) -> Score:
-    found = mean_percent(np.array([np.mean(one.right[:NUM_HITS]) for one in searched.searches]))
-    return Score(
-        "found in frames by audio",
-        found.percent,
-        100 * searched.presence,
-        found.low,
-        found.high,
-        f"first {NUM_HITS} hits",
-    )
+    precisions = np.array([np.mean(one.right[:NUM_HITS]) for one in searched.searches])
+    found = mean_percent(precisions, 100 * searched.presence)
+    return Score("found in frames by audio", found, f"first {NUM_HITS} hits")
 
 
 def search_section(searched: WorldSearch) -> Section:
@@ -114,7 +108,7 @@ def search_section(searched: WorldSearch) -> Section:
     )
 
 
-def _query(searched: Searched, file: WindowFile, decoder: DecoderProcess) -> Query:
+def _query(searched: Searched, file: WindowFile, decoder: DecoderProcess) -> RankedQuery:
     mp3 = mp3_bytes(read_recording(searched.audio, AUDIO_S))
     shown = list(zip(searched.hits, searched.right, strict=True))[:NUM_HITS]
     answers = [
@@ -122,13 +116,13 @@ def _query(searched: Searched, file: WindowFile, decoder: DecoderProcess) -> Que
         for number, (hit, right) in enumerate(shown, 1)
     ]
     first_right = searched.right.index(True) if True in searched.right else len(searched.right)
-    return Query(Media(searched.class_name, mp3=mp3), first_right + 1, answers)
+    return RankedQuery(ClipPreview(searched.class_name, mp3=mp3), first_right + 1, answers)
 
 
-def _seen(hit: Hit, file: WindowFile, decoder: DecoderProcess) -> Media:
+def _seen(hit: Hit, file: WindowFile, decoder: DecoderProcess) -> ClipPreview:
     title = f"{Path(hit.file).stem}, {clock(hit.start_s)} - {clock(hit.end_s)}"
     jpeg = thumbnail(hit, file.media(hit.file), decoder)
-    return Media(title, frames=() if jpeg is None else (jpeg,))
+    return ClipPreview(title, frames=() if jpeg is None else (jpeg,))
 
 
 def localize_world(

@@ -1,59 +1,79 @@
-"""How sure a figure is."""
+"""Figures with their 95 % intervals: each method of making an interval is one function here.
+
+Axis words: N queries, clips or rows; S resamples.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
+
+from cavsync.train.reporting.estimate import Estimate
 
 NUM_RESAMPLES = 1000
 # Two equal embeddings may differ by a rounding of the product; a score this near the right one is a tie.
 TIE_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
-class Figure:
-    """In %, with a 95 % interval from resampled rows."""
-
-    percent: float
-    low: float
-    high: float
+def interval_95(resampled: np.ndarray) -> tuple[float, float]:
+    """The bounds between which the middle 95 % of (S,) resampled values lie."""
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % interval from resampled clips."""
-
-    value: float
-    low: float
-    high: float
+def from_resamples(
+    value: float, resampled: np.ndarray, chance: float | None = None, unit: str = "%"
+) -> Estimate:
+    """`value` with the interval of what it is, (S,), in resamples that the caller drew."""
+    return Estimate(value, *interval_95(resampled), chance, unit)
 
 
-def mean_percent(values: np.ndarray, seed: int = 0) -> Figure:
-    """Of (N,) shares in [0, 1], as %."""
-    return percent(mean(values, seed))
+def proportion(hits: np.ndarray, chance: float | None = None, seed: int = 0) -> Estimate:
+    """How many of (N,) booleans are true, in %."""
+    hit_rate = float(np.mean(hits))
+    # The number of hits in a resample of N with replacement is binomial: no need to draw them.
+    resampled = np.random.default_rng(seed).binomial(len(hits), hit_rate, NUM_RESAMPLES) / len(hits)
+    return from_resamples(100 * hit_rate, 100 * resampled, chance)
 
 
-def mean(values: np.ndarray, seed: int = 0) -> Interval:
-    """Of (N,) values, one a clip."""
-    return bootstrap(lambda clips: float(values[clips].mean()), len(values), seed)
+def median_rank(ranks: np.ndarray, chance: float | None = None, seed: int = 0) -> Estimate:
+    """The median of (N,) ranks, of which 0 is the best; in the estimate the best is 1."""
+    # Where the middle of N draws with replacement falls among the N sorted ranks has a beta distribution.
+    half = (len(ranks) + 1) / 2
+    indices = (np.random.default_rng(seed).beta(half, half, NUM_RESAMPLES) * len(ranks)).astype(int)
+    low, high = interval_95(np.sort(ranks)[indices])
+    return Estimate(float(np.median(ranks)) + 1, low + 1, high + 1, chance, unit="")
 
 
-def bootstrap(figure: Callable[[np.ndarray], float], num_clips: int, seed: int = 0) -> Interval:
-    """`figure` of all clips, given by number, and 95 % of what it is of resampled ones."""
+def bootstrap(
+    figure: Callable[[np.ndarray], float],
+    num_clips: int,
+    chance: float | None = None,
+    unit: str = "",
+    seed: int = 0,
+) -> Estimate:
+    """`figure` of all clips, and its interval over resamples of them; it gets the (N,) indices of clips."""
     random = np.random.default_rng(seed)
     resampled = [figure(random.integers(num_clips, size=num_clips)) for _ in range(NUM_RESAMPLES)]
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(figure(np.arange(num_clips)), float(low), float(high))
+    return from_resamples(figure(np.arange(num_clips)), np.array(resampled), chance, unit)
 
 
-def percent(share: Interval) -> Figure:
-    """Of a share in [0, 1]."""
-    return Figure(100 * share.value, 100 * share.low, 100 * share.high)
+def mean(values: np.ndarray, chance: float | None = None, unit: str = "", seed: int = 0) -> Estimate:
+    """The mean of (N,) values, one a clip."""
+    return bootstrap(lambda clips: float(values[clips].mean()), len(values), chance, unit, seed)
 
 
-def share(hits: list[bool], seed: int = 0, num_resamples: int = 1000) -> Figure:
-    """How many of `hits` are true, in %, with a 95 % bootstrap interval."""
-    mean = float(np.mean(hits))
-    resampled = np.random.default_rng(seed).binomial(len(hits), mean, num_resamples) / len(hits)
-    low, high = np.percentile(100 * resampled, [2.5, 97.5])
-    return Figure(100 * mean, float(low), float(high))
+def mean_percent(fractions: np.ndarray, chance: float | None = None, seed: int = 0) -> Estimate:
+    """The mean of (N,) fractions in [0, 1], in %; `chance` is in %."""
+    return mean(fractions, seed=seed).in_percent().with_chance(chance)
+
+
+def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> Estimate:
+    """The difference of two proportions of hits, (N,) booleans of the same queries, in points of %."""
+    num_queries = len(before)
+    gained, lost = (after & ~before).mean(), (before & ~after).mean()
+    # In a resample of queries only those count that changed; how many of each kind it holds is multinomial.
+    draws = np.random.default_rng(seed).multinomial(
+        num_queries, [gained, lost, max(0.0, 1 - gained - lost)], NUM_RESAMPLES
+    )
+    resampled = 100 * (draws[:, 0] - draws[:, 1]) / num_queries
+    return from_resamples(100 * float(gained - lost), resampled)

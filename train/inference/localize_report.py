@@ -25,11 +25,12 @@ from cavsync.train.inference.calibration import ERRORS
 from cavsync.train.inference.localize import LONGEST_SOUND_S, Localized, spans_s
 from cavsync.train.inference.overlay import middles_s, write_overlay
 from cavsync.train.reporting.coverage import Coverage
-from cavsync.train.reporting.page import Film, Picture, Report, Score, Section, write_report
+from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.page import Film, Picture, Score, Section
 from cavsync.train.reporting.plots import ACCENT, png
-from cavsync.train.reporting.record import Record, make_record, write_record
+from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
 
-OVERLAY, MAPS, PICTURES, PAGE = "overlay.mp4", "maps.npz", "pictures", "report.html"
+OVERLAY, MAPS, PICTURES = "overlay.mp4", "maps.npz", "pictures"
 # Windows that are shown as pictures, spread evenly over those that were asked.
 MAX_PICTURES = 8
 SIDE_PX = 224
@@ -44,8 +45,7 @@ def write_localized(
     stills = still_pictures(found)
     for still, number in zip(stills, shown_windows(found), strict=True):
         write_atomically(out / PICTURES / f"{found.frame_s[number]:09.2f}s.png", still.png)
-    write_report(_report(found, stills, damage), out / PAGE)
-    return write_record(as_record(found, damage), out)
+    return write_evaluation(localized_result(found, stills, damage), out)
 
 
 def write_maps(found: Localized, path: Path) -> None:
@@ -116,22 +116,33 @@ def likeness_curve(found: Localized) -> bytes:
 
 
 def localized_rows(found: Localized) -> list[Score]:
-    passing = Score(
-        "windows that pass",
+    passing = Estimate(
         100 * found.share if found.verdict != "cannot tell" else float("nan"),
-        None if found.calibration is None else 100 * found.calibration.foreign_share,
-        note="chance: with foreign sounds"
-        if found.calibration is None
-        else f"found above {found.calibration.limit:.0%}; chance: with foreign sounds",
+        chance=None if found.calibration is None else 100 * found.calibration.foreign_share,
     )
-    return [passing, Score("mean likeness", float(np.nanmean(found.likeness)), None, unit="", digits=3)]
+    note = (
+        "chance: with foreign sounds"
+        if found.calibration is None
+        else f"found above {found.calibration.limit:.0%}; chance: with foreign sounds"
+    )
+    likeness = Estimate(float(np.nanmean(found.likeness)), unit="")
+    return [Score("windows that pass", passing, note), Score("mean likeness", likeness, digits=3)]
 
 
-def as_record(found: Localized, damage: Sequence[str]) -> Record:
+def localized_result(found: Localized, stills: Sequence[Picture], damage: Sequence[str]) -> EvaluationResult:
     calibration = found.calibration
-    return make_record(
-        "localize-video",
+    still_section = Section(
+        "Pictures",
+        "As the model sees them, and each map on its own scale: dark is cold, yellow is hot.",
+        pictures=stills,
+    )
+    return EvaluationResult(
+        evaluation="localize-video",
+        title=f"Where in {found.video.name} a sound comes from",
+        lead=found.sentence,
         scores=localized_rows(found),
+        sections=[film_section(found, OVERLAY), likeness_section(found), still_section],
+        facts=[*facts(found), *(("not in the film", line) for line in damage)],
         coverage=Coverage(1, kind="videos"),
         items=[found.video.name],
         weights=found.weights,
@@ -175,21 +186,6 @@ def warnings_of(found: Localized) -> list[str]:
             f"{found.video}: {silent} of {len(found.asked)} windows lack a sound or a picture and have no map"
         )
     return lines
-
-
-def _report(found: Localized, stills: Sequence[Picture], damage: Sequence[str]) -> Report:
-    where = Section(
-        "Pictures",
-        "As the model sees them, and each map on its own scale: dark is cold, yellow is hot.",
-        pictures=stills,
-    )
-    return Report(
-        title=f"Where in {found.video.name} a sound comes from",
-        lead=found.sentence,
-        scores=localized_rows(found),
-        sections=[film_section(found, OVERLAY), likeness_section(found), where],
-        facts=[*facts(found), *(("not in the film", line) for line in damage)],
-    )
 
 
 def facts(found: Localized) -> list[tuple[str, str]]:

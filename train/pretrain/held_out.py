@@ -13,7 +13,7 @@ from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.encode import unit_frames, unit_segments
-from cavsync.train.evaluation.retrieval.recall import retrieve
+from cavsync.train.evaluation.retrieval.metrics import retrieve
 from cavsync.train.pretrain.config import PretrainMonitorConfig
 
 
@@ -47,8 +47,8 @@ class HeldOutClips:
         found = retrieve(all_audio, all_images, "diagonal-mean")
         return ValidationMetrics(
             num_clips=len(all_audio),
-            r1_audio_to_video=found.audio_to_video.recalls[0].percent / 100,
-            r1_video_to_audio=found.video_to_audio.recalls[0].percent / 100,
+            r1_audio_to_video=found.audio_to_video.recalls[1].value / 100,
+            r1_video_to_audio=found.video_to_audio.recalls[1].value / 100,
             effective_rank_audio=effective_rank(all_audio.flatten(0, 1)),
             effective_rank_image=effective_rank(all_images.flatten(0, 1)),
         )

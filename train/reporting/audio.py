@@ -19,17 +19,17 @@ PEAK = 0.5  # of a sound made from its log-mel, whose loudness is lost with the 
 
 
 @dataclass(frozen=True)
-class Sound:
+class ClipAudio:
     mp3: bytes
-    remade: bool  # from the log-mel, so that it is not what was recorded
+    from_mel: bool  # reconstructed from the log-mel, so it is not what was recorded
 
 
-def listen(row: IndexRow, mel: np.ndarray, channel: AudioChannel) -> Sound:
+def listen(row: IndexRow, mel: np.ndarray, channel: AudioChannel) -> ClipAudio:
     """An index row's sound; `mel` is its stored (rows, 128) log-mel."""
     try:
-        return Sound(mp3_bytes(sound_of(row, channel)), remade=False)
+        return ClipAudio(mp3_bytes(sound_of(row, channel)), from_mel=False)
     except (MediaError, StoreError):  # shards travel without the videos that they were made from
-        return Sound(mp3_bytes(waveform_of_mel(mel)), remade=True)
+        return ClipAudio(mp3_bytes(waveform_of_mel(mel)), from_mel=True)
 
 
 def waveform_of_mel(mel: np.ndarray) -> np.ndarray:

@@ -1,9 +1,12 @@
 """Charts as SVG that a page holds as text: sharp at any size, and in the page's own colours, light or dark."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
+
+from cavsync.train.reporting.estimate import Estimate
 
 # One unit is a pixel at full width; the viewBox scales all of it.
 WIDTH, HEIGHT = 560, 250
@@ -13,8 +16,6 @@ KEY_WIDTH = 130
 LINES = ("line-1", "line-2", "line-3", "line-4")
 # Of charts with dots: where their axis begins, right of the figures' names, and how far apart lines are.
 DOTS_LEFT, DOT_STEP, LEGEND_STEP = 190, 14, 18
-
-Estimate = tuple[float | None, float | None, float | None]  # a value and its interval, low and high
 
 
 def recall_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], x_label: str, y_label: str) -> str:
@@ -118,8 +119,8 @@ def _grid_line(percent: float, bottom: float) -> str:
 
 
 def _dot(estimate: Estimate, y: float, style: str, name: str) -> str:
-    value, low, high = estimate
-    if value is None:
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if math.isnan(value):
         return ""
     span = "" if low is None or high is None else f"M{_dot_x(low):.1f} {y:.1f}H{_dot_x(high):.1f}"
     circle = f'<circle class="{style}" cx="{_dot_x(value):.1f}" cy="{y:.1f}" r="4">'

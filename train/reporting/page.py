@@ -1,4 +1,4 @@
-"""A self-contained HTML page: figures beside their chance level, pictures, galleries."""
+"""A self-contained HTML page: figures beside their chance level, tables, charts, images and example queries."""
 
 import base64
 import math
@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader
 
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.coverage import Coverage
+from cavsync.train.reporting.estimate import Estimate
 
 MAX_MISSING_SHOWN = 100
 # Filters of the templates.
@@ -20,32 +21,30 @@ MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "mp3": "audio/mpeg"}
 
 @dataclass(frozen=True)
 class Score:
-    """One figure of the table, under a name that no other figure of its evaluation has; NaN is undefined."""
+    """One row of the table of figures, under a name that no other figure of its evaluation has."""
 
     name: str
-    value: float
-    chance: float | None
-    low: float | None = None
-    high: float | None = None
+    estimate: Estimate
     note: str = ""
-    unit: str = "%"  # "" for a number without one
     digits: int = 1  # shown after the point; of a chance level one more
 
     @property
     def shown(self) -> str:
         """For people."""
-        return self._shown(self.value, self.digits)
+        return self._shown(self.estimate.value, self.digits)
 
     @property
     def shown_chance(self) -> str:
-        return "" if self.chance is None else self._shown(self.chance, self.digits + 1)
+        chance = self.estimate.chance
+        return "" if chance is None else self._shown(chance, self.digits + 1)
 
     @property
     def shown_interval(self) -> str:
-        return "" if self.low is None else f"{self.low:.{self.digits}f} - {self.high:.{self.digits}f}"
+        low, high = self.estimate.low, self.estimate.high
+        return "" if low is None else f"{low:.{self.digits}f} - {high:.{self.digits}f}"
 
     def _shown(self, value: float, digits: int) -> str:
-        return "undefined" if math.isnan(value) else f"{value:.{digits}f} {self.unit}".rstrip()
+        return "undefined" if math.isnan(value) else f"{value:.{digits}f} {self.estimate.unit}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -62,41 +61,41 @@ class Chart:
 
 @dataclass(frozen=True)
 class Film:
-    """A video that the page plays, by its address from the page, or as a data URL."""
+    """A video that the page plays: its address relative to the page, or a data URL."""
 
     address: str
     caption: str
 
 
 @dataclass(frozen=True)
-class Media:
-    """A clip to look at and listen to: some of its frames (JPEG), or its log-mel (JPEG) and its sound (MP3)."""
+class ClipPreview:
+    """A clip on a page: some of its frames (JPEG), or its log-mel (JPEG) and its audio (MP3)."""
 
     title: str
     frames: Sequence[bytes] = ()
     mel: bytes | None = None
     mp3: bytes | None = None
-    remade: bool = False  # the sound comes out of the log-mel, so it is not what was recorded
+    from_mel: bool = False  # the audio was reconstructed from the log-mel, so it is not what was recorded
 
 
 @dataclass(frozen=True)
 class Answer:
-    media: Media
+    preview: ClipPreview
     score: float
     rank: int  # 1 is best
     right: bool
 
 
 @dataclass(frozen=True)
-class Query:
+class RankedQuery:
     """A query and its best answers, the best first; the right one stands last where it is not among them."""
 
-    media: Media
+    preview: ClipPreview
     rank: int  # of the right answer, 1 is best
     answers: Sequence[Answer]
 
-    def all_media(self) -> list[Media]:
-        return [self.media, *(answer.media for answer in self.answers)]
+    def all_previews(self) -> list[ClipPreview]:
+        return [self.preview, *(answer.preview for answer in self.answers)]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: bool = False
-    faded: Sequence[int] = ()  # numbers of rows that are there for orientation only
+    faded: Sequence[int] = ()  # indices of rows that are there for orientation only
     groups: Sequence[
         tuple[str, int]
     ] = ()  # a row above the header: titles, and how many columns each is over
@@ -117,7 +116,7 @@ class Section:
     title: str
     text: str
     pictures: Sequence[Picture] = ()
-    queries: Sequence[Query] = ()
+    queries: Sequence[RankedQuery] = ()
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
     films: Sequence[Film] = ()
@@ -133,7 +132,7 @@ class Report:
 
 
 def unusable_sections(coverage: Coverage) -> list[Section]:
-    """What was listed and has no score, with the reasons; nothing where nothing is missing."""
+    """The listed items without a score, with the reasons; no section where all have one."""
     if not coverage.unusable:
         return []
     shown = coverage.unusable[:MAX_MISSING_SHOWN]

@@ -1,10 +1,12 @@
-"""`report.json`: what every evaluation writes for programs, and for `cavsync eval compare`.
+"""What every evaluation writes: `report.html` for people, `report.json` for programs and `cavsync eval compare`.
+
+The record, in which every estimate holds value, low and high (95 % interval), chance and unit; null is undefined:
 
 schema_version  evaluation
-figures         name -> value, unit, low and high (95 % interval), chance, note; null is undefined
+figures         name -> an estimate, and a note
 counts          listed, found, scored, and each unusable item with its state and reason
 items_sha256    of the ids of what was scored: equal in two reports of the same items
-checkpoint      path and sha256; null where somebody else's answers were scored
+checkpoint      path and sha256; null where a file of embeddings was scored
 data            path, and sha256 of what defines it: dataset.json, or the list
 config          the choices that decide the figures
 results         the evaluation's own details
@@ -17,6 +19,7 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,53 +29,67 @@ import numpy as np
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.reporting.coverage import Coverage
-from cavsync.train.reporting.page import Score
+from cavsync.train.reporting.page import Report, Score, Section, unusable_sections, write_report
 
-SCHEMA_VERSION = 2
-RECORD_NAME = "report.json"
+SCHEMA_VERSION = 3
+RECORD_NAME, PAGE_NAME = "report.json", "report.html"
 TOOLS = ("cavsync", "torch", "torchvision", "torchaudio", "timm", "numpy", "scikit-learn")
 
 Record = dict[str, Any]
 
 
-def make_record(
-    evaluation: str,
-    *,
-    scores: Sequence[Score],
-    coverage: Coverage,
-    items: Iterable[str],
-    weights: Path | None,
-    data: Path,
-    defined_by: Path,
-    config: Mapping[str, Any],
-    results: Mapping[str, Any],
-) -> Record:
-    """The content of report.json. `items` are the ids of what was scored, in any order; `scores` the table's rows.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult:
+    """What an evaluation found: a page for people and a record for programs are made from it."""
 
-    `data` is what was scored, `defined_by` the file (or folder of files) that says what it consists of.
-    """
-    items = sorted(items)
-    assert len(items) == coverage.num_scored, f"{len(items)} items were scored, {coverage.num_scored} counted"
+    evaluation: str
+    """One word for programs; only results of one evaluation compare."""
+    title: str
+    lead: str
+    scores: Sequence[Score]
+    """The figures, row by row of the table."""
+    sections: Sequence[Section]
+    facts: Sequence[tuple[str, str]]
+    """Name and value of what was run, for the foot of the page."""
+    coverage: Coverage
+    items: Iterable[str]
+    """Ids of what was scored, in any order."""
+    weights: Path | None
+    """None where the embeddings came from elsewhere."""
+    data: Path
+    defined_by: Path
+    """The file, or folder of files, that says what `data` consists of."""
+    config: Mapping[str, Any]
+    results: Mapping[str, Any]
+    """The evaluation's own details."""
+
+
+def write_evaluation(result: EvaluationResult, out: Path) -> Record:
+    """Writes `report.html` and then `report.json` in `out`; returns the content of the latter."""
+    sections = [*result.sections, *unusable_sections(result.coverage)]
+    write_report(Report(result.title, result.lead, result.scores, sections, result.facts), out / PAGE_NAME)
+    record = as_record(result)
+    content = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
+    write_atomically(out / RECORD_NAME, content.encode())
+    return record
+
+
+def as_record(result: EvaluationResult) -> Record:
+    """The content of `report.json`."""
+    items, weights, num_scored = sorted(result.items), result.weights, result.coverage.num_scored
+    assert len(items) == num_scored, f"{len(items)} items were scored, {num_scored} counted"
     return {
         "schema_version": SCHEMA_VERSION,
-        "evaluation": evaluation,
-        "figures": {score.name: _figure(score) for score in scores},
-        "counts": coverage.as_dict(),
+        "evaluation": result.evaluation,
+        "figures": {one.name: plain(one.estimate) | {"note": one.note} for one in result.scores},
+        "counts": result.coverage.as_dict(),
         "items_sha256": hashlib.sha256("\n".join(items).encode()).hexdigest(),
         "checkpoint": None if weights is None else {"path": str(weights), "sha256": sha256(weights)},
-        "data": {"path": str(data), "sha256": content_sha256(defined_by)},
-        "config": plain(config),
-        "results": plain(results),
+        "data": {"path": str(result.data), "sha256": content_sha256(result.defined_by)},
+        "config": plain(result.config),
+        "results": plain(result.results),
         "versions": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
     }
-
-
-def write_record(record: Record, out: Path) -> Record:
-    """Writes `report.json` in `out`, and returns it."""
-    write_atomically(
-        out / RECORD_NAME, json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode()
-    )
-    return record
 
 
 def content_sha256(path: Path) -> str:
@@ -97,9 +114,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
-
-
-def _figure(score: Score) -> dict[str, Any]:
-    figure: dict[str, Any] = plain(score)
-    del figure["name"], figure["digits"]
-    return figure

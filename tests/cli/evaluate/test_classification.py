@@ -84,7 +84,7 @@ def test_the_newest_classifier_is_scored_as_its_training_scored_it(run: Path, da
     assert (content["counts"]["scored"], content["counts"]["listed"]) == (NUM_TEST, NUM_LISTED)
     assert content["results"]["without_positives"] == ["never"]
     assert "4 of 6 clips; 2 missing" in flat(result)
-    assert "In no mean, as no clip has them: never" in flat(result)
+    assert "Not in the means, because no clip has them: never" in flat(result)
 
 
 def test_the_page_is_self_contained_and_has_every_part(run: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_page_is_self_contained_and_has_every_part(run: Path, tmp_path: Path
     page = (tmp_path / "report.html").read_text()
     for title in (
         "What was answered",
-        "What is taken for what",
+        "Confusions",
         "By class",
         "Beside published figures",
         "Clips without a score",
@@ -143,11 +143,11 @@ def test_a_published_file_answers_in_the_order_of_its_label_list(
 def test_another_classs_name_is_not_guessed_from_its_place(run: Path, dataset: Path, tmp_path: Path) -> None:
     published = write_published(tmp_path, [0, 1, 2], run)
     options = ["--checkpoint", published, "--data", dataset, "--set", "num_heads=2"]
-    refused(classify(*options), "answers 3 classes and does not say which", "--labels FILE")
+    refused(classify(*options), "has 3 classes and does not say which", "--labels FILE")
     four = write_labels(tmp_path / "four.csv", [*CLASSES, "more"])
-    refused(classify(*options, "--labels", four), "four.csv has 4 classes, and", "answers 3")
+    refused(classify(*options, "--labels", four), "four.csv has 4 classes, and", "has 3 outputs")
     other = write_labels(tmp_path / "other.csv", ["dark", "grey", "never"])
-    refused(classify(*options, "--labels", other), "2 of 4 clips of", "does not know: bright")
+    refused(classify(*options, "--labels", other), "2 of 4 clips of", "does not have: bright")
 
 
 @pytest.mark.parametrize("num_classes", [308, 310])

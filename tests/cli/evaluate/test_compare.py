@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cavsync.cli.main import app
-from cavsync.train.evaluation.comparison.paired import paired_interval
+from cavsync.train.evaluation.statistics import paired_difference
 
 NUM_CLIPS = 40
 
@@ -60,20 +60,20 @@ def test_figures_stand_side_by_side_with_their_difference(folder: Path, tmp_path
     assert result.exit_code == 0, result.output
     said = flat(result)
     assert "worse - better" in said
-    assert "sound → video R@1 75.0 % 50.0 % -25.0 (" in said
+    assert "audio → video R@1 75.0 % 50.0 % -25.0 (" in said
     assert "data.path" in said  # what was not the same
     path = str(folder / "worse" / "embeddings.parquet")
     assert (path if len(path) <= 64 else f"{path[:32]}...{path[-32:]}") in said
     text = page.read_text()
     assert "Retrieval, side by side" in text
-    assert re.search(r"<td>sound → video R@1</td>\s*<td[^>]*>75\.0 %</td>", text)
+    assert re.search(r"<td>audio → video R@1</td>\s*<td[^>]*>75\.0 %</td>", text)
     assert "<svg" in text
     assert not re.findall(r'(?:src|href)="(?!data:)', text)  # self-contained
 
 
 def test_the_same_queries_are_compared_one_by_one(folder: Path, tmp_path: Path) -> None:
     found = compared(folder / "better", folder / "worse", "--out", tmp_path / "x.html")
-    figure = found["figures"]["video → sound R@1"]
+    figure = found["figures"]["video → audio R@1"]
     (difference,) = figure["differences"]
     assert [cell["value"] for cell in figure["reports"]] == [75, 50]
     assert difference["value"] == -25
@@ -93,14 +93,14 @@ def test_a_report_does_not_differ_from_itself(folder: Path, tmp_path: Path) -> N
         "intervals overlap",  # of the median rank, which is not compared by query
     }
     assert found["settings"] == {}
-    assert "Nothing: checkpoint, data, choices and versions are equal." in (tmp_path / "x.html").read_text()
+    assert "None: checkpoint, data, choices and versions are equal." in (tmp_path / "x.html").read_text()
 
 
 def test_other_clips_are_not_compared_one_by_one_and_that_is_said(folder: Path, tmp_path: Path) -> None:
     others = [f"other{number:02d}" for number in range(NUM_CLIPS)]
     scored(tmp_path / "else", 20, others)
     found = compared(folder / "better", tmp_path / "else", "--out", tmp_path / "x.html")
-    (difference,) = found["figures"]["sound → video R@1"]["differences"]
+    (difference,) = found["figures"]["audio → video R@1"]["differences"]
     assert (difference["low"], difference["verdict"]) == (None, "intervals overlap")
     (warning,) = found["warnings"]
     assert re.fullmatch(
@@ -114,20 +114,20 @@ def test_ranks_that_belong_to_another_report_are_not_used(folder: Path, tmp_path
     scored(tmp_path / "else", 0, [f"other{number:02d}" for number in range(NUM_CLIPS)])
     shutil.copy(tmp_path / "else" / "ranks.parquet", tmp_path / "mixed")
     found = compared(folder / "better", tmp_path / "mixed", "--out", tmp_path / "x.html")
-    (difference,) = found["figures"]["sound → video R@1"]["differences"]
+    (difference,) = found["figures"]["audio → video R@1"]["differences"]
     assert (difference["value"], difference["low"]) == (-25, None)
 
 
 def test_three_reports_are_compared_with_the_first(folder: Path, tmp_path: Path) -> None:
     scored(tmp_path / "perfect", 0)
     found = compared(folder / "better", folder / "worse", tmp_path / "perfect", "--out", tmp_path / "x.html")
-    differences = found["figures"]["sound → video R@1"]["differences"]
+    differences = found["figures"]["audio → video R@1"]["differences"]
     assert [one["value"] for one in differences] == [-25, 25]
 
 
 def test_reports_of_other_evaluations_and_undefined_figures_are_shown(folder: Path, tmp_path: Path) -> None:
     record = json.loads((folder / "better" / "report.json").read_text())
-    figure = record["figures"]["sound → video R@1"]
+    figure = record["figures"]["audio → video R@1"]
     for name, value in (("a", 0.73), ("b", 0.71)):
         error = figure | {"value": value, "low": None, "high": None, "unit": "s"}
         figures = {"error": error, "agreement": figure | {"value": None, "low": None, "high": None}}
@@ -163,8 +163,8 @@ def test_reports_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
         (None, "is not there: name the folder that `cavsync eval` wrote, or its report.json. There is"),
         ("{", "is no JSON"),
         ("[1]", "is no report of `cavsync eval`"),
-        ({"schema_version": 1}, "has schema version 1, this cavsync reads 2; run that evaluation again"),
-        ('{"schema_version": 2, "evaluation": "retrieval"}', "is damaged: it has no figures, counts"),
+        ({"schema_version": 1}, "has schema version 1, this cavsync reads 3; run that evaluation again"),
+        ('{"schema_version": 3, "evaluation": "retrieval"}', "is damaged: it has no figures, counts"),
         ({"evaluation": "segmentation"}, "Only reports of one evaluation compare: "),
     ],
 )
@@ -195,4 +195,5 @@ def test_the_paired_interval_is_what_resampling_gives() -> None:
     after = np.where(rng.random(200) < 0.2, rng.random(200) < 0.8, before)
     picks = rng.integers(0, 200, (4000, 200))
     drawn = 100 * (after[picks].mean(1) - before[picks].mean(1))
-    assert paired_interval(before, after) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.8)
+    found = paired_difference(before, after)
+    assert (found.low, found.high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.8)

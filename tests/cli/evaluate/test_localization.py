@@ -80,8 +80,8 @@ def test_the_adaptive_rule_predicts_as_much_as_the_boxes_cover() -> None:
 
 def test_every_sound_of_a_picture_must_succeed() -> None:
     result = localize(np.array([0.9, 0.4, 0.7]), ["a", "a", "b"])
-    assert result.ciou.percent == pytest.approx(200 / 3)
-    assert result.every_source.percent == 50
+    assert result.ciou.value == pytest.approx(200 / 3)
+    assert result.every_source.value == 50
 
 
 def test_confidence_is_the_mean_of_the_highest_quarter() -> None:
@@ -131,8 +131,8 @@ def test_dirty_boxes_are_clipped_counted_and_never_hit(tmp_path: Path) -> None:
     assert truth.sum() == 112 * 168  # the union of both boxes, the first moved to the edge
     assert set(np.unique(truth)) == {0, 1}
     assert not data.truth(second).any()
-    assert list(data.dirt().values()) == [1, 1, 1]
-    assert reference_rows(list(data.rows), data, strict=False)[CEILING].published.ciou.percent == 50
+    assert list(data.annotation_issues().values()) == [1, 1, 1]
+    assert reference_rows(list(data.rows), data, strict=False)[CEILING].published.ciou.value == 50
 
 
 def test_flickr_counts_a_pixel_half_for_each_annotator(tmp_path: Path) -> None:
@@ -156,15 +156,15 @@ def test_the_model_free_rows_of_vggss_are_the_known_ones(tmp_path: Path) -> None
     shutil.copy(lists / "vggss.json", tmp_path)
     data = BoxSet.open(tmp_path, subset=lists / "vggss_test.csv")
     assert (len(data.rows), data.num_unlisted) == (5158, 0)
-    assert list(data.dirt().values())[1:] == [18, 2]
+    assert list(data.annotation_issues().values())[1:] == [18, 2]
     found = reference_rows(list(data.rows), data, strict=False)
     rounded = {
-        name: (round(found[name].published.ciou.percent, 1), round(found[name].published.auc, 1))
+        name: (round(found[name].published.ciou.value, 1), round(found[name].published.auc, 1))
         for name in (CEILING, DISC, ONES)
     }
     assert rounded == {CEILING: (50.5, 49.5), DISC: (34.0, 37.4), ONES: (21.9, 31.3)}
     assert found[CEILING].adaptive is not None
-    assert found[CEILING].adaptive.ciou.percent == pytest.approx(100 * 5156 / 5158)
+    assert found[CEILING].adaptive.ciou.value == pytest.approx(100 * 5156 / 5158)
 
 
 # The command
@@ -204,7 +204,7 @@ def test_it_runs_as_it_stands_from_frames_and_from_videos(root: Path) -> None:
     )
     assert list(report["results"]["methods"]) == ["denseav", CEILING, DISC, ONES]
     assert (
-        report["results"]["methods"][CEILING]["published"]["ciou"]["percent"] == 100
+        report["results"]["methods"][CEILING]["published"]["ciou"]["value"] == 100
     )  # the box is half of the picture
     assert report["results"]["methods"][ONES]["published"]["mean_ciou"] == pytest.approx(50)
     assert report["results"]["methods"]["denseav"]["detection"] is None
@@ -227,7 +227,7 @@ def test_non_sounding_rows_are_told_from_sounding_ones(root: Path, tmp_path: Pat
         found = report["results"]["methods"][route]["detection"]
         assert 0 <= found["ap"] <= 100
         assert 0 <= found["max_f1"] <= 100
-        assert report["results"]["methods"][route]["published"]["ciou"]["percent"] in (
+        assert report["results"]["methods"][route]["published"]["ciou"]["value"] in (
             0,
             25,
             50,
@@ -284,7 +284,7 @@ def test_what_is_missing_is_counted_and_named(root: Path, tmp_path: Path) -> Non
         (None, [], "holds neither vggss.json (VGG-SS) nor a folder Annotations (Flickr-SoundNet)"),
         ('[{"file": "a"}]', [], "is no list of {file, class, bbox"),
         ("[]", ["--list", "nobody.csv"], "nobody.csv is not there"),
-        ("[]", ["--negatives", "empty.csv"], 'has no row "PICTURE,SOUND,non-sounding"'),
+        ("[]", ["--negatives", "empty.csv"], 'has no row "IMAGE,AUDIO,non-sounding"'),
         ("[]", [], "holds no annotation"),
     ],
 )

@@ -21,8 +21,8 @@ from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.clips import embed_split
-from cavsync.train.evaluation.retrieval.contamination import TrainingClips, contamination, training_of
-from cavsync.train.evaluation.retrieval.recall import retrieve
+from cavsync.train.evaluation.retrieval.contamination import TrainingVideos, contamination, training_of
+from cavsync.train.evaluation.retrieval.metrics import retrieve
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.pretrain.trainer import pretrain
 
@@ -57,11 +57,11 @@ def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, da
     embedded = embed_split(model, ClipAllPairs(task.data, model.config), torch.device("cpu"))
     for name, stored in report["results"]["aggregations"].items():
         expected = retrieve(embedded.audio, embedded.image, name)
-        assert stored["audio_to_video"]["recalls"][0]["percent"] == expected.audio_to_video.recalls[0].percent
-        assert stored["video_to_audio"]["median"]["rank"] == expected.video_to_audio.median.rank
+        assert stored["audio_to_video"]["recalls"]["1"]["value"] == expected.audio_to_video.recalls[1].value
+        assert stored["video_to_audio"]["median"]["value"] == expected.video_to_audio.median.value
     assert "Retrieval, split train: 12 of 15 clips; 3 missing (diagonal-mean)" in flat(result)
     page = (run / "retrieval-train" / "report.html").read_text()
-    assert "Which video does this sound belong to?" in page
+    assert "Examples: audio → video" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)  # self-contained
     assert page.count("data:audio/mpeg;base64,") > 0
     assert "Clips without a score" in page
@@ -148,9 +148,9 @@ def test_a_gallery_is_scored_among_its_own_clips(run: Path, dataset: Path, tmp_p
     places = [whole.keys.index(f"{one}_00000000") for one in listed]
     expected = retrieve(whole.audio[places], whole.image[places], "diagonal-mean")
     figures = report["figures"]
-    assert figures["sound → video R@1"]["value"] == expected.audio_to_video.recalls[0].percent
-    assert figures["sound → video R@1"]["chance"] == 25
-    assert figures["video → sound median rank"]["value"] == expected.video_to_audio.median.rank
+    assert figures["audio → video R@1"]["value"] == expected.audio_to_video.recalls[1].value
+    assert figures["audio → video R@1"]["chance"] == 25
+    assert figures["video → audio median rank"]["value"] == expected.video_to_audio.median.value
     page = (run / "retrieval-four" / "report.html").read_text()
     assert "None of these compares with this run (another gallery)" in page
 
@@ -224,10 +224,10 @@ def test_clips_that_were_trained_on_are_told_apart(labelled_run: Path, tmp_path:
         ("trained_queries", ranks[found["trained"]]),
         ("clean_queries", ranks.drop(found["trained"])),
     ):
-        first = without[part]["audio_to_video"]["recalls"][0]
-        assert first["percent"] == pytest.approx(100 * (clips == 1).mean())
+        first = without[part]["audio_to_video"]["recalls"]["1"]
+        assert first["value"] == pytest.approx(100 * (clips == 1).mean())
         assert first["chance"] == pytest.approx(100 / 12)
-    assert without["clean_gallery"]["audio_to_video"]["recalls"][0]["chance"] == 25
+    assert without["clean_gallery"]["audio_to_video"]["recalls"]["1"]["chance"] == 25
     alone = json.loads(retrieval("--checkpoint", labelled_run, "--out", tmp_path / "test", "--json").stdout)
     own = alone["results"]["aggregations"]["diagonal-mean"]
     assert without["clean_gallery"]["video_to_audio"] == own["video_to_audio"]
@@ -270,11 +270,11 @@ def test_a_run_that_started_from_another_was_trained_on_its_clips_too(
     )
     training = training_of(later / "model.safetensors")
     assert training.datasets == (str(dataset),)
-    assert training.unknown == f"{published} tells nothing about its training"
+    assert training.unknown == f"{published} says nothing about its training"
 
 
 def test_a_clip_of_the_same_video_at_another_time_counts_as_trained_on() -> None:
-    training = TrainingClips(("data",), frozenset({"abcdefghijk", "a_b"}), "")
+    training = TrainingVideos(("data",), frozenset({"abcdefghijk", "a_b"}), "")
     names = [
         "abcdefghijk_00030000",
         "abcdefghijk_000010",
@@ -289,9 +289,9 @@ def test_any_clip_of_the_class_counts_beside_the_own_one(labelled_run: Path, tmp
     report = json.loads(retrieval("--checkpoint", labelled_run, "--out", tmp_path, "--json").stdout)
     figures = report["figures"]
     # Two of the four test clips are dark, two are bright.
-    assert figures["sound → video same class R@1"]["chance"] == 50
-    assert figures["sound → video R@1"]["chance"] == 25
-    assert figures["sound → video same class R@1"]["value"] >= figures["sound → video R@1"]["value"]
+    assert figures["audio → video same class R@1"]["chance"] == 50
+    assert figures["audio → video R@1"]["chance"] == 25
+    assert figures["audio → video same class R@1"]["value"] >= figures["audio → video R@1"]["value"]
     assert "same class" in (tmp_path / "report.html").read_text()
 
 
@@ -318,7 +318,7 @@ def test_saved_embeddings_score_as_the_checkpoint_does(
     )
     with_data = retrieval("--embeddings", file, "--data", labelled, "--out", tmp_path / "c")
     assert with_data.exit_code == 0, with_data.output
-    assert "Which video does this sound belong to?" in (tmp_path / "c/report.html").read_text()
+    assert "Examples: audio → video" in (tmp_path / "c/report.html").read_text()
 
 
 def test_somebodys_embeddings_are_scored_under_the_names_they_use(labelled: Path, tmp_path: Path) -> None:
@@ -334,8 +334,8 @@ def test_somebodys_embeddings_are_scored_under_the_names_they_use(labelled: Path
     report = json.loads((tmp_path / "retrieval-list" / "report.json").read_text())
     assert report["counts"]["scored"] == 2
     # Sound 4 is picture 3; nothing else is like anything, so all is a tie or worse.
-    assert report["figures"]["sound → video R@1"]["value"] == 0
-    assert report["figures"]["sound → video same class R@1"]["chance"] == 100  # the labels of --data
+    assert report["figures"]["audio → video R@1"]["value"] == 0
+    assert report["figures"]["audio → video same class R@1"]["chance"] == 100  # the labels of --data
     table["image"] = np.eye(12).tolist()
     table.at[3, "image"] = [np.nan] * 12
     table.to_parquet(tmp_path / "broken.parquet")

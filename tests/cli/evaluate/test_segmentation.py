@@ -103,12 +103,12 @@ def test_pixels_are_pooled_over_a_class_and_classes_averaged() -> None:
     truths = [np.array([[True, False]]), np.array([[True, False]]), np.array([[False, True]])]
     result = segment(["dog", "dog", "car"], maps, truths)
     car, dog = result.classes
-    assert (car.name, car.num_rows, car.ap.percent, car.iou.percent) == ("car", 1, 100, 100)
-    assert dog.ap.percent == pytest.approx(100 * (1 / 2 + 1 / 2 * 2 / 3))
-    assert result.ap.percent == pytest.approx((dog.ap.percent + 100) / 2)
-    assert dog.fixed_iou.percent == pytest.approx(100 / 3)  # above 0.5: one right, one wrong, one missed
+    assert (car.name, car.num_rows, car.ap.value, car.iou.value) == ("car", 1, 100, 100)
+    assert dog.ap.value == pytest.approx(100 * (1 / 2 + 1 / 2 * 2 / 3))
+    assert result.ap.value == pytest.approx((dog.ap.value + 100) / 2)
+    assert dog.fixed_iou.value == pytest.approx(100 / 3)  # above 0.5: one right, one wrong, one missed
     # Either row taken twice is ranked perfectly.
-    assert (dog.ap.low, dog.ap.high) == pytest.approx((dog.ap.percent, 100))
+    assert (dog.ap.low, dog.ap.high) == pytest.approx((dog.ap.value, 100))
     assert car.ap.low == car.ap.high == 100  # one row resamples to itself
 
 
@@ -116,7 +116,7 @@ def test_a_class_without_a_pixel_is_named_and_left_out() -> None:
     truths = [np.array([[True, False]]), np.zeros((1, 2), bool)]
     result = segment(["dog", "cat"], [np.array([[1.0, 0.0]])] * 2, truths)
     assert result.undefined == ("cat",)
-    assert result.ap.percent == 100
+    assert result.ap.value == 100
 
 
 def test_a_mask_is_resized_before_it_is_decoded() -> None:
@@ -143,7 +143,7 @@ def test_the_prompted_object_must_beat_every_other_object() -> None:
     assert choose(heat, np.where(ids == 1, 0, ids), 2) is None  # alone: nothing to choose
     summary = summarise([right, wrong, None])
     assert summary is not None
-    assert (summary.num_rows, summary.first.percent, summary.first_chance) == (2, 50, 50)
+    assert (summary.num_rows, summary.first.value, summary.first.chance) == (2, 50, 50)
 
 
 # The small world as data
@@ -201,7 +201,7 @@ def test_it_runs_as_it_stands_on_the_conventional_layout(root: Path) -> None:
     ]
     assert f"{len(table)} of {len(table)} rows" in flat(result)
     page = (folder / "report.html").read_text()
-    for part in ("What the maps look like", "our own method", "DenseAV paper", "data:image/png"):
+    for part in ("Example maps", "our own method", "DenseAV paper", "data:image/png"):
         assert part in page
     assert 'src="http' not in page  # self-contained
 
@@ -217,8 +217,8 @@ def test_the_constant_row_is_the_area_of_the_masks(root: Path, tmp_path: Path) -
         areas.setdefault(row.ade_class, []).append(float((green == row.ade_class_id).mean()))
     expected = 100 * np.mean([np.mean(area) for area in areas.values()])
     constant = report["results"]["methods"]["constant map"]["segmentation"]
-    assert constant["ap"]["percent"] == pytest.approx(expected)
-    assert constant["iou"]["percent"] == pytest.approx(expected)
+    assert constant["ap"]["value"] == pytest.approx(expected)
+    assert constant["iou"]["value"] == pytest.approx(expected)
     assert "masked-view" not in report["results"]["methods"]
 
 
@@ -287,7 +287,7 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(root: Path, data: Path)
     Image.fromarray(pixels(mask)).resize((20, 30)).save(mask)
     result = segmentation("--root", root, "--data", data, "--map", "denseav", "--max-missing", "0")
     assert result.exit_code == 1
-    assert f"{mask} is 20 x 30, its picture" in flat(result)
+    assert f"{mask} is 20 x 30, its image" in flat(result)
     assert "is 64 x 64" in flat(result)
 
 

@@ -25,7 +25,7 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
-from cavsync.train.evaluation.synchrony.dataset import SplitMedia
+from cavsync.train.evaluation.synchrony.dataset import SplitClips
 from cavsync.train.evaluation.synchrony.offsets import MIN_AGREEMENT
 from cavsync.train.pretrain.trainer import pretrain
 
@@ -87,22 +87,21 @@ def test_a_clock_in_step_matches_every_frame_and_has_no_delay(
     record = record_of("--checkpoint", run, "--split", "train", "--out", tmp_path)
     assert (record["counts"]["scored"], record["counts"]["listed"]) == (NUM_CLIPS, NUM_LISTED)
     report = record["results"]
-    for direction in ("picture_to_window", "window_to_picture"):
-        assert report[direction]["top1"]["percent"] == 100
-        assert report[direction]["chance"] == pytest.approx(100 / NUM_FRAMES)
+    for direction in ("frame_to_window", "window_to_frame"):
+        assert report[direction]["top1"]["value"] == 100
+        assert report[direction]["top1"]["chance"] == pytest.approx(100 / NUM_FRAMES)
         assert report[direction]["error_s"]["value"] == 0
     apart = np.abs(np.subtract.outer(np.arange(16), np.arange(16))).mean() * 10 / 16
-    assert report["picture_to_window"]["error_chance_s"] == pytest.approx(apart, abs=0.01)
+    assert report["frame_to_window"]["error_s"]["chance"] == pytest.approx(apart, abs=0.01)
     curve, known = report["curve"], [value is not None for value in report["curve"]["own"]]
     expected = similarity(np.array(curve["offsets_s"]))[known]
     np.testing.assert_allclose(np.array(curve["own"])[known].astype(float), expected, atol=1e-4)
     delay = report["delay"]
-    assert (delay["within"]["percent"], delay["told"]["percent"], delay["told_within"]["percent"]) == (
-        100,
-    ) * 3
+    for name in ("within", "reliable", "reliable_within"):
+        assert delay[name]["value"] == 100
     assert delay["median_error_s"]["value"] == pytest.approx(0, abs=0.01)
     # Of the offsets that a clip has, 5 are within 0.25 s.
-    assert delay["chance"] == pytest.approx(100 * 5 / sum(known))
+    assert delay["within"]["chance"] == pytest.approx(100 * 5 / sum(known))
     assert json.loads((tmp_path / "report.json").read_text()) == record
     figure = record["figures"]["within a clip: frame → window, error"]
     assert (figure["value"], figure["unit"]) == (0, "s")
@@ -118,12 +117,12 @@ def test_moved_sound_is_noticed_where_clips_are_alike_only_by_their_own_score(
     report = record_of("--checkpoint", run, "--split", "train", "--out", tmp_path)["results"]
     for shift in ("0.2", "0.5", "1.0", "2.0", "4.0"):
         assert report["shifts"][shift]["num_clips"] == NUM_CLIPS
-        assert report["shifts"][shift]["auc"]["percent"] == report["shifts"][shift]["own"]["percent"] == 100
+        assert report["shifts"][shift]["auc"]["value"] == report["shifts"][shift]["own"]["value"] == 100
     # To this clock all clips sound alike: the other clip's sound ties.
-    assert (report["other_sound"]["auc"]["percent"], report["other_sound"]["own"]["percent"]) == (50, 0)
+    assert (report["other_audio"]["auc"]["value"], report["other_audio"]["own"]["value"]) == (50, 0)
     use_model(ShardClock(knows_clips=True))
     report = record_of("--checkpoint", run, "--split", "train", "--out", tmp_path)["results"]
-    assert report["other_sound"]["auc"]["percent"] == report["other_sound"]["own"]["percent"] == 100
+    assert report["other_audio"]["auc"]["value"] == report["other_audio"]["own"]["value"] == 100
 
 
 @pytest.mark.parametrize("late_s", [1.3, -2.0])
@@ -135,18 +134,18 @@ def test_sound_that_is_late_everywhere_is_found_late_by_that_much(
     for clip in report["clips"]:
         assert clip["delay_s"] == pytest.approx(late_s, abs=0.02)
         assert clip["agreement"] == pytest.approx(1, abs=0.01)
-    assert report["delay"]["within"]["percent"] == 0
+    assert report["delay"]["within"]["value"] == 0
     assert report["delay"]["bias_s"] == pytest.approx(late_s, abs=0.02)
 
 
 def test_a_collapsed_model_gets_nothing(use_model: UseModel, run: Path, tmp_path: Path) -> None:
     use_model(DeafClock())
     report = record_of("--checkpoint", run, "--split", "train", "--out", tmp_path)["results"]
-    assert report["picture_to_window"]["top1"]["percent"] == 0
-    matched = report["picture_to_window"]
-    assert matched["error_s"]["value"] == pytest.approx(matched["error_chance_s"])
-    assert (report["delay"]["within"]["percent"], report["delay"]["told"]["percent"]) == (0, 0)
-    assert report["shifts"]["1.0"]["auc"]["percent"] == 50
+    assert report["frame_to_window"]["top1"]["value"] == 0
+    matched = report["frame_to_window"]
+    assert matched["error_s"]["value"] == pytest.approx(matched["error_s"]["chance"])
+    assert (report["delay"]["within"]["value"], report["delay"]["reliable"]["value"]) == (0, 0)
+    assert report["shifts"]["1.0"]["auc"]["value"] == 50
 
 
 def test_each_distinct_window_is_encoded_once(use_model: UseModel, run: Path, tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_each_distinct_window_is_encoded_once(use_model: UseModel, run: Path, tm
 
 def test_synchrony_looks_at_the_frames_that_the_run_uses(dataset: Path) -> None:
     data = replace(raw_data(dataset), num_frames=4)
-    media = list(SplitMedia(Dataset.open(dataset), data, micro_model().image_size).read())
+    media = list(SplitClips(Dataset.open(dataset), data, micro_model().image_size).read())
     assert len(media) == NUM_CLIPS
     assert {len(one.pictures) for one in media} == {len(one.times_s) for one in media} == {4}
 
@@ -179,7 +178,7 @@ def test_clips_that_cannot_be_in_step_are_named_and_counted(
     assert "4 of 8 clips; 2 missing, 1 silent, 1 still" in flat(result)
     report = json.loads((out / "report.json").read_text())
     reasons = {item["item"]: item["reason"] for item in report["counts"]["unusable"]}
-    assert reasons["clip000_00000000"] == "no sound from beginning to end"
+    assert reasons["clip000_00000000"] == "no audible audio from beginning to end"
     assert "Clips without a score" in (out / "report.html").read_text()
     assert len(report["results"]["clips"]) == report["counts"]["scored"] == 4
 
@@ -245,7 +244,7 @@ def test_a_model_that_hears_whole_clips_is_refused(dataset: Path, tmp_path: Path
     save_model(CavMaeSync(micro_model(audio_rows=1024)), path)
     result = synchrony("--checkpoint", path, "--data", dataset, "--split", "train")
     assert result.exit_code == 1
-    assert "hears 10.24 s at once, a whole clip" in flat(result)
+    assert "encodes 10.24 s of audio at once, a whole clip" in flat(result)
 
 
 def test_the_commands_defaults_are_the_configurations() -> None:
@@ -276,9 +275,9 @@ def use_video_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("late_s", "verdict", "sentence"),
     [
-        (0.0, "in step", "The sound is in step with the picture"),
-        (1.3, "late", "The sound comes 1.3"),
-        (-0.8, "early", "before its picture"),
+        (0.0, "in step", "The audio is in step with the video"),
+        (1.3, "late", "The audio comes 1.3"),
+        (-0.8, "early", "before its frames"),
     ],
 )
 def test_the_delay_of_a_video_is_found(
@@ -290,11 +289,11 @@ def test_the_delay_of_a_video_is_found(
     report = record["results"]
     # The clock of the stand-in is right within a picture, which is 0.04 s.
     assert report["peak"]["delay_s"] == pytest.approx(late_s, abs=0.05)
-    assert record["figures"]["delay of the sound"]["value"] == report["peak"]["delay_s"]
+    assert record["figures"]["delay of the audio"]["value"] == report["peak"]["delay_s"]
     assert report["peak"]["agreement"] > 0.95
     assert report["verdict"] == verdict
     assert sentence in report["sentence"]
-    assert "Each picture by itself" in (tmp_path / "out" / "report.html").read_text()
+    assert "Each frame by itself" in (tmp_path / "out" / "report.html").read_text()
     assert flat(synchrony(*options)).count(" ".join(report["sentence"].split())) == 1
 
 
@@ -309,7 +308,7 @@ def test_sound_of_another_video_cannot_be_told(clip: KnownClip, weights: Path, t
         "-i", clip.path, "-filter_complex", graph, "-map", "0:v", "-map", "[out]", "-c:v", "copy", scrambled
     )
     report = record_of("--checkpoint", weights, "--video", scrambled, "--out", tmp_path / "out")
-    assert report["figures"]["delay of the sound"]["value"] is None
+    assert report["figures"]["delay of the audio"]["value"] is None
     assert report["results"]["verdict"] == "cannot tell"
     assert "do not agree on one delay" in report["results"]["sentence"]
 
@@ -321,7 +320,7 @@ def test_sound_of_another_video_cannot_be_told(clip: KnownClip, weights: Path, t
         (lambda path: write_clip(path, 4.0, video_codec=None), "the file has no stream of pictures"),
         (lambda path: write_clip(path, 4.0, audio=silence), "is silent from beginning to end"),
         (lambda path: write_clip(path, 4.0, picture_times_s=[0.0, 3.9]), "shows one picture"),
-        (lambda path: write_clip(path, 0.68), "the model hears 0.64 s at once"),
+        (lambda path: write_clip(path, 0.68), "the model encodes 0.64 s of audio at once"),
     ],
 )
 @pytest.mark.usefixtures("use_video_clock")
@@ -339,4 +338,4 @@ def test_a_video_of_few_pictures_is_not_told(weights: Path, tmp_path: Path) -> N
     short = write_clip(tmp_path / "short.mp4", 2.0).path
     report = record_of("--checkpoint", weights, "--video", short, "--out", tmp_path / "out")["results"]
     assert report["verdict"] == "cannot tell"
-    assert "pictures are too few, 8 are needed" in report["sentence"]
+    assert "frames are too few, 8 are needed" in report["sentence"]

@@ -58,10 +58,10 @@ def test_the_source_is_heard_where_it_is_there(known_clip: Callable[[str], Known
     row = prepared_row(source=str(clip.path), duration_s=1.5)
     mel = log_mel(tone(3000.0)).astype(np.float16)
     heard = listen(row, mel, "first")
-    assert not heard.remade
+    assert not heard.from_mel
     # The clip's chirp begins at 500 Hz and rises by 300 Hz a second.
     assert 500 < loudest_hz(decoded(heard.mp3)[:SAMPLE_RATE_HZ]) < 850
     for source in (None, str(clip.path.with_name("gone.mp4"))):
-        remade = listen(replace(row, source=source), mel, "first")
-        assert remade.remade
-        assert loudest_hz(decoded(remade.mp3)) == pytest.approx(3000, rel=0.05)
+        from_log_mel = listen(replace(row, source=source), mel, "first")
+        assert from_log_mel.from_mel
+        assert loudest_hz(decoded(from_log_mel.mp3)) == pytest.approx(3000, rel=0.05)

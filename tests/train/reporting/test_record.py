@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from cavsync.train.reporting.coverage import Coverage, Unusable
+from cavsync.train.reporting.estimate import Estimate
 from cavsync.train.reporting.page import Score
-from cavsync.train.reporting.record import Record, content_sha256, make_record, plain, write_record
+from cavsync.train.reporting.record import (
+    EvaluationResult,
+    as_record,
+    content_sha256,
+    plain,
+    write_evaluation,
+)
 
 
 @dataclass(frozen=True)
@@ -20,11 +27,15 @@ class Detail:
     path: Path
 
 
-def record(data: Path, items: list[str], scores: list[Score]) -> Record:
+def result(data: Path, items: list[str], scores: list[Score]) -> EvaluationResult:
     unusable = (Unusable("c", "missing", "c.mp4 not there"), Unusable("d", "no_audio", "no stream of sound"))
-    return make_record(
-        "retrieval",
+    return EvaluationResult(
+        evaluation="retrieval",
+        title="Retrieval",
+        lead="2 of 4 clips",
         scores=scores,
+        sections=[],
+        facts=[],
         coverage=Coverage(4, unusable, kind="clips"),
         items=items,
         weights=None,
@@ -38,8 +49,8 @@ def record(data: Path, items: list[str], scores: list[Score]) -> Record:
 def test_what_is_undefined_is_null_and_the_file_is_json(tmp_path: Path) -> None:
     data = tmp_path / "list.csv"
     data.write_text("a\nb\n")
-    scores = [Score("mAP", 40.0, 0.5, 35.0, 45.0), Score("d'", math.nan, None, unit="")]
-    written = write_record(record(data, ["a", "b"], scores), tmp_path / "new" / "folder")
+    scores = [Score("mAP", Estimate(40.0, 35.0, 45.0, 0.5)), Score("d'", Estimate(math.nan, unit=""))]
+    written = write_evaluation(result(data, ["a", "b"], scores), tmp_path / "new" / "folder")
     read = json.loads((tmp_path / "new/folder/report.json").read_text(), parse_constant=pytest.fail)
     assert read == written
     assert read["figures"]["d'"] == {
@@ -51,10 +62,13 @@ def test_what_is_undefined_is_null_and_the_file_is_json(tmp_path: Path) -> None:
     assert read["results"]["detail"] == {"values": [1.0, None], "path": str(data)}
     assert read["data"] == {"path": str(data), "sha256": hashlib.sha256(b"a\nb\n").hexdigest()}
     assert read["versions"]["cavsync"]
+    page = (tmp_path / "new/folder/report.html").read_text()
+    for part in ("40.0 %", "35.0 - 45.0", "0.50 %", "undefined", "c.mp4 not there"):
+        assert part in page
 
 
 def test_counts_say_what_was_listed_found_and_scored(tmp_path: Path) -> None:
-    counts = record(tmp_path, ["a", "b"], [])["counts"]
+    counts = as_record(result(tmp_path, ["a", "b"], []))["counts"]
     # c is missing; d is there, but has no sound.
     assert (counts["listed"], counts["found"], counts["scored"]) == (4, 3, 2)
     assert [one["item"] for one in counts["unusable"]] == ["c", "d"]
@@ -62,12 +76,13 @@ def test_counts_say_what_was_listed_found_and_scored(tmp_path: Path) -> None:
 
 def test_a_score_over_other_items_than_were_counted_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="1 items were scored, 2 counted"):
-        record(tmp_path, ["a"], [])
+        as_record(result(tmp_path, ["a"], []))
 
 
 def test_the_hash_of_items_knows_the_items_and_not_their_order(tmp_path: Path) -> None:
     one, same, other = (
-        record(tmp_path, items, [])["items_sha256"] for items in (["a", "b"], ["b", "a"], ["a", "d"])
+        as_record(result(tmp_path, items, []))["items_sha256"]
+        for items in (["a", "b"], ["b", "a"], ["a", "d"])
     )
     assert one == same != other
 

@@ -1,4 +1,4 @@
-"""Which class each output of a classifier stands for, and what the clips of a dataset are in these terms."""
+"""The class of each output of a classifier, and the truth of a dataset's clips in these classes."""
 
 import re
 from pathlib import Path
@@ -29,20 +29,20 @@ def model_labels(checkpoint: LoadedCheckpoint, listed: Path | None) -> Labels:
     labels = stored_labels(checkpoint) if listed is None else listed_labels(listed)
     if labels is None:
         raise EvaluationError(
-            f"{weights} answers {num_outputs} classes and does not say which: give the label list that it was "
+            f"{weights} has {num_outputs} classes and does not say which: give the label list that it was "
             "trained with, --labels FILE (AudioSet's class_labels_indices.csv, CAV-MAE's class_labels_indices_vgg.csv)."
         )
     if len(labels) != num_outputs:
         source = weights if listed is None else listed
         raise EvaluationError(
-            f"{source} has {len(labels)} classes, and {weights} answers {num_outputs}: they do not belong together. "
+            f"{source} has {len(labels)} classes, and {weights} has {num_outputs} outputs: they do not belong together. "
             "Give the list that this checkpoint was trained with."
         )
     return labels
 
 
 def stored_labels(checkpoint: LoadedCheckpoint) -> Labels | None:
-    """Those that `cavsync train` wrote beside the weights; None for other files."""
+    """The labels that `cavsync train` wrote beside the weights; None for other files."""
     training = checkpoint.training
     if "labels" not in training:
         return None
@@ -50,7 +50,7 @@ def stored_labels(checkpoint: LoadedCheckpoint) -> Labels | None:
 
 
 def listed_labels(path: Path) -> Labels:
-    """Of a CSV with the columns index, mid and display_name; ListError or EvaluationError where it is none."""
+    """The labels of a CSV with the columns index, mid and display_name; raises ListError or EvaluationError."""
     ids, names = zip(*read_label_list(path), strict=True)
     if all(VGGSOUND_ID.fullmatch(one) for one in ids) and len(ids) != VGGSOUND_CLASSES:
         raise EvaluationError(
@@ -63,17 +63,17 @@ def listed_labels(path: Path) -> Labels:
 def truth_of(clips: LabelledClips, labels: Labels) -> np.ndarray:
     """(clips, classes of `labels`) booleans; EvaluationError where a clip has a class that is none of them."""
     truth = clips.targets.numpy().astype(bool)
-    places = [labels.class_index(*pair) for pair in zip(clips.labels.ids, clips.labels.names, strict=True)]
-    unknown = [column for column, place in enumerate(places) if place is None and truth[:, column].any()]
+    columns = [labels.class_index(*pair) for pair in zip(clips.labels.ids, clips.labels.names, strict=True)]
+    unknown = [old for old, new in enumerate(columns) if new is None and truth[:, old].any()]
     if unknown:
         names = ", ".join(clips.labels.names[column] for column in unknown[:NAMED_IN_MESSAGES])
         raise EvaluationError(
             f"{int(truth[:, unknown].any(axis=1).sum())} of {len(truth)} clips of {clips.where} are of classes that the "
-            f"model does not know: {names}{', ...' if len(unknown) > NAMED_IN_MESSAGES else ''}. Score it on the dataset "
+            f"model does not have: {names}{', ...' if len(unknown) > NAMED_IN_MESSAGES else ''}. Score it on the dataset "
             "that it was trained for, or give its own list with --labels."
         )
     own = np.zeros((len(truth), len(labels)), bool)
-    for column, place in enumerate(places):
-        if place is not None:
-            own[:, place] |= truth[:, column]
+    for old, new in enumerate(columns):
+        if new is not None:
+            own[:, new] |= truth[:, old]
     return own

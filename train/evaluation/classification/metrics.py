@@ -1,6 +1,6 @@
-"""How well probabilities name the classes of clips: mAP, AUC, d', and top-1 micro and macro.
+"""The figures of class probabilities: mAP, AUC, d', and top-1 micro and macro.
 
-N clips, C classes. Where no clip has a class, or all have it, some of its figures are undefined: means go over the
+Axis words: N clips, C classes. Where no clip has a class, or all have it, some of its figures are undefined: means go over the
 classes that have one, and the classes without clips are named.
 """
 
@@ -23,18 +23,18 @@ class ClassFigures:
     num_clips: int  # that have it
     average_precision: float | None
     auc: float | None
-    recall: float | None  # share of its clips whose likeliest class it is
+    recall: float | None  # fraction of its clips whose likeliest class it is
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Shares in [0, 1]; a mean over no class is NaN."""
+    """Fractions in [0, 1]; a mean over no class is NaN."""
 
     num_clips: int
     mean_average_precision: float
     auc: float
     d_prime: float  # of the mean AUC, as the papers do
-    top1: float  # micro: share of clips whose likeliest class is one of theirs
+    top1: float  # micro: fraction of clips whose likeliest class is one of theirs
     top1_macro: float  # mean recall of the classes
     classes: tuple[ClassFigures, ...]
 
@@ -46,9 +46,9 @@ class Classification:
 
 @dataclass(frozen=True)
 class Chance:
-    """What needs no model; shares in [0, 1]."""
+    """Figures that need no model; fractions in [0, 1]."""
 
-    mean_average_precision: float  # of equal scores: the mean share of clips that have a class
+    mean_average_precision: float  # of equal scores: the mean fraction of clips that have a class
     top1: float  # of a class drawn at random
     top1_macro: float
     frequent_name: str  # the class that most clips have
@@ -56,7 +56,7 @@ class Chance:
 
 
 def chance(truth: np.ndarray, names: Sequence[str]) -> Chance:
-    """Of (N, C) truth."""
+    """Of (N, C) truth, 1 where the clip has the class."""
     num_clips = truth.astype(bool).sum(axis=0)
     frequent = int(num_clips.argmax())
     return Chance(
@@ -101,7 +101,10 @@ def d_prime(auc: float) -> float:
 def confusions(
     probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]
 ) -> list[tuple[str, str, int]]:
-    """(class, class answered instead, clips), the most frequent first; a clip counts for each class it has."""
+    """(class, class predicted instead, number of clips), the most frequent first, of (N, C) arrays.
+
+    A clip counts for each class it has.
+    """
     chosen = probabilities.argmax(axis=1)
     wrong = ~truth.astype(bool)[np.arange(len(truth)), chosen]
     counts = np.zeros((len(names), len(names)), int)
@@ -132,7 +135,7 @@ def _check(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -
     if probabilities.shape != truth.shape or truth.shape[1:] != (len(names),):
         raise EvaluationError(
             f"probabilities {probabilities.shape} and truth {truth.shape} must both be (clips, {len(names)}): "
-            "the model knows other classes than the dataset."
+            "the model has other classes than the dataset."
         )
     if not len(truth):
         raise EvaluationError("There is no clip to score.")
@@ -140,5 +143,5 @@ def _check(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -
     if len(broken):
         raise EvaluationError(
             f"The probabilities of {len(broken)} clips hold NaN or infinity (first: number {broken[0]}); "
-            "figures over them mean nothing. Look at the checkpoint and at these clips."
+            "figures over them mean nothing. Check the checkpoint and these clips."
         )

@@ -1,4 +1,4 @@
-"""Pictures of answers: a clip beside its likeliest classes, and which classes are taken for which."""
+"""Plots of classification: a clip beside its likeliest classes, and the confusion matrix."""
 
 import io
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ RIGHT_COLOUR, WRONG_COLOUR = "#2f855a", "#b83b4b"
 MAX_NAME = 34  # letters of a class that fit
 
 
-def answer_picture(clip: ClipContent, answers: Sequence[tuple[str, float, bool]]) -> bytes:
+def answer_plot(clip: ClipContent, answers: Sequence[tuple[str, float, bool]]) -> bytes:
     """Frames over the log-mel; beside them the (name, probability, whether right) of the likeliest classes."""
     figure = Figure(figsize=(11, 1.9), layout="constrained")
     grid = figure.add_gridspec(
         2, FRAMES_SHOWN + 1, height_ratios=[2.6, 1], width_ratios=[1] * FRAMES_SHOWN + [4]
     )
     shown = np.linspace(0, len(clip.frames) - 1, FRAMES_SHOWN).round().astype(int)
-    for place, number in enumerate(shown.tolist()):
-        axes = figure.add_subplot(grid[0, place])
+    for column, number in enumerate(shown.tolist()):
+        axes = figure.add_subplot(grid[0, column])
         axes.imshow(Image.open(io.BytesIO(clip.frames[number])))
         axes.set_axis_off()
     axes = figure.add_subplot(grid[1, :FRAMES_SHOWN])
@@ -35,19 +35,22 @@ def answer_picture(clip: ClipContent, answers: Sequence[tuple[str, float, bool]]
 
 
 def confusion_matrix(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> bytes:
-    """Row: the classes of (N, C) truth; column: the likeliest class; a clip counts for each class it has."""
+    """Rows: the classes of (N, C) truth; columns: the likeliest class of (N, C) probabilities, as PNG.
+
+    A clip counts for each class it has.
+    """
     chosen = np.eye(len(names))[probabilities.argmax(axis=1)]
     counts = truth.astype(float).T @ chosen
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.6 + 0.26 * len(names)
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    places, titles = range(len(names)), [_short(name) for name in names]
-    axes.set_xticks(places, titles, rotation=90, fontsize=7)
-    axes.set_yticks(places, titles, fontsize=7)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    ticks, titles = range(len(names)), [_short(name) for name in names]
+    axes.set_xticks(ticks, titles, rotation=90, fontsize=7)
+    axes.set_yticks(ticks, titles, fontsize=7)
     for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.5 else "#1f2933"
+        colour = "white" if fractions[row, column] > 0.5 else "#1f2933"
         axes.text(
             column, row, f"{counts[row, column]:.0f}", ha="center", va="center", fontsize=6, color=colour
         )

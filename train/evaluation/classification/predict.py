@@ -18,14 +18,14 @@ INPUTS = ("audio", "image", "vectors")
 
 
 def describe(model: CavMaeClassifier, given: dict[str, Tensor]) -> Tensor:
-    """(clips, frames, dim) vectors that the head sees, of `audio` and `image` as items hold them."""
+    """(clips, frames, dim) input of the head, from `audio` and `image` as items hold them."""
     image = given.get("image")
     return model.frame_features(given.get("audio"), None if image is None else normalise_images(image))
 
 
 @contextmanager
 def evaluating(model: CavMaeClassifier) -> Iterator[None]:
-    """In eval mode and without gradients; afterwards as it was."""
+    """Runs the body with the model in eval mode and without gradients, then restores its mode."""
     training = model.training
     model.eval()
     try:
@@ -38,7 +38,7 @@ def evaluating(model: CavMaeClassifier) -> Iterator[None]:
 def clip_vectors(
     model: CavMaeClassifier, clips: LabelledClips, device: torch.device, precision: str
 ) -> Iterator[Tensor]:
-    """(frames, dim) float32 on the CPU for each clip: what the head sees of it."""
+    """(frames, dim) float32 on the CPU for each clip: the input of the head."""
     whole = WholeClips(clips)
     for item in load_batches(whole.__getitem__, range(len(whole)), clips.config.num_workers, device):
         given = {name: item[name].unsqueeze(0).to(device) for name in INPUTS if name in item}
@@ -48,7 +48,7 @@ def clip_vectors(
 
 
 def class_probabilities(model: CavMaeClassifier, vectors: Iterable[Tensor], task: LabelTask) -> np.ndarray:
-    """(clips, classes): softmax or sigmoid of each answer, then their mean, as CAV-MAE's frames are averaged."""
+    """(clips, classes) from (frames, dim) vectors of each clip: softmax or sigmoid, then the mean over frames."""
     device = next(model.head.parameters()).device
     answers = (model.head(of_clip.unsqueeze(0).to(device)).squeeze(0) for of_clip in vectors)
     rows = [torch.softmax(one, -1) if task == "single-label" else torch.sigmoid(one) for one in answers]

@@ -1,4 +1,4 @@
-"""`cavsync eval classification`: name the classes of every clip of a split, from all of its frames."""
+"""`cavsync eval classification`: the probabilities of every clip of a split, from all of its frames, and their figures."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels, task_of
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.classification.intervals import ClassIntervals, class_intervals
+from cavsync.train.evaluation.classification.estimates import (
+    ClassificationEstimates,
+    classification_estimates,
+)
 from cavsync.train.evaluation.classification.labels import model_labels, truth_of
 from cavsync.train.evaluation.classification.metrics import Chance, Classification, chance, classification
 from cavsync.train.evaluation.classification.predict import class_probabilities, clip_vectors, evaluating
@@ -43,7 +46,7 @@ class ClassificationTask:
     """None: as the checkpoint was trained, else as the clips' labels call for."""
     vggsounder: Path | None = None
     max_missing: float = 0.5
-    """Share of the listed clips that may be left out; a larger one is an error."""
+    """Fraction of the listed clips that may be left out; a larger one is an error."""
     seed: int = 0
 
 
@@ -58,14 +61,14 @@ class ClassificationScores:
     probabilities: np.ndarray  # (N, C)
     truth: np.ndarray  # (N, C) booleans
     figures: Classification
-    intervals: ClassIntervals
+    estimates: ClassificationEstimates
     chance: Chance
     coverage: Coverage
     vggsounder: VggSounderScores | None
     dataset: str
-    """Its name."""
+    """Name of the dataset."""
     training: Mapping[str, Any]
-    """How the classifier came to be; empty where the file does not say."""
+    """How the classifier was trained; empty where the file does not say."""
 
     @property
     def is_official_list(self) -> bool:
@@ -102,7 +105,7 @@ def open_classifier(weights: Path, overrides: Mapping[str, Any], device: str = "
 
 
 def _trained_modality(weights: Path, overrides: Mapping[str, Any]) -> Modality | None:
-    """What the classifier is made for; None where the file does not say, or is none."""
+    """The modality of the classifier; None where the file does not state one, or is no classifier."""
     given = {name: value for name, value in overrides.items() if name not in ("modality", "features")}
     try:
         classifier = open_checkpoint(find_weights(weights), **given).requested.classifier
@@ -125,6 +128,7 @@ def score_classification(task: ClassificationTask, on_clip: OnClip) -> Classific
     truth = truth_of(clips, labels)
     answers = task.task or checkpoint.training.get("task") or task_of(clips.targets)
     probabilities = _probabilities(model, clips, answers, checkpoint.device, on_clip)
+    figures, by_chance = classification(probabilities, truth, labels.names), chance(truth, labels.names)
     return ClassificationScores(
         task=task,
         model=model,
@@ -133,9 +137,9 @@ def score_classification(task: ClassificationTask, on_clip: OnClip) -> Classific
         clips=clips,
         probabilities=probabilities,
         truth=truth,
-        figures=classification(probabilities, truth, labels.names),
-        intervals=class_intervals(probabilities, truth, task.seed),
-        chance=chance(truth, labels.names),
+        figures=figures,
+        estimates=classification_estimates(figures, by_chance, probabilities, truth, task.seed),
+        chance=by_chance,
         coverage=coverage,
         dataset=str(split.dataset.summary.get("name", "")),
         training=checkpoint.training,

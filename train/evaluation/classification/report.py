@@ -1,4 +1,4 @@
-"""What `cavsync eval classification` writes: report.json and a page with the classes, the mistakes and some clips."""
+"""The report on classification: figures, sample clips with their answers, confusions, classes and published figures."""
 
 import math
 from dataclasses import asdict
@@ -10,22 +10,14 @@ import pyarrow as pa
 from cavsync.pipeline.dataset.index_row import index_rows
 from cavsync.pipeline.dataset.paths import SUMMARY_NAME
 from cavsync.pipeline.dataset.reader import read_clip
-from cavsync.train.evaluation.classification.intervals import Interval
 from cavsync.train.evaluation.classification.metrics import confusions
-from cavsync.train.evaluation.classification.plots import answer_picture, confusion_matrix
+from cavsync.train.evaluation.classification.plots import answer_plot, confusion_matrix
 from cavsync.train.evaluation.classification.protocol import OFFICIAL_CLIPS, ClassificationScores
 from cavsync.train.evaluation.classification.vggsounder_report import vggsounder_record, vggsounder_sections
 from cavsync.train.evaluation.published import FINETUNED, PROBED, cells
-from cavsync.train.reporting.page import (
-    Picture,
-    Report,
-    Score,
-    Section,
-    Table,
-    unusable_sections,
-    write_report,
-)
-from cavsync.train.reporting.record import Record, make_record, write_record
+from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.page import Picture, Score, Section, Table
+from cavsync.train.reporting.record import EvaluationResult
 
 CLIPS_SHOWN = 8
 ANSWERS_SHOWN = 3
@@ -33,9 +25,10 @@ CONFUSIONS_SHOWN = 20
 MAX_MATRIX_CLASSES = 40
 
 
-def write_classification(scores: ClassificationScores, out: Path) -> Record:
-    """`report.json` and `report.html` in `out`; returns the record."""
-    report = Report(
+def classification_result(scores: ClassificationScores) -> EvaluationResult:
+    data = Path(scores.clips.config.path)
+    return EvaluationResult(
+        evaluation="classification",
         title="Classification",
         lead=f"{scores.coverage.sentence} of split {scores.clips.config.split!r}, {len(scores.labels)} classes.",
         scores=classification_rows(scores),
@@ -45,19 +38,8 @@ def write_classification(scores: ClassificationScores, out: Path) -> Record:
             confusions_section(scores),
             classes_section(scores),
             published_section(scores),
-            *unusable_sections(scores.coverage),
         ],
         facts=facts(scores),
-    )
-    write_report(report, out / "report.html")
-    return write_record(as_record(scores), out)
-
-
-def as_record(scores: ClassificationScores) -> Record:
-    data = Path(scores.clips.config.path)
-    return make_record(
-        "classification",
-        scores=classification_rows(scores),
         coverage=scores.coverage,
         items=scores.clips.store.keys,
         weights=scores.task.split.weights,
@@ -73,9 +55,10 @@ def as_record(scores: ClassificationScores) -> Record:
         results={
             "without_positives": scores.figures.without_positives,
             "classes": [
-                asdict(one) | {"average_precision_interval": interval}
-                for one, interval in zip(
-                    scores.figures.classes, scores.intervals.average_precisions, strict=True
+                asdict(one)
+                | {"average_precision_interval": estimate and {"low": estimate.low, "high": estimate.high}}
+                for one, estimate in zip(
+                    scores.figures.classes, scores.estimates.average_precisions, strict=True
                 )
             ],
             "confusions": confusions(scores.probabilities, scores.truth, scores.labels.names),
@@ -85,18 +68,17 @@ def as_record(scores: ClassificationScores) -> Record:
 
 
 def classification_rows(scores: ClassificationScores) -> list[Score]:
-    """The table: each figure, its chance level and its interval, and what needs no model."""
-    figures, ranges, chance = scores.figures, scores.intervals, scores.chance
-    defined = f"of {len(scores.labels) - len(figures.without_positives)} classes"
-    always = f"no model: always {chance.frequent_name}"
-    precision, recall = ranges.mean_average_precision, ranges.top1_macro
+    """The table: each figure with its chance level, and the classifier that always answers one class."""
+    estimates, chance = scores.estimates, scores.chance
+    defined = f"of {len(scores.labels) - len(scores.figures.without_positives)} classes"
+    d_prime, always = estimates.d_prime.value, f"no model: always {chance.frequent_name}"
     return [
-        _score("mAP", figures.mean_average_precision, chance.mean_average_precision, precision, defined),
-        _score("AUC", figures.auc, 0.5, ranges.auc, ""),
-        _d_prime(scores),
-        _score("top-1 of clips", figures.top1, chance.top1, ranges.top1, "micro"),
-        _score("top-1 of classes", figures.top1_macro, chance.top1_macro, recall, "macro"),
-        _score("top-1 of the most frequent class", chance.frequent_top1, None, None, always),
+        Score("mAP", estimates.mean_average_precision.in_percent(), defined),
+        Score("AUC", estimates.auc.in_percent()),
+        Score("d'", estimates.d_prime, "" if math.isnan(d_prime) else f"{d_prime:.3f}"),
+        Score("top-1 of clips", estimates.top1.in_percent(), "micro"),
+        Score("top-1 of classes", estimates.top1_macro.in_percent(), "macro"),
+        Score("top-1 of the most frequent class", Estimate(100 * chance.frequent_top1), always),
     ]
 
 
@@ -105,61 +87,55 @@ def clips_section(scores: ClassificationScores) -> Section:
     drawn = np.random.default_rng(scores.task.seed).permutation(len(store))[:CLIPS_SHOWN]
     clips = sorted(drawn.tolist())
     rows = index_rows(dataset.index_table(scores.clips.config.split).take(pa.array(clips, pa.int64())))
-    pictures = [
+    plots = [
         Picture(
-            answer_picture(read_clip(dataset.paths, row), _answers(scores, clip)),
+            answer_plot(read_clip(dataset.paths, row), _answers(scores, clip)),
             _caption(scores, clip),
         )
         for clip, row in zip(clips, rows, strict=True)
     ]
     text = "Clips drawn at random, with the likeliest classes; green ones are labels of the clip."
-    return Section("What was answered", text, pictures=pictures)
+    return Section("What was answered", text, pictures=plots)
 
 
 def confusions_section(scores: ClassificationScores) -> Section:
-    names = scores.labels.names
+    names, title = scores.labels.names, "Confusions"
     pairs = confusions(scores.probabilities, scores.truth, names)
+    if not pairs:
+        return Section(title, "None: the likeliest class of every clip is one of its labels.")
     sizes = {one.name: one.num_clips for one in scores.figures.classes}
     rows = [
-        [f"{right} → {answered}", str(count), f"{count / sizes[right]:.0%}"]
-        for right, answered, count in pairs[:CONFUSIONS_SHOWN]
+        [f"{right} → {predicted}", str(count), f"{count / sizes[right]:.0%}"]
+        for right, predicted, count in pairs[:CONFUSIONS_SHOWN]
     ]
-    text = "The most frequent mistakes: clips of a class whose likeliest class is none of theirs."
-    if not rows:
-        return Section(
-            "What is taken for what", "Nothing: the likeliest class of every clip is one of its own."
-        )
-    table = Table(["class → taken for", "clips", "of the class"], rows)
-    pictures = []
+    plots = []
     if len(names) <= MAX_MATRIX_CLASSES:
         matrix = confusion_matrix(scores.probabilities, scores.truth, names)
-        pictures = [
-            Picture(
-                matrix, "Rows: the class of a clip; columns: its likeliest class; shades: share of the row."
-            )
-        ]
-    return Section("What is taken for what", text, pictures=pictures, tables=[table])
+        caption = "Rows: the class of a clip; columns: its likeliest class; shades: fraction of the row."
+        plots = [Picture(matrix, caption)]
+    text = "The most frequent mistakes: clips whose likeliest class is not one of their labels."
+    table = Table(["class → likeliest class", "clips", "of the class"], rows)
+    return Section(title, text, pictures=plots, tables=[table])
 
 
 def classes_section(scores: ClassificationScores) -> Section:
-    scored = zip(scores.figures.classes, scores.intervals.average_precisions, strict=True)
+    scored = zip(scores.figures.classes, scores.estimates.average_precisions, strict=True)
     best_first = sorted(
-        ((one, interval) for one, interval in scored if one.num_clips),
-        key=lambda pair: -(pair[0].average_precision or 0),
+        ((one, estimate) for one, estimate in scored if estimate), key=lambda pair: -pair[1].value
     )
     rows = [
         [
             one.name,
             str(one.num_clips),
-            _percent(one.num_clips / scores.figures.num_clips),
-            _percent(one.average_precision) + _in_brackets(interval),
+            _percent(estimate.chance),
+            _percent(estimate.value) + _in_brackets(estimate),
             _percent(one.auc),
             _percent(one.recall),
         ]
-        for one, interval in best_first
+        for one, estimate in best_first
     ]
     without = scores.figures.without_positives
-    text = "In %, the best first; the chance level of AP is the share of clips that have the class."
+    text = "In %, the best first; the chance level of AP is the fraction of clips that have the class."
     if without:
         text += f" No clip has these {len(without)}, which are in no mean: {', '.join(without)}."
     header = ["class", "clips", "chance AP", "AP (95 %)", "AUC", "top-1 recall"]
@@ -206,8 +182,8 @@ def facts(scores: ClassificationScores) -> list[tuple[str, str]]:
 
 
 def _caption(scores: ClassificationScores, clip: int) -> str:
-    own = ", ".join(scores.labels.names[place] for place in np.flatnonzero(scores.truth[clip]))
-    return f"{scores.clips.store.keys[clip]}: {own}"
+    labels = ", ".join(scores.labels.names[column] for column in np.flatnonzero(scores.truth[clip]))
+    return f"{scores.clips.store.keys[clip]}: {labels}"
 
 
 def _answers(scores: ClassificationScores, clip: int) -> list[tuple[str, float, bool]]:
@@ -215,25 +191,13 @@ def _answers(scores: ClassificationScores, clip: int) -> list[tuple[str, float, 
     row = scores.probabilities[clip]
     best = np.argsort(-row, kind="stable")[:ANSWERS_SHOWN]
     return [
-        (scores.labels.names[place], float(row[place]), bool(scores.truth[clip, place])) for place in best
+        (scores.labels.names[column], float(row[column]), bool(scores.truth[clip, column])) for column in best
     ]
 
 
-def _d_prime(scores: ClassificationScores) -> Score:
-    value, interval = scores.figures.d_prime, scores.intervals.d_prime
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    digits = "" if math.isnan(value) else f"{value:.3f}"
-    return Score("d'", value, 0.0, low, high, digits, unit="")
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
-def _score(name: str, share: float, chance: float | None, interval: Interval | None, note: str) -> Score:
-    low, high = (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
-    return Score(name, 100 * share, None if chance is None else 100 * chance, low, high, note)
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None or math.isnan(share) else f"{100 * share:.1f}"
-
-
-def _in_brackets(interval: Interval | None) -> str:
-    return "" if interval is None else f" ({_percent(interval.low)} to {_percent(interval.high)})"
+def _in_brackets(estimate: Estimate) -> str:
+    return "" if estimate.low is None else f" ({_percent(estimate.low)} to {_percent(estimate.high)})"

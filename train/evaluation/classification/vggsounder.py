@@ -1,8 +1,8 @@
-"""VGGSounder: VGGSound's test clips with every class that is heard or seen in them, and how answers do on it.
+"""VGGSounder: VGGSound's test clips with every class that is audible or visible in them, and its figures.
 
 The figures are those of the package `vggsounder`: the k likeliest classes are the answer, whatever their probability;
 a subset keeps the labels of one kind and the clips that then have one. The package scores a subset with a model of
-the senses that perceive it: "a" and "a only" with one of sound, "v" and "v only" with one of pictures.
+its modalities: "a" and "a only" with one of audio, "v" and "v only" with one of images.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.metrics import classification
 
 TITLES = ("video_id", "label", "modality")
-# Subset -> the kinds of labels it keeps: heard, seen, or both.
+# Subset -> the kinds of labels it keeps: audible, visible, or both.
 SUBSETS = {
     "av": ("AV",),
     "a": ("A", "AV"),
@@ -48,7 +48,7 @@ class VggSounder:
 
     @classmethod
     def read(cls, path: Path) -> "VggSounder":
-        """ListError where it is no such list."""
+        """Raises ListError for a file that is no such list."""
         labels: dict[str, list[tuple[str, str]]] = {}
         kinds = SUBSETS["all"]
         for line, (video_id, label, kind) in rows_by_title(path, TITLES):
@@ -66,22 +66,22 @@ class VggSounder:
 
 
 @dataclass(frozen=True)
-class Subset:
+class SubsetFigures:
     """Figures of one kind of labels, in [0, 1]; by the number of answers."""
 
     name: str
     num_clips: int
     num_labels: int
     as_published: bool
-    """The model has the senses with which the package scores this subset."""
+    """The model has the modalities with which the package scores this subset."""
     hits: dict[int, float]
-    """Share of clips of which one answer or more is right."""
+    """Fraction of clips of which one answer or more is right."""
     f1: dict[int, float]
     """Over all pairs of a clip and a class (micro)."""
     f1_macro: dict[int, float]
     """Mean over the classes; a class that is neither listed nor answered counts as 0."""
     chance: float
-    """Of one answer drawn at random: to be right."""
+    """The probability that one answer drawn at random is right."""
     mean_average_precision: float
     auc: float
 
@@ -91,7 +91,7 @@ class VggSounderScores:
     path: Path
     num_listed: int
     missing: tuple[str, ...]  # listed clips that the dataset does not have
-    subsets: tuple[Subset, ...]
+    subsets: tuple[SubsetFigures, ...]
 
     @property
     def num_clips(self) -> int:
@@ -102,15 +102,15 @@ def score_vggsounder(
     listed: VggSounder, keys: Sequence[str], probabilities: np.ndarray, labels: Labels, modality: Modality
 ) -> VggSounderScores:
     """Scores the clips of the list among `keys`, whose (N, C) probabilities are given."""
-    places = {key: number for number, key in enumerate(keys)}
-    missing = tuple(key for key in listed.labels if key not in places)
-    found = [key for key in listed.labels if key in places]
+    index_of = {key: index for index, key in enumerate(keys)}
+    missing = tuple(key for key in listed.labels if key not in index_of)
+    found = [key for key in listed.labels if key in index_of]
     if not found:
         raise EvaluationError(
             f"none of the {len(listed.labels)} clips of {listed.path} is among the {len(keys)} scored ones: "
             "VGGSounder re-labels the test split of VGGSound."
         )
-    own = probabilities[[places[key] for key in found]]
+    own = probabilities[[index_of[key] for key in found]]
     subsets = []
     for name, kinds in SUBSETS.items():
         truth = _truth([listed.labels[key] for key in found], kinds, labels, listed.path)
@@ -123,13 +123,13 @@ def score_vggsounder(
 
 def score_subset(
     name: str, probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str], as_published: bool
-) -> Subset:
-    """Of (N, C) probabilities against (N, C) booleans with a true one in each row."""
+) -> SubsetFigures:
+    """Figures of (N, C) probabilities against (N, C) booleans with a true one in each row."""
     ranked = np.argsort(-probabilities, axis=1, kind="stable")
     counts = [k for k in ANSWERS if k <= truth.shape[1]]
     answers = {k: _answered(ranked[:, :k], truth.shape) for k in counts}
     ranking = classification(probabilities, truth, names)
-    return Subset(
+    return SubsetFigures(
         name=name,
         num_clips=len(truth),
         num_labels=int(truth.sum()),
@@ -160,15 +160,15 @@ def _truth(
     for clip, of_clip in enumerate(rows):
         for label, kind in of_clip:
             if kind in kinds:
-                truth[clip, _place(label, labels, path)] = True
+                truth[clip, _column(label, labels, path)] = True
     return truth
 
 
-def _place(label: str, labels: Labels, path: Path) -> int:
-    place: Any = labels.class_index(label, label)
-    if place is None:
+def _column(label: str, labels: Labels, path: Path) -> int:
+    column: Any = labels.class_index(label, label)
+    if column is None:
         raise EvaluationError(
             f"{path} has the class {label!r}, which is none of the model's {len(labels)}: score a model of VGGSound's "
             "309 classes."
         )
-    return int(place)
+    return int(column)

@@ -1,4 +1,4 @@
-"""VGGSounder's part of the report on classification: a row a kind of labels."""
+"""VGGSounder's part of the report on classification: a row for each kind of labels."""
 
 import math
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ def vggsounder_sections(scores: VggSounderScores | None) -> Sequence[Section]:
     header = ["labels", "clips", "labels a clip", "chance", *(f"hit@{k}" for k in counts)]
     header += [*(f"F1@{k}" for k in counts), "mAP", ""]
     text = (
-        f"{scores.num_clips} of {scores.num_listed} clips of VGGSounder, in %. Its labels are heard (A), seen (V) or both "
-        "(AV): a = A + AV, v = V + AV, av = AV alone. The k likeliest classes are the answer: hit@k is the share of clips of "
+        f"{scores.num_clips} of {scores.num_listed} clips of VGGSounder, in %. Its labels are audible (A), visible (V) or both "
+        "(AV): a = A + AV, v = V + AV, av = AV alone. The k likeliest classes are the answer: hit@k is the fraction of clips of "
         "which one is right, F1@k is over all pairs of a clip and a class. Chance is that of one answer. VGGSounder scores "
-        "av with a model of both senses, a and a only with one of sound, v and v only with one of pictures."
+        "av with a model of both modalities, a and a only with one of audio, v and v only with one of images."
     )
     return [
         Section(
@@ -57,5 +57,5 @@ def _subset_rows(scores: VggSounderScores) -> list[list[str]]:
     ]
 
 
-def _percent(share: float) -> str:
-    return "" if math.isnan(share) else f"{100 * share:.1f}"
+def _percent(fraction: float) -> str:
+    return "" if math.isnan(fraction) else f"{100 * fraction:.1f}"

@@ -1,8 +1,8 @@
-"""VGG-SS and Flickr-SoundNet: pictures, their sounds, and boxes around what sounds.
+"""VGG-SS and Flickr-SoundNet: images, their audio, and boxes around the sources of the audio.
 
 vggss.json                  [{"file": ID, "class": NAME, "bbox": [[x1, y1, x2, y2], ...]}, ...] in 0-1, or
-Annotations/<ID>.xml        boxes of several annotators, in pixels of a 256 x 256 picture
-frames/<ID>.jpg and audio/<ID>.wav, or videos/<ID>.mp4, whose middle picture is taken
+Annotations/<ID>.xml        boxes of several annotators, in pixels of a 256 x 256 image
+frames/<ID>.jpg and audio/<ID>.wav, or videos/<ID>.mp4, whose middle frame is taken
 """
 
 import csv
@@ -18,7 +18,7 @@ import numpy as np
 from cavsync.train.errors import EvaluationError
 
 Benchmark = Literal["vggss", "flickr"]
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 as parts of the picture
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions of the image
 
 # All published figures are of maps and boxes at this size.
 SIDE = 224
@@ -28,29 +28,29 @@ SUFFIXES = (".mp4", ".jpg", ".wav", ".xml")
 
 @dataclass(frozen=True, order=True)
 class BoxRow:
-    """A picture, a sound, and where that sound comes from; without a box: nowhere."""
+    """An image, audio, and boxes around the source of the audio; without a box the source is not in the image."""
 
     image: str
-    sound: str
+    audio: str
     label: str
     boxes: tuple[Box, ...]
 
     @property
     def title(self) -> str:
-        return self.image if self.image == self.sound else f"{self.image} with the sound of {self.sound}"
+        return self.image if self.image == self.audio else f"{self.image} with the audio of {self.audio}"
 
 
 @dataclass(frozen=True)
 class BoxSet:
     root: Path
     benchmark: Benchmark
-    rows: tuple[BoxRow, ...]  # by picture
+    rows: tuple[BoxRow, ...]  # sorted by image
     source: Path  # the annotations
     num_unlisted: int = 0  # ids of a subset that have no annotation
 
     @classmethod
     def open(cls, folder: Path, subset: Path | None = None, negatives: Path | None = None) -> "BoxSet":
-        """`subset` is a CSV whose first column names clips; `negatives` one of picture, sound, "non-sounding".
+        """`subset` is a CSV whose first column names clips; `negatives` one of image, audio, "non-sounding".
 
         Raises EvaluationError where there is nothing to read.
         """
@@ -73,19 +73,17 @@ class BoxSet:
         """(224, 224) float32: 1 inside a box; where annotators differ, half for each, at most 1."""
         layers = [_raster(box) for box in row.boxes]
         total = np.sum(layers, axis=0) if layers else np.zeros((SIDE, SIDE))
-        shared: np.ndarray = np.minimum(total / (2 if self.benchmark == "flickr" else 1), 1).astype(
-            np.float32
-        )
-        return shared
+        agreed: np.ndarray = np.minimum(total / (2 if self.benchmark == "flickr" else 1), 1)
+        return agreed.astype(np.float32)
 
-    def dirt(self) -> dict[str, int]:
-        """What is wrong with the annotations, and was handled: counts for the report."""
+    def annotation_issues(self) -> dict[str, int]:
+        """Errors of the annotations that were handled: counts for the report."""
         areas = [[_raster(box).any() for box in row.boxes] for row in self.rows if row.boxes]
         coordinates = [value for row in self.rows for box in row.boxes for value in box]
         return {
-            "coordinates outside the picture, clipped": sum(not 0 <= value <= 1 for value in coordinates),
+            "coordinates outside the image, clipped": sum(not 0 <= value <= 1 for value in coordinates),
             "boxes without area": sum(not area for row in areas for area in row),
-            "pictures whose boxes have no area, missed by any map": sum(not any(row) for row in areas),
+            "images whose boxes have no area, missed by any map": sum(not any(row) for row in areas),
         }
 
 
@@ -103,7 +101,7 @@ def _annotations(folder: Path) -> tuple[Benchmark, Path, list[BoxRow]]:
 
 
 def _read_json(path: Path) -> list[BoxRow]:
-    """Rows may also hold "image" and "audio", for pictures with several sounds; both default to "file"."""
+    """Rows may also hold "image" and "audio", for images with several audio sources; both default to "file"."""
     try:
         return [_row(item) for item in json.loads(path.read_text())]
     except (ValueError, KeyError, TypeError) as error:
@@ -132,12 +130,12 @@ def _read_xml(path: Path) -> BoxRow:
 
 
 def _non_sounding(path: Path) -> list[BoxRow]:
-    """Rows that name a picture and the sound of another clip; "sounding" rows and a header are passed over."""
+    """Rows that name an image and the audio of another clip; "sounding" rows and a header are skipped."""
     rows = [
         BoxRow(_stem(line[0]), _stem(line[1]), "", ()) for line in _csv(path) if line[2:3] == ["non-sounding"]
     ]
     if not rows:
-        raise EvaluationError(f'{path} has no row "PICTURE,SOUND,non-sounding".')
+        raise EvaluationError(f'{path} has no row "IMAGE,AUDIO,non-sounding".')
     return rows
 
 
@@ -155,7 +153,7 @@ def _stem(name: str) -> str:
 
 
 def _raster(box: Box) -> np.ndarray:
-    """(224, 224) bool. Coordinates outside the picture are moved to its edge, then rounded down, as published."""
+    """(224, 224) bool. Coordinates outside the image are moved to its edge, then rounded down, as published."""
     x1, y1, x2, y2 = (np.clip(box, 0, 1) * SIDE).astype(int)
     inside = np.zeros((SIDE, SIDE), bool)
     inside[y1:y2, x1:x2] = True

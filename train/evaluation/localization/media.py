@@ -1,4 +1,4 @@
-"""The picture and the sound of a localisation row, from frames and sound files or from whole videos."""
+"""The image and the audio of a localisation row, from image and audio files or from whole videos."""
 
 import io
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class BoxMedia:
 
     def missing(self, row: BoxRow) -> str | None:
         """Names the files of the row that are not there; None if all are."""
-        wanted = ((self._frame(row), row.image), (self._sound(row), row.sound))
+        wanted = ((self._frame(row), row.image), (self._sound(row), row.audio))
         absent = [
             str(path) for path, name in wanted if not path.is_file() and not self._video(name).is_file()
         ]
@@ -55,13 +55,13 @@ class BoxMedia:
     def sound(self, row: BoxRow, reader: PromptReader) -> AudioSegments:
         """Raises MediaError."""
         path = self._sound(row)
-        return reader.read(path if path.is_file() else self._video(row.sound))
+        return reader.read(path if path.is_file() else self._video(row.audio))
 
     def _frame(self, row: BoxRow) -> Path:
         return self.root / "frames" / f"{row.image}.jpg"
 
     def _sound(self, row: BoxRow) -> Path:
-        return self.root / "audio" / f"{row.sound}.wav"
+        return self.root / "audio" / f"{row.audio}.wav"
 
     def _video(self, name: str) -> Path:
         return self.root / "videos" / f"{name}.mp4"

@@ -1,4 +1,4 @@
-"""Maps against boxes: cIoU and AUC as VGG-SS and Flickr-SoundNet publish them, and what those leave out.
+"""Heatmaps against boxes: cIoU and AUC as VGG-SS and Flickr-SoundNet publish them, and what those leave out.
 
 The published rule always predicts half of the pixels. So even a perfect map fails on small things, and an empty
 answer is not possible; `adaptive` and `detect` measure what that hides.
@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.metrics import auc
 
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.statistics import Figure, share
+from cavsync.train.evaluation.statistics import proportion
+from cavsync.train.reporting.estimate import Estimate
 
 SUCCESS = 0.5  # cIoU from which on an image counts
 SUCCESS_RATES_AT = np.linspace(0, 1, 21)
@@ -20,22 +21,22 @@ SUCCESS_RATES_AT = np.linspace(0, 1, 21)
 class Localization:
     """One kind of map on all images; AUC and means in %."""
 
-    ciou: Figure  # share of images with a cIoU of 0.5 or more
+    ciou: Estimate  # fraction of images with a cIoU of 0.5 or more
     auc: float
     mean_ciou: float
-    every_source: Figure  # IIoU: share of pictures all of whose sounds succeed
+    every_source: Estimate  # IIoU: fraction of images all of whose audio sources succeed
 
 
 @dataclass(frozen=True)
-class Detection:
-    """Telling sounds that come from the picture from those that do not, in %."""
+class SourceDetection:
+    """Audio whose source is in the image against audio whose source is not, in %."""
 
     ap: float
     max_f1: float
 
 
 def upper_half(scores: np.ndarray, strict: bool) -> np.ndarray:
-    """The pixels above (`strict`) or from the value in the middle of the sorted scores on."""
+    """The pixels, bool like `scores`, above (`strict`) or from the middle value of the sorted scores on."""
     middle = scores.size // 2
     threshold = np.sort(scores, axis=None)[middle]
     chosen: np.ndarray = scores > threshold if strict else scores >= threshold
@@ -43,7 +44,7 @@ def upper_half(scores: np.ndarray, strict: bool) -> np.ndarray:
 
 
 def top(scores: np.ndarray, num_pixels: int) -> np.ndarray:
-    """Exactly so many pixels, the highest; of equal ones the first in reading order."""
+    """Exactly `num_pixels` pixels, bool like `scores`: the highest; of equal ones the first in reading order."""
     values: np.ndarray = scores.ravel()
     if num_pixels == 0:
         return np.zeros(scores.shape, bool)
@@ -55,7 +56,7 @@ def top(scores: np.ndarray, num_pixels: int) -> np.ndarray:
 
 
 def ciou(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Of a bool map and a (height, width) truth in 0-1.
+    """Of a (height, width) bool map and a (height, width) truth in 0-1.
 
     An empty truth gets 0: the published code divides 0 by 0 there, which counts as a miss as well.
     """
@@ -66,12 +67,12 @@ def ciou(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def adaptive(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The cIoU when as many pixels are predicted as the truth covers."""
+    """The cIoU when as many pixels of a (height, width) map are predicted as the truth covers."""
     return ciou(top(scores, int(np.count_nonzero(truth))), truth)
 
 
 def localize(cious: np.ndarray, images: list[str], seed: int = 0) -> Localization:
-    """From the cIoU of each row and the picture that it asks about."""
+    """From the (R,) cIoU of each row and the names of the R images."""
     if not len(cious):
         raise EvaluationError("no row has a box: there is nothing to localise.")
     hits = success(cious)
@@ -79,32 +80,33 @@ def localize(cious: np.ndarray, images: list[str], seed: int = 0) -> Localizatio
     for image, hit in zip(images, hits, strict=True):
         succeeds[image] = succeeds.get(image, True) and bool(hit)
     return Localization(
-        ciou=share(hits.tolist(), seed),
+        ciou=proportion(hits, seed=seed),
         auc=100 * area_under_success(cious),
         mean_ciou=100 * float(cious.mean()),
-        every_source=share(list(succeeds.values()), seed),
+        every_source=proportion(np.array([*succeeds.values()]), seed=seed),
     )
 
 
 def success(cious: np.ndarray) -> np.ndarray:
+    """(R,) booleans."""
     return np.asarray(cious >= SUCCESS)
 
 
 def area_under_success(cious: np.ndarray) -> float:
-    """Trapezoids under the share of images that reach 0, 0.05, ..., 1."""
+    """Trapezoids under the fraction of images whose (R,) cIoU reaches 0, 0.05, ..., 1."""
     # Thresholds as published, 0.05 * i; rounding must not cost an image that reaches one exactly.
     rates = [(cious >= threshold - 1e-9).mean() for threshold in SUCCESS_RATES_AT]
     return float(auc(SUCCESS_RATES_AT, rates))
 
 
 def confidence(scores: np.ndarray) -> float:
-    """Mean of the highest quarter of the pixels, on the map's own scale."""
+    """Mean of the highest quarter of the pixels of a (height, width) map, on its own scale."""
     quarter = scores.size // 4
     return float(np.sort(scores, axis=None)[-quarter:].mean())
 
 
-def detect(confidences: np.ndarray, cious: np.ndarray, sounding: np.ndarray) -> Detection:
-    """SLAVC's rule, swept over every confidence. `cious` counts where `sounding`.
+def detect(confidences: np.ndarray, cious: np.ndarray, sounding: np.ndarray) -> SourceDetection:
+    """SLAVC's rule, swept over every confidence; (R,) each. `cious` counts where `sounding`.
 
     At a cut: sounding rows from it on are right if their cIoU is 0.5 or more, else wrong; all other rows from it
     on are wrong; sounding rows below it are missed.
@@ -118,4 +120,4 @@ def detect(confidences: np.ndarray, cious: np.ndarray, sounding: np.ndarray) -> 
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     ap = (np.diff(recall, prepend=0.0) * envelope).sum()
-    return Detection(100 * float(ap), 100 * float(f1.max()))
+    return SourceDetection(100 * float(ap), 100 * float(f1.max()))

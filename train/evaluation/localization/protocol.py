@@ -1,4 +1,4 @@
-"""`cavsync eval localization`: the map of each clip's own sound in its picture, against boxes."""
+"""`cavsync eval localization`: the heatmap of each clip's own audio in its image, against boxes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
 from cavsync.train.evaluation.localization.media import BoxMedia
 from cavsync.train.evaluation.localization.metrics import (
-    Detection,
     Localization,
+    SourceDetection,
     adaptive,
     ciou,
     confidence,
@@ -34,22 +34,22 @@ EXAMPLES = 8
 
 
 @dataclass(frozen=True)
-class MethodScores:
+class LocalizationMethodScores:
     published: Localization  # always half of the pixels
     adaptive: Localization | None  # as many pixels as the boxes cover; None where that is no choice
     detection: (
-        Detection | None
-    )  # None without non-sounding rows, and for maps that do not depend on the sound
+        SourceDetection | None
+    )  # None without non-sounding rows, and for maps that do not depend on the audio
 
 
 @dataclass(frozen=True)
-class Example:
-    """A row to look at."""
+class LocalizationExample:
+    """A row that the page shows."""
 
     row: BoxRow
-    picture: np.ndarray  # (side, side, 3) uint8
+    image: np.ndarray  # (side, side, 3) uint8
     truth: np.ndarray  # (224, 224)
-    maps: dict[str, np.ndarray]  # route -> (224, 224)
+    maps: dict[str, np.ndarray]  # map method -> (224, 224)
     cious: dict[str, float]
 
 
@@ -59,10 +59,12 @@ class LocalizationScores:
     geometry: Geometry
     data: BoxSet
     coverage: Coverage
-    dirt: dict[str, int]
+    annotation_issues: dict[str, int]
     num_negatives: int
-    methods: dict[str, MethodScores]  # the routes in their order, then the maps that need no model
-    examples: list[Example]
+    methods: dict[
+        str, LocalizationMethodScores
+    ]  # the map methods in their order, then the maps that need no model
+    examples: list[LocalizationExample]
 
 
 @dataclass
@@ -95,8 +97,10 @@ def score_localization(
     return scored.result()
 
 
-def reference_rows(rows: list[BoxRow], data: BoxSet, strict: bool, seed: int = 0) -> dict[str, MethodScores]:
-    """What maps get that see neither picture nor sound, and what a map gets that is perfect."""
+def reference_rows(
+    rows: list[BoxRow], data: BoxSet, strict: bool, seed: int = 0
+) -> dict[str, LocalizationMethodScores]:
+    """Scores of maps that use neither image nor audio, and of a perfect map."""
     sounding = [row for row in rows if row.boxes]
     images = [row.image for row in sounding]
     disc, everything = centred_disc(SIDE).numpy(), np.ones((SIDE, SIDE), bool)
@@ -110,7 +114,7 @@ def reference_rows(rows: list[BoxRow], data: BoxSet, strict: bool, seed: int = 0
         tallies[DISC].adaptive.append(adaptive(disc, truth))
         tallies[ONES].half.append(ciou(everything, truth))
     return {
-        name: MethodScores(
+        name: LocalizationMethodScores(
             localize(np.array(tally.half), images, seed),
             localize(np.array(tally.adaptive), images, seed) if tally.adaptive else None,
             None,
@@ -120,7 +124,7 @@ def reference_rows(rows: list[BoxRow], data: BoxSet, strict: bool, seed: int = 0
 
 
 class _Scoring:
-    """One pass over the rows; keeps three numbers of each, and a few maps to look at."""
+    """One pass over the rows; keeps three numbers of each, and the maps of the examples."""
 
     def __init__(
         self, task: MapTask, data: BoxSet, mapper: SoundMapper, reader: PromptReader, media: BoxMedia
@@ -131,15 +135,15 @@ class _Scoring:
         self.rows: list[BoxRow] = []
         self.unusable: list[Unusable] = []
         self.tallies = {route: _Tally() for route in task.routes}
-        self.examples: list[Example] = []
+        self.examples: list[LocalizationExample] = []
         self._last: tuple[str, Tensor, dict[MapMethod, ImageFeatures]] | None = None
         sounding = [row for row in data.rows if row.boxes]
         drawn = np.random.default_rng(task.seed).permutation(len(sounding))[:EXAMPLES]
-        self._shown = {sounding[place] for place in drawn}
+        self._shown = {sounding[index] for index in drawn}
 
     def add(self, row: BoxRow) -> None:
         try:
-            picture, sights = self._look(row)
+            image, sights = self._look(row)
             heard = self.mapper.hear(self.media.sound(row, self.reader))
         except (RowError, MediaError) as error:
             self.unusable.append(Unusable(row.title, str(error.state), str(error)))
@@ -157,22 +161,22 @@ class _Scoring:
             tally.confidence.append(heat.level + confidence(maps[route]))
         self.rows.append(row)
         if row in self._shown:
-            self.examples.append(Example(row, picture.numpy(), truth, dict(maps), dict(cious)))
+            self.examples.append(LocalizationExample(row, image.numpy(), truth, dict(maps), dict(cious)))
 
     def _look(self, row: BoxRow) -> tuple[Tensor, dict[MapMethod, ImageFeatures]]:
-        """Rows come sorted by picture, so that each is encoded once for all its sounds."""
+        """Rows come sorted by image, so that each is encoded once for all its audio."""
         if self._last is None or self._last[0] != row.image:
-            picture = self.media.picture(row)
-            sights = {route: self.mapper.look(picture, route) for route in self.task.routes}
-            self._last = row.image, picture, sights
-        _, picture, sights = self._last
-        return picture, sights
+            image = self.media.picture(row)
+            sights = {route: self.mapper.look(image, route) for route in self.task.routes}
+            self._last = row.image, image, sights
+        _, image, sights = self._last
+        return image, sights
 
     def result(self) -> LocalizationScores:
         coverage = Coverage(len(self.data.rows), tuple(self.unusable))
         coverage.require(self.task.max_missing)
         seed = self.task.seed
-        methods: dict[str, MethodScores] = {
+        methods: dict[str, LocalizationMethodScores] = {
             route: self._scores(tally) for route, tally in self.tallies.items()
         }
         return LocalizationScores(
@@ -180,18 +184,18 @@ class _Scoring:
             geometry=self.media.geometry,
             data=self.data,
             coverage=coverage,
-            dirt=self.data.dirt(),
+            annotation_issues=self.data.annotation_issues(),
             num_negatives=sum(not row.boxes for row in self.rows),
             methods={**methods, **reference_rows(self.rows, self.data, self.strict, seed)},
             examples=self.examples,
         )
 
-    def _scores(self, tally: _Tally) -> MethodScores:
+    def _scores(self, tally: _Tally) -> LocalizationMethodScores:
         sounding = np.array([bool(row.boxes) for row in self.rows])
         images = [row.image for row in self.rows if row.boxes]
         half, fitted = np.array(tally.half), np.array(tally.adaptive)
         negatives = not sounding.all()
-        return MethodScores(
+        return LocalizationMethodScores(
             localize(half[sounding], images, self.task.seed),
             localize(fitted[sounding], images, self.task.seed),
             detect(np.array(tally.confidence), half, sounding) if negatives else None,

@@ -1,4 +1,4 @@
-"""Which of the scored clips a model was trained on, by the id of their videos, and what the score is without them."""
+"""The scored clips that a model was trained on, known by the ids of their videos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from cavsync.train.evaluation.retrieval.gallery import KEY
 
 
 @dataclass(frozen=True)
-class TrainingClips:
-    """What a model has seen, as far as it can be told."""
+class TrainingVideos:
+    """The ids of the videos that a model was trained on, as far as they are known."""
 
     datasets: tuple[str, ...]  # folders that were read
     videos: frozenset[str]
-    unknown: str  # a sentence on what could not be looked at; "" when nothing is left
+    unknown: str  # a sentence on what could not be searched; "" when nothing is left
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,23 @@ class Contamination:
         return bool(self.datasets)
 
     def split(self, keys: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Numbers of the clips that were trained on, and of those that were not as far as is known."""
+        """Indices of the clips that were trained on, and of those that were not as far as is known."""
         trained = set(self.trained)
         numbers = range(len(keys))
         return [n for n in numbers if keys[n] in trained], [n for n in numbers if keys[n] not in trained]
 
 
-def contamination(keys: Sequence[str], training: TrainingClips) -> Contamination:
+def contamination(keys: Sequence[str], training: TrainingVideos) -> Contamination:
     trained = tuple(key for key in keys if not training.videos.isdisjoint(video_ids(key)))
     return Contamination(training.datasets, trained, training.unknown)
 
 
-def trained_on(dataset: Path, split: str = "train") -> TrainingClips:
+def trained_on(dataset: Path, split: str = "train") -> TrainingVideos:
     """A prepared dataset that the user names. Raises DatasetError where it is none."""
-    return TrainingClips((str(dataset),), _videos(dataset, split), "")
+    return TrainingVideos((str(dataset),), _videos(dataset, split), "")
 
 
-def training_of(weights: Path | None) -> TrainingClips:
+def training_of(weights: Path | None) -> TrainingVideos:
     """The datasets of the run that `weights` lies in, and of the runs that it started from."""
     datasets: list[str] = []
     videos: set[str] = set()
@@ -57,22 +57,22 @@ def training_of(weights: Path | None) -> TrainingClips:
     while start is not None:
         config = run_config(start)
         if config is None:
-            return TrainingClips(
-                tuple(datasets), frozenset(videos), f"{start} tells nothing about its training"
+            return TrainingVideos(
+                tuple(datasets), frozenset(videos), f"{start} says nothing about its training"
             )
         path, split = config["data"]["path"], config["data"]["split"]
         try:
             videos |= _videos(path, split)
         except (DatasetError, StoreError) as error:
-            return TrainingClips(tuple(datasets), frozenset(videos), f"trained on {path}, but {error}")
+            return TrainingVideos(tuple(datasets), frozenset(videos), f"trained on {path}, but {error}")
         datasets.append(path)
-        start = _starting_point(config)
+        start = _initial_weights(config)
     unknown = "" if weights else "nothing is known about how these embeddings were made"
-    return TrainingClips(tuple(datasets), frozenset(videos), unknown)
+    return TrainingVideos(tuple(datasets), frozenset(videos), unknown)
 
 
 def video_ids(name: str) -> Iterator[str]:
-    """What the id of a clip's video may be: the name without the time that keys and files' names end with."""
+    """The possible ids of a clip's video: the name without the time that keys and files' names end with."""
     yield name
     key = KEY.fullmatch(name)
     if key:
@@ -88,8 +88,8 @@ def _videos(dataset: Path | str, split: str) -> frozenset[str]:
     return frozenset(clip_ids | {timed["id"] for timed in map(CLIP_NAME.fullmatch, clip_ids) if timed})
 
 
-def _starting_point(config: dict[str, Any]) -> Path | None:
-    """The weights that a run started from; None for random ones and ImageNet's, which heard nothing."""
+def _initial_weights(config: dict[str, Any]) -> Path | None:
+    """The weights that a run started from; None for random ones and ImageNet's, which saw no video."""
     start: str | None = config.get("initial_weights")
     if start is None or start.startswith(TIMM_PREFIX):
         return None

@@ -1,4 +1,4 @@
-"""The clips that a retrieval is among: a published list, or any list of ids, and which of them a dataset has.
+"""A gallery: the list of clips that a retrieval ranks, and which of them a dataset has.
 
 A clip may be named as lists in circulation name it: by key (ID_00030000), as VGGSound's test list and CAV-MAE's
 manifests do (ID_000030, ID_000030.mp4), by id and start in two columns, or by the id alone where one clip has it.
@@ -28,8 +28,8 @@ AMBIGUOUS = "ambiguous"
 KEY = re.compile(r"(?P<id>.+)_(?P<start_ms>[0-9]{8})")  # see pipeline.schema.clip_key
 
 
-class Entry(NamedTuple):
-    """One row: a name without a media file's suffix, and the start where the list tells it apart from the name."""
+class GalleryEntry(NamedTuple):
+    """One row: a name without a media file's suffix, and the start where the list has a column for it."""
 
     name: str
     start_s: float | None = None
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
         return self.name if self.start_s is None else clip_key(self.name, self.start_s)
 
     def possible_keys(self) -> list[str]:
-        """The keys that this may mean, the likelier first."""
+        """The keys that this entry may mean, the likelier first."""
         if self.start_s is not None:
             return [clip_key(self.name, self.start_s)]
         timed, key = CLIP_NAME.fullmatch(self.name), KEY.fullmatch(self.name)
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
         ]
 
     def possible_ids(self) -> list[str]:
-        """The clip ids that this may mean; a clip of its own file has the file's name as its id."""
+        """The clip ids that this entry may mean; a clip that is a file of its own has the file's name as its id."""
         if self.start_s is not None:
             return []
         path = PurePosixPath(self.name)
@@ -58,8 +58,8 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
-    """Which clips of a dataset are the gallery's."""
+class GalleryMatch:
+    """The clips of a dataset that are in a gallery."""
 
     keys: Mapping[str, str]  # as the gallery names a clip -> its key
     coverage: Coverage
@@ -68,7 +68,7 @@ class Found:
 @dataclass(frozen=True)
 class Gallery:
     path: Path
-    entries: tuple[Entry, ...]  # each once
+    entries: tuple[GalleryEntry, ...]  # each once
 
     @classmethod
     def read(cls, path: Path) -> "Gallery":
@@ -83,17 +83,17 @@ class Gallery:
         try:
             entries = tuple(dict.fromkeys(_entries(path)))
         except ListError as error:
-            raise EvaluationError(f"{error} It was to be the gallery.") from error
+            raise EvaluationError(f"{error} --gallery names it.") from error
         if not entries:
             raise EvaluationError(f"{path} lists no clip.")
         return cls(path, entries)
 
     @property
     def ids_sha256(self) -> str:
-        """Of the sorted ids: tells a published gallery whatever file it came in."""
+        """Of the sorted ids: identifies a published gallery, whatever the format of its file."""
         return hashlib.sha256("\n".join(sorted(entry.shown for entry in self.entries)).encode()).hexdigest()
 
-    def find(self, outcomes: pd.DataFrame, where: str) -> Found:
+    def find(self, outcomes: pd.DataFrame, where: str) -> GalleryMatch:
         """`outcomes` has columns key, state and reason; `where` says for messages what they are of.
 
         Entries that mean one clip count once.
@@ -112,14 +112,16 @@ class Gallery:
             else:
                 unusable[key] = Unusable(entry.shown, state, reason)
         coverage = Coverage(len(found) + len(unusable), tuple(unusable.values()), kind="clips")
-        return Found({name: key for key, name in found.items()}, coverage)
+        return GalleryMatch({name: key for key, name in found.items()}, coverage)
 
 
 _Outcome = tuple[str, str]  # state, reason
 
 
-def _rows_by_name(outcomes: pd.DataFrame, entries: Sequence[Entry]) -> Mapping[str, dict[str, _Outcome]]:
-    """Key or id -> key -> outcome, of the clips that an entry may mean; a dataset may have millions of others."""
+def _rows_by_name(
+    outcomes: pd.DataFrame, entries: Sequence[GalleryEntry]
+) -> Mapping[str, dict[str, _Outcome]]:
+    """Key or id -> key -> outcome, for the clips that an entry may mean; a dataset may have millions of others."""
     ids = outcomes["key"].str.rpartition("_")[0]
     keys_meant = {key for entry in entries for key in entry.possible_keys()}
     ids_meant = {clip_id for entry in entries for clip_id in entry.possible_ids()}
@@ -132,12 +134,12 @@ def _rows_by_name(outcomes: pd.DataFrame, entries: Sequence[Entry]) -> Mapping[s
     return rows
 
 
-def _matches(entry: Entry, rows: Mapping[str, dict[str, _Outcome]]) -> dict[str, _Outcome]:
+def _matches(entry: GalleryEntry, rows: Mapping[str, dict[str, _Outcome]]) -> dict[str, _Outcome]:
     """The clips that the entry means: by the first of its names that any clip has."""
     return next((rows[name] for name in (*entry.possible_keys(), *entry.possible_ids()) if name in rows), {})
 
 
-def _unclear(entry: Entry, matches: Mapping[str, _Outcome], where: str) -> Unusable:
+def _unclear(entry: GalleryEntry, matches: Mapping[str, _Outcome], where: str) -> Unusable:
     if not matches:
         return Unusable(entry.shown, NOT_IN_DATASET, f"no clip of {where} is named {entry.shown}")
     example = min(matches)
@@ -145,7 +147,7 @@ def _unclear(entry: Entry, matches: Mapping[str, _Outcome], where: str) -> Unusa
     return Unusable(entry.shown, AMBIGUOUS, reason)
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _entries(path: Path) -> Iterator[GalleryEntry]:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _of_json(path)
@@ -154,7 +156,7 @@ def _entries(path: Path) -> Iterator[Entry]:
     return _of_text(path)
 
 
-def _of_json(path: Path) -> Iterator[Entry]:
+def _of_json(path: Path) -> Iterator[GalleryEntry]:
     try:
         content = json.loads(path.read_text("utf-8-sig"))
     except ValueError as error:
@@ -169,30 +171,30 @@ def _of_json(path: Path) -> Iterator[Entry]:
         yield _of_record(path, number, one if isinstance(one, dict) else {"id": one})
 
 
-def _of_record(path: Path, number: int, record: Mapping[str, Any]) -> Entry:
+def _of_record(path: Path, number: int, record: Mapping[str, Any]) -> GalleryEntry:
     titled = {title.lower(): value for title, value in record.items()}
     name = next((titled[title] for title in ID_TITLES if titled.get(title)), None)
     start = next((titled[title] for title in START_TITLES if titled.get(title) is not None), None)
     return _entry(path, number, name, start)
 
 
-def _of_text(path: Path) -> Iterator[Entry]:
+def _of_text(path: Path) -> Iterator[GalleryEntry]:
     """CSV with or without a header, or one name a line."""
     header = titles_of(path)
     titles = [title.lower() for title in header]
-    id_place = next((titles.index(title) for title in ID_TITLES if title in titles), None)
-    start_place = next((titles.index(title) for title in START_TITLES if title in titles), None)
+    id_column = next((titles.index(title) for title in ID_TITLES if title in titles), None)
+    start_column = next((titles.index(title) for title in START_TITLES if title in titles), None)
     for line, row in rows_by_place(path, len(header)):
         if (
-            id_place is None
+            id_column is None
         ):  # the name comes first, then perhaps the start, as in AudioSet's and VGGSound's lists
             start = row[1] if len(row) > 1 and _seconds(row[1]) is not None else None
             yield _entry(path, line, row[0], start)
         elif [cell.strip() for cell in row] != header:
-            yield _entry(path, line, row[id_place], None if start_place is None else row[start_place])
+            yield _entry(path, line, row[id_column], None if start_column is None else row[start_column])
 
 
-def _entry(path: Path, number: int, name: Any, start: Any) -> Entry:
+def _entry(path: Path, number: int, name: Any, start: Any) -> GalleryEntry:
     text = MEDIA_SUFFIX.sub("", str(name).strip()) if isinstance(name, str | int) else ""
     start_s = None if start is None else _seconds(start)
     if not text or (start is not None and start_s is None):
@@ -200,7 +202,7 @@ def _entry(path: Path, number: int, name: Any, start: Any) -> Entry:
             f"{path}, row {number}: {name!r}{'' if start is None else f' from {start!r} s'} names no clip. A gallery's "
             f"column of names is titled one of {', '.join(ID_TITLES)}, or comes first."
         )
-    return Entry(text, start_s)
+    return GalleryEntry(text, start_s)
 
 
 def _seconds(value: Any) -> float | None:

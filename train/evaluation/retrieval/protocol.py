@@ -16,37 +16,39 @@ from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.train.embedding.clip_file import EmbeddingFile
 from cavsync.train.embedding.clips import ClipEmbeddings
 from cavsync.train.evaluation.choices import Aggregation
-from cavsync.train.evaluation.retrieval.contamination import Contamination, TrainingClips, contamination
+from cavsync.train.evaluation.retrieval.contamination import Contamination, TrainingVideos, contamination
 from cavsync.train.evaluation.retrieval.gallery import Gallery
+from cavsync.train.evaluation.retrieval.metrics import Directions, Retrieval, retrieve, score_ranks
 from cavsync.train.evaluation.retrieval.ranking import num_tiles, rank
-from cavsync.train.evaluation.retrieval.recall import Directions, Retrieval, retrieve, score_ranks
 from cavsync.train.evaluation.retrieval.similarity import AGGREGATIONS
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage
 
+RANKS_NAME = "ranks.parquet"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """What is asked, whoever made the embeddings."""
+    """The choices of a retrieval, whatever the embeddings come from."""
 
-    headline: Aggregation = "diagonal-mean"
+    primary_aggregation: Aggregation = "diagonal-mean"
     gallery: Path | None = None
     """List of the clips; None takes all that are there."""
     max_missing: float = 0.5
-    """Share of the listed clips that may be left out; a larger one is an error."""
+    """Fraction of the listed clips that may be left out; a larger one is an error."""
     trained_on: Path | None = None
     """Dataset that the model was trained on; None takes what the run folder says."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class EmbeddingSource:
     """Where the embeddings come from; `task` and `model` where they were made here."""
 
     task: SplitTask | None = None
     model: ModelConfig | None = None
     file: EmbeddingFile | None = None
-    dataset: Dataset | None = None  # holds the clips' pictures and sounds
+    dataset: Dataset | None = None  # holds the clips' frames and audio
     split: str = "all"  # of the dataset
     keys: Mapping[str, str] = field(default_factory=dict)  # of a file's clips: name -> the dataset's key
 
@@ -56,32 +58,32 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """The clips that are queries and candidates, with all that is known before they are scored."""
+class GalleryEmbeddings:
+    """The clips of a gallery, each a query and a candidate, with all that is known before they are scored."""
 
-    job: RetrievalConfig
-    source: Source
+    config: RetrievalConfig
+    source: EmbeddingSource
     gallery: Gallery | None  # None: all clips of the split, or of the file
     coverage: Coverage
     embeddings: ClipEmbeddings
-    labels: list[list[str]] | None  # of each clip, as people read them
-    training: TrainingClips
+    labels: list[list[str]] | None  # of each clip, by their display names
+    training: TrainingVideos
 
     @property
     def task(self) -> SplitTask:
-        """Of embeddings that were made here."""
-        assert self.source.task is not None, "these embeddings came out of a file"
+        """The checkpoint and split of embeddings that were made here."""
+        assert self.source.task is not None, "these embeddings were read from a file"
         return self.source.task
 
     @property
     def model(self) -> ModelConfig:
-        assert self.source.model is not None, "these embeddings came out of a file"
+        assert self.source.model is not None, "these embeddings were read from a file"
         return self.source.model
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithoutTrained:
-    """The headline's aggregation, with the clips that were trained on told apart."""
+    """The primary aggregation, separately for clips that were trained on and for others."""
 
     num_clean: int
     trained_queries: Directions  # among all clips
@@ -90,7 +92,7 @@ class WithoutTrained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalScores(Candidates):
+class RetrievalScores(GalleryEmbeddings):
     """One set of embeddings, scored under every aggregation."""
 
     by_aggregation: dict[Aggregation, Retrieval]
@@ -98,18 +100,18 @@ class RetrievalScores(Candidates):
     without_trained: WithoutTrained | None  # None where no clip, or nearly every one, was trained on
 
     @property
-    def headline(self) -> Retrieval:
-        return self.by_aggregation[self.job.headline]
+    def primary(self) -> Retrieval:
+        return self.by_aggregation[self.config.primary_aggregation]
 
 
 def score_retrieval(
-    candidates: Candidates,
+    embedded: GalleryEmbeddings,
     device: torch.device,
     on_tile: Callable[[int, int], None] = lambda done, total: None,
 ) -> RetrievalScores:
     """Products are computed on `device`, tile by tile."""
-    embeddings, job = candidates.embeddings, candidates.job
-    classes = class_matrix(candidates.labels)
+    embeddings, config = embedded.embeddings, embedded.config
+    classes = class_matrix(embedded.labels)
     total, done = len(AGGREGATIONS) * num_tiles(len(embeddings.keys)), 0
 
     def count() -> None:
@@ -118,13 +120,13 @@ def score_retrieval(
         on_tile(done, total)
 
     by_aggregation = {
-        name: retrieve(embeddings.audio, embeddings.image, name, job.seed, classes, device, count)
+        name: retrieve(embeddings.audio, embeddings.image, name, config.seed, classes, device, count)
         for name in AGGREGATIONS
     }
-    contaminated = contamination(embeddings.keys, candidates.training)
-    without = _without_trained(candidates, by_aggregation[job.headline], contaminated, device)
+    contaminated = contamination(embeddings.keys, embedded.training)
+    without = _without_trained(embedded, by_aggregation[config.primary_aggregation], contaminated, device)
     return RetrievalScores(
-        **vars(candidates),
+        **vars(embedded),
         by_aggregation=by_aggregation,
         contamination=contaminated,
         without_trained=without,
@@ -136,31 +138,30 @@ def class_matrix(labels: Sequence[Sequence[str]] | None) -> Tensor | None:
     names = sorted({name for of_clip in labels or () for name in of_clip})
     if not names or labels is None:
         return None
-    number = {name: place for place, name in enumerate(names)}
+    column = {name: index for index, name in enumerate(names)}
     classes = torch.zeros(len(labels), len(names))
     for clip, of_clip in enumerate(labels):
-        classes[clip, [number[name] for name in of_clip]] = 1
+        classes[clip, [column[name] for name in of_clip]] = 1
     return classes
 
 
 def _without_trained(
-    candidates: Candidates, whole: Retrieval, contaminated: Contamination, device: torch.device
+    embedded: GalleryEmbeddings, whole: Retrieval, contaminated: Contamination, device: torch.device
 ) -> WithoutTrained | None:
-    embeddings, job = candidates.embeddings, candidates.job
+    embeddings, config = embedded.embeddings, embedded.config
     trained, clean = contaminated.split(embeddings.keys)
     if not trained or len(clean) < 2:
         return None
     ranks = whole.ranking.own_clip
-    alone = rank(embeddings.audio, embeddings.image, job.headline, device=device, among=clean).own_clip
+    ranks_of_clean = rank(
+        embeddings.audio, embeddings.image, config.primary_aggregation, device=device, among=clean
+    ).own_clip
     return WithoutTrained(
         num_clean=len(clean),
-        trained_queries=score_ranks(ranks.of(trained), len(embeddings.keys), seed=job.seed),
-        clean_queries=score_ranks(ranks.of(clean), len(embeddings.keys), seed=job.seed),
-        clean_gallery=score_ranks(alone.of(clean), len(clean), seed=job.seed),
+        trained_queries=score_ranks(ranks.of(trained), len(embeddings.keys), seed=config.seed),
+        clean_queries=score_ranks(ranks.of(clean), len(embeddings.keys), seed=config.seed),
+        clean_gallery=score_ranks(ranks_of_clean.of(clean), len(clean), seed=config.seed),
     )
-
-
-NAME = "ranks.parquet"
 
 
 def write_ranks(scores: RetrievalScores, out: Path) -> None:
@@ -171,7 +172,7 @@ def write_ranks(scores: RetrievalScores, out: Path) -> None:
         for right, ranks in vars(result.ranking).items():
             for direction, one in vars(ranks).items() if ranks else ():
                 columns[f"{aggregation} {right} {direction}"] = pa.array((one + 1)[order].astype(np.int32))
-    with AtomicWriter(out / NAME) as draft:
+    with AtomicWriter(out / RANKS_NAME) as draft:
         pq.write_table(pa.table(columns), draft.file, compression="zstd")
         draft.publish()
 

@@ -1,7 +1,8 @@
-"""At which rank each right answer lands, in both directions, from one pass over the scores.
+"""The ranks of right answers in both directions, from one pass over the scores.
 
-The (N, N) matrix never exists: it comes in tiles, each of which counts for the queries in its rows and for those in
-its columns. Ties count against the query, so a collapsed model, whose scores are all equal, gets nothing.
+The (N, N) matrix of scores never exists: it comes in tiles, each of which counts for the queries in its rows and for
+those in its columns. Ties count against the query, so a collapsed model, whose scores are all equal, gets nothing.
+Axis words: N clips, F (frame, audio segment) pairs a clip, D embedding width, C classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,23 +28,23 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RetrievalRanks:
     """How many wrong candidates score as high as the right answer or higher, per query; (N,), 0 is best."""
 
     audio_to_video: np.ndarray
     video_to_audio: np.ndarray
 
-    def of(self, queries: Sequence[int]) -> "Ranks":
-        """Those of some queries, among the same candidates."""
-        return Ranks(self.audio_to_video[queries], self.video_to_audio[queries])
+    def of(self, queries: Sequence[int]) -> "RetrievalRanks":
+        """The ranks of some queries, among the same candidates."""
+        return RetrievalRanks(self.audio_to_video[queries], self.video_to_audio[queries])
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The right answer is the query's own clip; or, `same_class`, the best one of any clip that shares a label."""
 
-    own_clip: Ranks
-    same_class: Ranks | None  # None where nothing is known about labels
+    own_clip: RetrievalRanks
+    same_class: RetrievalRanks | None  # None where nothing is known about labels
 
 
 def rank(
@@ -57,8 +58,8 @@ def rank(
 ) -> Ranking:
     """Ranks (N, F, D) embeddings; `classes` is (N, C), 1 where a clip has the class.
 
-    Embeddings are used where they lie: what exists besides is some tiles. `among` are the numbers, ascending, of the
-    clips that are queries and candidates; the others are not there, and their ranks mean nothing.
+    Embeddings are used where they lie: what exists besides is some tiles. `among` are the indices, ascending, of the
+    clips that are queries and candidates; the others are left out, and their ranks mean nothing.
     """
     if audio.shape != image.shape:
         raise EvaluationError(
@@ -83,26 +84,28 @@ def rank(
 
 
 def num_tiles(num_clips: int) -> int:
-    """How often `rank` calls `on_tile`."""
+    """The number of times that `rank` calls `on_tile`."""
     return int(-(-num_clips // CHUNK_CLIPS)) ** 2
 
 
 class _Tiles:
-    """Scores of some clips with some others, as they are wanted."""
+    """Scores of some clips with some others, computed on demand."""
 
     def __init__(
         self, audio: UnitVectors, image: UnitVectors, aggregation: Aggregation, device: torch.device
     ) -> None:
         self._audio, self._image, self._aggregation = audio, image, aggregation
-        self._heard, self._seen = (room_for_pieces(one.embeddings, device) for one in (audio, image))
+        self._audio_room, self._image_room = (
+            room_for_pieces(one.embeddings, device) for one in (audio, image)
+        )
 
     def over(self, clips: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Numbers of the sounds, numbers of the pictures, and their scores; together all pairs of `clips`."""
+        """Indices of audio (rows), indices of images (columns) and their scores; together all pairs of `clips`."""
         for rows in torch.split(clips, CHUNK_CLIPS):
-            heard = self._audio.take(rows, self._heard)
+            audio = self._audio.take(rows, self._audio_room)
             for columns in torch.split(clips, CHUNK_CLIPS):
-                seen = self._image.take(columns, self._seen)
-                yield rows, columns, product(heard, seen, self._aggregation)
+                image = self._image.take(columns, self._image_room)
+                yield rows, columns, product(audio, image, self._aggregation)
 
     def right(self) -> Tensor:
         """(N,) scores of the right pairs."""
@@ -110,34 +113,33 @@ class _Tiles:
         return torch.cat([self._right(chunk) for chunk in chunks])
 
     def _right(self, clips: Tensor) -> Tensor:
-        heard, seen = self._audio.take(clips, self._heard), self._image.take(clips, self._seen)
-        return right_scores(heard, seen, self._aggregation)
+        audio = self._audio.take(clips, self._audio_room)
+        image = self._image.take(clips, self._image_room)
+        return right_scores(audio, image, self._aggregation)
 
 
 class _Count:
     """Wrong candidates that reach the right answer's score, per query."""
 
-    def __init__(self, of_sounds: Tensor, of_pictures: Tensor) -> None:
-        """The scores (N,) that the right answers of sounds and of pictures have."""
-        self._right = of_sounds, of_pictures
-        self._reached = [
-            torch.zeros(len(of_sounds), dtype=torch.int64, device=of_sounds.device) for _ in "av"
-        ]
+    def __init__(self, of_audio: Tensor, of_image: Tensor) -> None:
+        """The scores (N,) that the right answers of audio and of image queries have."""
+        self._right = of_audio, of_image
+        self._reached = [torch.zeros(len(of_audio), dtype=torch.int64, device=of_audio.device) for _ in "av"]
 
     def add(self, rows: Tensor, columns: Tensor, scores: Tensor, wrong: Tensor) -> None:
-        of_sounds, of_pictures = self._right
-        self._reached[0][rows] += (wrong & (scores >= of_sounds[rows, None] - TIE_TOLERANCE)).sum(1)
-        self._reached[1][columns] += (wrong & (scores >= of_pictures[columns] - TIE_TOLERANCE)).sum(0)
+        of_audio, of_image = self._right
+        self._reached[0][rows] += (wrong & (scores >= of_audio[rows, None] - TIE_TOLERANCE)).sum(1)
+        self._reached[1][columns] += (wrong & (scores >= of_image[columns] - TIE_TOLERANCE)).sum(0)
 
-    def ranks(self) -> Ranks:
-        return Ranks(*(reached.cpu().numpy() for reached in self._reached))
+    def ranks(self) -> RetrievalRanks:
+        return RetrievalRanks(*(reached.cpu().numpy() for reached in self._reached))
 
 
 def _best_of_class(tiles: _Tiles, classes: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) each: the best score of a sound with a picture that shares a label, and of a picture with a sound."""
-    of_sounds, of_pictures = own.clone(), own.clone()
+    """(N,) each: the best score of an audio query with an image that shares a label, and the other way round."""
+    of_audio, of_image = own.clone(), own.clone()
     for members in classes.T:
         for rows, columns, scores in tiles.over(members.nonzero().flatten()):
-            of_sounds[rows] = torch.maximum(of_sounds[rows], scores.amax(1))
-            of_pictures[columns] = torch.maximum(of_pictures[columns], scores.amax(0))
-    return of_sounds, of_pictures
+            of_audio[rows] = torch.maximum(of_audio[rows], scores.amax(1))
+            of_image[columns] = torch.maximum(of_image[columns], scores.amax(0))
+    return of_audio, of_image

@@ -1,7 +1,7 @@
 """How well the sound of one clip fits the picture of another: scores of clips with clips, by matrix products.
 
-Axis words: N clips, F (frame, window) pairs a clip, D embedding width. Row i of a score matrix is the sound of clip
-i, column j the picture of clip j; the diagonal holds the right pairs.
+Axis words: N clips, F (frame, audio segment) pairs a clip, D embedding width. Row i of a score matrix is the audio of clip
+i, column j the image side of clip j; the diagonal holds the right pairs.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from cavsync.train.evaluation.choices import Aggregation
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 # Scores of pairs with pairs that exist at a time: 16 million float32 are 64 MB.
 MAX_BLOCK_SCORES = 2**24
-# Clips that are looked at in one go where the result does not depend on it.
+# Clips that are processed at a time where the result does not depend on it.
 CHUNK_CLIPS = 512
 
 
 def similarity(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:
-    """The (N, M) scores of every clip's sound (rows) with every clip's picture (columns), float32.
+    """The (N, M) scores of every clip's audio (rows) with every clip's frames (columns), float32.
 
     `audio` is (N, F, D) and `image` (M, F, D); they need not be unit vectors.
     """
-    heard, seen = UnitVectors.of(audio, "audio"), UnitVectors.of(image, "image")
-    return product(heard.all(), seen.all(), aggregation)
+    unit_audio, unit_image = UnitVectors.of(audio, "audio"), UnitVectors.of(image, "image")
+    return product(unit_audio.all(), unit_image.all(), aggregation)
 
 
 def product(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:
-    """`similarity` of unit vectors."""
+    """The (N, M) `similarity` of unit vectors (N, F, D) and (M, F, D)."""
     num_pairs = audio.shape[1]
     match aggregation:
         case "diagonal-mean":  # the mean of F products is one product of the concatenated vectors
@@ -50,7 +50,7 @@ def product(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:
 
 
 def right_scores(audio: Tensor, image: Tensor, aggregation: Aggregation) -> Tensor:
-    """(N,) scores of the right pairs of unit vectors: the diagonal of `product`, up to rounding."""
+    """(N,) scores of the right pairs of (N, F, D) unit vectors: the diagonal of `product`, up to rounding."""
     blocks = torch.bmm(audio, image.transpose(1, 2))  # (N, F, F)
     match aggregation:
         case "diagonal-mean":
@@ -83,10 +83,11 @@ class UnitVectors:
         return cls(embeddings, lengths)
 
     def all(self) -> Tensor:
+        """(N, F, D) float32 at length 1."""
         return self.embeddings.float() / self.lengths.unsqueeze(-1)
 
     def take(self, clips: Tensor, room: Tensor) -> Tensor:
-        """Those of the clips of these numbers, ascending, at length 1; written into `room`, of which it is a part."""
+        """(n, F, D) of the clips with these (n,) ascending indices, at length 1; a part of `room`, into which it is written."""
         first, stop = int(clips[0]), int(clips[-1]) + 1
         # Neighbours need no copy before the one that is scaled.
         chosen = slice(first, stop) if stop - first == len(clips) else clips.to(self.embeddings.device)
@@ -95,7 +96,7 @@ class UnitVectors:
 
 
 def room_for_pieces(embeddings: Tensor, device: torch.device) -> Tensor:
-    """For float32 copies of CHUNK_CLIPS clips, one after the other.
+    """(CHUNK_CLIPS, F, D) float32, for copies of so many clips of (N, F, D) embeddings at a time.
 
     Pieces of tens of MB that come and go leave holes in the C library's heap, which add up to another copy of all.
     """

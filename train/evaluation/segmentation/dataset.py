@@ -1,4 +1,4 @@
-"""ADE20K_Sound in its published folder: pictures, the sounds that ask for one class in them, exact masks.
+"""ADE20K_Sound in its published folder: images, the audio that prompts for one class in them, exact masks.
 
 ADE20KSoundPrompted/prompted_segmentation.csv     image_location, ade_class, ade_class_id, vggsound_file
 ADE20KSoundPrompted/frames/<image_location>
@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as pictures
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 from cavsync.train.data.images import fit
 from cavsync.train.errors import EvaluationError
@@ -26,23 +25,23 @@ COLUMNS = ("image_location", "ade_class", "ade_class_id", "vggsound_file")
 
 @dataclass(frozen=True, order=True)
 class PromptedRow:
-    """One question: where in this picture is what sounds like this?"""
+    """One question: where in this image is the source of this audio?"""
 
     image: str
     class_name: str
     class_id: int
-    sound: str
+    audio: str
 
     @property
     def title(self) -> str:
-        return f"{self.image} · {self.class_name} · {self.sound}"
+        return f"{self.image} · {self.class_name} · {self.audio}"
 
 
 @dataclass(frozen=True)
 class PromptedSet:
     root: Path
-    rows: tuple[PromptedRow, ...]  # by picture
-    num_without_sound: int  # rows of the list that hold no sound prompt, or no class
+    rows: tuple[PromptedRow, ...]  # sorted by image
+    num_without_audio: int  # rows of the list without an audio prompt, or without a class
 
     @classmethod
     def open(cls, folder: Path) -> "PromptedSet":
@@ -61,7 +60,7 @@ class PromptedSet:
                 "is it the list of the speech prompts?"
             )
         columns = zip(*(kept[name].tolist() for name in COLUMNS), strict=True)
-        rows = sorted(PromptedRow(image, name, number, sound) for image, name, number, sound in columns)
+        rows = sorted(PromptedRow(image, name, number, audio) for image, name, number, audio in columns)
         return cls(root, tuple(rows), len(table) - len(kept))
 
     def frame(self, row: PromptedRow) -> Path:
@@ -70,31 +69,31 @@ class PromptedSet:
     def annotation(self, row: PromptedRow) -> Path:
         return self.root / "annotations" / row.image.replace(".jpg", "_seg.png")
 
-    def sound(self, row: PromptedRow) -> Path:
-        return self.root / "audio" / PurePosixPath(row.sound).name
+    def audio(self, row: PromptedRow) -> Path:
+        return self.root / "audio" / PurePosixPath(row.audio).name
 
     def missing(self) -> tuple[Unusable, ...]:
         """The rows one of whose files is not there."""
         found = []
         for row in self.rows:
-            paths = (self.frame(row), self.annotation(row), self.sound(row))
+            paths = (self.frame(row), self.annotation(row), self.audio(row))
             absent = [str(path) for path in paths if not path.is_file()]
             if absent:
                 found.append(Unusable(row.title, "missing", f"{' and '.join(absent)} not there"))
         return tuple(found)
 
     def view(self, row: PromptedRow, side: int) -> tuple[Tensor, np.ndarray]:
-        """The row's picture, uint8 (side, side, 3), and the class of each of its pixels, int32 (side, side).
+        """The row's image, uint8 (side, side, 3), and the class of each of its pixels, int32 (side, side).
 
         Short side resized, centre cropped; classes by nearest neighbour. Raises RowError.
         """
-        picture, mask = open_rgb(self.frame(row)), open_rgb(self.annotation(row))
-        if picture.shape != mask.shape:
+        image, mask = open_rgb(self.frame(row)), open_rgb(self.annotation(row))
+        if image.shape != mask.shape:
             raise RowError(
                 "mask_mismatch",
-                f"{self.annotation(row)} is {_size(mask)}, its picture {self.frame(row)} is {_size(picture)}",
+                f"{self.annotation(row)} is {_size(mask)}, its image {self.frame(row)} is {_size(image)}",
             )
-        return fit(picture, side), class_ids(mask, side)
+        return fit(image, side), class_ids(mask, side)
 
 
 def class_ids(mask: Tensor, side: int) -> np.ndarray:
@@ -104,8 +103,8 @@ def class_ids(mask: Tensor, side: int) -> np.ndarray:
     """
     colours = mask.permute(2, 0, 1)
     if colours.shape[1:] != (side, side):
-        nearest = pictures.resize(colours, [side], interpolation=InterpolationMode.NEAREST_EXACT)
-        colours = pictures.center_crop(nearest, [side, side])
+        nearest = functional.resize(colours, [side], interpolation=InterpolationMode.NEAREST_EXACT)
+        colours = functional.center_crop(nearest, [side, side])
     red, green = colours[0].numpy().astype(np.int32), colours[1].numpy()
     ids: np.ndarray = red // 10 * 256 + green
     return ids
@@ -129,5 +128,5 @@ def _read_list(path: Path) -> pd.DataFrame:
     return table.assign(ade_class_id=ids.astype(int))
 
 
-def _size(picture: Tensor) -> str:
-    return f"{picture.shape[1]} x {picture.shape[0]}"
+def _size(image: Tensor) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"

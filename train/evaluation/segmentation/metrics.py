@@ -1,4 +1,4 @@
-"""Maps against masks: average precision and IoU over the pooled pixels of each class.
+"""Heatmaps against masks: average precision and IoU over the pooled pixels of each class.
 
 Axis words: R rows of one class, X pixels of a row, S resamples of the rows, T thresholds, B bins of scores.
 """
@@ -9,10 +9,11 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.statistics import Figure
+from cavsync.train.evaluation.statistics import from_resamples
+from cavsync.train.reporting.estimate import Estimate
 
 NUM_THRESHOLDS = 20
-# Of maps scaled to 0-1: the one threshold that was not chosen by looking at the masks.
+# Of maps scaled to 0-1: the one threshold that was not chosen with the masks.
 FIXED_THRESHOLD = 0.5
 NUM_RESAMPLES = 500
 # Intervals are made from scores sorted into so many bins of equal count; the figures themselves are exact.
@@ -24,9 +25,9 @@ class ClassScore:
     name: str
     num_rows: int
     area: float  # % of the pixels; the average precision of a constant map
-    ap: Figure
-    iou: Figure  # at the best of 20 thresholds
-    fixed_iou: Figure  # at FIXED_THRESHOLD
+    ap: Estimate
+    iou: Estimate  # at the best of 20 thresholds
+    fixed_iou: Estimate  # at FIXED_THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Segmentation:
     """One kind of map on all classes."""
 
     classes: tuple[ClassScore, ...]
-    undefined: tuple[str, ...]  # classes without a pixel in any picture, left out of the means
-    ap: Figure
-    iou: Figure
-    fixed_iou: Figure
+    undefined: tuple[str, ...]  # classes without a pixel in any image, left out of the means
+    ap: Estimate
+    iou: Estimate
+    fixed_iou: Estimate
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class _Measured:
 def segment(
     names: list[str], maps: list[np.ndarray], truths: list[np.ndarray], seed: int = 0
 ) -> Segmentation:
-    """Scores maps, scaled to 0-1, against boolean masks; row i asks for class `names[i]`."""
+    """Scores (side, side) maps, scaled to 0-1, against (side, side) boolean masks of the class `names[i]` of row i."""
     measured: list[_Measured] = []
     undefined: list[str] = []
     for name in sorted(set(names)):
@@ -61,26 +62,26 @@ def segment(
             undefined.append(name)
     if not measured:
         raise EvaluationError(
-            f"no picture shows a pixel of its class ({', '.join(undefined)}): nothing to score."
+            f"no image has a pixel of its class ({', '.join(undefined)}): nothing to score."
         )
     classes = tuple(one.score for one in measured)
     means = np.mean([one.resampled for one in measured], axis=0)
     figures = (
-        _figure(np.mean([getattr(one, kind).percent for one in classes]), resampled)
+        from_resamples(float(np.mean([getattr(one, kind).value for one in classes])), resampled)
         for kind, resampled in zip(("ap", "iou", "fixed_iou"), means, strict=True)
     )
     return Segmentation(classes, tuple(undefined), *figures)
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Of (R, X) scores: the exact step-wise sum over every distinct value."""
+    """Of (R, X) scores and booleans: the exact step-wise sum over every distinct value."""
     return float(average_precision_score(truth.ravel(), scores.ravel()))
 
 
 def best_iou(scores: np.ndarray, truth: np.ndarray) -> float:
-    """At the best of 20 thresholds from the least score to the greatest, strictly above; an upper bound.
+    """The IoU of (R, X) scores at the best of 20 thresholds from the least to the greatest; an upper bound.
 
-    Nothing is strictly above a constant; it gets what choosing every pixel gets.
+    Pixels strictly above a threshold count. None is above a constant; it gets what choosing every pixel gets.
     """
     return float(_iou(*(part.sum(axis=0) for part in _overlaps(scores, truth, _thresholds(scores)))).max())
 
@@ -98,7 +99,7 @@ def _measure(name: str, scores: np.ndarray, truth: np.ndarray, random: np.random
     )
     iou, fixed = (_iou(*(part.sum(axis=0) for part in overlaps)).max() for overlaps in (at_best, at_fixed))
     figures = (
-        _figure(100 * value, row)
+        from_resamples(100 * float(value), row)
         for value, row in zip((average_precision(scores, truth), iou, fixed), 100 * resampled, strict=True)
     )
     return _Measured(ClassScore(name, num_rows, 100 * float(truth.mean()), *figures), 100 * resampled)
@@ -118,8 +119,8 @@ def _overlaps(scores: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> 
 
 
 def _iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    share: np.ndarray = intersection / np.maximum(union, 1)
-    return share
+    iou: np.ndarray = intersection / np.maximum(union, 1)
+    return iou
 
 
 def _resampled_ap(scores: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -138,8 +139,3 @@ def _histogram(bins: np.ndarray, counted: np.ndarray, num_bins: int) -> np.ndarr
     """(R, B): how many of each row's counted pixels fall into each bin."""
     rows = zip(bins, counted, strict=True)
     return np.stack([np.bincount(row[which], minlength=num_bins) for row, which in rows])
-
-
-def _figure(percent: float | np.floating, resampled: np.ndarray) -> Figure:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Figure(float(percent), float(low), float(high))

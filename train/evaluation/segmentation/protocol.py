@@ -1,4 +1,4 @@
-"""`cavsync eval segmentation`: every prompt in its picture, by every map, against the mask."""
+"""`cavsync eval segmentation`: the heatmap of every audio prompt in its image, by every method, against the mask."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,12 +33,12 @@ BASELINES = (SALIENCY, DISC, CONSTANT)
 
 @dataclass(frozen=True)
 class MappedRow:
-    """A prompt, its picture, the class of each pixel, and a map by every method."""
+    """A prompt, its image, the class of each pixel, and a map by every method."""
 
     row: PromptedRow
-    picture: np.ndarray  # (side, side, 3) uint8
+    image: np.ndarray  # (side, side, 3) uint8
     ids: np.ndarray  # (side, side) int32
-    cells: dict[str, Tensor]  # method -> map, of any size
+    cells: dict[str, Tensor]  # method -> (rows, columns) map, of any size
 
     @property
     def truth(self) -> np.ndarray:
@@ -47,7 +47,7 @@ class MappedRow:
 
 
 @dataclass(frozen=True)
-class MethodScores:
+class SegmentationMethodScores:
     """One method on all rows."""
 
     segmentation: Segmentation
@@ -61,7 +61,7 @@ class SegmentationScores:
     data: PromptedSet
     coverage: Coverage
     rows: list[MappedRow]
-    methods: dict[str, MethodScores]  # the routes in their order, then the baselines
+    methods: dict[str, SegmentationMethodScores]  # the map methods in their order, then the baselines
 
     @property
     def num_outside(self) -> int:
@@ -89,8 +89,8 @@ def score_segmentation(
 def scaled_maps(rows: list[MappedRow], method: str, scaling: Scaling) -> list[np.ndarray]:
     """The maps of a method in 0-1 at the masks' size, (side, side) each.
 
-    "global" takes the least and the greatest value of all rows, so that a picture may stay cold; "per-image" those
-    of each picture.
+    "global" takes the least and the greatest value of all rows, so that all of an image may be low; "per-image" those
+    of each image.
     """
     cells = [row.cells[method] for row in rows]
     if scaling == "per-image":
@@ -105,24 +105,24 @@ def scaled_maps(rows: list[MappedRow], method: str, scaling: Scaling) -> list[np
     ]
 
 
-def _score(rows: list[MappedRow], method: str, scaling: Scaling, seed: int) -> MethodScores:
+def _score(rows: list[MappedRow], method: str, scaling: Scaling, seed: int) -> SegmentationMethodScores:
     maps = scaled_maps(rows, method, scaling)
     names, truths = [row.row.class_name for row in rows], [row.truth for row in rows]
     choices = [choose(one, row.ids, row.row.class_id) for one, row in zip(maps, rows, strict=True)]
-    return MethodScores(segment(names, maps, truths, seed), summarise(choices, seed))
+    return SegmentationMethodScores(segment(names, maps, truths, seed), summarise(choices, seed))
 
 
 @dataclass
 class _Mapping:
-    """One pass over the rows: each picture and each sound is encoded once."""
+    """One pass over the rows: each image and each audio file is encoded once."""
 
     task: MapTask
     data: PromptedSet
     mapper: SoundMapper
     reader: PromptReader
-    _heard: dict[str, Heard | MediaError] = field(default_factory=dict)
-    _image: str | None = None  # the picture that `_sights` shows; rows are sorted by picture
-    _seen: tuple[Tensor, np.ndarray, Tensor] | None = None
+    _audio: dict[str, Heard | MediaError] = field(default_factory=dict)
+    _image: str | None = None  # the image that `_sights` belongs to; rows are sorted by image
+    _pixels: tuple[Tensor, np.ndarray, Tensor] | None = None
     _sights: dict[str, ImageFeatures] = field(default_factory=dict)
 
     def run(
@@ -142,23 +142,23 @@ class _Mapping:
     def _map(self, row: PromptedRow) -> MappedRow:
         heard = self._hear(row)
         self._look(row)
-        assert self._seen is not None
-        picture, ids, saliency = self._seen
+        assert self._pixels is not None
+        image, ids, saliency = self._pixels
         cells = {name: sight.heat(heard).cells for name, sight in self._sights.items()}
         for name, one in cells.items():
             require_finite(one, f"map {name} of {row.title}")
         side = len(ids)
         baselines = {CONSTANT: constant(side), DISC: centred_disc(side), SALIENCY: saliency}
-        return MappedRow(row, picture.numpy(), ids, cells | baselines)
+        return MappedRow(row, image.numpy(), ids, cells | baselines)
 
     def _hear(self, row: PromptedRow) -> Heard:
-        """What the row's sound says; a sound that cannot be read fails at each of its rows."""
-        if row.sound not in self._heard:
+        """The row's audio, encoded; a file that cannot be read fails at each of its rows."""
+        if row.audio not in self._audio:
             try:
-                self._heard[row.sound] = self.mapper.hear(self.reader.read(self.data.sound(row)))
+                self._audio[row.audio] = self.mapper.hear(self.reader.read(self.data.audio(row)))
             except MediaError as error:
-                self._heard[row.sound] = error
-        heard = self._heard[row.sound]
+                self._audio[row.audio] = error
+        heard = self._audio[row.audio]
         if isinstance(heard, MediaError):
             raise heard
         return heard
@@ -166,7 +166,7 @@ class _Mapping:
     def _look(self, row: PromptedRow) -> None:
         if row.image == self._image:
             return
-        picture, ids = self.data.view(row, self.mapper.model.config.image_size)
-        self._seen = picture, ids, colour_saliency(picture.numpy())
-        self._sights = {route: self.mapper.look(picture, route) for route in self.task.routes}
+        image, ids = self.data.view(row, self.mapper.model.config.image_size)
+        self._pixels = image, ids, colour_saliency(image.numpy())
+        self._sights = {route: self.mapper.look(image, route) for route in self.task.routes}
         self._image = row.image

@@ -1,4 +1,4 @@
-"""How synchrony is measured, on a split and on one video alike."""
+"""The configuration of synchrony, on a split and on one video alike."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ from cavsync.train.evaluation.synchrony.offsets import MIN_AGREEMENT, offset_gri
 @dataclass(frozen=True, kw_only=True)
 class SynchronyConfig:
     max_offset_s: float = 5.0
-    """How far sound is moved, both ways."""
+    """The largest shift of the audio, both ways."""
     step_s: float = 0.1
     """Between neighbouring windows, and between neighbouring offsets."""
     tolerance_s: float = 0.25
     """A delay that is estimated this near counts as right."""
     min_agreement: float = MIN_AGREEMENT
-    """Below it a delay is not told."""
+    """Below it a delay is not reliable."""
     shifts_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
     """Shifts that are to be detected."""
     seed: int = 0
@@ -41,12 +41,12 @@ class SynchronyConfig:
         return offset_grid(self.max_offset_s, self.step_s)
 
     def window_encoder(self, checkpoint: LoadedCheckpoint, data: DataConfig) -> WindowEncoder:
-        """With windows as `data`, which is resolved, cuts them; EvaluationError for a model that takes whole clips."""
+        """The model, with windows as `data` (resolved) cuts them; EvaluationError if it encodes whole clips at once."""
         rows = checkpoint.model.config.audio_rows
         if rows >= UPSTREAM_ROWS:
             raise EvaluationError(
-                f"this model hears {rows / MEL_ROWS_PER_S:g} s at once, a whole clip, so its sound has no parts "
-                "that could belong to one picture or another. Synchrony needs a model of shorter windows, such as CAV-MAE Sync."
+                f"this model encodes {rows / MEL_ROWS_PER_S:g} s of audio at once, a whole clip, so its audio has no segments "
+                "that could belong to one frame or another. Synchrony needs a model of shorter windows, such as CAV-MAE Sync."
             )
         step_rows = round(self.step_s * MEL_ROWS_PER_S)
         window = WindowRule.of(data, rows)

@@ -1,4 +1,4 @@
-"""The clips of a split as media: all their pictures, and their whole log-mel."""
+"""The clips of a split: all their frames, and their whole log-mel."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ from cavsync.train.embedding.sliding import AVClip
 from cavsync.train.reporting.coverage import Unusable, split_coverage
 
 
-class SplitMedia(TorchDataset[AVClip]):
+class SplitClips(TorchDataset[AVClip]):
     """The clips of `data.split` that can be in step at all, in shard order; `coverage` names the others."""
 
     def __init__(self, dataset: Dataset, data: DataConfig, side: int) -> None:
@@ -28,9 +28,9 @@ class SplitMedia(TorchDataset[AVClip]):
         for number, (silent, still) in enumerate(zip(flags["silent"], flags["still"], strict=True)):
             key = self.store.keys[number]
             if silent:
-                unusable.append(Unusable(key, "silent", "no sound from beginning to end"))
+                unusable.append(Unusable(key, "silent", "no audible audio from beginning to end"))
             elif still:
-                unusable.append(Unusable(key, "still", "one picture from beginning to end"))
+                unusable.append(Unusable(key, "still", "one image from beginning to end"))
             else:
                 self._numbers.append(number)
         listed = split_coverage(dataset, data.split)
@@ -39,15 +39,15 @@ class SplitMedia(TorchDataset[AVClip]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: int) -> AVClip:
-        clip = self._numbers[place]
-        pictures = torch.stack([fit(picture, self.side) for picture in self.store.frames(clip)])
-        return AVClip(self.store.keys[clip], pictures, self.store.frame_pts_s(clip), self.store.mel(clip))
+    def __getitem__(self, index: int) -> AVClip:
+        clip = self._numbers[index]
+        frames = torch.stack([fit(frame, self.side) for frame in self.store.frames(clip)])
+        return AVClip(self.store.keys[clip], frames, self.store.frame_pts_s(clip), self.store.mel(clip))
 
     def read(self) -> Iterator[AVClip]:
         """Every clip once, decoded by the workers that the data's configuration asks for."""
         yield from DataLoader(self, batch_size=None, num_workers=self._num_workers, collate_fn=_unchanged)
 
 
-def _unchanged(medium: Any) -> Any:
-    return medium
+def _unchanged(clip: Any) -> Any:
+    return clip

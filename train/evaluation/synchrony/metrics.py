@@ -1,4 +1,4 @@
-"""What the clips of a split say together about synchrony: each figure with its interval and its chance level.
+"""Synchrony of the clips of a split: each figure with its interval and its chance level.
 
 Axis words: N clips, O offsets.
 """
@@ -8,30 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cavsync.train.evaluation.statistics import (
-    TIE_TOLERANCE,
-    Figure,
-    Interval,
-    bootstrap,
-    mean,
-    mean_percent,
-    percent,
-)
-from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, Heard, Matching
+from cavsync.train.evaluation.statistics import TIE_TOLERANCE, bootstrap, mean, mean_percent
+from cavsync.train.evaluation.synchrony.clip import ClipCurve, ClipSynchrony, Matching
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
+from cavsync.train.reporting.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Detection:
-    """In-step scores against the scores of the same clips with wrong sound, in %; chance is 50."""
+class ShiftDetection:
+    """Scores of clips in step against the scores of the same clips with wrong audio; chance is 50 %."""
 
     num_clips: int
-    auc: Figure  # over all clips: one threshold for all of them
-    own: Figure  # share of clips whose in-step score is above the wrong one's, each clip its own threshold
+    auc: Estimate  # over all clips: one threshold for all of them
+    own: Estimate  # fraction of clips whose in-step score is above the wrong one's, each clip its own threshold
 
 
-def detect(in_step: np.ndarray, wrong: np.ndarray, seed: int = 0) -> Detection | None:
-    """Of (N, V) scores, the same pictures in both; NaN where a clip has no such version. None if no clip has one."""
+def detect(in_step: np.ndarray, wrong: np.ndarray, seed: int = 0) -> ShiftDetection | None:
+    """Of (N, V) scores, over the same frames in both; NaN where a clip has no such version.
+
+    None if no clip has one.
+    """
     has_one = np.isfinite(in_step).any(axis=1)
     if not has_one.any():
         return None
@@ -42,11 +38,12 @@ def detect(in_step: np.ndarray, wrong: np.ndarray, seed: int = 0) -> Detection |
 
     higher = np.where(np.isfinite(in_step), in_step > wrong + TIE_TOLERANCE, np.nan)
     own = np.nanmean(higher, axis=1)
-    return Detection(len(in_step), percent(bootstrap(auc, len(in_step), seed)), mean_percent(own, seed))
+    of_all = bootstrap(auc, len(in_step), seed=seed).in_percent().with_chance(50.0)
+    return ShiftDetection(len(in_step), of_all, mean_percent(own, 50.0, seed))
 
 
 def _auc(right: np.ndarray, wrong: np.ndarray) -> float:
-    """The chance that a right score is above a wrong one, ties for half; NaN is left out."""
+    """The probability that a right score is above a wrong one, ties count half; NaN is left out."""
     right, wrong = right[np.isfinite(right)], np.sort(wrong[np.isfinite(wrong)])
     below = np.searchsorted(wrong, right - TIE_TOLERANCE, side="left")
     not_above = np.searchsorted(wrong, right + TIE_TOLERANCE, side="right")
@@ -57,10 +54,8 @@ def _auc(right: np.ndarray, wrong: np.ndarray) -> float:
 class MatchingFigures:
     """One direction of matching inside clips; means over clips."""
 
-    top1: Figure
-    chance: float  # %
-    error_s: Interval
-    error_chance_s: float
+    top1: Estimate
+    error_s: Estimate
     num_candidates: float  # a clip, on average
 
 
@@ -73,32 +68,30 @@ class MeanCurve:
     own: np.ndarray
     low: np.ndarray  # the quarter of the clips below, and above
     high: np.ndarray
-    other: np.ndarray  # with another clip's sound
+    other: np.ndarray  # with another clip's audio
 
 
 @dataclass(frozen=True)
 class DelayFigures:
-    """How late the sound is estimated to be, where it is not late at all."""
+    """Estimated delays of the audio of clips whose audio is not delayed; chance is a delay drawn at random."""
 
-    within: Figure  # share of clips within the tolerance
-    chance: float  # %, of a delay drawn from those that the clip could be given
-    within_other: Figure  # the same with another clip's sound
-    told: Figure  # share of clips whose pictures agree well enough to tell a delay
-    told_other: Figure  # the same with another clip's sound: false claims
-    told_within: Figure | None  # of the told ones; None where none is
-    median_error_s: Interval
-    error_chance_s: float  # of a delay drawn at random
+    within: Estimate  # fraction of clips within the tolerance
+    within_other: Estimate  # the same with another clip's audio
+    reliable: Estimate  # fraction of clips whose frames agree well enough on a delay
+    reliable_other: Estimate  # the same with another clip's audio: false claims
+    reliable_within: Estimate | None  # within the tolerance, among the reliable ones; None where none is
+    median_error_s: Estimate
     bias_s: float  # median of the signed delays
 
 
 @dataclass(frozen=True)
 class SynchronyFigures:
-    picture_to_window: MatchingFigures
-    window_to_picture: MatchingFigures
+    frame_to_window: MatchingFigures
+    window_to_frame: MatchingFigures
     curve: MeanCurve
     delay: DelayFigures
-    shifts: dict[float, Detection | None]  # seconds -> None where no clip is long enough
-    other_sound: Detection | None
+    shifts: dict[float, ShiftDetection | None]  # seconds -> None where no clip is long enough
+    other_audio: ShiftDetection | None
 
 
 def summarise(clips: Sequence[ClipSynchrony], config: SynchronyConfig) -> SynchronyFigures:
@@ -107,29 +100,36 @@ def summarise(clips: Sequence[ClipSynchrony], config: SynchronyConfig) -> Synchr
         np.array([[getattr(clip, kind)] for clip in clips]) for kind in ("in_step_beside_other", "with_other")
     )
     return SynchronyFigures(
-        picture_to_window=_matching([clip.within.picture_to_window for clip in clips], config.seed),
-        window_to_picture=_matching([clip.within.window_to_picture for clip in clips], config.seed),
+        frame_to_window=_matching([clip.within.frame_to_window for clip in clips], config.seed),
+        window_to_frame=_matching([clip.within.window_to_frame for clip in clips], config.seed),
         curve=_mean_curve(clips, config.offsets_s),
         delay=_delays(clips, config),
         shifts={
             shift_s: detect(in_step[:, number], shifted[:, number], config.seed)
             for number, shift_s in enumerate(config.shifts_s)
         },
-        other_sound=detect(beside, other, config.seed),
+        other_audio=detect(beside, other, config.seed),
     )
 
 
-def errors_s(heard: Sequence[Heard], worst_s: float) -> np.ndarray:
-    """(N,) how far each estimate is from 0; `worst_s` where there is none."""
-    return np.array([worst_s if one.delay is None else abs(one.delay.delay_s) for one in heard])
+def errors_s(curves: Sequence[ClipCurve], worst_s: float) -> np.ndarray:
+    """(N,) distances of the estimated delays from 0; `worst_s` where there is none."""
+    return np.array([worst_s if one.delay is None else abs(one.delay.delay_s) for one in curves])
 
 
 def _matching(matched: Sequence[Matching], seed: int) -> MatchingFigures:
     return MatchingFigures(
-        top1=mean_percent(np.array([one.top1 for one in matched]), seed),
-        chance=100 * float(np.mean([one.top1_chance for one in matched])),
-        error_s=mean(np.array([one.error_s for one in matched]), seed),
-        error_chance_s=float(np.mean([one.error_chance_s for one in matched])),
+        top1=mean_percent(
+            np.array([one.top1 for one in matched]),
+            100 * float(np.mean([one.top1_chance for one in matched])),
+            seed,
+        ),
+        error_s=mean(
+            np.array([one.error_s for one in matched]),
+            float(np.mean([one.error_chance_s for one in matched])),
+            unit="s",
+            seed=seed,
+        ),
         num_candidates=float(np.mean([one.num_candidates for one in matched])),
     )
 
@@ -147,27 +147,34 @@ def _mean_curve(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> MeanCu
 def _delays(clips: Sequence[ClipSynchrony], config: SynchronyConfig) -> DelayFigures:
     own, other = [clip.own for clip in clips], [clip.other for clip in clips]
     errors = errors_s(own, config.max_offset_s)
-    within = errors <= config.tolerance_s
-    told = _told(own, config.min_agreement)
+    within, within_other = (
+        errors_s(curves, config.max_offset_s) <= config.tolerance_s for curves in (own, other)
+    )
+    reliable, reliable_other = (_reliable(curves, config.min_agreement) for curves in (own, other))
     possible = [config.offsets_s[np.isfinite(one.curve)] for one in own]
+    chance_within = 100 * float(np.mean([_fraction_within(part, config.tolerance_s) for part in possible]))
+    chance_error_s = float(np.mean([np.abs(part).mean() if len(part) else 0.0 for part in possible]))
+
+    def median_error_s(chosen: np.ndarray) -> float:
+        return float(np.median(errors[chosen]))
+
+    def fraction(hits: np.ndarray, chance: float | None = None) -> Estimate:
+        return mean_percent(hits.astype(float), chance, config.seed)
+
     return DelayFigures(
-        within=mean_percent(within.astype(float), config.seed),
-        chance=100 * float(np.mean([_share_within(part, config.tolerance_s) for part in possible])),
-        within_other=mean_percent(
-            (errors_s(other, config.max_offset_s) <= config.tolerance_s).astype(float), config.seed
-        ),
-        told=mean_percent(told.astype(float), config.seed),
-        told_other=mean_percent(_told(other, config.min_agreement).astype(float), config.seed),
-        told_within=mean_percent(within[told].astype(float), config.seed) if told.any() else None,
-        median_error_s=bootstrap(lambda chosen: float(np.median(errors[chosen])), len(clips), config.seed),
-        error_chance_s=float(np.mean([np.abs(part).mean() if len(part) else 0.0 for part in possible])),
+        within=fraction(within, chance_within),
+        within_other=fraction(within_other),
+        reliable=fraction(reliable),
+        reliable_other=fraction(reliable_other),
+        reliable_within=fraction(within[reliable]) if reliable.any() else None,
+        median_error_s=bootstrap(median_error_s, len(clips), chance_error_s, "s", config.seed),
         bias_s=float(np.median([one.delay.delay_s for one in own if one.delay] or [0.0])),
     )
 
 
-def _told(heard: Sequence[Heard], min_agreement: float) -> np.ndarray:
-    return np.array([one.delay is not None and one.delay.is_told(min_agreement) for one in heard])
+def _reliable(curves: Sequence[ClipCurve], min_agreement: float) -> np.ndarray:
+    return np.array([one.delay is not None and one.delay.is_reliable(min_agreement) for one in curves])
 
 
-def _share_within(offsets_s: np.ndarray, tolerance_s: float) -> float:
+def _fraction_within(offsets_s: np.ndarray, tolerance_s: float) -> float:
     return float((np.abs(offsets_s) <= tolerance_s + 1e-9).mean()) if len(offsets_s) else 0.0

@@ -1,7 +1,7 @@
-"""How well pictures go with sound that comes sooner or later, and how late the sound is.
+"""The similarity of frames with audio that comes sooner or later, and the delay of the audio.
 
-An offset of 1 s pairs each picture with the window that is 1 s after its own: where the sound of a video is 1 s late,
-that is where it belongs. Axis words: P pictures, O offsets.
+An offset of 1 s pairs each frame with the window of audio that is 1 s after its own: the right one where the audio of
+a video is 1 s late. Axis words: P frames, W windows, O offsets, D embedding width.
 """
 
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.embedding.sliding import WindowEmbeddings
 from cavsync.train.evaluation.statistics import TIE_TOLERANCE
 
-# An offset counts if at least this share of the pictures that have any window have one there: towards the ends of
-# the range, pictures run out of sound.
-MIN_SHARE_OF_PICTURES = 0.5
-# Below this agreement, or with fewer pictures, a delay is not told. On the small world (clips of 10 s, 16 pictures) 97 % of
-# clips lie above, and 2 % of clips with another one's sound; with 4 pictures half of those would.
+# An offset counts if at least this fraction of the frames that have any window have one there: towards the ends of
+# the range, frames run out of audio.
+MIN_FRAME_FRACTION = 0.5
+# Below this agreement, or with fewer frames, a delay is not reliable. On the small world (clips of 10 s, 16 frames) 97 % of
+# clips lie above, and 2 % of clips with another one's audio; with 4 frames half of those would.
 MIN_AGREEMENT = 0.8
-MIN_PICTURES = 8
+MIN_FRAMES = 8
 
 
 @dataclass(frozen=True)
 class OffsetCurve:
     offsets_s: np.ndarray  # (O,) ascending
-    each: np.ndarray  # (P, O) similarity of each picture; NaN where the sound has no such window
+    each: np.ndarray  # (P, O) similarity of each frame; NaN where the audio has no such window
 
     @property
-    def num_pictures(self) -> np.ndarray:
-        """(O,) how many pictures have a window at each offset."""
+    def num_frames(self) -> np.ndarray:
+        """(O,) the number of frames that have a window at each offset."""
         count: np.ndarray = np.isfinite(self.each).sum(axis=0)
         return count
 
     @property
     def mean(self) -> np.ndarray:
-        """(O,) mean similarity; NaN where too few pictures have a window."""
-        count = self.num_pictures
-        enough = count >= max(1, MIN_SHARE_OF_PICTURES * count.max(initial=0))
+        """(O,) mean similarity; NaN where too few frames have a window."""
+        count = self.num_frames
+        enough = count >= max(1, MIN_FRAME_FRACTION * count.max(initial=0))
         total = np.nansum(self.each, axis=0)
         mean: np.ndarray = np.divide(total, count, out=np.full(len(count), np.nan), where=enough)
         return mean
@@ -44,19 +44,20 @@ class OffsetCurve:
 
 @dataclass(frozen=True)
 class Delay:
-    """Where a curve has its maximum."""
+    """The offset at which a curve has its maximum."""
 
     delay_s: float
     similarity: float
     agreement: float
-    """Of the similarity that each picture gains at the offset where it alone is best, over its mean, the share that all
-    gain together at this one: 1 where all pictures want the same delay, 0 where none cares."""
-    num_pictures: int
+    """How far the frames agree on this delay. Each frame has a largest gain of similarity over its mean, at the offset
+    that is best for it alone; agreement is the fraction of these gains that all frames reach together at this one
+    delay: 1 where all have their maximum here, 0 where similarity does not depend on the offset."""
+    num_frames: int
     at_edge: bool  # the curve still rises where it ends
 
-    def is_told(self, min_agreement: float) -> bool:
-        """Whether the pictures agree well enough, and are enough, to believe it."""
-        return self.agreement >= min_agreement and self.num_pictures >= MIN_PICTURES and not self.at_edge
+    def is_reliable(self, min_agreement: float) -> bool:
+        """Whether the frames are enough and agree well enough, and the maximum lies inside the curve."""
+        return self.agreement >= min_agreement and self.num_frames >= MIN_FRAMES and not self.at_edge
 
 
 def offset_grid(max_offset_s: float, step_s: float) -> np.ndarray:
@@ -66,25 +67,25 @@ def offset_grid(max_offset_s: float, step_s: float) -> np.ndarray:
     return grid
 
 
-def offset_curve(seen: WindowEmbeddings, heard: WindowEmbeddings, offsets_s: np.ndarray) -> OffsetCurve:
-    """Pictures of one medium with sound of the same one, or of another.
+def offset_curve(video: WindowEmbeddings, audio: WindowEmbeddings, offsets_s: np.ndarray) -> OffsetCurve:
+    """The frames of one clip with the windows of the same one, or of another, at (O,) offsets.
 
     A window between two that were encoded has the similarity that a line between theirs has there.
     """
-    inside = heard.starts <= heard.last_start  # own windows of published alignment may reach into padding
-    starts, windows = heard.starts[inside], heard.windows[inside]
-    each = np.full((len(seen.pictures), len(offsets_s)), np.nan)
-    for row, picture, first in zip(each, seen.pictures, seen.unbounded, strict=True):
+    inside = audio.starts <= audio.last_start  # own windows of published alignment may reach into padding
+    starts, windows = audio.starts[inside], audio.windows[inside]
+    each = np.full((len(video.pictures), len(offsets_s)), np.nan)
+    for row, frame, first in zip(each, video.pictures, video.unbounded, strict=True):
         wanted = first + offsets_s * MEL_ROWS_PER_S
-        there = (wanted >= 0) & (wanted <= heard.last_start)
+        there = (wanted >= 0) & (wanted <= audio.last_start)
         if there.any():
             near = _around(starts, wanted[there])
-            row[there] = np.interp(wanted[there], starts[near], windows[near] @ picture)
+            row[there] = np.interp(wanted[there], starts[near], windows[near] @ frame)
     return OffsetCurve(offsets_s, each)
 
 
 def estimate_delay(curve: OffsetCurve) -> Delay | None:
-    """None where no offset has enough pictures."""
+    """None where no offset has enough frames."""
     mean = curve.mean
     known = np.flatnonzero(np.isfinite(mean))
     if len(known) == 0:
@@ -94,7 +95,7 @@ def estimate_delay(curve: OffsetCurve) -> Delay | None:
         delay_s=_vertex(curve.offsets_s, mean, best),
         similarity=float(mean[best]),
         agreement=_agreement(curve.each, best),
-        num_pictures=int(curve.num_pictures[best]),
+        num_frames=int(curve.num_frames[best]),
         at_edge=best in (known[0], known[-1]),
     )
 

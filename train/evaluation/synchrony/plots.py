@@ -7,46 +7,46 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cavsync.train.evaluation.synchrony.clip import ClipSynchrony
-from cavsync.train.evaluation.synchrony.metrics import Detection, MeanCurve
+from cavsync.train.evaluation.synchrony.metrics import MeanCurve, ShiftDetection
 from cavsync.train.evaluation.synchrony.offsets import Delay, OffsetCurve
 from cavsync.train.reporting.plots import ACCENT, WINDOW_COLOURS, png
 
 QUIET = "#9db4c0"
 CURVES_PER_ROW = 4
-X_LABEL = "sound comes later than its picture by (s)"
+X_LABEL = "audio comes later than its frame by (s)"
 
 
 def mean_curve(curve: MeanCurve) -> bytes:
-    """The mean over clips with the middle half of them, and the mean with another clip's sound."""
+    """The mean over clips with the middle half of them, and the mean with another clip's audio."""
     figure, axes = _figure(3.2)
     axes.fill_between(curve.offsets_s, curve.low, curve.high, color=ACCENT, alpha=0.15, linewidth=0)
     axes.plot(
-        curve.offsets_s, curve.own, color=ACCENT, linewidth=2, label="own sound (band: half of the clips)"
+        curve.offsets_s, curve.own, color=ACCENT, linewidth=2, label="own audio (band: half of the clips)"
     )
-    axes.plot(curve.offsets_s, curve.other, color=QUIET, linewidth=2, label="another clip's sound")
+    axes.plot(curve.offsets_s, curve.other, color=QUIET, linewidth=2, label="another clip's audio")
     _label(axes, "mean cosine similarity")
     axes.legend(frameon=False, loc="upper left")
     return png(figure)
 
 
 def delay_histogram(own: Sequence[float], other: Sequence[float], max_offset_s: float) -> bytes:
-    """How many clips were given which delay."""
+    """Histogram of the estimated delays, in seconds."""
     figure, axes = _figure(2.4)
     bins = np.linspace(-max_offset_s, max_offset_s, 81).tolist()
-    axes.hist(other, bins, color=QUIET, label="another clip's sound")
-    axes.hist(own, bins, color=ACCENT, alpha=0.8, label="own sound")
+    axes.hist(other, bins, color=QUIET, label="another clip's audio")
+    axes.hist(own, bins, color=ACCENT, alpha=0.8, label="own audio")
     _label(axes, "clips")
     axes.legend(frameon=False, loc="upper left")
     return png(figure)
 
 
-def detection_curve(shifts: Mapping[float, Detection]) -> bytes:
-    """How surely sound that was moved is told from sound in step, by how far it was moved."""
+def detection_curve(shifts: Mapping[float, ShiftDetection]) -> bytes:
+    """How well moved audio is detected, by the seconds that it was moved."""
     figure, axes = _figure(2.4)
     seconds = list(shifts)
     for kind, colour, label in (("auc", ACCENT, "all clips (AUC)"), ("own", QUIET, "each clip by itself")):
         figures = [getattr(one, kind) for one in shifts.values()]
-        middle = np.array([one.percent for one in figures])
+        middle = np.array([one.value for one in figures])
         around = [middle - [one.low for one in figures], [one.high for one in figures] - middle]
         axes.errorbar(
             seconds, middle, np.clip(around, 0, None), fmt="o-", color=colour, capsize=3, label=label
@@ -54,14 +54,14 @@ def detection_curve(shifts: Mapping[float, Detection]) -> bytes:
     axes.axhline(50, color="#888888", linestyle=":", linewidth=1)
     axes.set_xscale("log", base=2)
     axes.set_xticks(seconds, [f"{one:g}" for one in seconds])
-    axes.set_xlabel("sound moved by (s), to either side")
+    axes.set_xlabel("audio moved by (s), to either side")
     axes.set_ylabel("%")
     axes.legend(frameon=False, loc="lower right")
     return png(figure)
 
 
 def clip_curves(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> bytes:
-    """One small panel a clip: its own sound, and another clip's."""
+    """One small panel a clip: its own audio, and another clip's."""
     num_rows = -(-len(clips) // CURVES_PER_ROW)
     figure = Figure(figsize=(12, 1.9 * num_rows), layout="constrained")
     grid = figure.subplots(num_rows, CURVES_PER_ROW, squeeze=False, sharex=True, sharey=True).ravel()
@@ -77,15 +77,15 @@ def clip_curves(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> bytes:
     return png(figure)
 
 
-def video_curve(curve: OffsetCurve, delay: Delay | None, told: bool) -> bytes:
-    """The mean over pictures, and its highest point."""
+def video_curve(curve: OffsetCurve, delay: Delay | None, reliable: bool) -> bytes:
+    """The mean over frames, and its highest point."""
     figure, axes = _figure(3.2)
     axes.plot(curve.offsets_s, curve.mean, color=ACCENT, linewidth=2)
     _label(axes, "mean cosine similarity")
     if delay is not None:
-        axes.axvline(delay.delay_s, color=ACCENT, linewidth=1, linestyle="-" if told else "--")
+        axes.axvline(delay.delay_s, color=ACCENT, linewidth=1, linestyle="-" if reliable else "--")
         axes.annotate(
-            f"{delay.delay_s:+.2f} s" + ("" if told else "?"),
+            f"{delay.delay_s:+.2f} s" + ("" if reliable else "?"),
             (delay.delay_s, delay.similarity),
             xytext=(6, 4),
             textcoords="offset points",
@@ -94,15 +94,15 @@ def video_curve(curve: OffsetCurve, delay: Delay | None, told: bool) -> bytes:
     return png(figure)
 
 
-def picture_curves(curve: OffsetCurve, times_s: np.ndarray, delay: Delay | None) -> bytes:
-    """Each picture's own curve as a column of colour, over the time at which it is on screen."""
+def frame_curves(curve: OffsetCurve, times_s: np.ndarray, delay: Delay | None) -> bytes:
+    """Each frame's own curve as a column of colour, over its time on screen, (P,) seconds."""
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     axes = figure.subplots()
     mesh = axes.pcolormesh(times_s, curve.offsets_s, curve.each.T, cmap="magma", shading="nearest")
     if delay is not None:
         axes.axhline(delay.delay_s, color=WINDOW_COLOURS[0], linewidth=1.5, linestyle="--")
-    axes.set_xlabel("picture at (s)")
-    axes.set_ylabel("sound later by (s)")
+    axes.set_xlabel("frame at (s)")
+    axes.set_ylabel("audio later by (s)")
     figure.colorbar(mesh, ax=axes, label="similarity")
     return png(figure)
 

@@ -1,4 +1,4 @@
-"""`cavsync eval synchrony` on a split: each clip's pictures with its own sound, sooner and later, and with another's."""
+"""`cavsync eval synchrony` on a split: each clip's frames with its own audio, sooner and later, and with another's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from cavsync.train.embedding.sliding import AVClip, WindowEmbeddings, WindowEnco
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, WithinClip, match_within, measure_clip
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
-from cavsync.train.evaluation.synchrony.dataset import SplitMedia
+from cavsync.train.evaluation.synchrony.dataset import SplitClips
 from cavsync.train.evaluation.synchrony.metrics import SynchronyFigures, summarise
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage, Unusable
@@ -35,15 +35,15 @@ def score_synchrony(
     """Slides over every usable clip of the task's split; raises CavsyncError on what a user can mend."""
     scoring = _Scoring(config, config.window_encoder(task.checkpoint, task.data))
     model = task.checkpoint.model.config
-    clips = SplitMedia(task.dataset, task.data, model.image_size)
-    for number, medium in enumerate(clips.read(), 1):
-        scoring.add(medium)
+    clips = SplitClips(task.dataset, task.data, model.image_size)
+    for number, clip in enumerate(clips.read(), 1):
+        scoring.add(clip)
         on_clip(number, len(clips))
     coverage = replace(clips.coverage, unusable=(*clips.coverage.unusable, *scoring.unusable))
     if coverage.num_scored < 2:
         raise EvaluationError(
             f"{task.data.path}, split {task.data.split!r}: {coverage.sentence}, and two are needed, because each clip is "
-            "also given another one's sound. For a single file there is --video FILE."
+            "also given another one's audio. For a single file there is --video FILE."
         )
     measured = scoring.finish()
     return SynchronyScores(task, config, model, coverage, measured, summarise(measured, config))
@@ -51,26 +51,26 @@ def score_synchrony(
 
 @dataclass
 class _Scoring:
-    """One pass over the clips; each is also given the sound of the one before it, and the first that of the last."""
+    """One pass over the clips; each is also given the audio of the one before it, and the first that of the last."""
 
     config: SynchronyConfig
-    slider: WindowEncoder
+    window_encoder: WindowEncoder
     unusable: list[Unusable] = field(default_factory=list)
     _clips: list[ClipSynchrony] = field(default_factory=list)
     _first: tuple[WindowEmbeddings, WithinClip] | None = None
     _previous: WindowEmbeddings | None = None
 
-    def add(self, medium: AVClip) -> None:
-        slid = self.slider.slide(medium)
-        within = match_within(slid)
+    def add(self, clip: AVClip) -> None:
+        embeddings = self.window_encoder.slide(clip)
+        within = match_within(embeddings)
         if within is None:
-            self.unusable.append(_one_window(slid, self.slider.window.rows))
+            self.unusable.append(_one_window(embeddings, self.window_encoder.window.rows))
             return
         if self._previous is None:
-            self._first = slid, within
+            self._first = embeddings, within
         else:
-            self._clips.append(measure_clip(slid, within, self._previous, self.config))
-        self._previous = slid
+            self._clips.append(measure_clip(embeddings, within, self._previous, self.config))
+        self._previous = embeddings
 
     def finish(self) -> list[ClipSynchrony]:
         assert self._first is not None
@@ -78,9 +78,9 @@ class _Scoring:
         return [measure_clip(*self._first, self._previous, self.config), *self._clips]
 
 
-def _one_window(slid: WindowEmbeddings, window_rows: int) -> Unusable:
+def _one_window(embeddings: WindowEmbeddings, window_rows: int) -> Unusable:
     reason = (
-        "one window or one picture for the whole clip, nothing to choose from "
-        f"(the model hears {window_rows / MEL_ROWS_PER_S:g} s at once)"
+        "one window or one frame for the whole clip, nothing to choose from "
+        f"(the model encodes {window_rows / MEL_ROWS_PER_S:g} s of audio at once)"
     )
-    return Unusable(slid.name, "one_window", reason)
+    return Unusable(embeddings.name, "one_window", reason)

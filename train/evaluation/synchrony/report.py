@@ -1,4 +1,4 @@
-"""What `cavsync eval synchrony` writes about a split: report.json and a page with curves."""
+"""The report on the synchrony of a split: matching inside clips, delays and the detection of moved audio."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from cavsync.pipeline.dataset.paths import SUMMARY_NAME
-from cavsync.train.evaluation.statistics import Figure, Interval
-from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, Heard
-from cavsync.train.evaluation.synchrony.metrics import Detection, MatchingFigures, SynchronyFigures
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.train.evaluation.synchrony.clip import ClipSynchrony
+from cavsync.train.evaluation.synchrony.metrics import MatchingFigures, ShiftDetection, SynchronyFigures
+from cavsync.train.evaluation.synchrony.offsets import Delay
 from cavsync.train.evaluation.synchrony.plots import (
     clip_curves,
     delay_histogram,
@@ -17,39 +18,28 @@ from cavsync.train.evaluation.synchrony.plots import (
     mean_curve,
 )
 from cavsync.train.evaluation.synchrony.protocol import SynchronyScores
-from cavsync.train.reporting.page import (
-    Picture,
-    Report,
-    Score,
-    Section,
-    Table,
-    unusable_sections,
-    write_report,
-)
-from cavsync.train.reporting.record import Record, make_record, write_record
+from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.page import Picture, Score, Section, Table
+from cavsync.train.reporting.record import EvaluationResult
 
 CLIPS_SHOWN = 8
 
 
-def write_synchrony(scores: SynchronyScores, out: Path) -> Record:
-    """`report.json` and `report.html` in `out`; returns the record."""
-    report = Report(
+def synchrony_result(scores: SynchronyScores) -> EvaluationResult:
+    data = Path(scores.task.data.path)
+    return EvaluationResult(
+        evaluation="synchrony",
         title="Synchrony",
-        lead="Does sound belong to the instant of its picture? "
+        lead="Whether audio is matched to the instant of its frame: "
         f"{scores.coverage.sentence} of split {scores.task.data.split!r}.",
         scores=synchrony_rows(scores),
-        sections=[*synchrony_sections(scores), *unusable_sections(scores.coverage)],
+        sections=[
+            curve_section(scores),
+            _delay_section(scores),
+            _detection_section(scores.figures),
+            _clips_section(scores),
+        ],
         facts=facts(scores),
-    )
-    write_report(report, out / "report.html")
-    return write_record(as_record(scores), out)
-
-
-def as_record(scores: SynchronyScores) -> Record:
-    data = Path(scores.task.data.path)
-    return make_record(
-        "synchrony",
-        scores=synchrony_rows(scores),
         coverage=scores.coverage,
         items=[clip.key for clip in scores.clips],
         weights=scores.task.weights,
@@ -61,87 +51,80 @@ def as_record(scores: SynchronyScores) -> Record:
 
 
 def synchrony_rows(scores: SynchronyScores) -> list[Score]:
-    """The table: matching inside clips, delays, and what moved or foreign sound is told by."""
+    """The table: matching inside clips, delays, and the detection of moved audio and of another clip's."""
     figures, delay = scores.figures, scores.figures.delay
     return [
-        *_matching_rows("frame → window", figures.picture_to_window),
-        *_matching_rows("window → frame", figures.window_to_picture),
-        _score(f"delay found within {scores.config.tolerance_s:g} s", delay.within, delay.chance),
-        _seconds("delay: error", delay.median_error_s, delay.error_chance_s, "median"),
-        _score("delay told", delay.told, delay.told_other.percent, "chance: another's sound"),
+        *_matching_rows("frame → window", figures.frame_to_window),
+        *_matching_rows("window → frame", figures.window_to_frame),
+        Score(f"delay found within {scores.config.tolerance_s:g} s", delay.within),
+        Score("delay: error", delay.median_error_s, "median", digits=2),
+        Score(
+            "delay reliable",
+            delay.reliable.with_chance(delay.reliable_other.value),
+            "chance: another clip's audio",
+        ),
         *(_detection_row(f"moved by {shift_s:g} s", one) for shift_s, one in _known(figures).items()),
-        *([_detection_row("another clip's sound", figures.other_sound)] if figures.other_sound else []),
-    ]
-
-
-def synchrony_sections(scores: SynchronyScores) -> list[Section]:
-    return [
-        curve_section(scores),
-        _delay_section(scores),
-        _detection_section(scores.figures),
-        _clips_section(scores),
+        *([_detection_row("another clip's audio", figures.other_audio)] if figures.other_audio else []),
     ]
 
 
 def curve_section(scores: SynchronyScores) -> Section:
-    window_s = scores.model.audio_rows / 100
+    window_s = scores.model.audio_rows / MEL_ROWS_PER_S
     text = (
-        "Every frame with the windows of sound around it. At 1 s each frame is paired with the window one second after its own, as "
-        "if the sound were a second late. A model that hears what happens when has its peak at 0, and falls to the grey line, "
-        f"which is what it gives to another clip's sound. Windows are {window_s:g} s long, so the peak cannot be much narrower. "
-        "The curve ends where more than half of the frames have no window left."
+        "Every frame with the windows of audio around it. At 1 s each frame is paired with the window one second after its own, as "
+        "if the audio were a second late. A model that is sensitive to timing has its peak at 0, and falls to the grey line, "
+        f"which is its similarity with another clip's audio. Windows are {window_s:g} s long, so the peak cannot be much "
+        "narrower. The curve ends where more than half of the frames have no window left."
     )
-    picture = Picture(mean_curve(scores.figures.curve), f"mean over {len(scores.clips)} clips")
-    return Section("Similarity by offset", text, pictures=[picture])
+    plot = Picture(mean_curve(scores.figures.curve), f"mean over {len(scores.clips)} clips")
+    return Section("Similarity by offset", text, pictures=[plot])
 
 
 def _delay_section(scores: SynchronyScores) -> Section:
-    delay = scores.figures.delay
+    delay, tolerance = scores.figures.delay, f"within {scores.config.tolerance_s:g} s"
     own, other = (
-        [one.delay.delay_s for one in heard if one.delay]
-        for heard in ([clip.own for clip in scores.clips], [clip.other for clip in scores.clips])
+        [one.delay.delay_s for one in curves if one.delay]
+        for curves in ([clip.own for clip in scores.clips], [clip.other for clip in scores.clips])
     )
     text = (
-        "Where the curve of each single clip has its peak; the right answer is 0. Agreement says how far the frames want the "
-        "same delay: of the similarity that each frame gains at the offset that suits it best, the share that all of them gain "
-        "together at one. Below the threshold a delay is not told. The same with another clip's sound shows how often that would "
-        "be a false claim."
+        "The offset at which the curve of each single clip has its peak; the right one is 0. Agreement says how far the frames "
+        "have the same delay: of the similarity that each frame gains at the offset that is best for it, the fraction that all "
+        "of them gain together at one. Below the threshold a delay is not reliable. The column on another clip's audio shows "
+        "how often a delay would be claimed falsely."
     )
-    cells = [
-        [f"within {scores.config.tolerance_s:g} s", *_cells(delay.within, delay.within_other)],
-        ["told", *_cells(delay.told, delay.told_other)],
+    rows = [
+        [tolerance, *_cells(delay.within, delay.within_other)],
+        ["reliable", *_cells(delay.reliable, delay.reliable_other)],
     ]
-    if delay.told_within:
-        cells.append(
-            [f"of those told, within {scores.config.tolerance_s:g} s", *_cells(delay.told_within), ""]
-        )
-    cells.append(["median delay", f"{delay.bias_s:+.3f} s", ""])
-    table = Table(["delay", "own sound", "another clip's sound"], cells)
-    pictures = [Picture(delay_histogram(own, other, scores.config.max_offset_s), "estimated delays")]
-    return Section("How late is the sound?", text, pictures=pictures, tables=[table])
+    if delay.reliable_within:
+        rows.append([f"of the reliable ones, {tolerance}", *_cells(delay.reliable_within), ""])
+    rows.append(["median delay", f"{delay.bias_s:+.3f} s", ""])
+    table = Table(["delay", "own audio", "another clip's audio"], rows)
+    plots = [Picture(delay_histogram(own, other, scores.config.max_offset_s), "estimated delays")]
+    return Section("Delay of the audio", text, pictures=plots, tables=[table])
 
 
 def _detection_section(figures: SynchronyFigures) -> Section:
     known = _known(figures)
     text = (
-        "The score of a clip is the mean similarity of its frames with their windows. AUC: one threshold for all clips, the chance "
-        "that a clip in step scores above a clip whose sound was moved (50 is chance, ties count half). Each clip by itself: how "
-        "often a clip scores higher in step than moved (a tie is a miss). Both scores are over the same frames, those "
-        "that have both windows; sound was moved to both sides."
+        "The score of a clip is the mean similarity of its frames with their windows. AUC: one threshold for all clips, the "
+        "probability that a clip in step scores above a clip whose audio was moved (50 is chance, ties count half). Each clip by "
+        "itself: how often a clip scores higher in step than moved (a tie is a miss). Both scores are over the same frames, "
+        "those that have both windows; audio was moved to both sides."
     )
     rows = [[f"{shift_s:g} s", *_detection_cells(one)] for shift_s, one in known.items()]
-    if figures.other_sound:
-        rows.append(["another clip's sound", *_detection_cells(figures.other_sound)])
-    table = Table(["sound moved by", "clips", "AUC", "each clip by itself"], rows)
-    pictures = [Picture(detection_curve(known), "bars: 95 % over resampled clips")] if known else []
-    return Section("Is moved sound noticed?", text, pictures=pictures, tables=[table])
+    if figures.other_audio:
+        rows.append(["another clip's audio", *_detection_cells(figures.other_audio)])
+    table = Table(["audio moved by", "clips", "AUC", "each clip by itself"], rows)
+    plots = [Picture(detection_curve(known), "bars: 95 % over resampled clips")] if known else []
+    return Section("Detection of moved audio", text, pictures=plots, tables=[table])
 
 
 def _clips_section(scores: SynchronyScores) -> Section:
     drawn = np.random.default_rng(scores.config.seed).permutation(len(scores.clips))[:CLIPS_SHOWN]
     clips = [scores.clips[number] for number in sorted(drawn.tolist())]
-    picture = Picture(clip_curves(clips, scores.config.offsets_s), "red: own sound; grey: another clip's")
-    return Section("Single clips", "Drawn at random, with the delay that was found.", pictures=[picture])
+    plot = Picture(clip_curves(clips, scores.config.offsets_s), "red: own audio; grey: another clip's")
+    return Section("Single clips", "Drawn at random, with the estimated delay.", pictures=[plot])
 
 
 def facts(scores: SynchronyScores) -> list[tuple[str, str]]:
@@ -160,21 +143,21 @@ def _clip_record(clip: ClipSynchrony) -> dict[str, Any]:
     within = clip.within
     return {
         "key": clip.key,
-        "picture_to_window": within.picture_to_window.top1,
-        "window_to_picture": within.window_to_picture.top1,
-        "num_windows": within.picture_to_window.num_candidates,
-        "num_pictures": within.window_to_picture.num_candidates,
-        **_heard_record("", clip.own),
-        **_heard_record("other_", clip.other),
+        "frame_to_window": within.frame_to_window.top1,
+        "window_to_frame": within.window_to_frame.top1,
+        "num_windows": within.frame_to_window.num_candidates,
+        "num_frames": within.window_to_frame.num_candidates,
+        **_delay_record("", clip.own.delay),
+        **_delay_record("other_", clip.other.delay),
     }
 
 
-def _heard_record(prefix: str, heard: Heard) -> dict[str, Any]:
-    found = asdict(heard.delay) if heard.delay else {}
+def _delay_record(prefix: str, delay: Delay | None) -> dict[str, Any]:
+    found = asdict(delay) if delay else {}
     return {f"{prefix}{name}": found.get(name) for name in ("delay_s", "agreement", "similarity")}
 
 
-def _known(figures: SynchronyFigures) -> dict[float, Detection]:
+def _known(figures: SynchronyFigures) -> dict[float, ShiftDetection]:
     """Without the shifts for which no clip is long enough."""
     return {shift_s: one for shift_s, one in figures.shifts.items() if one}
 
@@ -182,26 +165,18 @@ def _known(figures: SynchronyFigures) -> dict[float, Detection]:
 def _matching_rows(direction: str, matched: MatchingFigures) -> list[Score]:
     name, candidates = f"within a clip: {direction}", f"of {matched.num_candidates:.3g}, on average"
     return [
-        _score(name, matched.top1, matched.chance, candidates),
-        _seconds(f"{name}, error", matched.error_s, matched.error_chance_s, "mean"),
+        Score(name, matched.top1, candidates),
+        Score(f"{name}, error", matched.error_s, "mean", digits=2),
     ]
 
 
-def _detection_row(name: str, one: Detection) -> Score:
-    return _score(f"{name}: AUC", one.auc, 50.0, f"each by itself {one.own.percent:.1f} %")
+def _detection_row(name: str, one: ShiftDetection) -> Score:
+    return Score(f"{name}: AUC", one.auc, f"each by itself {one.own.value:.1f} %")
 
 
-def _score(name: str, figure: Figure, chance: float, note: str = "") -> Score:
-    return Score(name, figure.percent, chance, figure.low, figure.high, note)
-
-
-def _seconds(name: str, interval: Interval, chance_s: float, note: str) -> Score:
-    return Score(name, interval.value, chance_s, interval.low, interval.high, note, unit="s", digits=2)
-
-
-def _detection_cells(one: Detection) -> list[str]:
+def _detection_cells(one: ShiftDetection) -> list[str]:
     return [str(one.num_clips), *_cells(one.auc, one.own)]
 
 
-def _cells(*figures: Figure) -> list[str]:
-    return [f"{one.percent:.1f} ({one.low:.1f} to {one.high:.1f})" for one in figures]
+def _cells(*estimates: Estimate) -> list[str]:
+    return [f"{one.value:.1f} ({one.low:.1f} to {one.high:.1f})" for one in estimates]

@@ -1,4 +1,4 @@
-"""`cavsync eval synchrony --video`: how late the sound of one video is, or that it cannot be told."""
+"""`cavsync eval synchrony --video`: the delay of the audio of one video, where it can be estimated reliably."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from cavsync.train.embedding.sliding import AVClip
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.offsets import (
-    MIN_PICTURES,
+    MIN_FRAMES,
     Delay,
     OffsetCurve,
     estimate_delay,
@@ -36,16 +36,16 @@ class VideoSynchrony:
     weights: Path
     inputs: DataConfig
     config: SynchronyConfig
-    pictures_per_s: float
-    duration_s: float  # of picture and sound together
+    frames_per_s: float
+    duration_s: float  # of video and audio together
     file_duration_s: float  # as the container says; 0 where it does not
     curve: OffsetCurve
-    times_s: np.ndarray  # (P,) of the pictures
-    delay: Delay | None  # None where the sound is too short for any offset
+    times_s: np.ndarray  # (P,) of the frames
+    delay: Delay | None  # None where the audio is too short for any offset
 
     @property
     def verdict(self) -> Verdict:
-        if self.delay is None or not self.delay.is_told(self.config.min_agreement):
+        if self.delay is None or not self.delay.is_reliable(self.config.min_agreement):
             return "cannot tell"
         if abs(self.delay.delay_s) <= self.config.tolerance_s:
             return "in step"
@@ -53,60 +53,58 @@ class VideoSynchrony:
 
     @property
     def sentence(self) -> str:
-        """For people: the verdict and what it rests on."""
+        """For people: the verdict and its basis."""
         delay, config = self.delay, self.config
         if delay is None:
-            return "Cannot tell: no offset has a window of sound for any picture."
-        basis = f"agreement {delay.agreement:.2f} of {delay.num_pictures} pictures"
+            return "Cannot tell: no offset has a window of audio for any frame."
+        basis = f"agreement {delay.agreement:.2f} of {delay.num_frames} frames"
         if self.verdict == "in step":
-            return f"The sound is in step with the picture: {delay.delay_s:+.2f} s, within {config.tolerance_s:g} s; {basis}."
+            return f"The audio is in step with the video: {delay.delay_s:+.2f} s, within {config.tolerance_s:g} s; {basis}."
         if self.verdict in ("late", "early"):
             side = "after" if delay.delay_s > 0 else "before"
-            return f"The sound comes {abs(delay.delay_s):.2f} s {side} its picture; {basis}."
+            return f"The audio comes {abs(delay.delay_s):.2f} s {side} its frames; {basis}."
         return f"Cannot tell: {self._doubt(delay)} (best guess {delay.delay_s:+.2f} s; {basis})."
 
     def _doubt(self, delay: Delay) -> str:
-        if delay.num_pictures < MIN_PICTURES:
-            return f"{delay.num_pictures} pictures are too few, {MIN_PICTURES} are needed"
+        if delay.num_frames < MIN_FRAMES:
+            return f"{delay.num_frames} frames are too few, {MIN_FRAMES} are needed"
         if delay.agreement < self.config.min_agreement:
-            return f"the pictures do not agree on one delay, their agreement is below {self.config.min_agreement:g}"
-        return (
-            "the curve is highest where it ends, so the delay may lie beyond; look farther with --max-offset"
-        )
+            return f"the frames do not agree on one delay, their agreement is below {self.config.min_agreement:g}"
+        return "the curve is highest where it ends, so the delay may lie beyond; search farther with --max-offset"
 
 
 def score_video(
     checkpoint: LoadedCheckpoint,
     video: Path,
     config: SynchronyConfig,
-    pictures_per_s: float,
+    frames_per_s: float,
     on_second: OnPart = lambda done, total: None,
     on_window: OnPart = lambda done, total: None,
 ) -> VideoSynchrony:
-    """Slides over the whole file.
+    """Encodes windows over the whole file; raises CavsyncError on what a user can mend.
 
-    `on_second` hears how much of the file is decoded, `on_window` how much of its sound is encoded. Raises CavsyncError on what a user can mend.
+    `on_second` is called with the decoded seconds of the file, `on_window` with the encoded windows of its audio.
     """
     # Published alignment goes by the numbers of a clip's 16 frames, which a video does not have.
     inputs = replace(checkpoint.inputs, alignment="time")
-    slider = config.window_encoder(checkpoint, inputs)
+    window_encoder = config.window_encoder(checkpoint, inputs)
     side = checkpoint.model.config.image_size
-    footage = _read(video, pictures_per_s, side, on_second)
-    window_s = slider.window.rows / MEL_ROWS_PER_S
+    footage = _read(video, frames_per_s, side, on_second)
+    window_s = window_encoder.window.rows / MEL_ROWS_PER_S
     if footage.duration_s < window_s + config.step_s:
         raise EvaluationError(
-            f"{video} has {footage.duration_s:.2f} s of picture and sound, and the model hears {window_s:g} s at once: "
-            "there is nothing to slide. Use a longer video, or a model of shorter windows."
+            f"{video} has {footage.duration_s:.2f} s of video and audio, and the model encodes {window_s:g} s of audio at once: "
+            "there is no second window. Use a longer video, or a model of shorter windows."
         )
     medium = _medium(video, footage, side)
-    slid = slider.slide(medium, on_window)
-    curve = offset_curve(slid, slid, config.offsets_s)
+    embeddings = window_encoder.slide(medium, on_window)
+    curve = offset_curve(embeddings, embeddings, config.offsets_s)
     return VideoSynchrony(
         video=video,
         weights=checkpoint.weights,
         inputs=inputs,
         config=config,
-        pictures_per_s=pictures_per_s,
+        frames_per_s=frames_per_s,
         duration_s=footage.duration_s,
         file_duration_s=footage.file_duration_s,
         curve=curve,
@@ -115,10 +113,10 @@ def score_video(
     )
 
 
-def _read(video: Path, pictures_per_s: float, side: int, on_second: OnPart) -> Footage:
+def _read(video: Path, frames_per_s: float, side: int, on_second: OnPart) -> Footage:
     """Raises EvaluationError for a file in which nothing can be in step."""
     try:
-        footage = read_footage(video, pictures_per_s, side, on_second)
+        footage = read_footage(video, frames_per_s, side, on_second)
     except MediaError as error:
         raise EvaluationError(f"{video} cannot be used: {error}.") from error
     if np.abs(footage.waveform).max() < SILENT_PEAK:

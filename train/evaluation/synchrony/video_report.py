@@ -1,91 +1,88 @@
-"""What `cavsync eval synchrony --video` writes about one video: report.json and a page with its curve."""
+"""The report on the synchrony of one video: its delay and its curves of similarity."""
 
 import math
 from dataclasses import asdict
-from pathlib import Path
 
-from cavsync.train.evaluation.synchrony.plots import picture_curves, video_curve
+from cavsync.train.evaluation.synchrony.plots import frame_curves, video_curve
 from cavsync.train.evaluation.synchrony.video import VideoSynchrony
 from cavsync.train.reporting.coverage import Coverage
-from cavsync.train.reporting.page import Picture, Report, Score, Section, write_report
-from cavsync.train.reporting.record import Record, make_record, write_record
+from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.page import Picture, Score, Section
+from cavsync.train.reporting.record import EvaluationResult
 
 
-def write_video_synchrony(found: VideoSynchrony, out: Path) -> Record:
-    """`report.json` and `report.html` in `out`; returns the record."""
-    told = found.verdict != "cannot tell"
-    curve = Section(
-        "Similarity by offset",
-        "Every picture with the windows of sound around it. At 1 s each picture is paired with the sound one second after it, as if "
-        "the sound were a second late. The peak is where picture and sound fit best. The curve ends where more than half "
-        "of the pictures have no sound left.",
-        pictures=[
-            Picture(video_curve(found.curve, found.delay, told), f"mean over {len(found.times_s)} pictures")
-        ],
-    )
-    each = Section(
-        "Each picture by itself",
-        "A column a picture, bright where the sound fits. A delay that is real shows as a bright band at one level from end to "
-        "end; a band that climbs is a delay that grows. Slanted edges are sounds that last: the later the picture, the sooner they are over.",
-        pictures=[
-            Picture(picture_curves(found.curve, found.times_s, found.delay), "dashed: the peak of the mean")
-        ],
-    )
-    report = Report(
+def video_synchrony_result(found: VideoSynchrony) -> EvaluationResult:
+    return EvaluationResult(
+        evaluation="synchrony-video",
         title=f"Synchrony of {found.video.name}",
         lead=found.sentence,
         scores=video_rows(found),
-        sections=[curve, each],
+        sections=[_curve_section(found), _frames_section(found)],
         facts=facts(found),
-    )
-    write_report(report, out / "report.html")
-    return write_record(as_record(found), out)
-
-
-def as_record(found: VideoSynchrony) -> Record:
-    return make_record(
-        "synchrony-video",
-        scores=video_rows(found),
         coverage=Coverage(1, kind="videos"),
         items=[found.video.name],
         weights=found.weights,
         data=found.video,
         defined_by=found.video,
-        config={**asdict(found.config), "pictures_per_s": found.pictures_per_s, **asdict(found.inputs)},
+        config={**asdict(found.config), "frames_per_s": found.frames_per_s, **asdict(found.inputs)},
         results={
             "verdict": found.verdict,
             "sentence": found.sentence,
             "peak": found.delay,
             "duration_s": found.duration_s,
             "file_duration_s": found.file_duration_s,
-            "num_pictures": len(found.times_s),
+            "num_frames": len(found.times_s),
             "curve": {
                 "offsets_s": found.curve.offsets_s,
                 "mean": found.curve.mean,
-                "num_pictures": found.curve.num_pictures,
+                "num_frames": found.curve.num_frames,
             },
         },
     )
 
 
 def video_rows(found: VideoSynchrony) -> list[Score]:
-    """The delay, undefined where it cannot be told, and what it rests on."""
-    told, delay = found.verdict != "cannot tell", found.delay
-    enough = f"a delay is told from {100 * found.config.min_agreement:g} % on"
+    """The delay, undefined where it is not reliable, and the agreement that it is based on."""
+    delay, reliable = found.delay, found.verdict != "cannot tell"
+    delay_s = delay.delay_s if reliable and delay else math.nan
+    agreement = 100 * delay.agreement if delay else math.nan
+    enough = f"a delay is reliable from {100 * found.config.min_agreement:g} % on"
     return [
-        Score("delay of the sound", delay.delay_s if told and delay else math.nan, None, unit="s", digits=2),
-        Score("agreement of the pictures", 100 * delay.agreement if delay else math.nan, None, note=enough),
+        Score("delay of the audio", Estimate(delay_s, unit="s"), digits=2),
+        Score("agreement of the frames", Estimate(agreement), enough),
     ]
 
 
+def _curve_section(found: VideoSynchrony) -> Section:
+    reliable = found.verdict != "cannot tell"
+    plot = video_curve(found.curve, found.delay, reliable)
+    return Section(
+        "Similarity by offset",
+        "Every frame with the windows of audio around it. At 1 s each frame is paired with the audio one second after it, as "
+        "if the audio were a second late. The peak is where frames and audio match best. The curve ends where more than half "
+        "of the frames have no audio left.",
+        pictures=[Picture(plot, f"mean over {len(found.times_s)} frames")],
+    )
+
+
+def _frames_section(found: VideoSynchrony) -> Section:
+    plot = frame_curves(found.curve, found.times_s, found.delay)
+    return Section(
+        "Each frame by itself",
+        "A column a frame, bright where the audio matches. A real delay shows as a bright band at one level from end to end; a "
+        "band that climbs is a delay that grows. Slanted edges are long sounds: the later the frame, the sooner they end.",
+        pictures=[Picture(plot, "dashed: the peak of the mean")],
+    )
+
+
 def facts(found: VideoSynchrony) -> list[tuple[str, str]]:
-    length = f"{found.duration_s:.2f} s of picture and sound"
+    length = f"{found.duration_s:.2f} s of video and audio"
     if found.file_duration_s > found.duration_s + 1:
         length += f"; the file lasts {found.file_duration_s:.2f} s, one of the two ends before"
     return [
         ("video", str(found.video)),
-        ("read", f"{length}; {len(found.times_s)} pictures, {found.pictures_per_s:g} a second"),
+        ("read", f"{length}; {len(found.times_s)} frames, {found.frames_per_s:g} a second"),
         ("weights", str(found.weights)),
-        ("windows", f"every {found.config.step_s:g} s and at each picture"),
+        ("windows", f"every {found.config.step_s:g} s and at each frame"),
         ("offsets", f"up to {found.config.max_offset_s:g} s either way"),
     ]

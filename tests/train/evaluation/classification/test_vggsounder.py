@@ -9,7 +9,7 @@ from cavsync.pipeline.lists.tables import ListError
 from cavsync.train.data.labels import Labels
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.vggsounder import (
-    Subset,
+    SubsetFigures,
     VggSounder,
     VggSounderScores,
     score_vggsounder,
@@ -38,7 +38,7 @@ def scored(folder: Path, modality: str = "both") -> VggSounderScores:
     return score_vggsounder(VggSounder.read(write(folder)), KEYS, PROBABILITIES, LABELS, modality)
 
 
-def subset(scores: VggSounderScores, name: str) -> Subset:
+def subset(scores: VggSounderScores, name: str) -> SubsetFigures:
     return next(one for one in scores.subsets if one.name == name)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval.gallery import Gallery
-from cavsync.train.evaluation.retrieval.tables import VGGSOUND, why_not_comparable
+from cavsync.train.evaluation.retrieval.published_recalls import VGGSOUND, why_not_comparable
 
 IDS = ["--4gqARaEJE", "ab_cd-EFghi"]
 OUTCOMES = pd.DataFrame(
@@ -107,7 +107,7 @@ def test_a_clip_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
         ("a.json", "[]", "lists no clip"),
         ("a.txt", "", "lists no clip"),
         ("a.csv", "id,start_s\nx,soon\n", "'x' from 'soon' s names no clip"),
-        ("a.jsonl", "{", "this is no JSON in UTF-8. It was to be the gallery"),
+        ("a.jsonl", "{", "this is no JSON in UTF-8. --gallery names it"),
         ("a.parquet", "PAR0", "is no Parquet file"),
     ],
 )

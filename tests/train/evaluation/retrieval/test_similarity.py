@@ -8,8 +8,8 @@ import torch
 
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval import ranking
-from cavsync.train.evaluation.retrieval.ranking import Ranks, rank
-from cavsync.train.evaluation.retrieval.recall import Directions, chance, num_right, retrieve, score_ranks
+from cavsync.train.evaluation.retrieval.metrics import Directions, chance, num_right, retrieve, score_ranks
+from cavsync.train.evaluation.retrieval.ranking import RetrievalRanks, rank
 from cavsync.train.evaluation.retrieval.similarity import AGGREGATIONS, UnitVectors, right_scores, similarity
 
 # From the specification: row 1 ties with one wrong candidate and one is better; row 3 ties with all.
@@ -45,7 +45,7 @@ def with_scores(scores: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def of_ranks(ranks: list[int], num_candidates: int) -> Directions:
-    return score_ranks(Ranks(np.array(ranks), np.array(ranks)), num_candidates)
+    return score_ranks(RetrievalRanks(np.array(ranks), np.array(ranks)), num_candidates)
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -66,9 +66,9 @@ def test_ties_count_against_the_query() -> None:
     audio, image = with_scores(WORKED)
     assert rank(audio, image, "diagonal-mean").own_clip.audio_to_video.tolist() == [0, 2, 1, 3]
     found = retrieve(audio, image, "diagonal-mean").audio_to_video
-    assert [recall.percent for recall in found.recalls] == [25.0, 100.0, 100.0]
-    assert found.median.rank == 2.5
-    assert [recall.chance for recall in found.recalls] == [25.0, 100.0, 100.0]
+    assert [recall.value for recall in found.recalls.values()] == [25.0, 100.0, 100.0]
+    assert found.median.value == 2.5
+    assert [recall.chance for recall in found.recalls.values()] == [25.0, 100.0, 100.0]
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -133,10 +133,10 @@ def test_a_collapsed_model_scores_nothing() -> None:
     classes = torch.eye(10).repeat(5, 1)
     for aggregation in AGGREGATIONS:
         result = retrieve(same, same.clone(), aggregation, classes=classes)
-        assert result.audio_to_video.recalls[0].percent == 0
-        assert result.video_to_audio.median.rank == 50
+        assert result.audio_to_video.recalls[1].value == 0
+        assert result.video_to_audio.median.value == 50
         assert result.same_class is not None
-        assert result.same_class.audio_to_video.median.rank == 46  # behind the 45 clips of other classes
+        assert result.same_class.audio_to_video.median.value == 46  # behind the 45 clips of other classes
 
 
 def test_directions_are_not_swapped() -> None:
@@ -145,8 +145,8 @@ def test_directions_are_not_swapped() -> None:
     audio = torch.tensor([[[1.0, 0.0]], [[0.8, 0.6]]])
     image = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     result = retrieve(audio, image, "diagonal-mean")
-    assert result.audio_to_video.recalls[0].percent == 50
-    assert result.video_to_audio.recalls[0].percent == 100
+    assert result.audio_to_video.recalls[1].value == 50
+    assert result.video_to_audio.recalls[1].value == 100
 
 
 def test_any_clip_of_the_class_is_right_where_classes_are_asked() -> None:
@@ -156,9 +156,9 @@ def test_any_clip_of_the_class_is_right_where_classes_are_asked() -> None:
     classes = torch.tensor([[1.0, 0], [1, 0], [0, 1]])
     result = retrieve(audio, image, "mean", classes=classes)
     assert result.same_class is not None
-    assert result.audio_to_video.recalls[0].percent == pytest.approx(100 / 3)
-    assert result.same_class.audio_to_video.recalls[0].percent == 100
-    assert result.same_class.video_to_audio.recalls[0].chance == pytest.approx(100 * (2 + 2 + 1) / 9)
+    assert result.audio_to_video.recalls[1].value == pytest.approx(100 / 3)
+    assert result.same_class.audio_to_video.recalls[1].value == 100
+    assert result.same_class.video_to_audio.recalls[1].chance == pytest.approx(100 * (2 + 2 + 1) / 9)
     assert retrieve(audio, image, "mean").same_class is None
 
 
@@ -174,12 +174,12 @@ def test_chance_is_that_of_drawing_blindly() -> None:
 
 def test_the_interval_holds_the_score_and_widens_with_fewer_clips() -> None:
     def interval(num_clips: int) -> tuple[float, float, float]:
-        recall = of_ranks([0, 7] * (num_clips // 2), num_clips).audio_to_video.recalls[0]
-        return recall.low, recall.percent, recall.high
+        recall = of_ranks([0, 7] * (num_clips // 2), num_clips).audio_to_video.recalls[1]
+        return recall.low, recall.value, recall.high
 
     low, percent, high = interval(400)
     assert percent == 50
-    # 1.96 standard errors of a share of 1/2 among 400 are 4.9 points.
+    # 1.96 standard errors of a fraction of 1/2 among 400 are 4.9 points.
     assert low == pytest.approx(percent - 4.9, abs=1)
     assert high == pytest.approx(percent + 4.9, abs=1)
     few_low, _, few_high = interval(40)
@@ -191,7 +191,7 @@ def test_the_interval_of_the_median_is_what_resampling_gives() -> None:
     median = of_ranks(ranks.tolist(), 1000).audio_to_video.median
     drawn = np.random.default_rng(1).choice(ranks, (4000, 301))
     low, high = np.percentile(np.median(drawn, axis=1) + 1, [2.5, 97.5])
-    assert median.rank == np.median(ranks) + 1
+    assert median.value == np.median(ranks) + 1
     assert median.low == pytest.approx(low, abs=2)
     assert median.high == pytest.approx(high, abs=2)
 

@@ -9,7 +9,7 @@ from cavsync.train.embedding.sliding import WindowEmbeddings
 from cavsync.train.evaluation.synchrony.clip import match_within
 from cavsync.train.evaluation.synchrony.metrics import detect
 from cavsync.train.evaluation.synchrony.offsets import (
-    MIN_PICTURES,
+    MIN_FRAMES,
     OffsetCurve,
     estimate_delay,
     offset_curve,
@@ -17,7 +17,9 @@ from cavsync.train.evaluation.synchrony.offsets import (
 )
 
 
-def slid(times_s: list[float], starts: list[int], own: list[int], **vectors: np.ndarray) -> WindowEmbeddings:
+def embedded(
+    times_s: list[float], starts: list[int], own: list[int], **vectors: np.ndarray
+) -> WindowEmbeddings:
     """A clip whose windows are one-hot and whose pictures are their own windows', unless given."""
     windows = vectors.get("windows", np.eye(len(starts)))
     return WindowEmbeddings(
@@ -35,13 +37,13 @@ def slid(times_s: list[float], starts: list[int], own: list[int], **vectors: np.
 def published_clip() -> WindowEmbeddings:
     """16 frames with windows of 416 of 1024 rows, and one more window that belongs to none."""
     starts, own = np.unique(window_starts(np.arange(16), 998, 416, "upstream"), return_inverse=True)
-    return slid(list(range(16)), [*starts, 700], list(own))
+    return embedded(list(range(16)), [*starts, 700], list(own))
 
 
 def test_windows_that_begin_at_one_row_are_one_candidate() -> None:
     within = match_within(published_clip())
     assert within is not None
-    forth, back = within.picture_to_window, within.window_to_picture
+    forth, back = within.frame_to_window, within.window_to_frame
     assert (forth.num_candidates, back.num_candidates) == (11, 16)
     assert (forth.top1, back.top1) == (1, 1)
     # A window's right pictures are 4, nine times 1, and 3 of 16: 16 / 16 / 11 a window.
@@ -51,20 +53,20 @@ def test_windows_that_begin_at_one_row_are_one_candidate() -> None:
 
 
 def test_pictures_of_one_time_are_one_candidate() -> None:
-    within = match_within(slid([0.0, 0.0, 2.0, 3.0], [0, 100, 200], [0, 0, 1, 2]))
+    within = match_within(embedded([0.0, 0.0, 2.0, 3.0], [0, 100, 200], [0, 0, 1, 2]))
     assert within is not None
-    assert within.window_to_picture.num_candidates == 3
-    assert within.window_to_picture.top1_chance == pytest.approx(1 / 3)
+    assert within.window_to_frame.num_candidates == 3
+    assert within.window_to_frame.top1_chance == pytest.approx(1 / 3)
 
 
 def test_equal_scores_are_a_miss_and_their_error_is_that_of_chance() -> None:
     """Windows at 0, 1 and 3 s; the first belongs to two pictures, at 0 and 1 s; the others to those at 2 and 4 s."""
-    collapsed = slid(
+    collapsed = embedded(
         [0, 1, 2, 4], [0, 100, 300], [0, 0, 1, 2], windows=np.ones((3, 2)), pictures=np.ones((4, 2))
     )
     within = match_within(collapsed)
     assert within is not None
-    forth, back = within.picture_to_window, within.window_to_picture
+    forth, back = within.frame_to_window, within.window_to_frame
     assert (forth.top1, back.top1) == (0, 0)
     # From a picture to the three windows: 0 1 3, 0 1 3, 1 0 2, 3 2 0.
     assert forth.error_s == forth.error_chance_s == pytest.approx((4 + 4 + 3 + 5) / 12)
@@ -75,18 +77,18 @@ def test_equal_scores_are_a_miss_and_their_error_is_that_of_chance() -> None:
 
 
 def test_a_wrong_window_costs_its_distance() -> None:
-    turned = slid([0, 1, 2], [0, 100, 300], [0, 1, 2], pictures=np.eye(3)[[1, 2, 0]])
+    turned = embedded([0, 1, 2], [0, 100, 300], [0, 1, 2], pictures=np.eye(3)[[1, 2, 0]])
     within = match_within(turned)
     assert within is not None
-    assert within.picture_to_window.top1 == 0
-    assert within.picture_to_window.error_s == pytest.approx((1 + 2 + 3) / 3)
-    assert within.window_to_picture.error_s == pytest.approx((2 + 1 + 1) / 3)
-    assert within.chosen_of_picture.tolist() == [1, 2, 0]
+    assert within.frame_to_window.top1 == 0
+    assert within.frame_to_window.error_s == pytest.approx((1 + 2 + 3) / 3)
+    assert within.window_to_frame.error_s == pytest.approx((2 + 1 + 1) / 3)
+    assert within.chosen_of_frame.tolist() == [1, 2, 0]
 
 
 def test_a_clip_with_one_window_or_one_picture_has_nothing_to_choose_from() -> None:
-    assert match_within(slid([0, 1], [0], [0, 0])) is None
-    assert match_within(slid([1, 1], [0, 100], [0, 1])) is None
+    assert match_within(embedded([0, 1], [0], [0, 0])) is None
+    assert match_within(embedded([1, 1], [0, 100], [0, 1])) is None
 
 
 def clock(times_s: np.ndarray, late_s: float = 0.0, num_rows: int = 998, step: int = 10) -> WindowEmbeddings:
@@ -122,7 +124,7 @@ def test_the_curve_is_the_similarity_at_each_offset_and_peaks_at_the_delay(late_
     assert delay is not None
     assert delay.delay_s == pytest.approx(late_s, abs=0.02)
     assert delay.agreement == pytest.approx(1, abs=0.01)
-    assert delay.is_told(0.8)
+    assert delay.is_reliable(0.8)
 
 
 def test_pictures_without_a_window_at_an_offset_are_not_counted_there() -> None:
@@ -130,7 +132,7 @@ def test_pictures_without_a_window_at_an_offset_are_not_counted_there() -> None:
     curve = offset_curve(seen, seen, np.array([-4.0, 0.0, 4.0]))
     first_s, last_s = 0.475 + 0.0125, 9.02 + 0.475 + 0.0125  # centres of the first window and of the last
     inside = [((TIMES_S + offset >= first_s) & (TIMES_S + offset <= last_s)).sum() for offset in (-4, 0, 4)]
-    assert curve.num_pictures.tolist() == inside
+    assert curve.num_frames.tolist() == inside
     far = offset_curve(seen, seen, np.array([0.0, 6.0]))
     assert np.isfinite(far.mean).tolist() == [True, False]  # 5 of 14 are less than half
 
@@ -142,23 +144,23 @@ def test_agreement_is_the_gain_that_pictures_share() -> None:
     assert split.delay_s == -1
     # Each alone gains 0.8 over its mean; at -1 s six gain it and four lose 0.2.
     assert split.agreement == pytest.approx((6 * 0.8 - 4 * 0.2) / (10 * 0.8))
-    assert not split.is_told(0.8)
-    assert split.is_told(0.5)
+    assert not split.is_reliable(0.8)
+    assert split.is_reliable(0.5)
 
 
 @pytest.mark.parametrize(
-    ("each", "num_pictures"),
+    ("each", "num_frames"),
     [
-        ([0.0, 0, 1, 0, 0], MIN_PICTURES - 1),  # too few
+        ([0.0, 0, 1, 0, 0], MIN_FRAMES - 1),  # too few
         ([0.5, 0.5, 0.5, 0.5, 0.5], 20),  # flat
         ([1.0, 0.8, 0.6, 0.4, 0.2], 20),  # still rising where it ends
         ([np.nan, 1.0, 0.6, 0.4, np.nan], 20),
     ],
 )
-def test_no_delay_is_told_from(each: list[float], num_pictures: int) -> None:
-    delay = estimate_delay(OffsetCurve(np.arange(-2.0, 3), np.array([each] * num_pictures)))
+def test_no_delay_is_told_from(each: list[float], num_frames: int) -> None:
+    delay = estimate_delay(OffsetCurve(np.arange(-2.0, 3), np.array([each] * num_frames)))
     assert delay is not None
-    assert not delay.is_told(0.8)
+    assert not delay.is_reliable(0.8)
 
 
 def test_without_any_window_there_is_no_delay() -> None:
@@ -172,15 +174,15 @@ def test_auc_is_the_known_one_with_ties_for_half() -> None:
     assert found is not None
     labels = np.repeat([1, 0], 80)
     expected = roc_auc_score(labels, np.concatenate([in_step.ravel(), wrong.ravel()]))
-    assert found.auc.percent == pytest.approx(100 * expected)
-    assert found.own.percent == pytest.approx(100 * (in_step > wrong).mean())
-    assert found.auc.low < found.auc.percent < found.auc.high
+    assert found.auc.value == pytest.approx(100 * expected)
+    assert found.own.value == pytest.approx(100 * (in_step > wrong).mean())
+    assert found.auc.low < found.auc.value < found.auc.high
 
 
 def test_scores_that_are_all_equal_detect_nothing() -> None:
     found = detect(np.ones((5, 2)), np.ones((5, 2)))
     assert found is not None
-    assert (found.auc.percent, found.own.percent) == (50, 0)
+    assert (found.auc.value, found.own.value) == (50, 0)
 
 
 def test_clips_without_a_version_are_left_out_and_counted() -> None:
@@ -190,6 +192,6 @@ def test_clips_without_a_version_are_left_out_and_counted() -> None:
     assert found is not None
     assert found.num_clips == 2
     # .9 and .8 beat all three, .7 beats two.
-    assert found.auc.percent == pytest.approx(100 * 8 / 9)
-    assert found.own.percent == pytest.approx(100 * (1 + 0.5) / 2)
+    assert found.auc.value == pytest.approx(100 * 8 / 9)
+    assert found.own.value == pytest.approx(100 * (1 + 0.5) / 2)
     assert detect(in_step[1:2], wrong[1:2]) is None

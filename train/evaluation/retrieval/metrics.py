@@ -1,4 +1,7 @@
-"""Zero-shot retrieval: how often the right answer is among the first k, in both directions, with chance and intervals."""
+"""Zero-shot retrieval: how often the right answer is among the first k, in both directions, with chance and intervals.
+
+Axis words: N clips, Q queries, F (frame, audio segment) pairs a clip, D embedding width, C classes.
+"""
 
 from dataclasses import dataclass
 
@@ -7,37 +10,20 @@ import torch
 from torch import Tensor
 
 from cavsync.train.evaluation.choices import Aggregation
-from cavsync.train.evaluation.retrieval.ranking import CPU, OnTile, Ranking, Ranks, rank
+from cavsync.train.evaluation.retrieval.ranking import CPU, OnTile, Ranking, RetrievalRanks, rank
 from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS
+from cavsync.train.evaluation.statistics import median_rank, proportion
+from cavsync.train.reporting.estimate import Estimate
 
 RECALLS_AT = (1, 5, 10)
-NUM_RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class Recall:
-    """Share of queries, in %, whose right answer is among the first k, with a 95 % bootstrap interval."""
-
-    k: int
-    percent: float
-    low: float
-    high: float
-    chance: float
-
-
-@dataclass(frozen=True)
-class MedianRank:
-    """1 is best; with a 95 % bootstrap interval."""
-
-    rank: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
 class Direction:
-    recalls: tuple[Recall, ...]
-    median: MedianRank
+    """The queries of one modality."""
+
+    recalls: dict[int, Estimate]  # k -> fraction of queries whose right answer is among the first k
+    median: Estimate  # rank of the right answer, 1 is best
 
 
 @dataclass(frozen=True)
@@ -91,38 +77,27 @@ def num_right(classes: Tensor) -> np.ndarray:
 
 
 def score_ranks(
-    ranks: Ranks, num_candidates: int, num_right: np.ndarray | int = 1, seed: int = 0
+    ranks: RetrievalRanks, num_candidates: int, num_right: np.ndarray | int = 1, seed: int = 0
 ) -> Directions:
-    """Queries of which each has `num_right` right answers, (Q,) or the same for all, among the candidates."""
+    """Figures of (Q,) ranks a direction; each query has `num_right` right answers, (Q,) or one number for all."""
+    chances = {k: chance(k, num_candidates, num_right) for k in RECALLS_AT}
     return Directions(
         *(
             Direction(
-                tuple(_recall(one, k, chance(k, num_candidates, num_right), seed) for k in RECALLS_AT),
-                _median(one, seed),
+                {k: proportion(of_queries < k, by_chance, seed) for k, by_chance in chances.items()},
+                median_rank(of_queries, seed=seed),
             )
-            for one in (ranks.audio_to_video, ranks.video_to_audio)
+            for of_queries in (ranks.audio_to_video, ranks.video_to_audio)
         )
     )
 
 
 def chance(k: int, num_candidates: int, num_right: np.ndarray | int) -> float:
-    """How often, in %, k candidates drawn blindly hold one of the right ones: the mean over queries."""
+    """How often, in %, k candidates drawn at random hold one of the right ones: the mean over queries.
+
+    `num_right` is (Q,), or one number for all queries.
+    """
     draws = np.arange(min(k, num_candidates))
+    # (Q, k): the chance that each draw misses, if those before it did.
     missed = (num_candidates - np.atleast_1d(num_right)[:, None] - draws) / (num_candidates - draws)
     return 100 * float((1 - np.clip(missed, 0, 1).prod(axis=1)).mean())
-
-
-def _recall(ranks: np.ndarray, k: int, by_chance: float, seed: int) -> Recall:
-    hits = ranks < k
-    # The number of hits in a resample of N queries with replacement is binomial: no need to draw them.
-    resampled = np.random.default_rng(seed).binomial(len(ranks), hits.mean(), NUM_RESAMPLES) / len(ranks)
-    low, high = np.percentile(100 * resampled, [2.5, 97.5])
-    return Recall(k, 100 * float(hits.mean()), float(low), float(high), by_chance)
-
-
-def _median(ranks: np.ndarray, seed: int) -> MedianRank:
-    # Where the middle of N draws with replacement falls among the N sorted ranks has a beta distribution.
-    half = (len(ranks) + 1) / 2
-    places = (np.random.default_rng(seed).beta(half, half, NUM_RESAMPLES) * len(ranks)).astype(int)
-    low, high = np.percentile(np.sort(ranks)[places], [2.5, 97.5])
-    return MedianRank(float(np.median(ranks)) + 1, float(low) + 1, float(high) + 1)

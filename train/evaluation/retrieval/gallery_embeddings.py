@@ -1,4 +1,4 @@
-"""The clips of a retrieval with their embeddings: encoded here, or read from somebody's file."""
+"""The embeddings of a gallery: encoded from the clips of a split, or read from a Parquet file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,32 +14,32 @@ from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.clip_file import read_embeddings, write_embeddings
 from cavsync.train.embedding.clips import ClipEmbeddings, embed_split
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.retrieval.contamination import TrainingClips, trained_on, training_of
-from cavsync.train.evaluation.retrieval.gallery import Entry, Found, Gallery
-from cavsync.train.evaluation.retrieval.protocol import Candidates, RetrievalConfig, Source
+from cavsync.train.evaluation.retrieval.contamination import TrainingVideos, trained_on, training_of
+from cavsync.train.evaluation.retrieval.gallery import Gallery, GalleryEntry, GalleryMatch
+from cavsync.train.evaluation.retrieval.protocol import EmbeddingSource, GalleryEmbeddings, RetrievalConfig
 from cavsync.train.evaluation.retrieval.similarity import UnitVectors
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage, split_coverage
 
 
-def embed_candidates(
+def embed_gallery(
     task: SplitTask,
-    job: RetrievalConfig,
+    config: RetrievalConfig,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
-) -> Candidates:
+) -> GalleryEmbeddings:
     """Encodes the task's clips, each once; raises CavsyncError on what a user can mend."""
     model, dataset = task.checkpoint.model, task.dataset
-    gallery = Gallery.read(job.gallery) if job.gallery else None
+    gallery = Gallery.read(config.gallery) if config.gallery else None
     found = _clips_of(dataset, task.data.split, gallery)
-    found.coverage.require(job.max_missing)
-    training = _training(job, task.weights)
+    found.coverage.require(config.max_missing)
+    training = _training(config, task.weights)
     clips = ClipAllPairs(task.data, model.config, dataset)
     wanted = set(found.keys.values()) if gallery else None
     embeddings = embed_split(model, clips, task.checkpoint.device, on_clip, wanted)
-    source = Source(task=task, model=model.config, dataset=dataset, split=task.data.split)
+    source = EmbeddingSource(task=task, model=model.config, dataset=dataset, split=task.data.split)
     labels_of = dict(zip(clips.store.keys, clips.store.labels, strict=True))
-    return Candidates(
-        job=job,
+    return GalleryEmbeddings(
+        config=config,
         source=source,
         gallery=gallery,
         coverage=found.coverage,
@@ -49,25 +49,27 @@ def embed_candidates(
     )
 
 
-def read_candidates(path: Path, job: RetrievalConfig, data: Path | None = None) -> Candidates:
-    """From a file of embeddings; `data` is the dataset whose clips they are, for pictures, sounds and labels."""
-    gallery = Gallery.read(job.gallery) if job.gallery else None
+def read_gallery(path: Path, config: RetrievalConfig, data: Path | None = None) -> GalleryEmbeddings:
+    """From a file of embeddings; `data` is the dataset whose clips they are, for frames, audio and labels."""
+    gallery = Gallery.read(config.gallery) if config.gallery else None
     dataset = Dataset.open(data) if data else None
     file = read_embeddings(path)
-    training = _training(job, _weights(file.about))
+    training = _training(config, _weights(file.about))
     names = file.embeddings.keys
     found = _listed(names, gallery, str(path))
-    found.coverage.require(job.max_missing)
+    found.coverage.require(config.max_missing)
     wanted = set(found.keys.values()) if gallery else set(names)
     rows = [number for number, name in enumerate(names) if name in wanted]
     embeddings = file.embeddings.of(rows) if len(rows) < len(names) else file.embeddings
-    source = Source(file=file, dataset=dataset, keys=_keys_in(dataset, path, names) if dataset else {})
+    source = EmbeddingSource(
+        file=file, dataset=dataset, keys=_keys_in(dataset, path, names) if dataset else {}
+    )
     labels = [file.labels[row] for row in rows] if file.labels and any(file.labels) else None
     if labels is None and dataset is not None:
         labels_of = dataset.index("all", ["key", "labels"]).set_index("key")["labels"]
         labels = _shown_labels(dataset, [labels_of.get(source.key(name), ()) for name in embeddings.keys])
-    return Candidates(
-        job=job,
+    return GalleryEmbeddings(
+        config=config,
         source=source,
         gallery=gallery,
         coverage=found.coverage,
@@ -77,18 +79,18 @@ def read_candidates(path: Path, job: RetrievalConfig, data: Path | None = None) 
     )
 
 
-def save_candidates(candidates: Candidates, path: Path) -> None:
-    """The embeddings of a checkpoint as a file that `read_candidates` reads."""
-    task, keys = candidates.task, candidates.embeddings.keys
+def save_gallery(embedded: GalleryEmbeddings, path: Path) -> None:
+    """The embeddings of a checkpoint as a file that `read_gallery` reads."""
+    task, keys = embedded.task, embedded.embeddings.keys
     about = {
         "checkpoint": {"path": str(task.weights), "sha256": sha256(task.weights)},
         "inputs": asdict(task.data),
     }
-    write_embeddings(path, candidates.embeddings, candidates.labels or [[] for _ in keys], about)
+    write_embeddings(path, embedded.embeddings, embedded.labels or [[] for _ in keys], about)
 
 
 def _rankable(embeddings: ClipEmbeddings) -> ClipEmbeddings:
-    """The same. Raises EvaluationError for what cannot be ranked."""
+    """The embeddings, unchanged. Raises EvaluationError for what cannot be ranked."""
     if len(embeddings.keys) < 2:
         raise EvaluationError(
             f"{len(embeddings.keys)} clip can be scored, and retrieval chooses among two clips or more: name a larger "
@@ -100,7 +102,7 @@ def _rankable(embeddings: ClipEmbeddings) -> ClipEmbeddings:
 
 
 def _weights(about: Mapping[str, Any]) -> Path | None:
-    """The checkpoint that a file of ours was made with, if it is still there and the same."""
+    """The checkpoint that `cavsync` made the file with, if it is still there and unchanged."""
     made_with = about.get("checkpoint")
     if not isinstance(made_with, dict) or not Path(str(made_with.get("path"))).is_file():
         return None
@@ -108,27 +110,29 @@ def _weights(about: Mapping[str, Any]) -> Path | None:
     return weights if sha256(weights) == made_with.get("sha256") else None
 
 
-def _training(job: RetrievalConfig, weights: Path | None) -> TrainingClips:
-    return trained_on(job.trained_on) if job.trained_on else training_of(weights)
+def _training(config: RetrievalConfig, weights: Path | None) -> TrainingVideos:
+    return trained_on(config.trained_on) if config.trained_on else training_of(weights)
 
 
-def _clips_of(dataset: Dataset, split: str, gallery: Gallery | None) -> Found:
+def _clips_of(dataset: Dataset, split: str, gallery: Gallery | None) -> GalleryMatch:
     if gallery is None:
-        return Found({}, split_coverage(dataset, split))
+        return GalleryMatch({}, split_coverage(dataset, split))
     return gallery.find(dataset.outcomes(split), f"{dataset.paths.root}, split {split}")
 
 
-def _listed(keys: Sequence[str], gallery: Gallery | None, where: str) -> Found:
-    """The same of a file, all of whose clips are there."""
+def _listed(keys: Sequence[str], gallery: Gallery | None, where: str) -> GalleryMatch:
+    """The gallery's clips among those of a file, all of which are usable."""
     if gallery is None:
-        return Found({}, Coverage(len(keys), kind="clips"))
+        return GalleryMatch({}, Coverage(len(keys), kind="clips"))
     outcomes = pd.DataFrame({"key": list(keys), "state": ClipState.OK, "reason": ""})
     return gallery.find(outcomes, where)
 
 
 def _keys_in(dataset: Dataset, path: Path, names: Sequence[str]) -> Mapping[str, str]:
-    """The dataset's keys of a file's clips, whatever they are named by. Raises EvaluationError where it has none."""
-    found = Gallery(path, tuple(map(Entry, names))).find(dataset.outcomes("all"), str(dataset.paths.root))
+    """The dataset's keys of a file's clips, by any of their names. Raises EvaluationError where it has none."""
+    found = Gallery(path, tuple(map(GalleryEntry, names))).find(
+        dataset.outcomes("all"), str(dataset.paths.root)
+    )
     if not found.keys:
         reason = found.coverage.unusable[0].reason
         raise EvaluationError(
@@ -138,7 +142,7 @@ def _keys_in(dataset: Dataset, path: Path, names: Sequence[str]) -> Mapping[str,
 
 
 def _shown_labels(dataset: Dataset, ids: Sequence[Sequence[str]]) -> list[list[str]] | None:
-    """The labels of each clip as people read them; None where no clip has any."""
+    """The display names of each clip's labels; None where no clip has any."""
     listed, names = (dataset.summary.get(part) or () for part in ("labels", "label_names"))
     name_of: Mapping[str, str] = dict(zip(listed, names, strict=False))
     labels = [[name_of.get(label, label) for label in of_clip] for of_clip in ids]

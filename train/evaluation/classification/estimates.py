@@ -1,4 +1,4 @@
-"""95 % intervals of classification's figures, from resampled clips; the figures themselves are exact elsewhere.
+"""The figures of classification with their 95 % intervals, from resampled clips.
 
 Axis words: N clips, S resamples, C classes, R runs of clips with equal scores.
 """
@@ -7,30 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cavsync.train.evaluation.classification.metrics import d_prime
+from cavsync.train.evaluation.classification.metrics import Chance, Classification, d_prime
+from cavsync.train.evaluation.statistics import from_resamples, interval_95
+from cavsync.train.reporting.estimate import Estimate
 
 NUM_RESAMPLES = 300
 
 
 @dataclass(frozen=True)
-class Interval:
-    low: float
-    high: float
+class ClassificationEstimates:
+    """The figures of `Classification`, in [0, 1] but for d'; without an interval where no resample defines them."""
+
+    mean_average_precision: Estimate
+    auc: Estimate
+    d_prime: Estimate
+    top1: Estimate
+    top1_macro: Estimate
+    average_precisions: tuple[Estimate | None, ...]  # one a class, None where no clip has it
 
 
-@dataclass(frozen=True)
-class ClassIntervals:
-    """Of each figure of `Classification`; None where the figure is undefined in every resample."""
-
-    mean_average_precision: Interval | None
-    auc: Interval | None
-    d_prime: Interval | None
-    top1: Interval | None
-    top1_macro: Interval | None
-    average_precisions: tuple[Interval | None, ...]  # one a class
-
-
-def class_intervals(probabilities: np.ndarray, truth: np.ndarray, seed: int = 0) -> ClassIntervals:
+def classification_estimates(
+    figures: Classification, chance: Chance, probabilities: np.ndarray, truth: np.ndarray, seed: int = 0
+) -> ClassificationEstimates:
     """Of (N, C) probabilities against (N, C) truth. A class that a resample has no clip of is not in its means."""
     truth = truth.astype(bool)
     counts = _resample_counts(len(truth), np.random.default_rng(seed))
@@ -38,20 +36,29 @@ def class_intervals(probabilities: np.ndarray, truth: np.ndarray, seed: int = 0)
     hits = truth[np.arange(len(truth)), chosen]
     ranked = [ranking_figures(one, has, counts) for one, has in zip(probabilities.T, truth.T, strict=True)]
     precisions, areas = (np.stack(part) for part in zip(*ranked, strict=True))  # (C, S) each
-    recalls = np.stack([_share(counts, chosen == number, has) for number, has in enumerate(truth.T)])
-    auc = _interval(_mean(areas))
-    return ClassIntervals(
-        mean_average_precision=_interval(_mean(precisions)),
-        auc=auc,
-        d_prime=None if auc is None else Interval(d_prime(auc.low), d_prime(auc.high)),
-        top1=_interval(_share(counts, hits, np.ones_like(hits))),
-        top1_macro=_interval(_mean(recalls)),
-        average_precisions=tuple(map(_interval, precisions)),
+    recalls = np.stack([_fraction(counts, chosen == number, has) for number, has in enumerate(truth.T)])
+    return ClassificationEstimates(
+        mean_average_precision=_estimate(
+            figures.mean_average_precision, _mean(precisions), chance.mean_average_precision
+        ),
+        auc=_estimate(figures.auc, _mean(areas), 0.5),
+        d_prime=_d_prime(figures.d_prime, _mean(areas)),
+        top1=_estimate(figures.top1, _fraction(counts, hits, np.ones_like(hits)), chance.top1),
+        top1_macro=_estimate(figures.top1_macro, _mean(recalls), chance.top1_macro),
+        average_precisions=tuple(
+            None
+            if one.average_precision is None
+            else _estimate(one.average_precision, resampled, one.num_clips / figures.num_clips)
+            for one, resampled in zip(figures.classes, precisions, strict=True)
+        ),
     )
 
 
 def ranking_figures(scores: np.ndarray, has: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and AUC of one class, (S,) each, where clip n is there `counts[n, s]` times; NaN undefined."""
+    """Average precision and AUC of one class, (S,) each; NaN is undefined.
+
+    `scores` and `has` are (N,); resample s holds clip n `counts[n, s]` times, (N, S).
+    """
     order = np.argsort(-scores, kind="stable")
     positive, drawn = has[order], counts[order]
     edges = _edges(scores[order], positive)
@@ -70,7 +77,7 @@ def ranking_figures(scores: np.ndarray, has: np.ndarray, counts: np.ndarray) -> 
 
 
 def _edges(ranked: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Where runs begin: of equal scores that hold a clip with the class, and of all clips between two of those."""
+    """First indices of runs: of equal scores that hold a clip with the class, and of all clips between two of those."""
     first = np.flatnonzero(np.diff(ranked, prepend=np.inf))
     past = np.append(first[1:], len(ranked))
     held = np.logical_or.reduceat(positive, first)
@@ -84,8 +91,8 @@ def _resample_counts(num_clips: int, random: np.random.Generator) -> np.ndarray:
     return np.stack([np.bincount(one, minlength=num_clips) for one in drawn], axis=1).astype(np.int32)
 
 
-def _share(counts: np.ndarray, which: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """(S,): how many of the clips `among` are `which`."""
+def _fraction(counts: np.ndarray, which: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """(S,): the fraction of the clips `among`, (N,) booleans, that are `which`."""
     return _ratio(counts[which & among].sum(axis=0), counts[among].sum(axis=0))
 
 
@@ -100,9 +107,15 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return ratio
 
 
-def _interval(resampled: np.ndarray) -> Interval | None:
+def _estimate(value: float, resampled: np.ndarray, chance: float) -> Estimate:
+    """Of (S,) resampled values, of which NaN ones are left out."""
     defined = resampled[~np.isnan(resampled)]
     if not len(defined):
-        return None
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return Interval(float(low), float(high))
+        return Estimate(value, chance=chance, unit="")
+    return from_resamples(value, defined, chance, unit="")
+
+
+def _d_prime(value: float, resampled_aucs: np.ndarray) -> Estimate:
+    defined = resampled_aucs[~np.isnan(resampled_aucs)]
+    low, high = map(d_prime, interval_95(defined)) if len(defined) else (None, None)
+    return Estimate(value, low, high, chance=0.0, unit="")

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cavsync.train.evaluation.classification.intervals import Interval, class_intervals, ranking_figures
-from cavsync.train.evaluation.classification.metrics import classification, d_prime
+from cavsync.train.evaluation.classification.estimates import (
+    ClassificationEstimates,
+    classification_estimates,
+    ranking_figures,
+)
+from cavsync.train.evaluation.classification.metrics import chance, classification, d_prime
+from cavsync.train.reporting.estimate import Estimate
 
 
 @pytest.mark.parametrize("decimals", [1, 6])  # with many equal scores, and with none
@@ -31,6 +36,12 @@ def test_a_resample_without_the_class_or_without_others_has_no_figure() -> None:
     assert np.isnan(areas[1:]).all()
 
 
+def estimated(probabilities: np.ndarray, truth: np.ndarray) -> ClassificationEstimates:
+    names = [str(number) for number in range(truth.shape[1])]
+    figures = classification(probabilities, truth, names)
+    return classification_estimates(figures, chance(truth, names), probabilities, truth)
+
+
 def random_answers(num_clips: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(1)
     truth = np.eye(4, dtype=bool)[random.integers(4, size=num_clips)]
@@ -41,25 +52,33 @@ def test_intervals_hold_the_figures_and_narrow_with_more_clips() -> None:
     widths = []
     for num_clips in (100, 1600):
         probabilities, truth = random_answers(num_clips)
-        figures = classification(probabilities, truth, "abcd")
-        intervals = class_intervals(probabilities, truth)
+        estimates = estimated(probabilities, truth)
         for name in ("mean_average_precision", "auc", "d_prime", "top1", "top1_macro"):
-            interval: Interval = getattr(intervals, name)
-            assert interval.low < getattr(figures, name) < interval.high
-        widths.append(intervals.top1.high - intervals.top1.low)
+            one: Estimate = getattr(estimates, name)
+            assert one.low is not None
+            assert one.high is not None
+            assert one.low < one.value < one.high
+        assert estimates.top1.low is not None
+        assert estimates.top1.high is not None
+        widths.append(estimates.top1.high - estimates.top1.low)
     # Deviations fall with the square root of the number: by 4.
     assert 3 < widths[0] / widths[1] < 5.5
 
 
 def test_nothing_is_uncertain_about_a_model_that_is_always_right() -> None:
     truth = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]]
-    intervals = class_intervals(truth.astype(float), truth)
-    assert (intervals.mean_average_precision, intervals.top1) == (Interval(1, 1), Interval(1, 1))
-    assert intervals.d_prime == Interval(d_prime(1.0), math.inf)
+    found = estimated(truth.astype(float), truth)
+    for one in (found.mean_average_precision, found.top1):
+        assert (one.value, one.low, one.high) == (1, 1, 1)
+    assert (found.d_prime.low, found.d_prime.high) == (d_prime(1.0), math.inf)
 
 
 def test_a_class_without_clips_has_no_interval() -> None:
     truth = np.array([[True, False]] * 4)
-    intervals = class_intervals(np.full((4, 2), 0.5), truth)
-    assert intervals.average_precisions == (Interval(1, 1), None)
-    assert (intervals.auc, intervals.d_prime) == (None, None)
+    found = estimated(np.full((4, 2), 0.5), truth)
+    certain, undefined = found.average_precisions
+    assert certain == Estimate(1, 1, 1, chance=1, unit="")
+    assert undefined is None
+    for one in (found.auc, found.d_prime):
+        assert math.isnan(one.value)
+        assert (one.low, one.high) == (None, None)
