@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from cavsync.cli.console.paths import PathOrUrl, path_argument
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
+    from cavsync.pipeline.inspection.status import Status
     from cavsync.pipeline.inspection.validation import Validation
     from cavsync.pipeline.storage.path import AnyPath
 
@@ -34,8 +37,8 @@ def group() -> None:
     """Inspect a prepared dataset: progress, validation, statistics, sample clips."""
 
 
-@app.command()
-def status(
+@app.command("status")
+def show_status(
     folder: Folder,
     watch: Annotated[
         bool,
@@ -46,24 +49,22 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how far a preparation is, how fast it is and which process runs it. Works from any shell."""
-    from cavsync.cli.data.tables import status_view
-    from cavsync.pipeline.inspection.status import read_status
-
-    if as_json:
-        _print_status(folder, watch)
-        return
     from rich.console import Console
     from rich.live import Live
 
-    found = read_status(folder)
-    if not watch:
-        Console().print(status_view(found))
-        return
-    with Live(status_view(found), auto_refresh=False) as live:
-        while not found.is_finished:
-            time.sleep(_pause_s(folder))
-            found = read_status(folder)
-            live.update(status_view(found), refresh=True)
+    from cavsync.cli.data.tables import status_view
+
+    statuses = _statuses(folder, watch)
+    if as_json:
+        for status in statuses:
+            content = asdict(status) | {"eta_s": status.eta_s, "finished": status.is_finished}
+            typer.echo(json.dumps(content | {"root": str(folder)}))
+    elif watch:
+        with Live(auto_refresh=False) as live:
+            for status in statuses:
+                live.update(status_view(status), refresh=True)
+    else:
+        Console().print(status_view(next(statuses)))
 
 
 @app.command()
@@ -119,8 +120,6 @@ def stats(
     as_json: Json = False,
 ) -> None:
     """Count states, labels, durations, codecs, silent and still clips, and measure the mean and deviation of the log-mel."""
-    from dataclasses import asdict
-
     from cavsync.cli.console.progress import counting
     from cavsync.cli.data.tables import print_statistics
     from cavsync.pipeline.inspection.statistics import measure
@@ -194,25 +193,17 @@ def _inventory(folder: "AnyPath") -> "Inventory":
     return inventory
 
 
-def _pause_s(folder: "AnyPath") -> float:
-    return 1.0 if isinstance(folder, Path) else 30.0
-
-
-def _print_status(folder: "AnyPath", watch: bool) -> None:
-    from dataclasses import asdict
-
+def _statuses(folder: "AnyPath", watch: bool) -> Iterator["Status"]:
+    """The status of now; with `watch` another one every second, or every 30 s for a URL, until it is finished."""
     from cavsync.pipeline.inspection.status import read_status
 
     while True:
-        found = read_status(folder)
-        content = asdict(found) | {"root": str(folder), "eta_s": found.eta_s, "finished": found.is_finished}
-        typer.echo(json.dumps(content))
-        if found.is_finished or not watch:
+        status = read_status(folder)
+        yield status
+        if status.is_finished or not watch:
             return
-        time.sleep(_pause_s(folder))
+        time.sleep(1.0 if isinstance(folder, Path) else 30.0)
 
 
 def _validation_content(folder: "AnyPath", found: "Validation", fixed: bool) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {"root": str(folder), "clean": found.is_clean, "fixed": fixed, **asdict(found)}

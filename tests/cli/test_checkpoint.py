@@ -47,7 +47,7 @@ def published(tmp_path: Path) -> Path:
     return tmp_path / "cav_mae_sync.pth"
 
 
-def test_inspect_says_what_a_published_file_is(published: Path) -> None:
+def test_inspect_describes_a_published_file(published: Path) -> None:
     found = report("inspect", published)
     tensors = torch.load(published, weights_only=True)
     assert (found["kind"], found["layout"]) == ("CAV-MAE Sync, pretrained", "official")
@@ -65,7 +65,7 @@ def test_inspect_says_what_a_published_file_is(published: Path) -> None:
     assert "not stated in the file" in text
 
 
-def test_inspect_says_how_a_checkpoint_was_trained(tmp_path: Path) -> None:
+def test_inspect_shows_how_a_checkpoint_was_trained(tmp_path: Path) -> None:
     content = {"model": CavMaeSync(SYNC).state_dict(), "model_config": asdict(SYNC), "step": 1200}
     torch.save(content | {"config": {"preset": "sync-base", "optimizer": {"lr": 2e-4}}}, tmp_path / "last.pt")
     assert report("inspect", tmp_path / "last.pt")["training"]["step"] == 1200
@@ -101,7 +101,7 @@ def test_a_published_classifier_is_inspected_imported_and_exported(
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
 
 
-def test_what_is_imported_and_exported_is_what_was_published(published: Path, tmp_path: Path) -> None:
+def test_importing_and_exporting_keeps_every_published_tensor(published: Path, tmp_path: Path) -> None:
     found = report("import", published, tmp_path / "ours")
     assert found["written"] == str(tmp_path / "ours" / "model.safetensors")
     assert found["written_tensors"] == len(load_model(tmp_path / "ours").state_dict())
@@ -114,7 +114,7 @@ def test_what_is_imported_and_exported_is_what_was_published(published: Path, tm
     assert exported["written_parameters"] == found["num_parameters"]
 
 
-def test_what_a_published_file_does_not_tell_can_be_set(published: Path, tmp_path: Path) -> None:
+def test_fields_that_a_published_file_does_not_state_can_be_set(published: Path, tmp_path: Path) -> None:
     options = ("--set", "num_heads=4", "--set", "norm_pix=false")
     report("import", published, tmp_path / "ours", *options)
     config = load_model(tmp_path / "ours").config
@@ -128,7 +128,7 @@ def test_what_a_published_file_does_not_tell_can_be_set(published: Path, tmp_pat
     assert found["classifier_config"]["modality"] == "audio"
 
 
-def test_nothing_is_replaced_unasked(published: Path, tmp_path: Path) -> None:
+def test_nothing_is_replaced_without_force(published: Path, tmp_path: Path) -> None:
     for command, out in (("import", tmp_path / "model.safetensors"), ("export", tmp_path / "out.pth")):
         out.write_bytes(b"precious")
         result = run(command, published, out)
@@ -137,7 +137,7 @@ def test_nothing_is_replaced_unasked(published: Path, tmp_path: Path) -> None:
         assert run(command, published, out, "--force").exit_code == 0
 
 
-def test_a_damaged_file_is_one_line_and_nothing_is_written(published: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_gives_one_line_and_writes_nothing(published: Path, tmp_path: Path) -> None:
     tensors = torch.load(published, weights_only=True)
     del tensors["module.norm_a.bias"]
     torch.save(tensors, published)

@@ -73,7 +73,9 @@ def test_a_library_that_does_not_import_is_named(light: pytest.MonkeyPatch) -> N
     assert av["found"] == "cannot be imported: libcudart.so.13: cannot open shared object file"
 
 
-def test_a_choice_that_does_not_start_costs_no_default(light: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_does_not_start_is_no_failure_unless_it_is_the_default(
+    light: pytest.MonkeyPatch,
+) -> None:
     def tried(decoder: str, codec: str, folder: Path) -> str | None:
         if decoder == "decord":
             raise ImportError("no decord here")

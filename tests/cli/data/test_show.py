@@ -37,7 +37,7 @@ def show(out: Path, to: Path, *options: str) -> str:
     return (to / "contact-sheet.html").read_text()
 
 
-def test_the_sound_on_the_page_is_the_one_that_was_prepared(prepared: Path, tmp_path: Path) -> None:
+def test_the_page_plays_the_audio_that_was_prepared(prepared: Path, tmp_path: Path) -> None:
     page = show(prepared, tmp_path, "--key", KEY)
     (encoded,) = re.findall(r"data:audio/wav;base64,([^\"]+)", page)
     with wave.open(io.BytesIO(base64.b64decode(encoded))) as sound:
@@ -51,7 +51,7 @@ def test_the_sound_on_the_page_is_the_one_that_was_prepared(prepared: Path, tmp_
     assert np.abs(heard - stored.mel)[loud].max() < 0.05
 
 
-def test_the_page_has_pictures_and_facts_and_loads_nothing(prepared: Path, tmp_path: Path) -> None:
+def test_the_page_has_images_and_facts_and_loads_no_other_file(prepared: Path, tmp_path: Path) -> None:
     page = show(prepared, tmp_path, "--key", KEY)
     assert page.count("data:image/png;base64,") == 1
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
@@ -84,12 +84,12 @@ def test_failed_clips_are_shown_with_their_reason(prepared: Path, tmp_path: Path
     assert "missing: no video of this clip was found" in show(prepared, tmp_path, "--state", "missing")
 
 
-def test_a_split_and_a_number_choose(prepared: Path, tmp_path: Path) -> None:
+def test_a_split_and_a_number_select_clips(prepared: Path, tmp_path: Path) -> None:
     assert show(prepared, tmp_path, "--split", "test", "--num", "9").count('class="clip"') == 3
     assert show(prepared, tmp_path, "--num", "2").count('class="clip"') == 2
 
 
-def test_a_source_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_source_that_is_gone_is_named(tmp_path: Path) -> None:
     write_videos(tmp_path)
     out = prepare_vggsound(tmp_path)
     shutil.rmtree(tmp_path / "videos")
@@ -124,7 +124,7 @@ def test_the_latest_try_of_a_clip_is_shown(tmp_path: Path) -> None:
         (("--state", "broken"), 2, "'broken' is no state; the states are ok, missing"),
     ],
 )
-def test_what_cannot_be_shown_is_said(
+def test_a_clip_that_cannot_be_shown_is_an_error(
     options: tuple[str, ...], code: int, message: str, prepared: Path, tmp_path: Path
 ) -> None:
     result = data("show", prepared, "--out", tmp_path, *options)
@@ -132,7 +132,7 @@ def test_what_cannot_be_shown_is_said(
     assert "".join(message.split()) in "".join(result.output.replace("│", "").split())
 
 
-def test_a_clip_that_is_not_prepared_yet_is_said(prepared: Path, tmp_path: Path) -> None:
+def test_a_clip_that_is_not_prepared_yet_is_an_error(prepared: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(prepared, tmp_path / "out"))
     (out / "done" / "test-00000.json").unlink()
     with pytest.raises(InventoryError, match=r"is planned but not prepared yet; 2 of 3 shards"):

@@ -64,7 +64,7 @@ def test_the_log_mel_is_that_of_the_stored_arrays(out: Path, told: dict[str, Any
     assert (told["mel"]["reference_mean"], told["mel"]["reference_std"]) == (-5.081, 4.4849)
 
 
-def test_the_page_holds_every_plot_and_loads_nothing(told: dict[str, Any]) -> None:
+def test_the_page_has_every_plot_and_loads_no_other_file(told: dict[str, Any]) -> None:
     page = Path(told["page"])
     text = page.read_text()
     assert {path.name for path in page.parent.iterdir()} == PLOTS | {"stats.html"}
@@ -76,7 +76,7 @@ def test_the_page_holds_every_plot_and_loads_nothing(told: dict[str, Any]) -> No
             assert picture.width > 1000
 
 
-def test_people_get_tables(out: Path, tmp_path: Path) -> None:
+def test_the_command_prints_tables(out: Path, tmp_path: Path) -> None:
     result = data("stats", out, "--out", tmp_path / "page")
     words = said(result)
     for part in (
@@ -96,7 +96,7 @@ def test_a_sample_touches_many_shards(out: Path) -> None:
     assert none.mel.mean is not None
 
 
-def test_an_unfinished_dataset_is_measured_as_far_as_it_is(out: Path, tmp_path: Path) -> None:
+def test_statistics_of_an_unfinished_dataset_cover_its_finished_shards(out: Path, tmp_path: Path) -> None:
     part = Path(shutil.copytree(out, tmp_path / "out"))
     (part / "dataset.json").unlink()
     for shard in ("train-00000", "train-00001", "test-00000"):

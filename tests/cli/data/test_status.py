@@ -43,7 +43,7 @@ def out(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared / "out", tmp_path / "out"))
 
 
-def test_a_finished_dataset_says_so(out: Path) -> None:
+def test_status_of_a_finished_dataset(out: Path) -> None:
     result = data("status", out)
     assert result.exit_code == 0
     for words in ("shards 3 of 3", "clips 9 of 9", "run finished", "decode_error"):
@@ -52,7 +52,7 @@ def test_a_finished_dataset_says_so(out: Path) -> None:
     assert (told["finished"], told["states"], told["eta_s"]) == (True, STATES, None)
 
 
-def test_an_interrupted_one_says_what_is_left(out: Path) -> None:
+def test_status_of_an_interrupted_preparation_shows_what_is_left(out: Path) -> None:
     (out / "done" / "train-00000.json").unlink()
     (out / "dataset.json").unlink()
     result = data("status", out)
@@ -60,7 +60,7 @@ def test_an_interrupted_one_says_what_is_left(out: Path) -> None:
     assert "run none; repeat the prepare command to continue" in said(result)
 
 
-def test_watching_ends_with_the_dataset(out: Path) -> None:
+def test_watch_ends_when_the_dataset_is_finished(out: Path) -> None:
     assert "shards 3 of 3" in said(data("status", out, "--watch"))
 
 
@@ -80,7 +80,7 @@ class Listener:
         self.look()
 
 
-def test_a_run_tells_of_itself_while_it_goes_on(
+def test_a_running_preparation_shows_its_progress(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cavsync.pipeline.jobs.progress.UPDATE_EVERY_S", 0.0)
@@ -113,7 +113,7 @@ def test_another_process_sees_the_run(out: Path) -> None:
     assert "life='running'" in seen
 
 
-def test_a_killed_run_is_told_from_a_living_one(out: Path) -> None:
+def test_a_killed_run_is_distinguished_from_a_living_one(out: Path) -> None:
     (out / "done" / "train-00000.json").unlink()
     code = "import os; from cavsync.pipeline.storage.lock import *\nwith run_lock(Path('.')): os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code], cwd=out, check=False).returncode == 9
@@ -123,7 +123,7 @@ def test_a_killed_run_is_told_from_a_living_one(out: Path) -> None:
     assert "clips 6 of 9" in said(result), "what a dead run said of unfinished shards is worth nothing"
 
 
-def test_a_run_elsewhere_that_fell_silent_is_doubted(out: Path) -> None:
+def test_a_run_on_another_host_without_updates_is_reported_as_silent(out: Path) -> None:
     holder = {"pid": 7, "host": "elsewhere", "since": "2026-01-01T00:00:00+00:00"}
     (out / ".lock").write_text(json.dumps(holder))
     assert "process 7 on elsewhere, since" in said(data("status", out))
@@ -164,7 +164,7 @@ def test_retried_clips_count_once(tmp_path: Path) -> None:
     assert (status.num_shards, status.num_clips, status.is_finished) == (4, 10, True)
 
 
-def test_four_thousand_shards_are_counted_in_no_time(tmp_path: Path) -> None:
+def test_four_thousand_shards_are_counted_fast(tmp_path: Path) -> None:
     names = [f"train-{number:05d}" for number in range(4000)]
     for folder in ("shards", "index", "done"):
         (tmp_path / folder).mkdir()
@@ -187,7 +187,7 @@ def test_four_thousand_shards_are_counted_in_no_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "validate", "stats", "show"])
-def test_what_is_no_dataset_is_said(command: str, out: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_dataset_is_an_error(command: str, out: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "is no dataset: plan.parquet is not there" in said(data(command, tmp_path / "empty"))
     (tmp_path / "empty" / ".lock").write_text("{}")

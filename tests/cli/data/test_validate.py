@@ -204,7 +204,7 @@ def lost_row(rows: Rows) -> None:
         (lost_row, "3 clips are planned, the index has 2 rows"),
     ],
 )
-def test_an_index_that_says_otherwise_is_found(
+def test_an_index_that_contradicts_the_shard_is_found(
     change: Callable[[Rows], None], complaint: str, out: Path
 ) -> None:
     shard = shard_of(out, KEY)
@@ -275,7 +275,7 @@ def test_a_summary_that_does_not_add_up_is_made_again(root: Path, out: Path) -> 
     assert content(out) == before
 
 
-def test_done_records_that_count_otherwise_are_damage(out: Path) -> None:
+def test_done_records_with_other_counts_are_damage(out: Path) -> None:
     shard = shard_of(out, KEY)
     rewrite_record(out, shard, states={"ok": 99})
     assert "the done-record says {'ok': 99}" in damaged(out)[shard][0]

@@ -88,7 +88,7 @@ def test_every_file_ends_in_one_state_with_its_reason(dataset: Path) -> None:
     assert Dataset.open(dataset).summary["states"] == rows["state"].value_counts().to_dict()
 
 
-def test_names_that_are_no_keys_get_their_own(dataset: Path) -> None:
+def test_a_file_whose_name_is_no_key_gets_a_key(dataset: Path) -> None:
     rows = index(dataset)
     assert rows["key"].is_unique
     assert rows["key"].str.fullmatch(r"[A-Za-z0-9_-]+_00000000").all()
@@ -145,7 +145,7 @@ def test_the_configuration_is_kept(dataset: Path) -> None:
     assert "av" in summary["versions"]
 
 
-def test_a_second_run_does_nothing_and_says_so(dataset: Path, videos: Path) -> None:
+def test_a_second_run_makes_nothing_and_reports_it(dataset: Path, videos: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.is_file()}
     result = prepare(
         "folder", videos, "--out", dataset, "--shard-size", "3", "--max-failure-rate", "1", *SMALL
@@ -203,7 +203,7 @@ def test_too_many_failures_end_with_code_3(dataset: Path, videos: Path) -> None:
     assert "55.6% of the videos could not be prepared, more than --max-failure-rate 0.2" in result.output
 
 
-def test_json_lines_tell_the_same(dataset: Path, videos: Path) -> None:
+def test_json_lines_hold_the_same_facts(dataset: Path, videos: Path) -> None:
     options = ("--shard-size", "3", "--max-failure-rate", "1", *SMALL)
     result = prepare("folder", videos, "--out", dataset, "--json", *options)
     events = [json.loads(line) for line in result.stdout.splitlines()]
@@ -271,7 +271,7 @@ def test_audioset_is_prepared_from_its_list(tmp_path: Path, videos: Path) -> Non
     assert data.index("test")["labels"].tolist()[0].tolist() == ["/m/1", "/m/2"]
 
 
-def test_labels_of_no_class_are_said_before_days_of_work(tmp_path: Path, videos: Path) -> None:
+def test_labels_without_a_class_are_reported_before_the_work_starts(tmp_path: Path, videos: Path) -> None:
     root = audioset_root(tmp_path, videos)
     (root / "raw" / "audioset" / "class_labels_indices.csv").write_text(
         "index,mid,display_name\n0,/m/2,Bark\n"
@@ -311,7 +311,7 @@ def test_vggsound_is_prepared_from_its_list(tmp_path: Path, videos: Path) -> Non
         (("folder", "{tmp}"), 2, "Missing option '--out'"),
     ],
 )
-def test_what_is_wrong_is_said(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
+def test_wrong_inputs_are_named(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("# nothing\n")
     (tmp_path / "one.csv").write_text("abc,0,dog,test\n")
     result = prepare(*(argument.format(tmp=tmp_path) for argument in arguments))

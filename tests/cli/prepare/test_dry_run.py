@@ -77,7 +77,9 @@ def bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_run_takes_what_was_estimated(videos: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+def test_the_run_needs_about_the_estimated_time_and_space(
+    videos: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-c", MEASURED_RUN, str(videos), str(out)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -127,7 +129,7 @@ def root(tmp_path: Path, videos: Path) -> Path:
     return tmp_path / "root"
 
 
-def test_what_is_missing_is_counted(root: Path) -> None:
+def test_missing_clips_are_counted(root: Path) -> None:
     content = estimated("audioset", "--root", root, *OPTIONS)
     counts = {
         name: content[f"num_{name}"] for name in ("listed", "finished", "found", "missing", "duplicate")
@@ -138,7 +140,7 @@ def test_what_is_missing_is_counted(root: Path) -> None:
     assert not (root / "data").exists()
 
 
-def test_only_what_is_left_is_estimated(root: Path, videos: Path) -> None:
+def test_only_unfinished_shards_are_estimated(root: Path, videos: Path) -> None:
     command = ("audioset", "--root", root, *OPTIONS)
     assert prepare(*command).exit_code == 0
     before = {path: path.stat().st_mtime_ns for path in (root / "data").rglob("*")}
@@ -153,7 +155,7 @@ def test_only_what_is_left_is_estimated(root: Path, videos: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (root / "data").rglob("*")} == before
 
 
-def test_what_the_run_would_refuse_is_refused(root: Path) -> None:
+def test_a_dry_run_raises_the_errors_of_the_run(root: Path) -> None:
     assert prepare("audioset", "--root", root, *OPTIONS).exit_code == 0
     result = prepare("audioset", "--root", root, *OPTIONS, "--crop", "none", "--dry-run")
     assert result.exit_code == 1

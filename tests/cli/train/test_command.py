@@ -48,7 +48,7 @@ def message(result: Result) -> str:
     return re.sub(r"[\s│]+", " ", result.output)
 
 
-def test_pretrain_tells_the_run_before_the_first_step_and_the_weights_after_the_last(
+def test_pretrain_shows_the_run_before_the_first_step_and_the_weights_after_the_last(
     root: Path, tmp_path: Path
 ) -> None:
     result = run(train.app, *micro("--root", root, "--run", tmp_path / "run"))
@@ -64,7 +64,7 @@ def test_pretrain_tells_the_run_before_the_first_step_and_the_weights_after_the_
     assert f"Done: 2 steps. Weights: {tmp_path / 'run' / 'model.safetensors'}" in message(result)
 
 
-def test_pretrain_tells_its_time_and_all_its_fields_before_the_first_step(root: Path, tmp_path: Path) -> None:
+def test_pretrain_shows_its_time_and_all_its_fields_before_the_first_step(root: Path, tmp_path: Path) -> None:
     told = message(run(train.app, *micro("--root", root, "--run", tmp_path / "run")))
     assert re.search(r"time about \d+ s \([\d.]+ clips/s, measured on 2 steps of 2 clips", told)
     # The dataset's own statistics, which the preset leaves open.
@@ -75,12 +75,12 @@ def test_pretrain_tells_its_time_and_all_its_fields_before_the_first_step(root: 
     assert "measured on" not in message(quiet)
 
 
-def test_frames_of_another_size_are_said_to_be_resized(root: Path, tmp_path: Path) -> None:
+def test_frames_of_another_size_are_shown_as_resized(root: Path, tmp_path: Path) -> None:
     result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--set", "model.image_size=48"))
     assert "frames of 32 x 32 px, resized to 48 x 48" in message(result)
 
 
-def test_json_prints_one_line_an_event(root: Path, tmp_path: Path) -> None:
+def test_json_prints_one_line_for_each_event(root: Path, tmp_path: Path) -> None:
     result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--json"))
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [event["event"] for event in events] == ["start", "step", "step", "end"]
@@ -104,7 +104,7 @@ def test_the_root_comes_from_the_environment(
     assert run(train.app, *micro("--run", tmp_path / "run")).exit_code == 0
 
 
-def test_a_missing_dataset_says_what_was_sought_where_and_how_to_make_it(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_dataset_names_the_file_and_how_to_make_it(tmp_path: Path) -> None:
     result = run(train.app, "pretrain", "--root", tmp_path)
     assert isinstance(result.exception, CavsyncError)
     text = str(result.exception)
@@ -125,13 +125,13 @@ def test_a_missing_dataset_says_what_was_sought_where_and_how_to_make_it(tmp_pat
         (["--stepz", "3"], "No such option: --stepz"),
     ],
 )
-def test_wrong_usage_is_told_and_ends_in_2(root: Path, arguments: list[str], expected: str) -> None:
+def test_wrong_usage_is_named_and_ends_in_2(root: Path, arguments: list[str], expected: str) -> None:
     result = run(train.app, "pretrain", "--root", root, *arguments)
     assert result.exit_code == 2
     assert expected in message(result)
 
 
-def test_a_stopped_run_ends_in_130_and_says_how_to_continue(root: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_ends_in_130_and_can_continue(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = micro("--root", root, "--run", folder, "--json", "--steps", "100000", "--num-workers", "1")
     code = "import sys; from cavsync.cli.train.command import app; app(sys.argv[1:])"
@@ -165,7 +165,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
     ("command", "kind"),
     [(["finetune"], "linear"), (["probe"], "attention"), (["probe", "--head", "linear"], "linear")],
 )
-def test_finetune_and_probe_tell_their_run_and_its_scores(
+def test_finetune_and_probe_show_their_run_and_its_scores(
     labelled: list[str | Path], tmp_path: Path, command: list[str], kind: str
 ) -> None:
     preset = ["--preset", f"{command[0]}-tiny"]
@@ -219,7 +219,9 @@ def test_wrong_usage_of_finetune_and_probe_ends_in_2(arguments: list[str], expec
     assert expected in message(result)
 
 
-def test_a_missing_start_or_dataset_is_told(labelled: list[str | Path], tmp_path: Path) -> None:
+def test_missing_initial_weights_or_a_missing_dataset_are_named(
+    labelled: list[str | Path], tmp_path: Path
+) -> None:
     gone = run(train.app, "finetune", *labelled, "--from", tmp_path / "gone", "--run", tmp_path / "run")
     assert "gone is not there: give a run folder or a checkpoint file" in str(gone.exception)
     nothing = run(train.app, "finetune", "--from", "x", "--root", tmp_path)
@@ -230,11 +232,11 @@ def test_a_missing_start_or_dataset_is_told(labelled: list[str | Path], tmp_path
 @pytest.mark.parametrize(
     ("seconds", "text"), [(5.6, "6 s"), (306, "5 min 6 s"), (14_700, "4 h 5 min"), (1.9e6, "21 d 23 h")]
 )
-def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
+def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
     assert run_output.duration(seconds) == text
 
 
-def test_config_show_prints_runs_that_learn_classes() -> None:
+def test_config_show_prints_finetuning_presets() -> None:
     content = json.loads(run(config.app, "show", "--preset", "finetune-as20k", "--json").stdout)
     assert (content["mixing"]["mixup_probability"], content["data"]["split"]) == (0.5, "balanced_train")
 
@@ -253,7 +255,7 @@ def test_config_show_prints_the_resolved_run() -> None:
     assert (content["batch_size"], content["model"]["audio_rows"]) == (512, 416)
 
 
-def test_config_show_refuses_what_is_unknown() -> None:
+def test_config_show_refuses_an_unknown_preset() -> None:
     result = run(config.app, "show", "--preset", "sync-bass")
     assert result.exit_code == 2
     assert "did you mean 'sync-base'?" in message(result)
