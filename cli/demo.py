@@ -102,10 +102,8 @@ def _pretrain(config: "DemoConfig", as_json: bool) -> None:
     if (config.run / WEIGHTS_NAME).exists():
         return
     resume = (config.run / "checkpoints" / "last.pt").exists()
-    with JsonLines() if as_json else Bar() as show:
-        result = pretrain(
-            config.training(), config.run, resume=resume, on_start=show.start, on_step=show.step
-        )
+    with JsonLines() if as_json else Bar(shows_config=False) as show:
+        result = pretrain(config.training(), config.run, resume=resume, callbacks=[show])
     show.end(result)
     if not result.complete:
         raise KeyboardInterrupt

@@ -15,8 +15,7 @@ from cavsync.train.data.pairs import Batch
 from cavsync.train.engine.config import Precision
 from cavsync.train.pretrain import presets
 from cavsync.train.pretrain.config import PretrainConfig
-from cavsync.train.pretrain.objective import INPUTS
-from cavsync.train.pretrain.step import TrainStep
+from cavsync.train.pretrain.objective import INPUTS, pretrain_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class Step:
             for module in model.modules():
                 if isinstance(module, Attention):
                     module.fused_attn = False
-        self.train = TrainStep(config, model, torch.device(variant.device))
+        self.train = pretrain_step(config, model, torch.device(variant.device))
         if variant.as_upstream:
             for group in self.train.optimizer.param_groups:
                 group.update(fused=False, foreach=False)

@@ -1,9 +1,8 @@
 """`cavsync train`: a model from prepared shards."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +13,8 @@ from cavsync.cli.train.options import PresetOption, TrainOptions, require_datase
 from cavsync.cli.train.output import Bar, JsonLines
 
 if TYPE_CHECKING:
-    from cavsync.model.cavmae_sync import CavMaeSync
     from cavsync.train.pretrain.config import PretrainConfig
     from cavsync.train.pretrain.estimate import TrainingEstimate
-    from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -52,7 +49,6 @@ def pretrain(
     length = [] if steps is None else [f"num_steps={steps}", "num_epochs=none"]
     config = options.resolve(preset_named, preset, length)
     require_dataset(config.data.path, "audioset")
-    from cavsync.train.pretrain.monitor import Monitor
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
 
     folder = run or options.root / "runs" / f"pretrain-{config.preset}"
@@ -61,15 +57,9 @@ def pretrain(
     show = JsonLines(estimate=forecast) if options.as_json else Bar(estimate=forecast)
     with show:
         result = run_pretraining(
-            config,
-            folder,
-            resume=options.resume,
-            device=options.device,
-            on_start=show.start,
-            on_step=show.step,
-            observers=[ShownConfig(show), Monitor()],
+            config, folder, resume=options.resume, device=options.device, callbacks=[show]
         )
-    # Of several processes under torchrun one speaks.
+    # Of several processes under torchrun one prints.
     if os.environ.get("RANK", "0") == "0":
         show.end(result)
     if not result.complete:
@@ -78,24 +68,6 @@ def pretrain(
 
 app.command(name="finetune")(finetune.finetune)
 app.command(name="probe")(finetune.probe)
-
-
-class ShownConfig:
-    """A `TrainerCallback` that shows the resolved configuration before the first step."""
-
-    def __init__(self, show: Bar | JsonLines) -> None:
-        self._show = show
-
-    def started(self, facts: "RunFacts", config: "PretrainConfig", model: "CavMaeSync") -> None:
-        from cavsync.train.engine.config import as_dict
-
-        self._show.config(as_dict(config))
-
-    def stepped(self, metrics: "StepMetrics", model: "CavMaeSync", batch: Mapping[str, Any]) -> None:
-        """Nothing: the bar is told by `on_step`."""
-
-    def ended(self, result: "PretrainResult", model: "CavMaeSync") -> None:
-        """Nothing: the last line comes when the bar has gone."""
 
 
 def _estimate(config: "PretrainConfig", device: str) -> "TrainingEstimate":

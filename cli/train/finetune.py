@@ -1,6 +1,7 @@
 """`cavsync train finetune` and `cavsync train probe`: classifiers on the encoders of a pretrained model."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,12 +10,12 @@ import typer
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.options import with_options
 from cavsync.cli.train.options import ClassifierOptions, PresetOption, TrainOptions, assign, require_dataset
-from cavsync.cli.train.output import Bar, JsonLines
+from cavsync.cli.train.output import Bar, JsonLines, RunTexts
 
 if TYPE_CHECKING:
-    from cavsync.train.evaluation.classification.metrics import Classification
+    from cavsync.train.engine.metrics import Losses, StepMetrics
     from cavsync.train.finetune.config import FinetuneConfig
-    from cavsync.train.finetune.metrics import FinetuneFacts, FinetuneMetrics
+    from cavsync.train.finetune.metrics import FinetuneFacts
 
 
 @with_options
@@ -61,27 +62,13 @@ def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> Non
     if config.initial_weights is None:
         raise typer.BadParameter("Name the weights that the encoders start from: --from RUN or --from FILE.")
     require_dataset(config.data.path, "vggsound")
-    from cavsync.train.engine.config import as_dict
-    from cavsync.train.engine.run_folder import with_nulls
-    from cavsync.train.finetune.metrics import Listeners, headline
     from cavsync.train.finetune.trainer import finetune as run_finetuning
 
-    show = JsonLines() if options.as_json else Bar(described, one_line)
-
-    def started(facts: "FinetuneFacts", resolved: "FinetuneConfig") -> None:
-        show.start(facts)
-        show.config(as_dict(resolved))
-
-    def scored(epoch: int, scores: "Classification") -> None:
-        if isinstance(show, Bar):
-            show.say(f"epoch {epoch}: {in_words(scores)}")
-        else:
-            show.record("scored", {"epoch": epoch, **with_nulls(headline(scores))})
+    show = JsonLines() if options.as_json else Bar(RunTexts(describe, step_line, validation_line))
 
     with show:
-        listeners = Listeners(started, show.encoded, show.step, scored)
         result = run_finetuning(
-            config, folder, resume=options.resume, device=options.device, listeners=listeners
+            config, folder, resume=options.resume, device=options.device, callbacks=[show]
         )
     show.end(dataclasses.replace(result, scores=None) if options.as_json else result)
     if not result.complete:
@@ -90,15 +77,15 @@ def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> Non
         typer.echo(f"Scores of all classes: {result.run_dir / 'scores.json'}")
 
 
-def described(facts: "FinetuneFacts") -> dict[str, str]:
-    """The run, name -> text."""
+def describe(facts: "FinetuneFacts") -> dict[str, str]:
+    """The run before its first step, name -> text."""
     done = f", {facts.steps_done:,} done" if facts.steps_done else ""
     missing = facts.classes_without_clips
     without = f"; no clip to learn from: {', '.join(missing[:5])}" if missing else ""
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
-        "from": str(facts.initial_weights),
+        "initial weights": facts.initial_weights,
         "dataset": f"{facts.dataset}: {facts.num_clips:,} clips",
         "classes": f"{facts.num_classes:,}, {facts.task}{without}{more}",
         "head": f"{facts.head} on {facts.modality}",
@@ -108,14 +95,15 @@ def described(facts: "FinetuneFacts") -> dict[str, str]:
     }
 
 
-def one_line(metrics: "FinetuneMetrics") -> str:
-    return f"loss {metrics.loss:.3f}  {metrics.clips_per_s:.0f} clips/s, {metrics.data_wait_fraction:.0%} waiting for data"
+def step_line(metrics: "StepMetrics[Losses]") -> str:
+    return f"loss {metrics.losses.loss:.3f}  {metrics.clips_per_s:.0f} clips/s, {metrics.data_wait_fraction:.0%} waiting for data"
 
 
-def in_words(scores: "Classification") -> str:
-    without = len(scores.without_positives)
+def validation_line(figures: Mapping[str, float]) -> str:
+    without = figures["num_classes_without_clips"]
     left_out = f" ({without} classes without clips left out)" if without else ""
     return (
-        f"mAP {scores.mean_average_precision:.2%}, AUC {scores.auc:.4f}, d' {scores.d_prime:.3f}, "
-        f"top-1 {scores.top1:.2%} of clips, {scores.top1_macro:.2%} of classes, {scores.num_clips:,} clips{left_out}"
+        f"mAP {figures['mean_average_precision']:.2%}, AUC {figures['auc']:.4f}, d' {figures['d_prime']:.3f}, "
+        f"top-1 {figures['top1']:.2%} of clips, {figures['top1_macro']:.2%} of classes, {figures['num_clips']:,} "
+        f"clips{left_out}"
     )

@@ -1,8 +1,9 @@
-"""Shows a training: the run before it starts, each step, and the result."""
+"""Shows a training: the run before it starts, each step, each validation, and the result."""
 
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -11,20 +12,31 @@ from rich.table import Table
 from cavsync.cli.console.progress import bar
 
 if TYPE_CHECKING:
+    from cavsync.train.engine.metrics import StepMetrics, ValidationMetrics
     from cavsync.train.pretrain.estimate import TrainingEstimate
-    from cavsync.train.pretrain.metrics import RunFacts, StepMetrics
+    from cavsync.train.pretrain.metrics import PretrainFacts, PretrainLosses
+
+
+@dataclass(frozen=True)
+class RunTexts:
+    """The texts of one kind of training."""
+
+    describe: Callable[[Any], Mapping[str, str]]  # of its facts: name -> text
+    step: Callable[[Any], str]  # of the metrics of a step
+    validation: Callable[[Mapping[str, float]], str]  # of the figures of a validation
 
 
 class Bar:
-    """A table before the first step, a progress bar during the run, and a line at its end."""
+    """A callback with a table before the first step, a progress bar during the run, and a line at its end."""
 
     def __init__(
         self,
-        describe: "Callable[[Any], Mapping[str, str]] | None" = None,
-        line: Callable[[Any], str] | None = None,
+        texts: RunTexts | None = None,
         estimate: "TrainingEstimate | None" = None,
+        *,
+        shows_config: bool = True,
     ) -> None:
-        self._describe, self._line, self._estimate = describe or described, line or one_line, estimate
+        self._texts, self._estimate, self._shows_config = texts or PRETRAIN_TEXTS, estimate, shows_config
         self._progress = bar("steps")
         self._task = self._progress.add_task("training", visible=False, note="")
 
@@ -35,28 +47,31 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def start(self, facts: Any) -> None:
-        rows = dict(self._describe(facts))
+    def on_train_begin(self, facts: Any, config: Any, model: Any) -> None:
+        rows = dict(self._texts.describe(facts))
         if self._estimate is not None:
             rows["time"] = forecast(self._estimate)
         self._table(rows)
+        if self._shows_config:
+            self._table(_config_rows(dataclasses.asdict(config)))
         self._progress.update(self._task, total=facts.num_steps, completed=facts.steps_done, visible=True)
 
-    def config(self, content: Mapping[str, Any]) -> None:
-        """The resolved configuration, a row for each group of fields."""
-        groups = {name: value for name, value in content.items() if isinstance(value, dict)}
-        single = {name: value for name, value in content.items() if name not in groups}
-        self._table({name: _fields(fields) for name, fields in {"config": single, **groups}.items()})
+    def on_clip_encoded(self, num_done: int, num_clips: int) -> None:
+        self._progress.update(self._task, note=f"encoding clips: {num_done:,} of {num_clips:,}")
 
-    def step(self, metrics: Any) -> None:
-        self._progress.update(self._task, completed=metrics.step, note=self._line(metrics))
+    def on_step_end(self, metrics: "StepMetrics[Any]", model: Any, batch: Any) -> None:
+        self._progress.update(self._task, completed=metrics.step, note=self._texts.step(metrics))
 
-    def encoded(self, done: int, total: int) -> None:
-        self._progress.update(self._task, note=f"encoding clips: {done:,} of {total:,}")
+    def on_log(self, metrics: "StepMetrics[Any]") -> None:
+        """Nothing: the bar shows every step."""
 
-    def say(self, text: str) -> None:
+    def on_validation(self, metrics: "ValidationMetrics") -> None:
         """A line above the bar."""
-        self._progress.console.print(text)
+        text = self._texts.validation(metrics.figures)
+        self._progress.console.print(f"epoch {metrics.epoch:.4g}: {text}")
+
+    def on_train_end(self, result: Any, model: Any) -> None:
+        """Nothing: `end` prints the last line when the bar is gone."""
 
     def end(self, result: Any) -> None:
         if result.complete:
@@ -75,7 +90,7 @@ class Bar:
 
 
 class JsonLines:
-    """The same events as JSON lines, each with an "event"."""
+    """A callback that prints the same events as JSON lines, each with an "event"."""
 
     def __init__(self, estimate: "TrainingEstimate | None" = None) -> None:
         self._estimate = estimate
@@ -86,31 +101,38 @@ class JsonLines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def start(self, facts: Any) -> None:
+    def on_train_begin(self, facts: Any, config: Any, model: Any) -> None:
+        """The configuration is not printed: it is in the run's config.json."""
         estimated = None if self._estimate is None else dataclasses.asdict(self._estimate)
         self._print("start", dataclasses.asdict(facts), estimate=estimated)
 
-    def config(self, content: Mapping[str, Any]) -> None:
-        """Prints nothing; the run folder has it as config.json."""
-
-    def step(self, metrics: Any) -> None:
-        self._print("step", dataclasses.asdict(metrics))
-
-    def encoded(self, done: int, total: int) -> None:
+    def on_clip_encoded(self, num_done: int, num_clips: int) -> None:
         """Prints nothing."""
 
-    def record(self, event: str, content: Mapping[str, Any]) -> None:
-        self._print(event, content)
+    def on_step_end(self, metrics: "StepMetrics[Any]", model: Any, batch: Any) -> None:
+        self._print("step", metrics.as_record())
+
+    def on_log(self, metrics: "StepMetrics[Any]") -> None:
+        """Nothing: every step is printed."""
+
+    def on_validation(self, metrics: "ValidationMetrics") -> None:
+        from cavsync.train.engine.run_folder import with_nulls
+
+        self._print("validation", with_nulls(metrics.as_record()))
+
+    def on_train_end(self, result: Any, model: Any) -> None:
+        """Nothing: `end` prints the last line."""
 
     def end(self, result: Any) -> None:
-        self._print("end", dataclasses.asdict(result), complete=result.complete)
+        last = None if result.last is None else result.last.as_record()
+        self._print("end", dataclasses.asdict(result) | {"last": last}, complete=result.complete)
 
     def _print(self, event: str, record: Mapping[str, Any], **more: Any) -> None:
         typer.echo(json.dumps({"event": event, **record, **more}, default=str))
 
 
-def described(facts: "RunFacts") -> dict[str, str]:
-    """A pretraining run, name -> text."""
+def describe(facts: "PretrainFacts") -> dict[str, str]:
+    """A pretraining run before its first step, name -> text."""
     height, width = facts.stored_frame
     resized = (
         "" if height == width == facts.image_size else f", resized to {facts.image_size} x {facts.image_size}"
@@ -120,20 +142,32 @@ def described(facts: "RunFacts") -> dict[str, str]:
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
         "dataset": f"{facts.dataset}: {facts.num_clips:,} clips, frames of {height} x {width} px{resized}",
-        "start": facts.start,
+        "initial weights": facts.initial_weights,
         "parameters": f"{facts.num_parameters:,}",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{shared}{done}",
         "device": f"{facts.device}, {facts.precision}",
     }
 
 
-def one_line(metrics: "StepMetrics") -> str:
+def step_line(metrics: "StepMetrics[PretrainLosses]") -> str:
+    losses = metrics.losses
     return (
-        f"loss {metrics.loss:.3f} (audio {metrics.reconstruction_audio:.3f}, "
-        f"image {metrics.reconstruction_image:.3f}, contrast {metrics.contrastive:.3f}, "
-        f"accuracy {metrics.accuracy:.0%})  {metrics.clips_per_s:.0f} clips/s, "
+        f"loss {losses.loss:.3f} (audio {losses.reconstruction_audio:.3f}, "
+        f"image {losses.reconstruction_image:.3f}, contrast {losses.contrastive:.3f}, "
+        f"accuracy {losses.accuracy:.0%})  {metrics.clips_per_s:.0f} clips/s, "
         f"{metrics.data_wait_fraction:.0%} waiting for data"
     )
+
+
+def validation_line(figures: Mapping[str, float]) -> str:
+    return (
+        f"held-out R@1 {figures['r1_audio_to_video']:.1%} audio to video, {figures['r1_video_to_audio']:.1%} video to "
+        f"audio, effective rank {figures['effective_rank_audio']:.1f} (audio), "
+        f"{figures['effective_rank_image']:.1f} (image), {figures['num_clips']:,} clips"
+    )
+
+
+PRETRAIN_TEXTS = RunTexts(describe, step_line, validation_line)
 
 
 def forecast(estimate: "TrainingEstimate") -> str:
@@ -154,5 +188,11 @@ def duration(seconds: float) -> str:
     return " ".join(f"{count} {name}" for count, name in parts[first : first + 2])
 
 
-def _fields(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={json.dumps(value)}" for name, value in fields.items())
+def _config_rows(content: Mapping[str, Any]) -> dict[str, str]:
+    """The resolved configuration, a row for each group of fields."""
+    groups = {name: value for name, value in content.items() if isinstance(value, dict)}
+    single = {name: value for name, value in content.items() if name not in groups}
+    return {
+        group: ", ".join(f"{name}={json.dumps(value)}" for name, value in fields.items())
+        for group, fields in {"config": single, **groups}.items()
+    }

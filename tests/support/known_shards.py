@@ -1,4 +1,4 @@
-"""Small datasets whose pictures and log-mels say which clip, frame and row they are."""
+"""Small datasets whose frames and log-mels encode the numbers of clip, frame and row."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.schema import NUM_MELS, SCHEMA_VERSION, ClipState
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
-from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
 
 NUM_FRAMES = 16
 CLIP_ROWS = 998  # 10 s
@@ -35,7 +35,7 @@ def write_known_shards(
             for clip in range(first, min(first + clips_per_shard, num_clips)):
                 writer.add(
                     prepared_row(f"clip{clip:03d}", duration_s=rows / 100),
-                    [picture(clip, frame, side) for frame in range(NUM_FRAMES)],
+                    [frame_jpeg(clip, frame, side) for frame in range(NUM_FRAMES)],
                     mel(clip, rows),
                 )
             writer.add_failed(
@@ -61,8 +61,8 @@ def write_known_shards(
     return root
 
 
-def picture(clip: int, frame: int, side: int) -> bytes:
-    """One colour: red tells the clip, green the frame."""
+def frame_jpeg(clip: int, frame: int, side: int) -> bytes:
+    """A JPEG of one colour: red is the clip, green the frame."""
     buffer = io.BytesIO()
     colour = (COLOUR_STEP * clip, COLOUR_STEP * frame, 128)
     Image.new("RGB", (side, side), colour).save(buffer, "JPEG", quality=95, subsampling=0)
@@ -70,20 +70,20 @@ def picture(clip: int, frame: int, side: int) -> bytes:
 
 
 def mel(clip: int, rows: int = CLIP_ROWS) -> np.ndarray:
-    """Bin 0 tells the clip, bin 1 the row, both exact in float16; the rest is noise."""
+    """Log-mel (rows, 128): bin 0 is the clip, bin 1 the row, both exact in float16; the rest is noise."""
     content = np.random.default_rng(clip).normal(-5, 4, (rows, NUM_MELS))
     content[:, 0], content[:, 1] = clip, np.arange(rows)
     return content
 
 
 def read_image(image: torch.Tensor) -> tuple[int, int]:
-    """(clip, frame) of a uint8 (height, width, 3) picture."""
+    """(clip, frame) of a uint8 (height, width, 3) image."""
     red, green, _ = image.float().mean(dim=(0, 1)).tolist()
     return round(red / COLOUR_STEP), round(green / COLOUR_STEP)
 
 
 def read_audio(audio: torch.Tensor) -> tuple[int, int]:
-    """(clip, first row) of a (rows, 128) window that was not normalised."""
+    """(clip, first row) of a (rows, 128) audio segment that was not normalised."""
     return int(audio[0, 0]), int(audio[0, 1])
 
 
@@ -100,7 +100,7 @@ def raw_data(path: Path, **changes: object) -> DataConfig:
 
 
 def micro_run(path: Path, **changes: object) -> PretrainConfig:
-    """Four steps of two clips; three batches make an epoch of six."""
+    """Four steps of two clips, without a monitor; three batches make an epoch of six."""
     plain = {
         "preset": "micro",
         "model": micro_model(),
@@ -112,5 +112,6 @@ def micro_run(path: Path, **changes: object) -> PretrainConfig:
         "batch_size": 2,
         "num_steps": 4,
         "log_every_steps": 1,
+        "monitor": PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False),
     }
     return PretrainConfig(**(plain | changes))

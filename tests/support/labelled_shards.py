@@ -1,4 +1,4 @@
-"""The datasets of `known_shards.py` with classes: dark and bright pictures, told apart by the clip's number."""
+"""The datasets of `known_shards.py` with classes: dark and bright frames, by the clip's number."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -85,9 +85,9 @@ def micro_probe(path: Path, weights: Path, *sets: str) -> FinetuneConfig:
     return micro_finetuning(path, weights, *plain, *sets)
 
 
-def _label(index: Path, labels: Callable[[int], Sequence[str]]) -> None:
-    table = pq.read_table(index)
+def _label(path: Path, labels: Callable[[int], Sequence[str]]) -> None:
+    table = pq.read_table(path)
     clips = [int(clip_id.removeprefix("clip")) for clip_id in table["clip_id"].to_pylist()]
-    place = table.schema.get_field_index("labels")
+    index = table.schema.get_field_index("labels")
     column = pa.array([list(labels(clip)) for clip in clips], table.schema.field("labels").type)
-    pq.write_table(table.set_column(place, table.schema.field("labels"), column), index)
+    pq.write_table(table.set_column(index, table.schema.field("labels"), column), path)

@@ -1,4 +1,4 @@
-"""What the processes of a test with two ranks do; they import this file, the tests compare what it returns."""
+"""The work of the processes in tests with two ranks; they import this file, the tests compare what it returns."""
 
 import os
 import socket
@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.callbacks import Calls
 from support.known_shards import micro_model, micro_run
 
 from cavsync.errors import CavsyncError
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.distributed import Ranks, joined
+from cavsync.train.engine.step import TrainStep
 from cavsync.train.pretrain import trainer as loop
 from cavsync.train.pretrain.config import PretrainConfig
-from cavsync.train.pretrain.objective import INPUTS, Objective
-from cavsync.train.pretrain.step import Losses, TrainStep
+from cavsync.train.pretrain.metrics import PretrainLosses
+from cavsync.train.pretrain.objective import INPUTS, PretrainObjective
 
 CPU = torch.device("cpu")
 # Each takes another way through the model's encoders, masks or losses.
@@ -106,7 +108,7 @@ def gradients(config: PretrainConfig, ranks: Ranks) -> tuple[dict[str, float], d
     """Losses and gradients of the second backward, each rank on its part."""
     torch.manual_seed(0)
     model = CavMaeSync(config.model)
-    objective = Objective(config, model, CPU, ranks)
+    objective = PretrainObjective(config, model, CPU, ranks)
     batch = part_of(some_batch(config), ranks.rank, ranks.count)
     for _ in range(2):  # a parameter that was not used shows in the second one
         model.zero_grad()
@@ -145,7 +147,7 @@ def train(rank: int, config: PretrainConfig, run_dir: Path, options: dict[str, A
     keys: list[list[str]] = []
     step_of = TrainStep.__call__
 
-    def recorded(trainer: TrainStep, batch: dict[str, Any], step: int, lr: float) -> Losses:
+    def recorded(trainer: TrainStep, batch: dict[str, Any], step: int, lr: float) -> PretrainLosses:
         keys.append(list(batch["key"]))
         if options.get("poison") == (rank, step):
             batch["audio"] *= float("nan")
@@ -157,7 +159,7 @@ def train(rank: int, config: PretrainConfig, run_dir: Path, options: dict[str, A
             os.kill(os.getpid(), options["number"])
         return losses
 
-    told: list[int] = []
+    logged: list[int] = []
     TrainStep.__call__ = recorded
     try:
         result = loop.pretrain(
@@ -165,11 +167,15 @@ def train(rank: int, config: PretrainConfig, run_dir: Path, options: dict[str, A
             run_dir,
             device="cpu",
             resume=options.get("resume", False),
-            on_step=lambda metrics: told.append(metrics.step),
+            callbacks=[Calls(on_step=lambda metrics: logged.append(metrics.step))],
         )
-        outcome: dict[str, Any] = {"step": result.step, "complete": result.complete, "loss": result.last.loss}
+        outcome: dict[str, Any] = {
+            "step": result.step,
+            "complete": result.complete,
+            "loss": result.last.losses.loss,
+        }
     except CavsyncError as error:
         outcome = {"error": type(error).__name__, "message": str(error)}
     finally:
         TrainStep.__call__ = step_of
-    return {"keys": keys, "told": told, **outcome}
+    return {"keys": keys, "logged": logged, **outcome}

@@ -68,7 +68,7 @@ def fingerprint(names: Iterable[str]) -> str:
 def load_batches(
     make: Callable[[Any], Any], samples: Iterable[Any], num_workers: int, device: torch.device
 ) -> Generator[Batch, None, None]:
-    """What `make` gives for each of `samples`, in their order, computed in `num_workers` processes."""
+    """The results of `make` for each of `samples`, in their order, computed in `num_workers` processes."""
     return iterate_batches(_BatchDataset(make), num_workers, device, sampler=samples)
 
 

@@ -95,7 +95,7 @@ class WindowRule:
 
 
 class Clip(Protocol):
-    """What a pair is made from; `ShardError` where it cannot be read."""
+    """A clip that pairs are read from; `ShardError` where it cannot be read."""
 
     @property
     def key(self) -> str: ...

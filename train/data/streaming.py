@@ -132,7 +132,7 @@ class StreamedSource:
 
 @dataclass(frozen=True)
 class _ClipRanges(IterableDataset[Batch | DatasetError]):
-    """What is left of one epoch for one rank, in batches; iterated once in each of its workers."""
+    """The rest of one epoch for one rank, in batches; iterated once in each of its workers."""
 
     source: StreamedSource
     ranks: Ranks

@@ -28,7 +28,7 @@ from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.protocol import SynchronyScores, score_synchrony
 from cavsync.train.evaluation.synchrony.report import curve_section, synchrony_rows
 from cavsync.train.evaluation.task import SplitTask
-from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
 from cavsync.train.pretrain.plots import training_curves
 from cavsync.train.pretrain.presets import tiny
 from cavsync.train.reporting.page import Picture, Report, Score, Section, write_report
@@ -72,7 +72,8 @@ class DemoConfig:
         preset = tiny()
         pairing: Pairing = "other-clip" if self.control else "matched"
         data = replace(preset.data, path=str(self.dataset), pairing=pairing)
-        return replace(preset, data=data, num_steps=self.num_steps, seed=self.seed)
+        monitor = PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False)
+        return replace(preset, data=data, num_steps=self.num_steps, seed=self.seed, monitor=monitor)
 
 
 def synchronise_world(task: SplitTask, on_clip: Callable[[int, int], None]) -> SynchronyScores:

@@ -1,4 +1,4 @@
-"""What a run leaves on disk to continue from: one file a checkpoint, whole or absent."""
+"""The checkpoints of a run: each is one file, written whole or not at all."""
 
 import logging
 import shutil
@@ -34,8 +34,7 @@ class Checkpoints:
         return max(self.folder.glob("step-*.pt"), default=None, key=_step_of)
 
     def newest_whole(self) -> Path | None:
-        """The newest that is as it was written. Newer ones are named in a warning and set aside; None if there
-        are none at all, CheckpointError if none of them is whole."""
+        """The newest undamaged checkpoint. Newer ones are named in a warning and set aside; None if there are none at all, CheckpointError if none of them is whole."""
         paths = sorted(self.folder.glob("step-*.pt"), key=_step_of, reverse=True)
         for number, path in enumerate(paths):
             if damage(path) is None:
@@ -56,7 +55,7 @@ class Checkpoints:
         try:
             torch.save({"format": FORMAT, "step": step, **state}, temporary)
             publish(temporary, path)
-        # Of a full disk torch says only that its file is shorter than it should be.
+        # On a full disk torch reports only that its file is shorter than it should be.
         except (OSError, RuntimeError) as error:
             raise self._not_written(path, error) from error
         finally:
@@ -79,7 +78,7 @@ class Checkpoints:
         return state
 
     def drop_leftovers(self) -> None:
-        """Remove what a killed `save` left; nobody else writes here."""
+        """Remove what a killed `save` left."""
         for path in self.folder.glob(".*.tmp"):
             path.unlink()
 
@@ -111,7 +110,7 @@ class Checkpoints:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the file, by the checksums in it; None where nothing is. (torch reads past a flipped bit.)"""
+    """What is damaged in the file, by the checksums in it; None where nothing is. (torch reads past a flipped bit.)"""
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()

@@ -22,7 +22,7 @@ LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `count` that run the same program. Every method that speaks to the others is to be
+    """This process among `count` that run the same program. Methods that communicate with the others must be
     called by all of them, in the same order."""
 
     rank: int = 0
@@ -38,10 +38,10 @@ class Ranks:
         return self._reduce(int(flag), dist.ReduceOp.MAX) == 1
 
     def on_all_ranks(self, work: Callable[[], T]) -> T:
-        """What `work` gives here, once it was done everywhere.
+        """The result of `work` in this rank, once it is done in all ranks.
 
-        Where it fails, all end: the lowest rank that failed raises its error, the others PeerFailedError. `work`
-        itself does not speak to the others.
+        If it fails in any, all end: the lowest rank that failed raises its error, the others PeerFailedError. `work`
+        itself does not communicate with the others.
         """
         try:
             result, error = work(), None
@@ -49,10 +49,10 @@ class Ranks:
             if self.count == 1:
                 raise
             error = caught
-        speaker = self._reduce(self.count if error is None else self.rank, dist.ReduceOp.MIN)
-        if error is not None and speaker == self.rank:
+        lowest_failed = self._reduce(self.count if error is None else self.rank, dist.ReduceOp.MIN)
+        if error is not None and lowest_failed == self.rank:
             raise error
-        if speaker < self.count:
+        if lowest_failed < self.count:
             raise PeerFailedError(self.rank) from error
         return result
 

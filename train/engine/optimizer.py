@@ -1,21 +1,17 @@
-"""The learning rate as a pure function of the step, so that the step alone restores it.
+"""Optimizer, learning rate, gradient clipping and averaging of weights.
 
-(timm's cosine starts its climb at a given rate, not at the rate of one step, and torch's LambdaLR keeps a state.)
+The learning rate is a pure function of the step, so that the step alone restores it: timm's cosine starts its climb
+at a given rate, not at the rate of one step, and torch's LambdaLR keeps a state.
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import compress
 from operator import not_
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from cavsync.errors import CavsyncError
-from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
 
 
@@ -29,31 +25,6 @@ def lr_ratio(schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoc
         return float(schedule.gamma ** sum(epochs_done >= milestone for milestone in schedule.milestones))
     progress = (step - warmup_steps) / (num_steps - warmup_steps)
     return schedule.floor_ratio + (1 - schedule.floor_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-MAX_KEYS_SHOWN = 8
-
-
-class NonFiniteError(CavsyncError):
-    """A loss or gradient that is no number; nothing was updated with it."""
-
-    def __init__(self, message: str, keys: Sequence[str]) -> None:
-        super().__init__(message)
-        self.keys = list(keys)  # of the step's clips
-
-
-@contextmanager
-def keeping_clips_of_failed_step(path: Path) -> Iterator[None]:
-    """Writes the clips of a step that is not finite to `path`; the message names some, and the file."""
-    try:
-        yield
-    except NonFiniteError as error:
-        write_atomically(path, json.dumps({"clips": error.keys}, indent=1).encode())
-        raise NonFiniteError(f"{error} All its clips: {path}.", error.keys) from error
-
-
-class OutOfMemoryError(CavsyncError):
-    """A step that does not fit into the device's memory."""
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -80,14 +51,41 @@ def clip_gradients(trained: list[nn.Parameter], limit: float | None) -> torch.Te
     return norm
 
 
-def not_finite(
-    measured: Mapping[str, float], step: int, keys: Sequence[str], rates: str = "optimizer.lr"
-) -> NonFiniteError:
-    """`rates` names the fields that a lower learning rate is set by."""
-    parts = ", ".join(f"{name} {value:.6g}" for name, value in measured.items())
-    more = f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
-    return NonFiniteError(
-        f"Step {step} is not finite: {parts}. Its clips: {', '.join(keys[:MAX_KEYS_SHOWN])}{more}. Nothing was "
-        f"updated with it. Try a lower {rates}, optimizer.clip_grad_norm=1 or precision=float32.",
-        keys,
-    )
+def scale_group(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], factor: float) -> None:
+    """Moves `parameters` into groups with a learning rate of `factor` times that of the others."""
+    chosen = {id(parameter) for parameter in parameters}
+    for group in list(optimizer.param_groups):
+        scaled = [parameter for parameter in group["params"] if id(parameter) in chosen]
+        others = [parameter for parameter in group["params"] if id(parameter) not in chosen]
+        if scaled and others:
+            group["params"] = others
+            optimizer.add_param_group({**group, "params": scaled, "lr_factor": factor})
+        elif scaled:
+            group["lr_factor"] = factor
+
+
+class WeightAverage:
+    """The mean of a model's weights after the epochs `epochs`, (first, last), both included; empty before the first.
+
+    The range is fixed before the run.
+    """
+
+    def __init__(self, epochs: tuple[int, int] | None) -> None:
+        self.epochs, self.count = epochs, 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def after_epoch(self, epoch: int, model: nn.Module) -> None:
+        """Adds the weights of `model` if `epoch`, counted from 1, is in the range."""
+        if self.epochs is None or not self.epochs[0] <= epoch <= self.epochs[1]:
+            return
+        self.count += 1
+        for name, tensor in model.state_dict().items():
+            mean = self.weights.setdefault(name, torch.zeros_like(tensor))
+            mean.add_(tensor - mean, alpha=1 / self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self.count = state["count"]
+        self.weights = {name: tensor.to(device) for name, tensor in state["weights"].items()}

@@ -65,7 +65,7 @@ def _replace(config: T, tree: Tree) -> T:
         return dataclasses.replace(config, **changes)
     except ConfigError:
         raise
-    except ValueError as error:  # the model's own checks
+    except ValueError as error:  # of the model's checks
         raise ConfigError(str(error)) from error
 
 

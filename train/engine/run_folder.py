@@ -5,7 +5,7 @@ metrics.jsonl      one line per logged step
 validation.jsonl   one line per validation on held-out clips
 checkpoints/       step-000500.pt ..., and last.pt which points to the newest
 model.safetensors  the trained weights, once the run is complete
-not-finite.json    the clips of a step whose loss was no number, which ended the run
+not-finite.json    the clips of a step with a NaN or infinite loss, which ended the run
 """
 
 import json
@@ -76,13 +76,13 @@ class RunFolder:
         with explaining_failed_write(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(with_nulls(record)) + "\n")
 
-    def forget_after(self, step: int) -> None:
+    def drop_after(self, step: int) -> None:
         """Drop what a killed run left behind its newest checkpoint: metrics of lost steps, half-written files."""
-        forget_lines_after(self.metrics, step)
+        drop_lines_after(self.metrics, step)
         self.checkpoints.drop_leftovers()
 
 
-def forget_lines_after(path: Path, step: int) -> None:
+def drop_lines_after(path: Path, step: int) -> None:
     """Drop the lines of steps that a killed run did after its newest checkpoint, and one cut short by the kill."""
     if path.exists():
         whole = [line for line in path.read_text().splitlines() if line.endswith("}")]

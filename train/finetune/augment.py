@@ -25,7 +25,7 @@ def mix_mels(one: torch.Tensor, other: torch.Tensor, weight: float) -> torch.Ten
     """The log-mel (..., rows, bands) of `weight` times one waveform plus 1 - `weight` times the other, in expectation
     over their phases.
 
-    Powers of unrelated sounds add, amplitudes are scaled: exp(one) weight² + exp(other) (1 - weight)². Rows of -inf
+    Powers of independent waveforms add, amplitudes are scaled: exp(one) weight² + exp(other) (1 - weight)². Rows of -inf
     are rows past a clip's end, which are silent.
     """
     return torch.logaddexp(one + 2 * math.log(weight), other + 2 * math.log(1 - weight))

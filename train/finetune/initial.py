@@ -16,18 +16,18 @@ from cavsync.train.finetune.config import FinetuneConfig
 
 
 @dataclass(frozen=True)
-class Start:
-    """What `initial_weights` holds."""
+class InitialWeights:
+    """The model that `initial_weights` names, and its file."""
 
     weights: Path
     model: CavMaeSync | CavMaeClassifier
 
     @classmethod
-    def of(cls, config: FinetuneConfig) -> "Start":
+    def load(cls, config: FinetuneConfig) -> "InitialWeights":
         """ConfigError where none is given, CheckpointError where the file holds no model of ours or upstream's."""
         if config.initial_weights is None:
             raise ConfigError(
-                "initial_weights=None: say whose encoders to start from, with --from RUN or --from FILE."
+                "initial_weights=None: name the weights that the encoders start from, with --from RUN or --from FILE."
             )
         weights = find_weights(Path(config.initial_weights))
         sizes = {} if config.audio_rows is None else {"audio_rows": config.audio_rows}
@@ -45,7 +45,7 @@ class Start:
         return replace(data, mel_mean=trained.mel_mean, mel_std=trained.mel_std, pad_value=pad_value)
 
     def classifier(self, config: FinetuneConfig, num_classes: int) -> CavMaeClassifier:
-        """These encoders under the head of `config`: a fresh one by the run's seed, or their own."""
+        """These encoders under the head of `config`: a fresh one by the run's seed, or, with keep_head, the stored one."""
         torch.manual_seed(config.seed)
         wanted = config.head.classifier(num_classes, self.model.config)
         fresh = CavMaeClassifier.from_pretrained(self.model, wanted)
@@ -59,9 +59,9 @@ class Start:
         """The classifier that was stored; ConfigError where its head is another one."""
         if not isinstance(self.model, CavMaeClassifier):
             raise ConfigError(f"keep_head=True, but {self.weights} is a pretrained model and has no head.")
-        found, asked = asdict(self.model.classifier), asdict(wanted)
+        stored, asked = asdict(self.model.classifier), asdict(wanted)
         other = [
-            f"{name} is {found[name]}, not {asked[name]}" for name in found if found[name] != asked[name]
+            f"{name} is {stored[name]}, not {asked[name]}" for name in stored if stored[name] != asked[name]
         ]
         if other:
             raise ConfigError(

@@ -1,6 +1,6 @@
-"""Recipes for learning classes: each is a function that returns a complete run, every number with its source.
+"""Presets of classifiers: each is a function that returns a complete run, every number with its source.
 
-Sources as in `presets.py`: `YuanGongND/cav-mae`, its scripts and logs ("CAV-MAE"); `edsonroteia/cav-mae`, the
+Sources as in `pretrain/presets.py`: `YuanGongND/cav-mae`, its scripts and logs ("CAV-MAE"); `edsonroteia/cav-mae`, the
 authors' development fork ("fork"); "ours" where we differ. Weights are averaged over ranges that are fixed here;
 both papers' authors chose theirs by scores on the test set.
 """
@@ -111,7 +111,7 @@ def finetune_tiny() -> FinetuneConfig:
         preset="finetune-tiny",
         # A small head on features that are comparable from the start: the run is too short to train a large one.
         head=HeadConfig(kind="linear"),
-        # Whole pictures: a small crop may miss the thing that sounds.
+        # Whole frames: a small crop may miss the source of the audio.
         data=DataConfig(path="data/vggsound"),
         # The demo's clips show several things one after the other: a frame alone often lacks the one that counts.
         frames_per_clip=4,
@@ -144,7 +144,7 @@ def probe_tiny() -> FinetuneConfig:
 
 
 def _cavmae_inputs(path: str, split: str) -> DataConfig:
-    """CAV-MAE: noise and a roll on the sound; crops and flips are the fork's."""
+    """CAV-MAE: noise and a roll on the audio; crops and flips are the fork's."""
     return DataConfig(path=path, split=split, image_augmentation=True, audio_noise=True, num_workers=8)
 
 

@@ -1,10 +1,9 @@
-"""Learning the classes of a dataset: fine-tuning a whole model, or training a probe on a frozen one."""
+"""Training a classifier as a task of the training loop: all weights of a model, or a probe on a frozen one."""
 
 import dataclasses
 import json
 import os
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,34 +16,26 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.data.labelled import LabelledClips, collate
 from cavsync.train.data.labels import require_single, task_of
 from cavsync.train.data.loader import fingerprint, load_batches
+from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
-from cavsync.train.engine.averaging import WeightAverage
+from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import DeviceChoice, as_dict
 from cavsync.train.engine.device import choose_device
-from cavsync.train.engine.optimizer import keeping_clips_of_failed_step, lr_ratio
-from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
-from cavsync.train.engine.signals import StopRequest
-from cavsync.train.engine.tensorboard import EventLog
-from cavsync.train.engine.throughput import StopWatch
+from cavsync.train.engine.loop import TrainingLoop
+from cavsync.train.engine.metrics import ValidationMetrics
+from cavsync.train.engine.optimizer import WeightAverage
+from cavsync.train.engine.run_folder import RunError, explaining_failed_write
 from cavsync.train.evaluation.classification.metrics import Classification
 from cavsync.train.finetune.cached_features import EncodedClips
 from cavsync.train.finetune.config import FinetuneConfig
-from cavsync.train.finetune.initial import Start
+from cavsync.train.finetune.initial import InitialWeights
 from cavsync.train.finetune.items import TrainingClips
-from cavsync.train.finetune.metrics import (
-    UNHEARD,
-    FinetuneFacts,
-    FinetuneMetrics,
-    FinetuneResult,
-    Listeners,
-    as_record,
-    headline,
-)
+from cavsync.train.finetune.metrics import FinetuneFacts, FinetuneResult, as_record, figures_of
+from cavsync.train.finetune.objective import finetune_step
 from cavsync.train.finetune.plots import class_curves
-from cavsync.train.finetune.step import FinetuneStep
-from cavsync.train.finetune.validation import Validation
+from cavsync.train.finetune.validation import ClassValidation
 
-SCORES_NAME, CURVES_NAME = "scores.json", "curves.png"
+SCORES_NAME = "scores.json"
 
 
 def finetune(
@@ -53,223 +44,144 @@ def finetune(
     *,
     resume: bool = False,
     device: DeviceChoice = "auto",
-    listeners: Listeners = UNHEARD,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> FinetuneResult:
     """Train `config` in `run_dir` to its end, or until SIGTERM or Ctrl-C, which save first.
 
-    The promises are those of `pretrain`: on the CPU a resumed run is bit-equal to one that was never stopped.
-    Raises CavsyncError or CheckpointError on what a user can mend.
+    On the CPU a resumed run is bit-equal to one that was never stopped. Raises CavsyncError on what a user can mend.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RunError("Classes are learned in one process, on one GPU: start this command without torchrun.")
-    run = FineTuning(config, run_dir, choose_device(device), listeners, resume=resume)
-    listeners.started(run.facts(), run.config)
-    with keeping_clips_of_failed_step(run.folder.path / NOT_FINITE_NAME):
-        return run.train()
+        raise RunError(
+            "A classifier is trained in one process, on one GPU: start this command without torchrun."
+        )
+    task = FinetuneTask(config, choose_device(device), callbacks)
+    result = TrainingLoop(task, run_dir, resume=resume, callbacks=callbacks).run()
+    scores = task.scores if result.complete else None
+    if scores is not None:
+        path = run_dir / SCORES_NAME
+        with explaining_failed_write(path):
+            write_atomically(path, json.dumps(as_record(scores), indent=1).encode())
+    return FinetuneResult(**vars(result), scores=scores)
 
 
-class FineTuning:
-    """A run in memory: classifier, optimizer, data and folder, at step `steps_done`."""
+class FinetuneTask:
+    """Classifier, optimizer and labelled clips of a run."""
 
     def __init__(
-        self,
-        config: FinetuneConfig,
-        run_dir: Path,
-        device: torch.device,
-        listeners: Listeners,
-        *,
-        resume: bool,
+        self, config: FinetuneConfig, device: torch.device, callbacks: Sequence[TrainerCallback] = ()
     ) -> None:
-        # Whatever may be refused comes before the folder is made.
-        self.device, self.listeners, self.start = device, listeners, Start.of(config)
-        clips = LabelledClips(self.start.inputs(config.data), self.start.model.config, config.head.modality)
-        task = config.task or task_of(clips.targets)
-        if task == "single-label":
+        self.device, self.callbacks, self.initial = device, callbacks, InitialWeights.load(config)
+        clips = LabelledClips(
+            self.initial.inputs(config.data), self.initial.model.config, config.head.modality
+        )
+        self.clips, self.label_task = clips, config.task or task_of(clips.targets)
+        if self.label_task == "single-label":
             require_single(clips.targets, clips.where)
-        self.clips, self.task = clips, task
-        self.config = config = dataclasses.replace(config, data=clips.config, task=task)
+        self.config = config = dataclasses.replace(config, data=clips.config, task=self.label_task)
         self.epochs = Epochs(len(clips), config.batch_size, config.seed)
-        self.num_steps = config.num_epochs * self.epochs.num_batches
-        model = self.start.classifier(config, len(clips.labels))
-        self.trainer = FinetuneStep(config, task, model, device)
+        self.steps_per_epoch = self.epochs.num_batches
+        self.num_steps = config.num_epochs * self.steps_per_epoch
+        self.model = self.initial.classifier(config, len(clips.labels))
+        self.step = finetune_step(config, self.label_task, self.model, device)
         self.average = WeightAverage(config.average_epochs)
-        self.validation = self._validation()
-        self.folder = (RunFolder.reopen if resume else RunFolder.start)(run_dir, config)
-        self.steps_done = self._restore() if resume else 0
-        self.events = EventLog(run_dir, self.steps_done) if config.monitor.tensorboard else None
+        self.validation = self._open_validation()
+        self.scores: Classification | None = None  # of the last validation
 
-    def train(self) -> FinetuneResult:
-        """The loop. A checkpoint follows the last step, every so many, and a request to stop."""
-        config, per_epoch = self.config, self.epochs.num_batches
-        watch = StopWatch(config.batch_size)
-        with StopRequest() as stop, closing(self._stream()) as stream:
-            batches = watch.timed(stream)
-            ends = self.steps_done == self.num_steps
-            while not ends:
-                lr = config.optimizer.lr * lr_ratio(
-                    config.schedule, self.steps_done, self.num_steps, per_epoch
-                )
-                batch = next(batches)
-
-                losses = self.trainer(batch, self.steps_done + 1, lr)
-                self.steps_done += 1
-
-                epoch, within = divmod(self.steps_done, per_epoch)
-                metrics = FinetuneMetrics(
-                    **dataclasses.asdict(losses),
-                    step=self.steps_done,
-                    epoch=self.steps_done / per_epoch,
-                    lr=lr,
-                    **watch.read(),
-                )
-                self.listeners.stepped(metrics)
-                ends = self.steps_done == self.num_steps or stop.requested
-                scores = self._end_epoch(epoch) if within == 0 else {}
-                if ends or scores or self.steps_done % config.log_every_steps == 0:
-                    self._log(dataclasses.asdict(metrics) | scores)
-                    watch.restart()
-                if ends or self.steps_done % config.checkpoint_every_steps == 0:
-                    self._save()
-        return self._result()
-
-    def facts(self) -> FinetuneFacts:
-        model, config = self.trainer.model, self.config
-        num_trained = sum(parameter.numel() for parameter in self.trainer.trained)
+    def facts(self, run_dir: Path, steps_done: int) -> FinetuneFacts:
+        config, labels = self.config, self.clips.labels
+        num_trained = sum(parameter.numel() for parameter in self.step.trained)
         without = (self.clips.targets.sum(dim=0) == 0).nonzero().flatten().tolist()
         return FinetuneFacts(
-            run_dir=self.folder.path,
+            run_dir=run_dir,
             preset=config.preset,
-            initial_weights=self.start.weights,
             dataset=self.clips.where,
+            initial_weights=str(self.initial.weights),
             num_clips=len(self.clips),
-            num_classes=len(self.clips.labels),
-            classes_without_clips=[self.clips.labels.names[number] for number in without],
-            task=self.task,
-            head=config.head.kind,
-            modality=config.head.modality,
             num_parameters=num_trained,
-            num_frozen=sum(parameter.numel() for parameter in model.parameters()) - num_trained,
             num_steps=self.num_steps,
-            steps_done=self.steps_done,
+            steps_done=steps_done,
             batch_size=config.batch_size,
+            num_ranks=1,
             device=str(self.device),
             precision=config.precision,
+            num_classes=len(labels),
+            classes_without_clips=[labels.names[number] for number in without],
+            task=self.label_task,
+            head=config.head.kind,
+            modality=config.head.modality,
+            num_frozen=sum(parameter.numel() for parameter in self.model.parameters()) - num_trained,
         )
 
-    def _validation(self) -> Validation | None:
+    def batches(self, steps_done: int) -> Generator[Batch, None, None]:
+        # Features in memory need no worker processes.
+        num_workers = 0 if self.config.cache_features else self.config.data.num_workers
+        weights = class_weights(self.clips.targets) if self.config.balanced else None
+        samples = EpochBatchSampler(self.epochs, weights, steps_done)
+        yield from load_batches(partial(collate, self._items()), samples, num_workers, self.device)
+
+    def end_epoch(self, epoch: int) -> None:
+        self.average.after_epoch(epoch, self.model)
+
+    def state_dict(self, steps_done: int) -> dict[str, Any]:
+        return {
+            "model_config": as_dict(self.model.config),
+            "classifier_config": as_dict(self.model.classifier),
+            "clips": self._identity(),
+            "average": self.average.state_dict(),
+            **self._outputs(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
+        if state["clips"] != self._identity():
+            raise RunError(
+                f"{self.clips.where} has {len(self.clips)} clips of {len(self.clips.labels)} classes, and they are "
+                f"not those that {path} was trained on. Give the same dataset with --data."
+            )
+        self.average.load_state_dict(state["average"], self.device)
+
+    def is_validated_after(self, step: int) -> bool:
+        epoch, steps_of_next = divmod(step, self.steps_per_epoch)
+        return steps_of_next == 0 and epoch % self.config.validate_every_epochs == 0
+
+    def validate(self, step: int) -> ValidationMetrics | None:
+        if self.validation is None:
+            return None
+        self.scores = self.validation.score(self.model)
+        without_clips = {"num_classes_without_clips": len(self.scores.without_positives)}
+        figures = figures_of(self.scores) | without_clips
+        return ValidationMetrics(step=step, epoch=step / self.steps_per_epoch, figures=figures)
+
+    def save_weights(self, path: Path) -> None:
+        """The weights of the last step, or their average where the run asks for one."""
+        if self.average.count:
+            self.model.load_state_dict(self.average.weights)
+        save_model(self.model, path, self._outputs() | {"config": as_dict(self.config)})
+
+    def draw_curves(self, metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
+        return class_curves(metrics, validations)
+
+    def _open_validation(self) -> ClassValidation | None:
         config = self.config
         if config.validation_split is None:
             return None
         data = dataclasses.replace(config.data, split=config.validation_split)
-        clips = LabelledClips(data, self.start.model.config, config.head.modality)
-        return Validation(clips, self.task, self.device, config.precision, keep=config.frozen)
+        clips = LabelledClips(data, self.model.config, config.head.modality)
+        return ClassValidation(clips, self.label_task, self.device, config.precision, frozen=config.frozen)
 
     def _items(self) -> TrainingClips | EncodedClips:
-        if self.config.cache_features:
-            return EncodedClips.encode(
-                self.trainer.model, self.clips, self.config, self.device, self.listeners.encoded
-            )
-        return TrainingClips(self.clips, self.config)
+        if not self.config.cache_features:
+            return TrainingClips(self.clips, self.config)
+        return EncodedClips.encode(self.model, self.clips, self.config, self.device, self._on_clip)
 
-    def _stream(self) -> Generator[dict[str, Any], None, None]:
-        """Batches from the step that comes next, without end."""
-        # What is in memory already is not worth a process.
-        num_workers = 0 if self.config.cache_features else self.config.data.num_workers
-        weights = class_weights(self.clips.targets) if self.config.balanced else None
-        samples = EpochBatchSampler(self.epochs, weights, self.steps_done)
-        yield from load_batches(partial(collate, self._items()), samples, num_workers, self.device)
+    def _on_clip(self, num_done: int, num_clips: int) -> None:
+        for callback in self.callbacks:
+            callback.on_clip_encoded(num_done, num_clips)
 
-    def _end_epoch(self, epoch: int) -> dict[str, float]:
-        """Takes the weights into the average; the scores of this epoch where they are due."""
-        self.average.after_epoch(epoch, self.trainer.model)
-        due = epoch % self.config.validate_every_epochs == 0 and epoch < self.config.num_epochs
-        return self._score(epoch) if due else {}
+    def _identity(self) -> str:
+        """The same for the same clips and classes in the same order, which the numbers in a checkpoint refer to."""
+        return fingerprint([*self.clips.store.keys, "classes", *self.clips.labels.ids])
 
-    def _score(self, epoch: int) -> dict[str, float]:
-        if self.validation is None:
-            return {}
-        scores = self.validation.score(self.trainer.model)
-        self.listeners.scored(epoch, scores)
-        return headline(scores)
-
-    def _log(self, record: dict[str, Any]) -> None:
-        self.folder.log(record)
-        if self.events:
-            self.events.numbers("train", record, record["step"])
-
-    def _save(self) -> None:
-        model = self.trainer.model
-        state = {
-            "config": as_dict(self.config),
-            "model_config": as_dict(model.config),
-            "classifier_config": as_dict(model.classifier),
-            "clips": fingerprint(self._identity()),
-            "average": self.average.state_dict(),
-            **self._answers(),
-            **self.trainer.state_dict(),
-        }
-        self.folder.checkpoints.save(self.steps_done, state)
-
-    def _restore(self) -> int:
-        """Continue from the newest whole checkpoint; from the start where the run was killed before its first."""
-        newest = self.folder.checkpoints.newest_whole()
-        if newest is None:
-            self.folder.forget_after(0)
-            return 0
-        state = self.folder.checkpoints.load(newest)
-        if state["clips"] != fingerprint(self._identity()):
-            raise RunError(
-                f"{self.clips.where} has {len(self.clips)} clips of {len(self.clips.labels)} classes, and they are "
-                f"not those that {newest} was trained on. Give the same dataset with --data."
-            )
-        self.trainer.load_state_dict(state)
-        self.average.load_state_dict(state["average"], self.device)
-        self.folder.forget_after(state["step"])
-        return int(state["step"])
-
-    def _identity(self) -> list[str]:
-        """Clips and classes, in order: what the numbers in a checkpoint refer to."""
-        return [*self.clips.store.keys, "classes", *self.clips.labels.ids]
-
-    def _answers(self) -> dict[str, Any]:
-        """What the outputs stand for, in words that files keep."""
+    def _outputs(self) -> dict[str, Any]:
+        """The meaning of the model's outputs, for its files."""
         labels = self.clips.labels
-        return {"labels": list(labels.ids), "label_names": list(labels.names), "task": self.task}
-
-    def _result(self) -> FinetuneResult:
-        complete = self.steps_done == self.num_steps
-        scores = self._finish() if complete else None
-        if self.events:
-            self.events.close()
-        result = {} if scores is None else headline(scores)
-        curves = class_curves(pd.read_json(self.folder.metrics, lines=True), result)
-        self._write(CURVES_NAME, curves)
-        checkpoint = self.folder.checkpoints.newest()
-        assert checkpoint is not None  # the last step saved one
-        return FinetuneResult(
-            run_dir=self.folder.path,
-            step=self.steps_done,
-            num_steps=self.num_steps,
-            checkpoint=checkpoint,
-            weights=self.folder.weights if complete else None,
-            scores=scores,
-        )
-
-    def _finish(self) -> Classification | None:
-        """Writes the resulting weights, averaged where the run says so, and what they score."""
-        model = self.trainer.model
-        if self.average.count:
-            model.load_state_dict(self.average.weights)
-        training = self._answers() | {"config": as_dict(self.config)}
-        with explaining_failed_write(self.folder.weights):
-            save_model(model, self.folder.weights, training)
-        if self.validation is None:
-            return None
-        scores = self.validation.score(model)
-        self.listeners.scored(self.config.num_epochs, scores)
-        self._write(SCORES_NAME, json.dumps(as_record(scores), indent=1).encode())
-        return scores
-
-    def _write(self, name: str, content: bytes) -> None:
-        with explaining_failed_write(self.folder.path / name):
-            write_atomically(self.folder.path / name, content)
+        return {"labels": list(labels.ids), "label_names": list(labels.names), "task": self.label_task}

@@ -1,4 +1,4 @@
-"""Probabilities of a split's clips: all frames of a clip, averaged as the papers average them."""
+"""Validation of a classifier: the scores of a split, each clip by the mean over all its frames, as in the papers."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ from cavsync.train.evaluation.classification.metrics import Classification, clas
 from cavsync.train.evaluation.classification.predict import class_probabilities, clip_vectors, evaluating
 
 
-class Validation:
-    """The clips of a split, to be scored again and again; frozen encoders run over them once."""
+class ClassValidation:
+    """The clips of a split, scored several times; frozen encoders run over them once."""
 
     def __init__(
-        self, clips: LabelledClips, task: LabelTask, device: torch.device, precision: str, keep: bool
+        self, clips: LabelledClips, task: LabelTask, device: torch.device, precision: str, frozen: bool
     ) -> None:
         self.clips, self.task, self.device, self.precision = clips, task, device, precision
-        self._keep, self._kept = keep, list[Tensor]()
+        self._frozen, self._cached = frozen, list[Tensor]()
 
     def score(self, model: CavMaeClassifier) -> Classification:
         return classification(self.probabilities(model), self.clips.targets.numpy(), self.clips.labels.names)
@@ -31,6 +31,6 @@ class Validation:
             return class_probabilities(model, self._vectors(model), self.task)
 
     def _vectors(self, model: CavMaeClassifier) -> Iterable[Tensor]:
-        if self._keep and not self._kept:
-            self._kept = list(clip_vectors(model, self.clips, self.device, self.precision))
-        return self._kept or clip_vectors(model, self.clips, self.device, self.precision)
+        if self._frozen and not self._cached:
+            self._cached = list(clip_vectors(model, self.clips, self.device, self.precision))
+        return self._cached or clip_vectors(model, self.clips, self.device, self.precision)

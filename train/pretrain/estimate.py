@@ -13,7 +13,7 @@ from cavsync.train.data.sampler import Epochs, Position
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.initial import initial_model
-from cavsync.train.pretrain.step import TrainStep
+from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.trainer import open_source
 
 # On a CPU a step takes time in proportion to its clips; a GPU needs its whole batch to be busy.
@@ -32,13 +32,13 @@ class TrainingEstimate:
 
 
 def estimate(config: PretrainConfig, device: torch.device) -> TrainingEstimate:
-    """Takes a few steps on the run's own clips. The run itself starts from its own seed and does not notice."""
+    """Takes a few steps on the clips of the run, which they do not change: it starts from its seed."""
     size = config.batch_size if device.type == "cuda" else min(config.batch_size, MAX_CLIPS_ON_CPU)
     micro_batch = config.micro_batch if size == config.batch_size else None
     in_process = replace(config.data, num_workers=0)
     small = replace(config, batch_size=size, micro_batch=micro_batch, compile=False, data=in_process)
     source = open_source(small)
-    # The batch that is asked for must be there, or the run is refused.
+    # A dataset that does not fill one batch is refused, as by the run.
     num_clips = Epochs(len(source), config.batch_size, config.seed).num_clips
     reading_s, computing_s = _measure(
         small, source.batches(_start(num_clips, small), Ranks(), device), device
@@ -64,7 +64,7 @@ def _measure(
 ) -> tuple[float, float]:
     """Seconds that a step's reading takes, and its computing."""
     model, _ = initial_model(config)
-    step = TrainStep(config, model, device)
+    step = pretrain_step(config, model, device)
     reading, computing = [], []
     with closing(batches):
         for number in range(WARM_UP_STEPS + MEASURED_STEPS):

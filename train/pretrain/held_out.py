@@ -18,7 +18,7 @@ from cavsync.train.pretrain.config import PretrainMonitorConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationMetrics:
+class HeldOutScores:
     """Recalls in [0, 1] and effective ranks of held-out clips."""
 
     num_clips: int
@@ -36,7 +36,7 @@ class HeldOutClips:
         self.clips, self.monitor = ClipAllPairs(plain, model), monitor
         self.numbers = spread(len(self.clips), monitor.max_clips)
 
-    def validate(self, model: CavMaeSync, device: torch.device) -> ValidationMetrics:
+    def score(self, model: CavMaeSync, device: torch.device) -> HeldOutScores:
         """Scores `model`, which is in eval mode, without gradients."""
         audio, image = [], []
         for number in self.numbers:
@@ -45,7 +45,7 @@ class HeldOutClips:
             image.append(unit_frames(model, frames, device, "the frames of held-out clips"))
         all_audio, all_images = torch.stack(audio), torch.stack(image)
         found = retrieve(all_audio, all_images, "diagonal-mean")
-        return ValidationMetrics(
+        return HeldOutScores(
             num_clips=len(all_audio),
             r1_audio_to_video=found.audio_to_video.recalls[1].value / 100,
             r1_video_to_audio=found.video_to_audio.recalls[1].value / 100,

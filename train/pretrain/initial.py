@@ -10,7 +10,7 @@ from cavsync.train.pretrain.config import PretrainConfig
 
 
 def initial_model(config: PretrainConfig) -> tuple[CavMaeSync, str]:
-    """Random by the run's seed, or with the weights that the run starts from, and which of these it was.
+    """A model with random weights by the run's seed, or with `initial_weights`; and a description of them.
 
     ConfigError where the weights do not fit.
     """

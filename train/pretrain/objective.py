@@ -1,8 +1,8 @@
 """The loss of one batch and its gradient, the same over any number of ranks and in parts of any size.
 
-Every rank averages over its own clips and the gradients are averaged over the ranks, which is right for the
-reconstruction. The contrastive loss compares all clips with all: each rank computes it whole, from everyone's
-embeddings.
+Every rank averages over its clips and the gradients are averaged over the ranks, which is right for the
+reconstruction. The contrastive loss compares all clips with all: each rank computes it whole, from the embeddings
+of all ranks.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,26 +22,30 @@ from cavsync.model.output import Output
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.device import autocast
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.engine.step import TrainStep
 from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.metrics import PretrainLosses
 
 INPUTS = ("audio", "image", "noise_audio", "noise_image")
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
-Measured = dict[str, Tensor]
+LossTensors = dict[str, Tensor]
 
 
-class Objective:
-    """What a step minimises, for a `model` that stands on its device."""
+class PretrainObjective:
+    """The loss of pretraining, for a `model` that is on `device`."""
+
+    losses, lr_fields = PretrainLosses, "optimizer.lr"
 
     def __init__(self, config: PretrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks) -> None:
         self.config, self.model, self.device, self.ranks = config, model, device, ranks
         if config.activation_checkpointing:
-            forget_activations(model)
+            recompute_activations(model)
         if config.compile:
             model.compile()
         self._replica = ranks.replicated(model)
 
-    def backward(self, batch: Mapping[str, Any], scaled: Callable[[Tensor], Tensor]) -> Measured:
+    def backward(self, batch: Mapping[str, Any], scaled: Callable[[Tensor], Tensor]) -> LossTensors:
         """Adds the gradient of the `scaled` loss of this rank's `batch`; returns the loss and its parts.
 
         Those are the means over all ranks, detached and not scaled.
@@ -52,14 +56,22 @@ class Objective:
         reconstruction = means["reconstruction_audio"], means["reconstruction_image"]
         return {"loss": total_loss(self.model.config, *reconstruction, means["contrastive"]), **means}
 
-    def _at_once(self, inputs: Inputs, scaled: Callable[[Tensor], Tensor]) -> Measured:
+    def memory_advice(self, batch: Mapping[str, Any]) -> str:
+        config, clips = self.config, len(batch["key"])
+        return (
+            f"batch_size={config.batch_size}, {clips} of it in this process, micro_batch={config.micro_batch}. Try, in "
+            f"this order: --set micro_batch={_next_smaller(config.micro_batch or clips, clips)} (the same result in "
+            "smaller parts), precision=bfloat16, activation_checkpointing=true, a smaller batch_size."
+        )
+
+    def _at_once(self, inputs: Inputs, scaled: Callable[[Tensor], Tensor]) -> LossTensors:
         out = self._forward(inputs)
         contrast = self._contrast(out.embedding_audio, out.embedding_image)
         reconstruction = out.reconstruction_audio, out.reconstruction_image
         torch.autograd.backward(scaled(total_loss(self.model.config, *reconstruction, contrast.loss)))
-        return _measured(*reconstruction, contrast)
+        return _detached(*reconstruction, contrast)
 
-    def _in_parts(self, parts: list[Inputs], scaled: Callable[[Tensor], Tensor]) -> Measured:
+    def _in_parts(self, parts: list[Inputs], scaled: Callable[[Tensor], Tensor]) -> LossTensors:
         """One backward a part, as if it were the whole batch at once.
 
         All embeddings first, without a graph; from them the contrastive loss and its gradient in each embedding.
@@ -82,7 +94,7 @@ class Objective:
                 torch.autograd.backward(scaled(total_loss(self.model.config, *reconstruction, pull)))
             sum_audio += reconstruction[0].detach()
             sum_image += reconstruction[1].detach()
-        return _measured(sum_audio, sum_image, contrast)
+        return _detached(sum_audio, sum_image, contrast)
 
     def _contrast(self, audio: Tensor, image: Tensor) -> Contrast:
         if self.config.negatives == "global":
@@ -103,7 +115,7 @@ class Objective:
             return self.model.contrastive_embeddings(audio, normalise_images(image), noise_audio, noise_image)
 
     def _parts(self, batch: Mapping[str, Any]) -> Iterator[Inputs]:
-        """The tensors of the batch on the model's device, a micro-batch at a time; pictures are bytes still."""
+        """The tensors of the batch on the model's device, a micro-batch at a time; images are uint8 still."""
         size = self.config.micro_batch or len(batch["key"])
         for first in range(0, len(batch["key"]), size):
             rows = slice(first, first + size)
@@ -119,18 +131,32 @@ class Objective:
         return nullcontext()
 
 
-def forget_activations(model: CavMaeSync) -> None:
-    """From now on each block of `model` is computed again in the backward, instead of keeping what it computed."""
+def pretrain_step(
+    config: PretrainConfig, model: CavMaeSync, device: torch.device, ranks: Ranks | None = None
+) -> TrainStep[PretrainLosses]:
+    """The step that trains `model`, which it moves to `device`."""
+    ranks = ranks or Ranks()
+    model = model.to(device).train()
+    return TrainStep(config, model, PretrainObjective(config, model, device, ranks), device, ranks)
+
+
+def recompute_activations(model: CavMaeSync) -> None:
+    """Makes each block of `model` compute its activations again in the backward, instead of keeping them."""
     for module in model.modules():
         if isinstance(module, Block):
             again = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
             module.forward = again  # type: ignore[method-assign]
 
 
-def _measured(reconstruction_audio: Tensor, reconstruction_image: Tensor, contrast: Contrast) -> Measured:
+def _detached(reconstruction_audio: Tensor, reconstruction_image: Tensor, contrast: Contrast) -> LossTensors:
     return {
         "reconstruction_audio": reconstruction_audio.detach(),
         "reconstruction_image": reconstruction_image.detach(),
         "contrastive": contrast.loss.detach(),
         "accuracy": contrast.accuracy,
     }
+
+
+def _next_smaller(part: int, whole: int) -> int:
+    """The largest part below `part` that divides `whole`; 1 where there is none."""
+    return max((size for size in range(1, part) if whole % size == 0), default=1)

@@ -1,4 +1,4 @@
-"""Curves of a pretraining run, and what it reconstructs."""
+"""Curves of a pretraining run, and its reconstructions."""
 
 import numpy as np
 import pandas as pd
@@ -43,17 +43,17 @@ def run_curves(metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
     return png(figure)
 
 
-def reconstructions(seen: Reconstructions) -> bytes:
-    """A row a clip: its picture and its log-mel as the model saw them, as it filled them in, and as they are."""
-    figure = Figure(figsize=(13, 1.9 * len(seen.audio)), layout="constrained")
-    grid = figure.subplots(len(seen.audio), 6, width_ratios=[1, 1, 1, 1.6, 1.6, 1.6], squeeze=False)
-    titles = ("seen", "filled in", "original")
+def draw_reconstructions(inputs: Reconstructions) -> bytes:
+    """A PNG with a row for each clip: its image and its log-mel, masked, reconstructed and original."""
+    figure = Figure(figsize=(13, 1.9 * len(inputs.audio)), layout="constrained")
+    grid = figure.subplots(len(inputs.audio), 6, width_ratios=[1, 1, 1, 1.6, 1.6, 1.6], squeeze=False)
+    titles = ("masked", "reconstructed", "original")
     for clip, row in enumerate(grid):
-        for axes, picture in zip(row[:3], _pictures(seen, clip), strict=True):
-            axes.imshow(picture)
-        original = seen.audio[clip].numpy().T
+        for axes, image in zip(row[:3], _images(inputs, clip), strict=True):
+            axes.imshow(image)
+        original = inputs.audio[clip].numpy().T
         scale = {"vmin": original.min(), "vmax": original.max()}
-        for axes, mel in zip(row[3:], _mels(seen, clip), strict=True):
+        for axes, mel in zip(row[3:], _mels(inputs, clip), strict=True):
             axes.imshow(mel, origin="lower", aspect="auto", cmap=MEL_COLOURS, **scale)
         for axes in row:
             axes.set_axis_off()
@@ -62,19 +62,19 @@ def reconstructions(seen: Reconstructions) -> bytes:
     return png(figure)
 
 
-def _pictures(seen: Reconstructions, clip: int) -> list[np.ndarray]:
-    """(height, width, 3) in [0, 1]: without its removed patches, filled in, whole."""
+def _images(inputs: Reconstructions, clip: int) -> list[np.ndarray]:
+    """(height, width, 3) in [0, 1]: masked, reconstructed, original."""
     scale = np.array(IMAGE_STD, np.float32), np.array(IMAGE_MEAN, np.float32)
     whole, filled = (
         np.clip(one[clip].cpu().permute(1, 2, 0).numpy() * scale[0] + scale[1], 0, 1)
-        for one in (seen.image, seen.filled.image)
+        for one in (inputs.image, inputs.filled.image)
     )
-    removed = seen.filled.removed_image[clip].cpu().numpy()[..., None]
+    removed = inputs.filled.removed_image[clip].cpu().numpy()[..., None]
     return [np.where(removed, HIDDEN_GREY, whole), filled, whole]
 
 
-def _mels(seen: Reconstructions, clip: int) -> list[np.ndarray]:
-    """(mels, rows): with NaN where patches were removed, filled in, whole."""
-    whole, filled = seen.audio[clip].numpy(), seen.filled.audio[clip].cpu().numpy()
-    removed = seen.filled.removed_audio[clip].cpu().numpy()
+def _mels(inputs: Reconstructions, clip: int) -> list[np.ndarray]:
+    """(mels, rows): with NaN where patches are masked, reconstructed, original."""
+    whole, filled = inputs.audio[clip].numpy(), inputs.filled.audio[clip].cpu().numpy()
+    removed = inputs.filled.removed_audio[clip].cpu().numpy()
     return [np.where(removed, np.nan, whole).T, filled.T, whole.T]

@@ -1,4 +1,4 @@
-"""Recipes: each is a function that returns a complete run, every number with its source.
+"""Presets of pretraining: each is a function that returns a complete run, every number with its source.
 
 Sources: `YuanGongND/cav-mae`, its scripts and training logs ("CAV-MAE"); `edsonroteia/cav-mae`, the authors'
 public development fork, the only public source for how Sync was trained ("fork"); "ours" where we differ.
@@ -26,7 +26,7 @@ def sync_base() -> PretrainConfig:
         model=models.sync_base(),
         data=DataConfig(
             path="data/audioset",
-            # Ours: upstream's windows go by frame number and drift up to .4 s from the picture; to reproduce
+            # Ours: upstream's windows go by frame number and drift up to .4 s from the frame; to reproduce
             # that, prepare with `--frame-times upstream` and set data.alignment=upstream.
             alignment="time",
             mel_mean=AUDIOSET_MEL_MEAN,

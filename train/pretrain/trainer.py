@@ -1,43 +1,35 @@
-"""Pretraining: one loop, with the step in its middle."""
+"""Pretraining as a task of the training loop."""
 
 import dataclasses
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+import logging
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from cavsync.model.checkpoints.checkpoint import save_model
+from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.loader import ClipSource, IndexedSource
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
+from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import DeviceChoice, as_dict
-from cavsync.train.engine.device import DEVICE_CHOICES, DeviceError, choose_device
+from cavsync.train.engine.device import choose_device
 from cavsync.train.engine.distributed import Ranks, joined
-from cavsync.train.engine.optimizer import keeping_clips_of_failed_step, lr_ratio
-from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
-from cavsync.train.engine.signals import StopRequest
-from cavsync.train.engine.throughput import StopWatch
+from cavsync.train.engine.loop import TrainingLoop
+from cavsync.train.engine.metrics import RunResult, ValidationMetrics
+from cavsync.train.engine.run_folder import RunError
 from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.held_out import HeldOutClips
 from cavsync.train.pretrain.initial import initial_model
-from cavsync.train.pretrain.metrics import PretrainResult, RunFacts, StepMetrics, TrainerCallback
-from cavsync.train.pretrain.step import TrainStep
+from cavsync.train.pretrain.metrics import PretrainFacts
+from cavsync.train.pretrain.objective import pretrain_step
+from cavsync.train.pretrain.plots import draw_reconstructions, run_curves
 
-# What others know a run by.
-__all__ = [
-    "DEVICE_CHOICES",
-    "DeviceChoice",
-    "DeviceError",
-    "PretrainResult",
-    "Pretraining",
-    "RunFacts",
-    "StepMetrics",
-    "choose_device",
-    "open_source",
-    "pretrain",
-]
+logger = logging.getLogger(__name__)
 
 
 def pretrain(
@@ -46,96 +38,46 @@ def pretrain(
     *,
     resume: bool = False,
     device: DeviceChoice = "auto",
-    on_start: Callable[[RunFacts], None] = lambda facts: None,
-    on_step: Callable[[StepMetrics], None] = lambda metrics: None,
-    observers: Sequence[TrainerCallback] = (),
-) -> PretrainResult:
+    callbacks: Sequence[TrainerCallback] = (),
+) -> RunResult:
     """Train `config` in `run_dir` to its end, or until SIGTERM or Ctrl-C, which save first.
 
-    With `resume` it continues where the newest whole checkpoint stands; on the CPU the result is bit-equal to that
-    of a run that was never stopped. Under torchrun every process calls this with the same arguments: together they
-    train one model, and the first of them writes the folder and calls `on_start`, `on_step` and the observers.
-    Raises CavsyncError on what a user can mend: a folder that is taken, a dataset too small or changed, another
-    configuration on resume, a loss that is not finite.
+    With `resume` it continues from the newest whole checkpoint; on the CPU the result is bit-equal to that of a run
+    that was never stopped. Under torchrun every process calls this with the same arguments: together they train one
+    model, and the first of them writes the folder and calls the `callbacks`. Raises CavsyncError on what a user can
+    mend: a folder that is taken, a dataset too small or changed, another configuration on resume, a loss that is not
+    finite.
     """
-    place = choose_device(device)
-    with joined(place) as ranks:
-        run = Pretraining(config, run_dir, place, ranks, resume=resume)
-        told = observers if ranks.first else ()
-        if ranks.first:
-            on_start(run.facts())
-        for observer in told:
-            observer.started(run.facts(), run.config, run.trainer.model)
-        with keeping_clips_of_failed_step(run.folder.path / NOT_FINITE_NAME):
-            result = run.train(on_step if ranks.first else lambda metrics: None, told)
-        for observer in told:
-            observer.ended(result, run.trainer.model)
-    return result
+    chosen = choose_device(device)
+    with joined(chosen) as ranks:
+        task = PretrainTask(config, chosen, ranks)
+        return TrainingLoop(task, run_dir, resume=resume, ranks=ranks, callbacks=callbacks).run()
 
 
-class Pretraining:
-    """A run in memory: model, optimizer, data and folder, at step `steps_done`."""
+class PretrainTask:
+    """Model, optimizer and clips of a pretraining run."""
 
-    def __init__(
-        self, config: PretrainConfig, run_dir: Path, device: torch.device, ranks: Ranks, *, resume: bool
-    ) -> None:
-        self.ranks, self.device = ranks, device
-        # Whatever may be refused comes before the folder is made.
+    def __init__(self, config: PretrainConfig, device: torch.device, ranks: Ranks) -> None:
+        self.device, self.ranks = device, ranks
         ranks.on_all_ranks(partial(config.batch_of_a_rank, ranks.count))
         self.source = ranks.on_all_ranks(partial(open_source, config))
         self.config = config = dataclasses.replace(config, data=self.source.config)
         self.epochs = Epochs(len(self.source), config.batch_size, config.seed)
-        self.num_steps = config.total_steps(len(self.source))
-        model, self.start = ranks.on_all_ranks(partial(initial_model, config))
-        self.folder = ranks.on_all_ranks(partial(self._open_folder, run_dir, resume))
-        self.trainer = TrainStep(config, model, device, ranks)
-        self.steps_done = self._restore() if resume else 0
+        self.num_steps, self.steps_per_epoch = config.total_steps(len(self.source)), self.epochs.num_batches
+        self.model, self.initial_weights = ranks.on_all_ranks(partial(initial_model, config))
+        self.held_out = ranks.on_all_ranks(self._open_held_out)
+        self.step = pretrain_step(config, self.model, device, ranks)
 
-    def train(
-        self, on_step: Callable[[StepMetrics], None], observers: Sequence[TrainerCallback]
-    ) -> PretrainResult:
-        """The loop. A checkpoint follows the last step, every so many, and a request to stop."""
-        config, ranks, watch, metrics = self.config, self.ranks, StopWatch(self.config.batch_size), None
-        with StopRequest() as stop, closing(self._batches()) as stream:
-            batches = watch.timed(stream)
-            ends = self.steps_done == self.num_steps
-            while not ends:
-                ratio = lr_ratio(config.schedule, self.steps_done, self.num_steps, self.epochs.num_batches)
-                lr = config.optimizer.lr * ratio
-                batch = ranks.on_all_ranks(partial(next, batches))
-
-                losses = self.trainer(batch, self.steps_done + 1, lr)
-                self.steps_done += 1
-
-                metrics = StepMetrics(
-                    **dataclasses.asdict(losses),
-                    step=self.steps_done,
-                    epoch=self.steps_done / self.epochs.num_batches,
-                    lr=lr,
-                    **watch.read(),
-                )
-                on_step(metrics)
-                for observer in observers:
-                    observer.stepped(metrics, self.trainer.model, batch)
-                ends = ranks.any(stop.requested) or self.steps_done == self.num_steps
-                if ends or self.steps_done % config.log_every_steps == 0:
-                    ranks.on_all_ranks(partial(self._log, metrics))
-                    watch.restart()
-                if ends or self.steps_done % config.checkpoint_every_steps == 0:
-                    ranks.on_all_ranks(self._save)
-            return ranks.on_all_ranks(partial(self._result, metrics))
-
-    def facts(self) -> RunFacts:
-        trained = (p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
-        return RunFacts(
-            run_dir=self.folder.path,
+    def facts(self, run_dir: Path, steps_done: int) -> PretrainFacts:
+        return PretrainFacts(
+            run_dir=run_dir,
             preset=self.config.preset,
             dataset=self.config.data.path,
+            initial_weights=self.initial_weights,
             num_clips=len(self.source),
-            num_parameters=sum(trained),
+            num_parameters=sum(parameter.numel() for parameter in self.step.trained),
             num_steps=self.num_steps,
-            steps_done=self.steps_done,
-            start=self.start,
+            steps_done=steps_done,
             batch_size=self.config.batch_size,
             num_ranks=self.ranks.count,
             device=str(self.device),
@@ -144,51 +86,20 @@ class Pretraining:
             image_size=self.config.model.image_size,
         )
 
-    def _batches(self) -> Generator[Batch, None, None]:
-        return self.source.batches(self.epochs.position_after(self.steps_done), self.ranks, self.device)
+    def batches(self, steps_done: int) -> Generator[Batch, None, None]:
+        return self.source.batches(self.epochs.position_after(steps_done), self.ranks, self.device)
 
-    def _open_folder(self, path: Path, resume: bool) -> RunFolder:
-        if not self.ranks.first:
-            return RunFolder(path, self.config)
-        return RunFolder.reopen(path, self.config) if resume else RunFolder.start(path, self.config)
+    def end_epoch(self, epoch: int) -> None:
+        """Nothing: the last weights are the result."""
 
-    def _log(self, metrics: StepMetrics) -> None:
-        if self.ranks.first:
-            self.folder.log(dataclasses.asdict(metrics))
-
-    def _save(self) -> None:
-        if self.ranks.first:
-            self.folder.checkpoints.save(self.steps_done, self._state())
-
-    def _state(self) -> dict[str, Any]:
+    def state_dict(self, steps_done: int) -> dict[str, Any]:
         return {
-            "config": as_dict(self.config),
             "model_config": as_dict(self.config.model),
             "clips": self.source.identity(),
-            "num_ranks": self.ranks.count,
-            "position": dataclasses.asdict(self.epochs.position_after(self.steps_done)),
-            "rng": torch.get_rng_state(),
-            **self.trainer.state_dict(),
+            "position": dataclasses.asdict(self.epochs.position_after(steps_done)),
         }
 
-    def _restore(self) -> int:
-        """Continue from the newest whole checkpoint; from the start where the run was killed before its first."""
-        checkpoints, first = self.folder.checkpoints, self.ranks.first
-        newest = self.ranks.of_first(
-            self.ranks.on_all_ranks(lambda: checkpoints.newest_whole() if first else None)
-        )
-        step = 0
-        if newest is not None:
-            state = self.ranks.on_all_ranks(partial(self._load, newest))
-            self.trainer.load_state_dict(state)
-            torch.set_rng_state(state["rng"])
-            step = int(state["step"])
-        if first:
-            self.folder.forget_after(step)
-        return step
-
-    def _load(self, path: Path) -> dict[str, Any]:
-        state = self.folder.checkpoints.load(path)
+    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
         if state["clips"] != self.source.identity():
             raise RunError(
                 f"{self.config.data.path} has {len(self.source)} clips, and they are not those that {path} was "
@@ -197,25 +108,47 @@ class Pretraining:
         if self.config.negatives == "local" and state["num_ranks"] != self.ranks.count:
             raise RunError(
                 f"{path} was trained by {state['num_ranks']} processes, these are {self.ranks.count}: with "
-                "negatives=local each clip would be told apart from others. Start as many, or another run."
+                "negatives=local each clip would be compared with others. Start as many, or another run."
             )
-        return state
 
-    def _result(self, last: StepMetrics | None) -> PretrainResult:
-        complete = self.steps_done == self.num_steps
-        if complete and self.ranks.first:
-            with explaining_failed_write(self.folder.weights):
-                training = {"step": self.steps_done, "config": as_dict(self.config)}
-                save_model(self.trainer.model, self.folder.weights, training)
-        checkpoint = self.folder.checkpoints.path(self.steps_done)
-        return PretrainResult(
-            run_dir=self.folder.path,
-            step=self.steps_done,
-            num_steps=self.num_steps,
-            checkpoint=checkpoint,
-            weights=self.folder.weights if complete else None,
-            last=last,
-        )
+    def is_validated_after(self, step: int) -> bool:
+        every = self.config.monitor.every_steps
+        return every is not None and step % every == 0
+
+    @torch.no_grad()
+    def validate(self, step: int) -> ValidationMetrics | None:
+        if self.held_out is None:
+            return None
+        self.model.eval()
+        try:
+            scores = self.held_out.score(self.model, self.device)
+            images = {}
+            if self.config.monitor.num_images:
+                reconstructions = self.held_out.reconstruct(self.model, self.device)
+                images["reconstructions"] = draw_reconstructions(reconstructions)
+        finally:
+            self.model.train()
+        epoch, figures = step / self.steps_per_epoch, dataclasses.asdict(scores)
+        return ValidationMetrics(step=step, epoch=epoch, figures=figures, images=images)
+
+    def save_weights(self, path: Path) -> None:
+        save_model(self.model, path, {"step": self.num_steps, "config": as_dict(self.config)})
+
+    def draw_curves(self, metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
+        return run_curves(metrics, validations)
+
+    def _open_held_out(self) -> HeldOutClips | None:
+        """None, with a warning, where the dataset has no such split; None too where it is not on a disk."""
+        config = self.config
+        if not self.ranks.first or config.monitor.every_steps is None or config.data.source == "stream":
+            return None
+        try:
+            return HeldOutClips(config.data, config.model, config.monitor)
+        except DatasetError as error:
+            logger.warning(
+                "No validation on held-out clips: %s Set monitor.split, or monitor.every_steps=none.", error
+            )
+            return None
 
 
 def open_source(config: PretrainConfig) -> ClipSource:

@@ -184,7 +184,7 @@ def test_one_modality_and_json(labelled: list[str | Path], tmp_path: Path) -> No
     only = ["--preset", "finetune-tiny", "--modality", "audio", "--json"]
     result = run(train.app, "finetune", *labelled, *only, "--run", tmp_path / "run")
     events = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [event["event"] for event in events] == ["start", "step", "step", "scored", "end"]
+    assert [event["event"] for event in events] == ["start", "step", "step", "validation", "end"]
     assert (events[0]["modality"], events[0]["num_classes"], events[4]["complete"]) == ("audio", 3, True)
     assert 0 <= events[3]["top1"] <= 1
 

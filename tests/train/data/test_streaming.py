@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.known_shards import mel, micro_run, picture, write_known_shards
+from support.callbacks import Calls
+from support.known_shards import frame_jpeg, mel, micro_run, write_known_shards
 from support.rank_work import CPU
 
 from cavsync.pipeline.dataset.paths import DatasetPaths
@@ -29,8 +30,9 @@ from cavsync.train.data.store import ShardError
 from cavsync.train.data.streaming import StreamedClip, StreamedSource
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.engine.metrics import StepMetrics
 from cavsync.train.pretrain.config import PretrainConfig
-from cavsync.train.pretrain.trainer import StepMetrics, pretrain
+from cavsync.train.pretrain.trainer import pretrain
 
 NUM_CLIPS = 24
 START = Position(0, 0, 0)
@@ -173,7 +175,7 @@ def test_a_run_from_a_url_resumes_to_the_same_bits(served: str, tmp_path: Path) 
     whole = pretrain(config, tmp_path / "whole", device="cpu")
     every_step = replace(config, checkpoint_every_steps=1)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(every_step, tmp_path / "run", device="cpu", on_step=stop)
+        pretrain(every_step, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=stop)])
     resumed = pretrain(every_step, tmp_path / "run", device="cpu", resume=True)
     one, two = load_file(whole.weights), load_file(resumed.weights)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -195,7 +197,7 @@ def test_a_shard_is_one_request_from_front_to_back(shards: Path) -> None:
 def test_a_member_that_is_gone_or_damaged_is_named(member: str, what: str, content: bytes | None) -> None:
     members = {
         "json": json.dumps({"frame_pts_s": [0.0]}).encode(),
-        "00.jpg": picture(0, 0, 32),
+        "00.jpg": frame_jpeg(0, 0, 32),
         "mel.npy": npy_bytes(mel(0).astype(np.float16)),
     }
     del members[member]

@@ -90,8 +90,8 @@ def test_a_run_of_two_processes_is_the_run_of_one(ranks: TwoRanks, shards: Path,
     both = ranks(train, config, tmp_path / "both", {})
     assert batches(both) == one["keys"]
     assert [outcome["loss"] for outcome in both] == [pytest.approx(one["loss"], abs=1e-5)] * 2
-    # The first process alone tells and writes.
-    assert [outcome["told"] for outcome in both] == [[1, 2, 3], []]
+    # Only the first process calls callbacks and writes.
+    assert [outcome["logged"] for outcome in both] == [[1, 2, 3], []]
     assert logged_steps(tmp_path / "both") == [1, 2, 3]
     assert (tmp_path / "both" / "model.safetensors").is_file()
     assert not list((tmp_path / "both").rglob("*.tmp"))
@@ -143,7 +143,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(
     assert (tmp_path / "run" / "checkpoints" / "last.pt").resolve().name == "step-000003.pt"
 
 
-def test_a_number_lost_in_one_process_stops_all_and_is_told_once(
+def test_a_non_finite_loss_in_one_process_stops_all_and_is_reported_once(
     ranks: TwoRanks, shards: Path, tmp_path: Path
 ) -> None:
     first, second = ranks(train, run_on(shards), tmp_path / "run", {"poison": (1, 2)})
@@ -153,7 +153,7 @@ def test_a_number_lost_in_one_process_stops_all_and_is_told_once(
     assert second["error"] == "PeerFailedError"
 
 
-def test_a_shard_that_is_lost_stops_all_and_is_told_once(ranks: TwoRanks, tmp_path: Path) -> None:
+def test_a_lost_shard_stops_all_and_is_reported_once(ranks: TwoRanks, tmp_path: Path) -> None:
     shards = write_known_shards(tmp_path / "shards", num_clips=16, clips_per_shard=8)
     outcomes = ranks(train, run_on(shards), tmp_path / "run", {"lose_shards": (1, 1)})
     assert [outcome["error"] for outcome in outcomes] == ["ShardError", "PeerFailedError"]
@@ -196,7 +196,7 @@ def test_torchrun_stops_on_a_signal_and_resumes(shards: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_torchrun_trains_one_model_and_tells_it_once(shards: Path, tmp_path: Path) -> None:
+def test_torchrun_trains_one_model_and_prints_it_once(shards: Path, tmp_path: Path) -> None:
     started = launch(shards, tmp_path, "--steps", "2")
     output, errors = started.communicate(timeout=200)
     assert started.returncode == 0, errors

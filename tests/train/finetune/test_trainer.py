@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.callbacks import Calls
 from support.known_shards import micro_model, write_known_shards
 from support.labelled_shards import (
     NUM_TEST,
@@ -30,18 +31,19 @@ from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import task_of
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, EpochSample, class_weights
 from cavsync.train.data.store import ShardError
-from cavsync.train.engine.averaging import WeightAverage
 from cavsync.train.engine.config import ConfigError
-from cavsync.train.engine.optimizer import NonFiniteError, OutOfMemoryError
+from cavsync.train.engine.metrics import StepMetrics
+from cavsync.train.engine.optimizer import WeightAverage
 from cavsync.train.engine.run_folder import RunError
+from cavsync.train.engine.step import NonFiniteError, OutOfMemoryError
 from cavsync.train.evaluation.classification.predict import class_probabilities
 from cavsync.train.finetune.augment import hide_bands, mix_images, mix_mels, smoothed
 from cavsync.train.finetune.config import FinetuneConfig
-from cavsync.train.finetune.initial import Start
+from cavsync.train.finetune.initial import InitialWeights
 from cavsync.train.finetune.items import TrainingClips
-from cavsync.train.finetune.metrics import FinetuneMetrics, FinetuneResult, Listeners
+from cavsync.train.finetune.metrics import FinetuneResult
+from cavsync.train.finetune.objective import class_loss, finetune_step
 from cavsync.train.finetune.presets import FINETUNE_PRESETS, finetune_preset
-from cavsync.train.finetune.step import FinetuneStep, class_loss
 from cavsync.train.finetune.trainer import finetune
 
 Recipe = Callable[..., FinetuneConfig]
@@ -60,11 +62,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(config: FinetuneConfig, folder: Path, *, stop_after: int = 0, resume: bool = False) -> FinetuneResult:
     """Runs on the CPU; a SIGTERM comes once `stop_after` steps are done."""
 
-    def stop(metrics: FinetuneMetrics) -> None:
+    def stop(metrics: StepMetrics) -> None:
         if metrics.step == stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return finetune(config, folder, device="cpu", resume=resume, listeners=Listeners(stepped=stop))
+    return finetune(config, folder, device="cpu", resume=resume, callbacks=[Calls(on_step=stop)])
 
 
 @pytest.mark.parametrize("recipe", [micro_finetuning, micro_probe])
@@ -123,7 +125,9 @@ def test_one_modality_alone_is_trained_without_reading_the_other(
     shards: Path, weights: Path, tmp_path: Path, modality: str, kind: str
 ) -> None:
     config = micro_finetuning(shards, weights, f"head.modality={modality}", f"head.kind={kind}")
-    clips = LabelledClips(Start.of(config).inputs(config.data), micro_model(), config.head.modality)
+    clips = LabelledClips(
+        InitialWeights.load(config).inputs(config.data), micro_model(), config.head.modality
+    )
     item = TrainingClips(clips, config)[EpochSample(0, 0, 3)]
     assert item.keys() - {"target", "key"} == {modality}
     result = run(replace(config, num_epochs=1, average_epochs=None), tmp_path / "run")
@@ -132,18 +136,24 @@ def test_one_modality_alone_is_trained_without_reading_the_other(
 
 def test_a_linear_probe_is_one_linear_layer(shards: Path, weights: Path) -> None:
     config = micro_probe(shards, weights, "head.kind=linear")
-    classifier = Start.of(config).classifier(config, num_classes=3)
+    classifier = InitialWeights.load(config).classifier(config, num_classes=3)
     trained = [name for name, parameter in classifier.named_parameters() if parameter.requires_grad]
     assert trained == ["head.weight", "head.bias"]
 
 
-def test_the_run_folder_tells_what_was_scored(shards: Path, weights: Path, tmp_path: Path) -> None:
+def test_the_run_folder_records_the_scores(shards: Path, weights: Path, tmp_path: Path) -> None:
     result = run(micro_finetuning(shards, weights), tmp_path / "run")
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert (scores["num_clips"], scores["without_positives"]) == (NUM_TEST, ["never"])
     assert [one["num_clips"] for one in scores["classes"]] == [2, 2, 0]
-    # The first epoch is in the metrics; the last one's weights are averaged before they are scored.
-    assert [step for step, line in enumerate(lines(result), 1) if "top1" in line] == [2]
+    validations = [
+        json.loads(line) for line in (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    ]
+    assert [one["step"] for one in validations] == [2, 4]
+    # The last epoch's weights are averaged before they are scored.
+    assert {name: scores[name] for name in ("auc", "top1")} == {
+        name: validations[1][name] for name in ("auc", "top1")
+    }
     assert (tmp_path / "run" / "curves.png").stat().st_size > 5000
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     # Left to the data and to the weights by the configuration, stored as what they were.
@@ -174,8 +184,8 @@ def test_an_average_takes_only_its_epochs() -> None:
 
 def test_the_head_learns_at_its_own_rate(shards: Path, weights: Path) -> None:
     config = micro_finetuning(shards, weights)
-    model = Start.of(config).classifier(config, num_classes=3)
-    step = FinetuneStep(config, "single-label", model, torch.device("cpu"))
+    model = InitialWeights.load(config).classifier(config, num_classes=3)
+    step = finetune_step(config, "single-label", model, torch.device("cpu"))
     head = {id(parameter) for parameter in model.head.parameters()}
     for group in step.optimizer.param_groups:
         of_head = {id(parameter) in head for parameter in group["params"]}
@@ -196,16 +206,16 @@ def test_rare_classes_are_drawn_as_often_as_frequent_ones() -> None:
     assert not np.array_equal(batches.order(3), batches.order(4))
 
 
-def test_a_clip_drawn_twice_looks_different(shards: Path, weights: Path) -> None:
+def test_a_clip_drawn_twice_is_augmented_differently(shards: Path, weights: Path) -> None:
     config = micro_finetuning(shards, weights)
-    clips = LabelledClips(Start.of(config).inputs(config.data), micro_model(), "both")
+    clips = LabelledClips(InitialWeights.load(config).inputs(config.data), micro_model(), "both")
     items = TrainingClips(clips, config)
     one, same, other = (items[EpochSample(0, index, 3)]["audio"] for index in (5, 5, 6))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
-def test_powers_of_mixed_sounds_add() -> None:
+def test_powers_of_mixed_waveforms_add() -> None:
     rng = np.random.default_rng(0)
     waves, weight = rng.normal(size=(2, 2000, 64)), 0.3
     power = [
@@ -216,9 +226,9 @@ def test_powers_of_mixed_sounds_add() -> None:
     assert (mix_mels(one, other, weight) - mixture).abs().mean() < 0.05
 
 
-def test_a_silent_row_leaves_the_other_sound() -> None:
-    silent, sound = torch.full((2, 3), -torch.inf), torch.ones(2, 3)
-    assert torch.allclose(mix_mels(sound, silent, 0.5), sound + 2 * np.log(0.5))
+def test_a_silent_row_leaves_the_other_audio() -> None:
+    silent, audio = torch.full((2, 3), -torch.inf), torch.ones(2, 3)
+    assert torch.allclose(mix_mels(audio, silent, 0.5), audio + 2 * np.log(0.5))
     assert torch.isneginf(mix_mels(silent, silent, 0.5)).all()
 
 
@@ -303,22 +313,24 @@ def test_a_missing_validation_split_is_named(weights: Path, tmp_path: Path) -> N
 
 def test_weights_must_be_given(shards: Path, weights: Path, tmp_path: Path) -> None:
     config = replace(micro_finetuning(shards, weights), initial_weights=None)
-    with pytest.raises(ConfigError, match="say whose encoders to start from, with --from RUN or --from FILE"):
+    with pytest.raises(
+        ConfigError, match="name the weights that the encoders start from, with --from RUN or --from FILE"
+    ):
         run(config, tmp_path / "run")
 
 
 def test_a_head_is_continued_only_where_it_fits(shards: Path, weights: Path, tmp_path: Path) -> None:
     probe = run(micro_probe(shards, weights), tmp_path / "probe")
     tuned = micro_finetuning(shards, probe.weights, "keep_head=true")
-    before, after = load_model(probe.weights), Start.of(tuned).classifier(tuned, num_classes=3)
+    before, after = load_model(probe.weights), InitialWeights.load(tuned).classifier(tuned, num_classes=3)
     assert torch.equal(before.head.linear.weight, after.head.linear.weight)
     assert after.parameter_groups()["encoder"]
     with pytest.raises(ConfigError, match=r"another head: num_classes is 3, not 5\. Set head\.\* to match"):
-        Start.of(tuned).classifier(tuned, num_classes=5)
+        InitialWeights.load(tuned).classifier(tuned, num_classes=5)
     fresh = micro_finetuning(shards, weights, "keep_head=true")
-    start = Start.of(fresh)
+    initial = InitialWeights.load(fresh)
     with pytest.raises(ConfigError, match="is a pretrained model and has no head"):
-        start.classifier(fresh, num_classes=3)
+        initial.classifier(fresh, num_classes=3)
 
 
 def test_windows_of_another_length_get_new_positions(shards: Path, weights: Path, tmp_path: Path) -> None:
@@ -351,7 +363,7 @@ def test_a_taken_folder_and_other_classes_on_resume_are_refused(
         run(micro_probe(renamed, weights), tmp_path / "run", resume=True)
 
 
-def test_a_loss_that_is_no_number_names_the_clips(
+def test_a_non_finite_loss_names_the_clips(
     shards: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -386,7 +398,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_full_disk_at_the_end_is_told_and_the_run_is_kept(
+def test_a_full_disk_at_the_end_is_an_error_and_the_run_is_kept(
     shards: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -428,7 +440,7 @@ def test_a_shard_lost_before_the_scores_is_named_in_one_line(
             config,
             tmp_path / "run",
             device="cpu",
-            listeners=Listeners(stepped=lambda metrics: lost.unlink(missing_ok=True)),
+            callbacks=[Calls(on_step=lambda metrics: lost.unlink(missing_ok=True))],
         )
 
 
@@ -472,5 +484,5 @@ def logged(result: FinetuneResult, name: str) -> list[float]:
 
 def test_the_dataset_of_these_tests_is_what_it_says(shards: Path, weights: Path) -> None:
     config = micro_finetuning(shards, weights)
-    train = LabelledClips(Start.of(config).inputs(config.data), micro_model(), "both")
+    train = LabelledClips(InitialWeights.load(config).inputs(config.data), micro_model(), "both")
     assert (len(train), train.targets.sum(dim=0).tolist()) == (NUM_TRAIN, [4, 4, 0])

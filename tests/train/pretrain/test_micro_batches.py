@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.callbacks import Calls
 from support.known_shards import micro_run, write_known_shards
 from support.rank_work import MODELS, assert_same_gradients, gradients, run_of, some_batch
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.pretrain.objective import forget_activations
-from cavsync.train.pretrain.step import TrainStep
+from cavsync.train.pretrain.objective import pretrain_step, recompute_activations
 from cavsync.train.pretrain.trainer import pretrain
 
 
@@ -31,18 +31,18 @@ def test_every_parameter_that_trains_has_a_gradient(model: dict[str, Any]) -> No
     assert all(grad is not None for grad in grads.values())
 
 
-def test_forgetting_activations_keeps_the_gradient_and_the_names() -> None:
+def test_recomputing_activations_keeps_the_gradient_and_the_names() -> None:
     config = run_of(joint_depth=2)
     again = replace(config, activation_checkpointing=True)
     assert_same_gradients(gradients(again, Ranks()), gradients(config, Ranks()))
     assert_same_gradients(gradients(replace(again, micro_batch=2), Ranks()), gradients(config, Ranks()))
     model = CavMaeSync(config.model)
     names = list(model.state_dict())
-    forget_activations(model)
+    recompute_activations(model)
     assert list(model.state_dict()) == names
 
 
-def test_forgetting_activations_keeps_fewer_of_them() -> None:
+def test_recomputing_activations_keeps_fewer_of_them() -> None:
     def kept_bytes(forget: bool) -> int:
         config = replace(run_of(encoder_depth=3, decoder_depth=3), activation_checkpointing=forget)
         kept = 0
@@ -65,7 +65,7 @@ def test_parts_in_half_precision_come_near_the_whole(precision: str) -> None:
     numbers = []
     for micro_batch in (None, 2):
         torch.manual_seed(0)
-        step = TrainStep(
+        step = pretrain_step(
             replace(config, micro_batch=micro_batch), CavMaeSync(config.model), torch.device("cpu")
         )
         numbers.append([vars(step(some_batch(config), number, 1e-3)) for number in (1, 2)])
@@ -84,12 +84,12 @@ def test_a_run_may_change_its_micro_batch_when_it_resumes(tmp_path: Path) -> Non
         raise KilledError
 
     with pytest.raises(KilledError):
-        pretrain(config, tmp_path / "parts", device="cpu", on_step=kill)
+        pretrain(config, tmp_path / "parts", device="cpu", callbacks=[Calls(on_step=kill)])
     parts = pretrain(
         replace(config, micro_batch=2, activation_checkpointing=True),
         tmp_path / "parts",
         device="cpu",
         resume=True,
     )
-    assert parts.last.loss == pytest.approx(whole.last.loss, abs=1e-5)
-    assert parts.last.grad_norm == pytest.approx(whole.last.grad_norm, rel=1e-4)
+    assert parts.last.losses.loss == pytest.approx(whole.last.losses.loss, abs=1e-5)
+    assert parts.last.losses.grad_norm == pytest.approx(whole.last.losses.grad_norm, rel=1e-4)

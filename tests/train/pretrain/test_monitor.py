@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from support.callbacks import Calls
 from support.known_shards import micro_model, micro_run, raw_data
 from support.labelled_shards import NUM_TEST, write_labelled_shards
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,18 +22,19 @@ from torch.nn.functional import normalize
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.sampler import TooFewClipsError
+from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import ConfigError
+from cavsync.train.engine.metrics import StepMetrics
 from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.finetune.plots import class_curves
 from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
 from cavsync.train.pretrain.estimate import estimate
 from cavsync.train.pretrain.held_out import HeldOutClips, effective_rank
-from cavsync.train.pretrain.metrics import StepMetrics
-from cavsync.train.pretrain.monitor import Monitor
-from cavsync.train.pretrain.plots import reconstructions, run_curves
+from cavsync.train.pretrain.plots import draw_reconstructions, run_curves
 from cavsync.train.pretrain.trainer import pretrain
 
 CPU = torch.device("cpu")
+OFF = PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,9 @@ def validations(folder: Path) -> list[dict[str, float]]:
 
 def test_a_monitored_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -> None:
     config = monitored(shards)
-    alone = pretrain(config, tmp_path / "alone", device="cpu")
-    seen = pretrain(config, tmp_path / "seen", device="cpu", observers=[Monitor()])
+    alone = pretrain(replace(config, monitor=OFF), tmp_path / "alone", device="cpu")
+    seen = pretrain(config, tmp_path / "seen", device="cpu")
+    assert validations(tmp_path / "seen")
     tensors = load_file(alone.weights)
     assert all(torch.equal(tensors[name], other) for name, other in load_file(seen.weights).items())
     assert torch.equal(*(torch.load(run.checkpoint, weights_only=True)["rng"] for run in (seen, alone)))
@@ -64,9 +67,7 @@ def test_a_monitored_run_ends_with_the_same_bits(shards: Path, tmp_path: Path) -
 def test_a_monitored_run_leaves_validation_reconstructions_events_and_curves(
     shards: Path, tmp_path: Path
 ) -> None:
-    pretrain(
-        monitored(shards, num_images=1, curves=True), tmp_path / "run", device="cpu", observers=[Monitor()]
-    )
+    pretrain(monitored(shards, num_images=1, curves=True), tmp_path / "run", device="cpu")
     found = validations(tmp_path / "run")
     assert [one["step"] for one in found] == [2, 4]
     assert {one["num_clips"] for one in found} == {NUM_TEST}
@@ -96,10 +97,10 @@ def test_validations_after_the_newest_checkpoint_of_a_killed_run_are_dropped(
 
     config = replace(monitored(shards, every_steps=1), checkpoint_every_steps=3)
     with pytest.raises(KilledError):
-        pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor()], on_step=kill)
+        pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=kill)])
     with (tmp_path / "run" / "validation.jsonl").open("a") as file:
         file.write('{"step": 4}\n{"step": 5, "num')
-    pretrain(config, tmp_path / "run", device="cpu", resume=True, observers=[Monitor()])
+    pretrain(config, tmp_path / "run", device="cpu", resume=True)
     assert [one["step"] for one in validations(tmp_path / "run")] == [1, 2, 3, 4]
 
 
@@ -115,7 +116,7 @@ def test_a_dataset_without_held_out_clips_is_trained_on_all_the_same(
     shards = write_labelled_shards(tmp_path / "shards")
     config = monitored(shards, split="eval", curves=True)
     with caplog.at_level(logging.WARNING):
-        pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor()])
+        pretrain(config, tmp_path / "run", device="cpu")
     assert "No validation on held-out clips: " in caplog.text
     assert "has no split 'eval'" in caplog.text
     assert not (tmp_path / "run" / "validation.jsonl").exists()
@@ -128,17 +129,15 @@ def test_a_disk_without_room_for_pictures_does_not_end_a_run(
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("cavsync.train.pretrain.monitor.write_atomically", full)
+    monkeypatch.setattr("cavsync.train.engine.callbacks.write_atomically", full)
     modes: list[bool] = []
 
-    class Mode:
-        def started(self, *_: object) -> None: ...
-        def ended(self, *_: object) -> None: ...
-        def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: object) -> None:
+    class Mode(TrainerCallback):
+        def on_step_end(self, metrics: StepMetrics, model: CavMaeSync, batch: object) -> None:
             modes.append(model.training)
 
     config = monitored(shards, num_images=1, curves=True)
-    result = pretrain(config, tmp_path / "run", device="cpu", observers=[Monitor(), Mode()])
+    result = pretrain(config, tmp_path / "run", device="cpu", callbacks=[Mode()])
     assert result.complete
     assert all(modes)
     assert validations(tmp_path / "run")
@@ -147,8 +146,7 @@ def test_a_disk_without_room_for_pictures_does_not_end_a_run(
 
 
 def test_the_monitor_can_be_switched_off(shards: Path, tmp_path: Path) -> None:
-    quiet = PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False)
-    pretrain(micro_run(shards, monitor=quiet), tmp_path / "run", device="cpu", observers=[Monitor()])
+    pretrain(micro_run(shards, monitor=OFF), tmp_path / "run", device="cpu")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"config.json", "metrics.jsonl", "checkpoints", "model.safetensors"}
 
@@ -190,7 +188,7 @@ class Encoded:
 
 def test_a_model_that_knows_every_clip_finds_every_clip(shards: Path) -> None:
     clips = HeldOutClips(raw_data(shards), micro_model(), PretrainMonitorConfig())
-    found = clips.validate(Twin(micro_model()), CPU)
+    found = clips.score(Twin(micro_model()), CPU)
     assert (found.num_clips, found.r1_audio_to_video, found.r1_video_to_audio) == (NUM_TEST, 1.0, 1.0)
     assert found.effective_rank_audio == pytest.approx(NUM_TEST)
 
@@ -207,7 +205,7 @@ def test_reconstructions_keep_the_visible_patches_in_the_units_of_the_input(shar
     whole = ~one.filled.removed_image.unsqueeze(1).expand_as(one.image)
     assert torch.equal(one.filled.image[whole], one.image[whole])
     assert not torch.equal(one.filled.image, one.image)
-    assert reconstructions(one)[:4] == b"\x89PNG"
+    assert draw_reconstructions(one)[:4] == b"\x89PNG"
 
 
 def test_curves_are_drawn_with_and_without_validation() -> None:
@@ -221,9 +219,9 @@ def test_curves_are_drawn_with_and_without_validation() -> None:
     parts = {"reconstruction_audio": [1, 2], "reconstruction_image": [1, 2], "contrastive": [1, 2]}
     metrics = pd.DataFrame(steps | parts)
     assert run_curves(metrics, pd.DataFrame())[:4] == b"\x89PNG"
-    assert class_curves(metrics, {})[:4] == b"\x89PNG"
-    scored = metrics.assign(top1=[float("nan"), 0.5], mean_average_precision=[float("nan"), 0.4])
-    assert class_curves(scored, {}) != class_curves(metrics, {})
+    assert class_curves(metrics, pd.DataFrame())[:4] == b"\x89PNG"
+    scored = pd.DataFrame({"step": [2], "top1": [0.5], "mean_average_precision": [0.4]})
+    assert class_curves(metrics, scored) != class_curves(metrics, pd.DataFrame())
 
 
 def test_an_estimate_scales_a_few_steps_to_the_run(shards: Path) -> None:

@@ -1,4 +1,4 @@
-"""Proves the loop: it learns, a stopped run continues to the same bits, and what goes wrong is said."""
+"""Proves the loop: it learns, a stopped run continues to the same bits, and errors name their cause."""
 
 import errno
 import json
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.callbacks import Calls
 from support.known_shards import micro_model, micro_run, write_known_shards
 from torch import nn
 
@@ -25,20 +26,16 @@ from cavsync.model.checkpoints.files import read_checkpoint_file
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.sampler import TooFewClipsError
 from cavsync.train.data.store import ShardError
+from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.checkpoint import Checkpoints, ResumeError
 from cavsync.train.engine.config import ConfigError
-from cavsync.train.engine.optimizer import NonFiniteError, OutOfMemoryError
+from cavsync.train.engine.device import DeviceError, choose_device
+from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics
 from cavsync.train.engine.run_folder import RunError, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
+from cavsync.train.engine.step import NonFiniteError, OutOfMemoryError
 from cavsync.train.pretrain.config import PretrainConfig
-from cavsync.train.pretrain.trainer import (
-    DeviceError,
-    PretrainResult,
-    RunFacts,
-    StepMetrics,
-    choose_device,
-    pretrain,
-)
+from cavsync.train.pretrain.trainer import pretrain
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def stop_after(step: int, number: int = signal.SIGTERM) -> Callable[[StepMetrics
     return lambda metrics: os.kill(os.getpid(), number) if metrics.step == step else None
 
 
-def final_state(result: PretrainResult) -> dict[str, object]:
+def final_state(result: RunResult) -> dict[str, object]:
     state: dict[str, object] = torch.load(result.checkpoint, weights_only=True)
     return state
 
@@ -76,7 +73,7 @@ def test_two_steps_and_two_more_equal_four(shards: Path, tmp_path: Path) -> None
     # Three batches are an epoch: the run stops within the first and ends in the second.
     config = micro_run(shards)
     whole = pretrain(config, tmp_path / "whole", device="cpu")
-    stopped = pretrain(config, tmp_path / "parts", device="cpu", on_step=stop_after(2))
+    stopped = pretrain(config, tmp_path / "parts", device="cpu", callbacks=[Calls(on_step=stop_after(2))])
     assert (stopped.step, stopped.complete, stopped.weights) == (2, False, None)
     resumed = pretrain(config, tmp_path / "parts", device="cpu", resume=True)
     assert (resumed.step, resumed.complete) == (4, True)
@@ -87,7 +84,7 @@ def test_two_steps_and_two_more_equal_four(shards: Path, tmp_path: Path) -> None
 def test_a_run_resumes_with_other_workers_to_the_same_weights(shards: Path, tmp_path: Path) -> None:
     config = micro_run(shards)
     whole = pretrain(config, tmp_path / "whole", device="cpu")
-    pretrain(config, tmp_path / "parts", device="cpu", on_step=stop_after(1))
+    pretrain(config, tmp_path / "parts", device="cpu", callbacks=[Calls(on_step=stop_after(1))])
     two_workers = replace(config, data=replace(config.data, num_workers=2))
     resumed = pretrain(two_workers, tmp_path / "parts", device="cpu", resume=True)
     assert_same(load_file(resumed.weights), load_file(whole.weights))
@@ -98,13 +95,15 @@ def test_a_signal_saves_and_ends_the_run_and_handlers_come_back(
     shards: Path, tmp_path: Path, number: int
 ) -> None:
     before = signal.getsignal(number)
-    result = pretrain(micro_run(shards), tmp_path / "run", device="cpu", on_step=stop_after(3, number))
+    result = pretrain(
+        micro_run(shards), tmp_path / "run", device="cpu", callbacks=[Calls(on_step=stop_after(3, number))]
+    )
     assert result.checkpoint.name == "step-000003.pt"
     assert final_state(result)["step"] == 3
     assert signal.getsignal(number) is before
 
 
-def test_what_a_killed_run_did_after_its_checkpoint_is_forgotten(shards: Path, tmp_path: Path) -> None:
+def test_what_a_killed_run_did_after_its_checkpoint_is_dropped(shards: Path, tmp_path: Path) -> None:
     class KilledError(Exception):
         pass
 
@@ -114,7 +113,7 @@ def test_what_a_killed_run_did_after_its_checkpoint_is_forgotten(shards: Path, t
 
     config = micro_run(shards, checkpoint_every_steps=2)
     with pytest.raises(KilledError):
-        pretrain(config, tmp_path / "run", device="cpu", on_step=kill)
+        pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=kill)])
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9')
     (tmp_path / "run" / "checkpoints" / ".step-000004.pt.half.tmp").write_bytes(b"half")
@@ -130,7 +129,7 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(
 ) -> None:
     config = micro_run(shards)
     with pytest.raises(ZeroDivisionError):
-        pretrain(config, tmp_path / "run", device="cpu", on_step=lambda metrics: 1 / 0)
+        pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=lambda metrics: 1 / 0)])
     resumed = pretrain(config, tmp_path / "run", device="cpu", resume=True)
     assert logged_steps(tmp_path / "run") == [1, 2, 3, 4]
     assert resumed.complete
@@ -148,14 +147,21 @@ def test_training_lowers_the_loss(shards: Path, tmp_path: Path) -> None:
     losses: list[float] = []
     plain = DataConfig(path=str(shards))
     config = micro_run(shards, data=plain, num_steps=60, batch_size=6, log_every_steps=20)
-    pretrain(config, tmp_path / "run", device="cpu", on_step=lambda metrics: losses.append(metrics.loss))
+    pretrain(
+        config,
+        tmp_path / "run",
+        device="cpu",
+        callbacks=[Calls(on_step=lambda metrics: losses.append(metrics.losses.loss))],
+    )
     assert len(losses) == 60
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
-def test_the_run_folder_tells_what_ran(shards: Path, tmp_path: Path) -> None:
+def test_the_run_folder_records_what_ran(shards: Path, tmp_path: Path) -> None:
     facts: list[RunFacts] = []
-    result = pretrain(micro_run(shards), tmp_path / "run", device="cpu", on_start=facts.append)
+    result = pretrain(
+        micro_run(shards), tmp_path / "run", device="cpu", callbacks=[Calls(on_start=facts.append)]
+    )
     assert (facts[0].num_clips, facts[0].num_steps, facts[0].stored_frame) == (6, 4, (32, 32))
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["preset"] == "micro"
@@ -187,7 +193,7 @@ def test_the_weights_tell_how_they_were_trained(shards: Path, tmp_path: Path) ->
         2,
     )
     config = tmp_path / "run" / "config.json"
-    # Whoever may read the configuration may read the weights.
+    # Weights have the permissions of the configuration.
     assert result.weights.stat().st_mode == config.stat().st_mode
 
 
@@ -221,17 +227,17 @@ def test_half_precision_computes_the_same_loss_and_keeps_float32_weights(
     config = micro_run(shards, num_steps=1)
     full = pretrain(config, tmp_path / "full", device="cpu")
     half = pretrain(replace(config, precision=precision), tmp_path / "half", device="cpu")
-    assert half.last.loss != full.last.loss
-    assert half.last.loss == pytest.approx(full.last.loss, rel=0.05)
+    assert half.last.losses.loss != full.last.losses.loss
+    assert half.last.losses.loss == pytest.approx(full.last.losses.loss, rel=0.05)
     assert all(tensor.dtype == torch.float32 for tensor in load_file(half.weights).values())
 
 
-def test_gradients_are_clipped_and_their_norm_is_told(shards: Path, tmp_path: Path) -> None:
+def test_gradients_are_clipped_and_their_norm_is_logged(shards: Path, tmp_path: Path) -> None:
     config = micro_run(shards, num_steps=1)
     clipped = replace(config, optimizer=replace(config.optimizer, clip_grad_norm=1e-3))
     one = pretrain(config, tmp_path / "one", device="cpu")
     two = pretrain(clipped, tmp_path / "two", device="cpu")
-    assert one.last.grad_norm == two.last.grad_norm > 0.1
+    assert one.last.losses.grad_norm == two.last.losses.grad_norm > 0.1
     first_moment = [state["exp_avg"].norm() for state in final_state(two)["optimizer"]["state"].values()]
     assert torch.stack(first_moment).norm() == pytest.approx(1e-3 * (1 - 0.9), rel=1e-3)
 
@@ -253,7 +259,7 @@ def test_resuming_nothing_is_refused(shards: Path, tmp_path: Path) -> None:
 
 def test_resuming_with_another_configuration_names_the_fields(shards: Path, tmp_path: Path) -> None:
     config = micro_run(shards)
-    pretrain(config, tmp_path / "run", device="cpu", on_step=stop_after(1))
+    pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=stop_after(1))])
     other = replace(config, batch_size=3, optimizer=replace(config.optimizer, lr=1.0))
     with pytest.raises(
         RunError, match=r"batch_size was 2, now 3; optimizer\.lr was 0\.01, now 1\.0\. Resume"
@@ -263,7 +269,7 @@ def test_resuming_with_another_configuration_names_the_fields(shards: Path, tmp_
 
 def test_resuming_on_other_clips_is_refused(shards: Path, tmp_path: Path) -> None:
     config = micro_run(shards)
-    pretrain(config, tmp_path / "run", device="cpu", on_step=stop_after(1))
+    pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=stop_after(1))])
     more = write_known_shards(tmp_path / "more", num_clips=8)
     moved = replace(config, data=replace(config.data, path=str(more)))
     with pytest.raises(RunError, match=r"has 8 clips, and they are not those that .* was trained on"):
@@ -276,13 +282,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 ) -> None:
     config = micro_run(shards, checkpoint_every_steps=1)
     whole = pretrain(config, tmp_path / "whole", device="cpu")
-    result = pretrain(config, tmp_path / "run", device="cpu", on_step=stop_after(2))
+    result = pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=stop_after(2))])
     content = bytearray(result.checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     result.checkpoint.write_bytes(content[:1000] if damage == "cut" else content)
 
     facts: list[RunFacts] = []
-    resumed = pretrain(config, tmp_path / "run", device="cpu", resume=True, on_start=facts.append)
+    resumed = pretrain(
+        config, tmp_path / "run", device="cpu", resume=True, callbacks=[Calls(on_start=facts.append)]
+    )
     assert facts[0].steps_done == 1
     (message,) = caplog.messages
     assert re.search(
@@ -293,7 +301,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(shards: Path, tmp_path: Path) -> None:
-    result = pretrain(micro_run(shards), tmp_path / "run", device="cpu", on_step=stop_after(2))
+    result = pretrain(
+        micro_run(shards), tmp_path / "run", device="cpu", callbacks=[Calls(on_step=stop_after(2))]
+    )
     result.checkpoint.write_bytes(b"")
     for _ in range(2):
         with pytest.raises(
@@ -321,7 +331,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(shards: Path, tmp_path: Path
     message = r"step-000002\.pt cannot be written .*GB free\. step-000001\.pt, before it, is whole: make room"
     try:
         with pytest.raises(ResumeError, match=message):
-            pretrain(config, tmp_path / "run", device="cpu", on_step=fill_disk)
+            pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_step=fill_disk)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
@@ -331,7 +341,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(shards: Path, tmp_path: Path
     assert_same(load_file(resumed.weights), load_file(whole.weights))
 
 
-def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+def test_metrics_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"metrics\.jsonl cannot be written: .*No space left.*--resume"):  # noqa: SIM117
         with explaining_failed_write(tmp_path / "metrics.jsonl"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -394,7 +404,7 @@ def test_a_batch_that_does_not_divide_by_the_processes_names_those_that_do() -> 
         replace(config, micro_batch=5).batch_of_a_rank(5)
 
 
-def test_compiling_and_forgetting_activations_change_nothing(
+def test_compiling_and_recomputing_activations_change_nothing(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The compiler's front half alone: generating code would take the test minutes.
@@ -403,31 +413,31 @@ def test_compiling_and_forgetting_activations_change_nothing(
     plain = pretrain(config, tmp_path / "plain", device="cpu")
     for changes in ({"activation_checkpointing": True}, {"compile": True}):
         other = pretrain(replace(config, **changes), tmp_path / str(changes), device="cpu")
-        assert other.last.loss == pytest.approx(plain.last.loss, rel=1e-5)
-        assert other.last.grad_norm == pytest.approx(plain.last.grad_norm, rel=1e-4)
+        assert other.last.losses.loss == pytest.approx(plain.last.losses.loss, rel=1e-5)
+        assert other.last.losses.grad_norm == pytest.approx(plain.last.losses.grad_norm, rel=1e-4)
         for name, tensor in load_file(plain.weights).items():
             torch.testing.assert_close(load_file(other.weights)[name], tensor, atol=1e-5, rtol=1e-4)
 
 
-def test_observers_see_each_step_and_the_end(shards: Path, tmp_path: Path) -> None:
+def test_callbacks_see_each_step_and_the_end(shards: Path, tmp_path: Path) -> None:
     seen: list[object] = []
 
-    class Watcher:
-        def started(self, facts: RunFacts, config: PretrainConfig, model: CavMaeSync) -> None:
-            seen.append((facts.start, config.data.mel_mean, model.training))
+    class Watcher(TrainerCallback):
+        def on_train_begin(self, facts: RunFacts, config: PretrainConfig, model: CavMaeSync) -> None:
+            seen.append((facts.initial_weights, config.data.mel_mean, model.training))
 
-        def stepped(self, metrics: StepMetrics, model: CavMaeSync, batch: Mapping[str, Any]) -> None:
+        def on_step_end(self, metrics: StepMetrics, model: CavMaeSync, batch: Mapping[str, Any]) -> None:
             seen.append((metrics.step, len(batch["key"]), tuple(batch["image"].shape)))
 
-        def ended(self, result: PretrainResult, model: CavMaeSync) -> None:
+        def on_train_end(self, result: RunResult, model: CavMaeSync) -> None:
             seen.append(result.weights.is_file())
 
-    pretrain(micro_run(shards, num_steps=2), tmp_path / "run", device="cpu", observers=[Watcher()])
+    pretrain(micro_run(shards, num_steps=2), tmp_path / "run", device="cpu", callbacks=[Watcher()])
     shape = (2, 32, 32, 3)
     assert seen == [("random weights of seed 0", -5.0, True), (1, 2, shape), (2, 2, shape), True]
 
 
-def test_a_loss_that_is_no_number_stops_with_step_clips_and_parts(
+def test_a_non_finite_loss_stops_with_step_clips_and_parts(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = CavMaeSync.forward
@@ -462,7 +472,10 @@ def test_a_shard_lost_during_a_run_is_named_in_one_line(tmp_path: Path, num_work
     tars = list((path / "shards").glob("*.tar"))
     with pytest.raises(ShardError, match=r"\A\S+\.tar is not what was prepared: it is gone.*") as error:
         pretrain(
-            config, tmp_path / "run", device="cpu", on_start=lambda facts: [tar.unlink() for tar in tars]
+            config,
+            tmp_path / "run",
+            device="cpu",
+            callbacks=[Calls(on_start=lambda facts: [tar.unlink() for tar in tars])],
         )
     assert "\n" not in str(error.value)
 

@@ -1,0 +1,214 @@
+"""The loop of every training; pretraining and fine-tuning are tasks that it carries out."""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+
+from cavsync.train.engine.callbacks import Monitor, TrainerCallback
+from cavsync.train.engine.config import RunConfig, as_dict
+from cavsync.train.engine.distributed import Ranks
+from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, StopWatch, ValidationMetrics
+from cavsync.train.engine.optimizer import lr_ratio
+from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunFolder, explaining_failed_write
+from cavsync.train.engine.signals import StopRequest
+from cavsync.train.engine.step import TrainStep, keeping_clips_of_failed_step
+
+
+class TrainingTask(Protocol):
+    """What one kind of training brings to the loop: its batches, its step, its checkpoint and its validation."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration, which the run folder stores."""
+        ...
+
+    @property
+    def step(self) -> TrainStep[Any]:
+        """The model with its optimizer and loss."""
+        ...
+
+    @property
+    def num_steps(self) -> int: ...
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def facts(self, run_dir: Path, steps_done: int) -> RunFacts: ...
+
+    def batches(self, steps_done: int) -> Generator[dict[str, Any], None, None]:
+        """This rank's part of each batch after `steps_done` steps, without end."""
+        ...
+
+    def end_epoch(self, epoch: int) -> None:
+        """Called after the last step of each epoch, counted from 1."""
+        ...
+
+    def state_dict(self, steps_done: int) -> dict[str, Any]:
+        """The entries of a checkpoint besides those of the step: tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
+        """Restores `state_dict` from the checkpoint `path`; RunError where it belongs to other data."""
+        ...
+
+    def is_validated_after(self, step: int) -> bool:
+        """Whether a validation is due; the end of the run always is."""
+        ...
+
+    def validate(self, step: int) -> ValidationMetrics | None:
+        """Scores held-out clips, in the first rank only; None where there are none."""
+        ...
+
+    def save_weights(self, path: Path) -> None:
+        """Writes the resulting weights; nothing is trained afterwards."""
+        ...
+
+    def draw_curves(self, metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
+        """A PNG of the lines of metrics.jsonl and validation.jsonl."""
+        ...
+
+
+class TrainingLoop:
+    """A task and its run folder, after `steps_done` steps; every rank has one, the first one writes."""
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        run_dir: Path,
+        *,
+        resume: bool,
+        ranks: Ranks | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self.task, self.ranks = task, ranks or Ranks()
+        self.folder = self.ranks.on_all_ranks(partial(self._open_folder, run_dir, resume))
+        self.steps_done = self._restore() if resume else 0
+        self.callbacks = [*callbacks, Monitor(task.draw_curves)] if self.ranks.first else []
+
+    def run(self) -> RunResult:
+        """Trains to the end, or until SIGTERM or Ctrl-C, which save first."""
+        task, model = self.task, self.task.step.model
+        for callback in self.callbacks:
+            callback.on_train_begin(task.facts(self.folder.path, self.steps_done), task.config, model)
+        with keeping_clips_of_failed_step(self.folder.path / NOT_FINITE_NAME):
+            result = self._train()
+        for callback in self.callbacks:
+            callback.on_train_end(result, model)
+        return result
+
+    def _train(self) -> RunResult:
+        task, config, ranks, metrics = self.task, self.task.config, self.ranks, None
+        first_step, stopwatch = self.steps_done, StopWatch(config.batch_size)
+        with StopRequest() as stop, closing(task.batches(self.steps_done)) as stream:
+            batches = stopwatch.timed(stream)
+            ends = self.steps_done == task.num_steps
+            while True:
+                # Once in a while: a validation, then a checkpoint. A signal to stop saves too.
+                if self.steps_done > first_step:
+                    if task.is_validated_after(self.steps_done) and self.steps_done < task.num_steps:
+                        ranks.on_all_ranks(self._validate)
+                    if ends or self.steps_done % config.checkpoint_every_steps == 0:
+                        ranks.on_all_ranks(self._save)
+                if ends:
+                    break
+
+                # One step.
+                lr = config.optimizer.lr * lr_ratio(
+                    config.schedule, self.steps_done, task.num_steps, task.steps_per_epoch
+                )
+                batch = ranks.on_all_ranks(partial(next, batches))
+                losses = task.step(batch, self.steps_done + 1, lr)
+                self.steps_done += 1
+                epoch, steps_of_next_epoch = divmod(self.steps_done, task.steps_per_epoch)
+                if steps_of_next_epoch == 0:
+                    task.end_epoch(epoch)
+
+                # Logging.
+                metrics = StepMetrics(
+                    losses=losses,
+                    step=self.steps_done,
+                    epoch=self.steps_done / task.steps_per_epoch,
+                    lr=lr,
+                    **stopwatch.read(),
+                )
+                for callback in self.callbacks:
+                    callback.on_step_end(metrics, task.step.model, batch)
+                ends = ranks.any(stop.requested) or self.steps_done == task.num_steps
+                if ends or self.steps_done % config.log_every_steps == 0:
+                    ranks.on_all_ranks(partial(self._log, metrics))
+                    stopwatch.restart()
+            if self.steps_done == task.num_steps:
+                ranks.on_all_ranks(self._finish)
+        return self._result(metrics)
+
+    def _log(self, metrics: StepMetrics[Any]) -> None:
+        if self.ranks.first:
+            self.folder.log(metrics.as_record())
+        for callback in self.callbacks:
+            callback.on_log(metrics)
+
+    def _validate(self) -> None:
+        metrics = self.task.validate(self.steps_done) if self.ranks.first else None
+        if metrics is not None:
+            for callback in self.callbacks:
+                callback.on_validation(metrics)
+
+    def _save(self) -> None:
+        if self.ranks.first:
+            state = {
+                "config": as_dict(self.task.config),
+                "num_ranks": self.ranks.count,
+                "rng": torch.get_rng_state(),
+                **self.task.state_dict(self.steps_done),
+                **self.task.step.state_dict(),
+            }
+            self.folder.checkpoints.save(self.steps_done, state)
+
+    def _finish(self) -> None:
+        """Also when a complete run is resumed, since it may have been killed in here."""
+        if self.ranks.first:
+            with explaining_failed_write(self.folder.weights):
+                self.task.save_weights(self.folder.weights)
+        self._validate()
+
+    def _result(self, last: StepMetrics[Any] | None) -> RunResult:
+        complete = self.steps_done == self.task.num_steps
+        return RunResult(
+            run_dir=self.folder.path,
+            step=self.steps_done,
+            num_steps=self.task.num_steps,
+            checkpoint=self.folder.checkpoints.path(self.steps_done),
+            weights=self.folder.weights if complete else None,
+            last=last,
+        )
+
+    def _open_folder(self, path: Path, resume: bool) -> RunFolder:
+        config = self.task.config
+        if not self.ranks.first:
+            return RunFolder(path, config)
+        return RunFolder.reopen(path, config) if resume else RunFolder.start(path, config)
+
+    def _restore(self) -> int:
+        """Continue from the newest whole checkpoint; from the start where the run was killed before its first."""
+        checkpoints, ranks, step = self.folder.checkpoints, self.ranks, 0
+        newest = ranks.of_first(
+            ranks.on_all_ranks(lambda: checkpoints.newest_whole() if ranks.first else None)
+        )
+        if newest is not None:
+            state = ranks.on_all_ranks(partial(self._load, newest))
+            self.task.step.load_state_dict(state)
+            torch.set_rng_state(state["rng"])
+            step = int(state["step"])
+        if ranks.first:
+            self.folder.drop_after(step)
+        return step
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        state = self.folder.checkpoints.load(path)
+        self.task.load_state_dict(state, path)
+        return state
