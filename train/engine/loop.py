@@ -93,8 +93,10 @@ class TrainingLoop:
     def run(self) -> RunResult:
         """Trains to the end, or until SIGTERM or Ctrl-C, which save first."""
         task, model = self.task, self.task.step.model
-        for callback in self.callbacks:
-            callback.on_train_begin(task.facts(self.folder.path, self.steps_done), task.config, model)
+        if self.ranks.first:
+            facts = task.facts(self.folder.path, self.steps_done)
+            for callback in self.callbacks:
+                callback.on_train_begin(facts, task.config, model)
         with keeping_clips_of_failed_step(self.folder.path / NOT_FINITE_NAME):
             result = self._train()
         for callback in self.callbacks:
@@ -108,12 +110,12 @@ class TrainingLoop:
             batches = stopwatch.timed(stream)
             ends = self.steps_done == task.num_steps
             while True:
-                # Once in a while: a validation, then a checkpoint. A signal to stop saves too.
+                # Once in a while: a checkpoint, then a validation. A signal to stop leaves little time: it saves first.
                 if self.steps_done > first_step:
-                    if task.is_validated_after(self.steps_done) and self.steps_done < task.num_steps:
-                        ranks.on_all_ranks(self._validate)
                     if ends or self.steps_done % config.checkpoint_every_steps == 0:
                         ranks.on_all_ranks(self._save)
+                    if task.is_validated_after(self.steps_done) and self.steps_done < task.num_steps:
+                        ranks.on_all_ranks(self._validate)
                 if ends:
                     break
 
