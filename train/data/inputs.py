@@ -61,13 +61,13 @@ def inputs_of(weights: Path) -> DataConfig:
 
 
 def newest_run(runs: Path, *, classifier: bool = False) -> Path:
-    """The run under `runs` whose configuration was written last; of those that learned classes with `classifier`."""
+    """The run under `runs` whose configuration was written last; of those that trained a classifier with `classifier`."""
     configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)
     if classifier:
         configs = [path for path in configs if "head" in json.loads(path.read_text())]
     if not configs:
         kind, commands = (
-            ("run that learned classes", "train probe` or `cavsync train finetune")
+            ("run that trained a classifier", "train probe` or `cavsync train finetune")
             if classifier
             else ("run", "train pretrain")
         )

@@ -181,6 +181,6 @@ def finetune_preset(name: str) -> FinetuneConfig:
     """The run called `name`; ConfigError names the nearest one where there is none."""
     if name not in FINETUNE_PRESETS:
         raise ConfigError(
-            f"There is no preset {name!r} for learning classes{nearest(name, FINETUNE_PRESETS)}"
+            f"There is no classifier preset {name!r}{nearest(name, FINETUNE_PRESETS)}"
         )
     return FINETUNE_PRESETS[name]()

@@ -218,7 +218,7 @@ def test_probabilities_are_those_of_the_task(run: Path) -> None:
     [
         (
             lambda run: ["--root", run],
-            "holds no run that learned classes: train one with `cavsync train probe`",
+            "holds no run that trained a classifier: train one with `cavsync train probe`",
         ),
         (
             lambda run: ["--checkpoint", run.parents[1] / "pretrained.safetensors", "--data", "x"],

@@ -201,7 +201,7 @@ def test_probes_are_named_after_their_head_and_taken_once(labelled: list[str | P
     ("arguments", "expected"),
     [
         (["finetune"], "Name the weights that the encoders start from: --from RUN or --from FILE."),
-        (["finetune", "--preset", "tiny"], "There is no preset 'tiny' for learning classes"),
+        (["finetune", "--preset", "tiny"], "There is no classifier preset 'tiny'"),
         (
             ["probe", "--preset", "finetune-tiny"],
             "finetune-tiny trains all weights; start it with `cavsync train finetune`",

@@ -469,7 +469,7 @@ def test_presets_are_the_published_recipes() -> None:
         "attention",
     )
     with pytest.raises(
-        ConfigError, match="no preset 'finetune-as20' for learning classes; did you mean 'finetune-as20k'"
+        ConfigError, match="no classifier preset 'finetune-as20'; did you mean 'finetune-as20k'"
     ):
         finetune_preset("finetune-as20")
 

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.sampler import TooFewClipsError
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import ConfigError
-from cavsync.train.engine.metrics import StepMetrics
+from cavsync.train.engine.metrics import StepMetrics, ValidationMetrics
 from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.finetune.plots import class_curves
 from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
@@ -102,6 +103,29 @@ def test_validations_after_the_newest_checkpoint_of_a_killed_run_are_dropped(
         file.write('{"step": 4}\n{"step": 5, "num')
     pretrain(config, tmp_path / "run", device="cpu", resume=True)
     assert [one["step"] for one in validations(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_a_run_that_a_signal_stops_is_saved_before_it_is_validated(shards: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-000002.pt"
+    saved: list[bool] = []
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, metrics: StepMetrics, model: CavMaeSync, batch: object) -> None:
+            if metrics.step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def on_validation(self, metrics: ValidationMetrics) -> None:
+            saved.append(checkpoint.is_file())
+
+    result = pretrain(monitored(shards), tmp_path / "run", device="cpu", callbacks=[Stop()])
+    assert (result.step, saved) == (2, [True])
+
+
+def test_a_complete_run_that_resumes_validates_its_end_once(shards: Path, tmp_path: Path) -> None:
+    pretrain(monitored(shards), tmp_path / "run", device="cpu")
+    before = validations(tmp_path / "run")
+    pretrain(monitored(shards), tmp_path / "run", device="cpu", resume=True)
+    assert validations(tmp_path / "run") == before
 
 
 def test_a_run_may_be_monitored_otherwise_when_it_resumes(shards: Path, tmp_path: Path) -> None:
