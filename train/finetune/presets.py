@@ -180,7 +180,5 @@ FINETUNE_PRESETS: MappingProxyType[str, Callable[[], FinetuneConfig]] = MappingP
 def finetune_preset(name: str) -> FinetuneConfig:
     """The run called `name`; ConfigError names the nearest one where there is none."""
     if name not in FINETUNE_PRESETS:
-        raise ConfigError(
-            f"There is no classifier preset {name!r}{nearest(name, FINETUNE_PRESETS)}"
-        )
+        raise ConfigError(f"There is no classifier preset {name!r}{nearest(name, FINETUNE_PRESETS)}")
     return FINETUNE_PRESETS[name]()
