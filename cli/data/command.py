@@ -14,7 +14,7 @@ from cavsync.cli.console.paths import PathOrUrl, path_argument
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
     from cavsync.pipeline.inspection.status import Status
-    from cavsync.pipeline.inspection.validation import Validation
+    from cavsync.pipeline.inspection.validation import DatasetValidation
     from cavsync.pipeline.storage.path import AnyPath
 
 EXIT_FAILED = 1
@@ -205,5 +205,5 @@ def _statuses(folder: "AnyPath", watch: bool) -> Iterator["Status"]:
         time.sleep(1.0 if isinstance(folder, Path) else 30.0)
 
 
-def _validation_content(folder: "AnyPath", found: "Validation", fixed: bool) -> dict[str, Any]:
+def _validation_content(folder: "AnyPath", found: "DatasetValidation", fixed: bool) -> dict[str, Any]:
     return {"root": str(folder), "clean": found.is_clean, "fixed": fixed, **asdict(found)}

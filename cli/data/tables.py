@@ -16,7 +16,7 @@ from cavsync.cli.console.clip_states import state_table
 if TYPE_CHECKING:
     from cavsync.pipeline.inspection.statistics import Statistics
     from cavsync.pipeline.inspection.status import Runner, Status
-    from cavsync.pipeline.inspection.validation import Validation
+    from cavsync.pipeline.inspection.validation import DatasetValidation
     from cavsync.pipeline.storage.path import AnyPath
 
 MAX_LINES = 12  # problems of one shard, values of one fact
@@ -38,7 +38,7 @@ def status_view(status: "Status") -> RenderableType:
     return Group(Text(str(status.root), style="bold"), bar, facts, *states)
 
 
-def print_validation(folder: "AnyPath", found: "Validation", fixed: bool) -> None:
+def print_validation(folder: "AnyPath", found: "DatasetValidation", fixed: bool) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for shard, problems in found.damaged.items():
         console.print(f"[red]{escape(shard)} is damaged")
@@ -46,7 +46,7 @@ def print_validation(folder: "AnyPath", found: "Validation", fixed: bool) -> Non
             console.print(f"  {escape(problem)}")
         if len(problems) > MAX_LINES:
             console.print(f"  and {len(problems) - MAX_LINES:,} more")
-    for problem in found.whole:
+    for problem in found.faults:
         console.print(f"[red]{escape(problem)}")
     for warning in _warnings(found):
         console.print(f"[yellow]{escape(warning)}")
@@ -59,13 +59,13 @@ def print_validation(folder: "AnyPath", found: "Validation", fixed: bool) -> Non
         console.print(f"{whole:,} of {found.num_checked:,} shards are whole. {_way_out(folder, found)}")
 
 
-def _way_out(folder: "AnyPath", found: "Validation") -> str:
+def _way_out(folder: "AnyPath", found: "DatasetValidation") -> str:
     if found.damaged or found.summary_is_wrong:
         return f"`cavsync data validate {folder} --fix` removes the damaged shards; then repeat the prepare command."
     return "Prepare into another folder."
 
 
-def _warnings(found: "Validation") -> list[str]:
+def _warnings(found: "DatasetValidation") -> list[str]:
     warnings = []
     if found.leaked_ids:
         some = ", ".join(found.leaked_ids[:MAX_LINES])
@@ -108,12 +108,12 @@ def _described(runner: "Runner") -> str:
     who = f"process {runner.pid} on {runner.host}, since {runner.since}"
     if runner.workers:
         who += f", {runner.workers} worker{'s' if runner.workers > 1 else ''}"
-    updated = "" if runner.heard_s is None else f", last update {_duration(runner.heard_s)} ago"
+    updated = "" if runner.last_update_s is None else f", last update {_duration(runner.last_update_s)} ago"
     return {
         "running": f"{who}{updated}",
         "silent": f"{who}{updated}: it may have died; check that host",
         "dead": f"{who}: it has ended. Repeat the prepare command to continue.",
-    }[runner.life]
+    }[runner.state]
 
 
 def _left(eta_s: float | None) -> str:

@@ -45,8 +45,8 @@ def folder(
         ),
     ],
     out: OutOption,
-    test_share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the videos that becomes the split 'test'.")
+    test_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Fraction of the videos that goes into the split 'test'.")
     ] = 0.0,
     clips: Annotated[
         FolderClips,
@@ -59,7 +59,7 @@ def folder(
     config = options.config()
     from cavsync.pipeline.lists.listing import folder_listing
 
-    _run(folder_listing(videos, test_share, clips, config.min_duration_s), out, options)
+    _run(folder_listing(videos, test_fraction, clips, config.min_duration_s), out, options)
 
 
 @app.command()

@@ -31,15 +31,15 @@ class BarReporter:
     ) -> None:
         self._bar.stop()
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def start(self, num_clips: int, num_done: int) -> None:
         if num_done == num_clips:
-            self.say(f"All {num_clips:,} clips are prepared already.")
+            self.log(f"All {num_clips:,} clips are prepared already.")
             return
         if num_done:
-            self.say(f"{num_done:,} clips are prepared already.")
+            self.log(f"{num_done:,} clips are prepared already.")
         self._task = self._bar.add_task("preparing", total=num_clips, completed=num_done, note="")
         self._bar.start()
 
@@ -57,7 +57,7 @@ class BarReporter:
 
 
 class JsonReporter:
-    """One JSON object a line on stdout: {"event": "say" | "start" | "clips" | "end", ...}; clips at most once a second."""
+    """One JSON object a line on stdout: {"event": "log" | "start" | "clips" | "end", ...}; clips at most once a second."""
 
     def __init__(self) -> None:
         self._states: Counter[str] = Counter()
@@ -69,8 +69,8 @@ class JsonReporter:
     def __exit__(self, *_: object) -> None:
         return
 
-    def say(self, line: str) -> None:
-        self._print("say", line=line)
+    def log(self, line: str) -> None:
+        self._print("log", line=line)
 
     def start(self, num_clips: int, num_done: int) -> None:
         self._print("start", clips=num_clips, done=num_done)

@@ -1,1 +1,1 @@
-"""The contract: what a prepared dataset is on disk, written and read."""
+"""The contract of a prepared dataset: its files and records, written and read."""

@@ -1,4 +1,4 @@
-"""What a prepared clip is: every choice that changes its bytes, and the limits under which it is decoded."""
+"""The configuration of a preparation: the choices that change a clip's bytes, and the limits of decoding it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -7,24 +7,24 @@ from cavsync.pipeline.dataset.choices import Alignment, AudioChannel, Crop, Deco
 
 # Two digits number the frames in the tar.
 MAX_FRAMES = 100
-# Settings that decide whether a clip is finished, never what it contains.
+# Fields that decide whether a clip is finished, never what it contains.
 LIMITS = {"clip_timeout_s"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """How videos become shards. A dataset is prepared with one; another one needs another folder."""
+    """How videos become shards. All shards of a dataset are prepared with the same configuration."""
 
     num_frames: int = 16
     frame_size: int = 224  # pixels of the short side
-    crop: Crop = "centre"  # "none" keeps the picture's shape, for random crops at training
+    crop: Crop = "centre"  # "none" keeps the frame's aspect ratio, for random crops at training
     jpeg_quality: int = 90
     frame_times: FrameTimes = "centred"
     audio_channel: AudioChannel = "first"  # as upstream's published features; "mean" mixes the channels
-    decoder: DecoderName = "pyav"  # the others refuse files that they cannot time
-    window_rows: int = 416  # mel rows of a frame's window in the index; 416 is the paper's 4 s
+    decoder: DecoderName = "pyav"  # the others reject files that they cannot time
+    window_rows: int = 416  # mel rows of a frame's audio segment in the index; 416 is the paper's 4 s
     alignment: Alignment = "time"
-    min_duration_s: float = 1.0  # what is shorter ends as too_short
+    min_duration_s: float = 1.0  # a shorter clip ends as too_short
     shard_size: int = 512  # listed clips a shard: about 220 MB, two minutes of one core at 360p
     seed: int = 0  # which clips share a shard
     clip_timeout_s: float = 120.0  # wall clock for one clip
@@ -41,7 +41,7 @@ class PrepareConfig:
             _require(getattr(self, name) in allowed, name, getattr(self, name), " or ".join(allowed))
 
     def content(self) -> dict[str, Any]:
-        """The fields that change what is stored, for dataset.json and for comparing two runs."""
+        """The fields that change the stored bytes, for dataset.json and for comparing two runs."""
         return {name: value for name, value in asdict(self).items() if name not in LIMITS}
 
 
@@ -54,6 +54,6 @@ _CHOICES = {
 }
 
 
-def _require(fine: bool, name: str, value: object, allowed: str) -> None:
-    if not fine:
+def _require(is_valid: bool, name: str, value: object, allowed: str) -> None:
+    if not is_valid:
         raise ValueError(f"{name}={value!r} cannot be used; it must be {allowed}.")

@@ -1,4 +1,4 @@
-"""What is in a dataset's folder, finished or not: planned shards, finished shards, and the rows of their clips."""
+"""The state of a dataset's folder, finished or not: planned shards, done-records, and the index rows of their clips."""
 
 import json
 from collections import Counter
@@ -23,21 +23,21 @@ from cavsync.pipeline.storage.path import AnyPath, each, readable
 
 
 class InventoryError(CavsyncError):
-    """A folder that is no dataset, or one that cannot be read; the message says what to do."""
+    """A folder is no dataset, or cannot be read; the message names the way out."""
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The folder of a dataset at one moment; a run may go on in it."""
+    """Planned and finished shards of a dataset at one moment; a run may be working on it."""
 
     paths: DatasetPaths
-    planned: Mapping[str, int]  # shard -> listed clips, retries after what they retry
-    records: Mapping[str, DoneRecord]  # the finished ones of those shards
+    planned: Mapping[str, int]  # shard -> number of listed clips; retries follow the shards they retry
+    records: Mapping[str, DoneRecord]  # shard -> done-record, of finished shards
     summary: Mapping[str, Any] | None  # dataset.json, written when the last shard is finished
 
     @classmethod
     def read(cls, root: AnyPath) -> "Inventory":
-        """Raises InventoryError where nothing was planned, or by another schema."""
+        """Raises InventoryError where nothing was planned, or with another schema version."""
         paths = DatasetPaths(root)
         _require_plan(paths)
         summary = read_json(paths.summary) if paths.summary.is_file() else None
@@ -65,31 +65,31 @@ class Inventory:
 
     @property
     def finished_share(self) -> str:
-        """For people: how much of the dataset can be seen."""
+        """A phrase for messages: how many shards are finished."""
         if not self.unfinished:
             return "all shards are finished"
         return f"{len(self.records):,} of {len(self.planned):,} shards are finished"
 
     @property
     def label_names(self) -> Mapping[str, str]:
-        """Label -> how it is called, in class order; empty until the dataset is finished."""
+        """Label -> display name, in class order; empty until the dataset is finished."""
         if not self.summary:
             return {}
         return dict(zip(self.summary["labels"], self.summary["label_names"], strict=True))
 
     def states(self, shards: Iterable[str] | None = None) -> Counter[str]:
-        """How many clips of `shards` (all that are finished) ended in each state; the latest try of a clip counts."""
+        """Number of clips of `shards` (default: all finished ones) by state; the latest try of a clip counts."""
         return latest_states(self.records[shard] for shard in (self.records if shards is None else shards))
 
     def roles(self) -> Mapping[str, str]:
-        """Split -> "train" or "test"; of a dataset that is not finished, every split stands for itself."""
+        """Split -> "train" or "test"; in an unfinished dataset, split -> the same split."""
         if self.summary:
             roles: Mapping[str, str] = self.summary["splits"]
             return roles
         return {split: split for split in map(split_of, self.planned)}
 
     def rows(self, shard: str) -> list[IndexRow]:
-        """The index rows of a finished shard that no later try of their clips replaces."""
+        """The index rows of a finished shard, without those that a retry has replaced."""
         table = pq.read_table(readable(self.paths.index(shard)))
         rows = index_rows(table.append_column("shard", pa.repeat(shard, len(table))))
         return [row for row in rows if self._is_latest(row)]
@@ -102,12 +102,12 @@ class Inventory:
         return (shard for shard in self.records if split in (None, split_of(shard)))
 
     def _is_latest(self, row: IndexRow) -> bool:
-        # A second row of a listed key has nothing to do with what became of the first one.
+        # A duplicate row keeps its state whatever happens to the first row of its key.
         return row.state == ClipState.DUPLICATE or self._retried.get(row.key, row.shard) == row.shard
 
     @cached_property
     def _retried(self) -> dict[str, str]:
-        """Key -> its last finished try, for clips that were tried again."""
+        """Key -> shard of its last finished try, for clips that were tried again."""
         retried: dict[str, str] = {}
         for plan in plan_files(self.paths)[1:]:
             table = pq.read_table(readable(plan), columns=["key", "shard"])
@@ -122,7 +122,7 @@ def plan_files(paths: DatasetPaths) -> list[AnyPath]:
 
 
 def plan_inputs(paths: DatasetPaths) -> dict[str, Any]:
-    """What the plan was made from: the dataset's name, its lists, and how clips are prepared."""
+    """What the plan was made from: the dataset's name, its lists, and the fields of PrepareConfig."""
     inputs: dict[str, Any] = json.loads(pq.read_schema(readable(paths.plan)).metadata[PLAN_INPUTS])
     return inputs
 
@@ -151,7 +151,9 @@ def _require_plan(paths: DatasetPaths) -> None:
     if paths.plan.is_file():
         return
     if (paths.root / LOCK_NAME).is_file():
-        raise InventoryError(f"{paths.root} is being planned; ask again when its lists and videos are read.")
+        raise InventoryError(
+            f"{paths.root} is being planned; repeat the command when its lists and videos are read."
+        )
     raise InventoryError(
         f"{paths.root} is no dataset: {paths.plan.name} is not there. Name the folder that was given to "
         "`cavsync prepare ... --out`, or ROOT/data/<dataset>."

@@ -1,4 +1,4 @@
-"""Where the files of a dataset lie, and what the names of shards say."""
+"""Paths of a dataset's files, and the parts of a shard's name."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SHARD_NAME = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})(?P<round>r\d+)?")
 
 @dataclass(frozen=True)
 class DatasetPaths:
-    """Where the parts of a dataset are."""
+    """Paths of the files in a dataset's folder."""
 
     root: AnyPath
 
@@ -48,12 +48,12 @@ def shard_number(shard: str) -> int:
 
 
 def is_retry(shard: str) -> bool:
-    """Whether the shard holds new results for clips that other shards list as failed."""
+    """Whether the shard belongs to a retry: it holds new results of clips that failed in other shards."""
     return _parts(shard)["round"] is not None
 
 
 def retry_round(shard: str) -> int:
-    """0 for the first try, 1 for the first retry."""
+    """0 for a shard of the plan, n for one of the n-th retry."""
     return int((_parts(shard)["round"] or "r0").removeprefix("r"))
 
 
@@ -61,6 +61,6 @@ def _parts(shard: str) -> re.Match[str]:
     match = SHARD_NAME.fullmatch(shard)
     if match is None:
         raise ValueError(
-            f"{shard!r} is no shard's name; those are like train-00000, or train-00000r1 in a retry."
+            f"{shard!r} is no name of a shard; names are like train-00000, or train-00000r1 in a retry."
         )
     return match

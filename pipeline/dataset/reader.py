@@ -1,4 +1,4 @@
-"""A prepared dataset, for reading: its summary, its index, and the bytes of a clip."""
+"""Reading a prepared dataset: its summary, its index, and the content of a clip."""
 
 import io
 import json
@@ -19,12 +19,12 @@ from cavsync.pipeline.storage.path import AnyPath, as_path, read_range, readable
 
 
 class DatasetError(CavsyncError):
-    """A folder that cannot be read as a dataset; the message says what is wrong and what to do."""
+    """A folder cannot be read as a dataset; the message names the reason and the way out."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder that `cavsync prepare` wrote."""
+    """A finished dataset that `cavsync prepare` wrote."""
 
     paths: DatasetPaths
     summary: dict[str, Any]
@@ -47,7 +47,7 @@ class Dataset:
         return cls(paths, summary)
 
     def split_names(self, role: str) -> list[str]:
-        """The splits that `role` ("train", "test", "all", or the name of one split) stands for."""
+        """The splits of a role: "train", "test", "all", or the name of one split."""
         splits: dict[str, str] = self.summary["splits"]  # name -> role
         names = [name for name in splits if role in (name, splits[name], "all")]
         if not names:
@@ -60,9 +60,9 @@ class Dataset:
         return [shard for shard in sorted(self.summary["shards"]) if split_of(shard) in names]
 
     def outcomes(self, role: str) -> pd.DataFrame:
-        """Columns key, state and reason ("" where ok), one row per clip of the splits of `role`: its latest try.
+        """Columns key, state and reason ("" where ok), one row for the latest try of each clip of `role`.
 
-        A key that is listed twice stands once; it is a duplicate only where another split has the clip.
+        A key that is listed twice has one row; its state is duplicate only if another split has the clip.
         """
         columns = ["key", "state", "reason"]
         tries = [
@@ -75,9 +75,9 @@ class Dataset:
         return ordered.drop_duplicates("key", keep="last", ignore_index=True)
 
     def index(self, role: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """One row per clip in state ok of the splits of `role`, in shard order, with a column `shard`.
+        """One row for each clip in state ok of the splits of `role`, in shard order, with a column `shard`.
 
-        A clip that a retry brought is ok in the retry's shard only.
+        A clip that succeeded in a retry is ok in the retry's shard only.
         """
         rows: pd.DataFrame = self.index_table(role, columns).to_pandas()
         return rows
@@ -87,7 +87,7 @@ class Dataset:
         wanted = None if columns is None else list({*columns, "state"})
         tables: list[pa.Table] = []
         for shard in self.shard_names(role):
-            # Filtered before pandas sees it: a null in another row would turn whole numbers into floats.
+            # Filtered in Arrow: in pandas a null in another row would turn integers into floats.
             usable = pq.read_table(
                 readable(self.paths.index(shard)), columns=wanted, filters=[("state", "=", ClipState.OK)]
             )

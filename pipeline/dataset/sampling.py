@@ -1,4 +1,4 @@
-"""Pure time arithmetic: which instants of a clip become frames, and which mel rows belong to each.
+"""Time arithmetic: the instants at which frames are taken, and the mel rows of each frame's audio segment.
 
 Times are seconds from the clip's start, intervals are [start, stop).
 """
@@ -17,15 +17,15 @@ UPSTREAM_ROWS = 1024
 
 
 def frame_times_s(
-    duration_s: float, num_frames: int, rule: FrameTimes = "centred", picture_s: float = 0.0
+    duration_s: float, num_frames: int, rule: FrameTimes = "centred", frame_duration_s: float = 0.0
 ) -> np.ndarray:
-    """The instants whose pictures are kept, shape (num_frames,).
+    """The instants whose frames are kept, (num_frames,).
 
-    `centred` is the middle of each of `num_frames` equal parts; `upstream` spreads them from the first
-    picture to the last, which begins one `picture_s` before the end.
+    `centred` takes the middle of each of `num_frames` equal parts; `upstream` spreads them evenly from the first
+    frame of the video to the last, which begins `frame_duration_s` before the end.
     """
     if rule == "upstream":
-        return np.linspace(0.0, max(0.0, duration_s - picture_s), num_frames)
+        return np.linspace(0.0, max(0.0, duration_s - frame_duration_s), num_frames)
     return (np.arange(num_frames) + 0.5) * (duration_s / num_frames)
 
 
@@ -35,9 +35,9 @@ def window_starts(
     window_rows: int,
     alignment: Alignment = "time",
 ) -> np.ndarray:
-    """First mel row of each frame's window, shape (num_frames,), int32.
+    """First mel row of each frame's window, (num_frames,) int32, from presentation times (num_frames,).
 
-    `time` centres the window on the frame's own presentation time; `upstream` on row `i * 1024 / n` of the
+    `time` centres the window on the frame's presentation time; `upstream` on row `i * 1024 / n` of the
     clip padded to 1024 rows, as published weights were trained. At either end the window is shifted inward,
     never cut, unless the clip itself is shorter than the window.
     """
@@ -50,7 +50,7 @@ def window_starts(
 def unbounded_starts(
     frame_pts_s: Sequence[float] | np.ndarray, window_rows: int, alignment: Alignment = "time"
 ) -> np.ndarray:
-    """Where each frame's window would begin if the clip had no ends: parts of a mel row, shape (num_frames,)."""
+    """Start of each frame's window before it is shifted into the clip, (num_frames,) in fractional mel rows."""
     if alignment == "upstream":
         num_frames = len(frame_pts_s)
         # Python's round, halves to even, as upstream's.
@@ -61,7 +61,7 @@ def unbounded_starts(
 
 
 def window_centre_s(start: np.ndarray | float, num_rows: np.ndarray | float) -> np.ndarray:
-    """The instant in the middle of rows [start, start + num_rows), whose picture belongs to them."""
+    """The instant in the middle of rows [start, start + num_rows), element by element."""
     centres: np.ndarray = (np.asarray(start) + (np.asarray(num_rows) - 1) / 2) / MEL_ROWS_PER_S + ROW_CENTRE_S
     return centres
 
@@ -76,7 +76,7 @@ def cut_window(mel: np.ndarray, start: int, window_rows: int, pad_value: float) 
 
 
 def spread(count: int, most: int) -> np.ndarray:
-    """Up to `most` of the numbers below `count`: the middles of equal parts."""
+    """(min(count, most),) int: indices below `count`, the middles of equal parts."""
     parts = min(count, most)
-    numbers: np.ndarray = ((np.arange(parts) + 0.5) * count / parts).astype(int)
-    return numbers
+    indices: np.ndarray = ((np.arange(parts) + 0.5) * count / parts).astype(int)
+    return indices

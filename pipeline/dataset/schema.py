@@ -20,7 +20,7 @@ SAMPLE_RATE_HZ = 16_000
 
 
 class ClipState(StrEnum):
-    """How a listed clip ended; every listed clip ends in exactly one."""
+    """The outcome of a listed clip; every listed clip ends in exactly one state."""
 
     OK = "ok"
     MISSING = "missing"
@@ -34,14 +34,14 @@ class ClipState(StrEnum):
 
 
 class MediaError(Exception):
-    """A clip that cannot be prepared; expected, so it becomes the clip's `state` and `reason` in the index."""
+    """A clip or file that cannot be decoded. In a preparation it becomes the clip's `state` and `reason` in the index."""
 
     def __init__(self, state: ClipState, reason: str) -> None:
         super().__init__(reason)
         self.state, self.reason = state, reason
 
     def __reduce__(self) -> Any:
-        return type(self), (self.state, self.reason)  # a decoder's process sends it to the one that asked
+        return type(self), (self.state, self.reason)  # it is pickled by the decoder's process
 
 
 def clip_key(clip_id: str, start_s: float) -> str:

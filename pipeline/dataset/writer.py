@@ -1,4 +1,4 @@
-"""One shard on disk: clips written to a tar, an index beside it, a done-record last."""
+"""Writing one shard: clips go into a tar, then come its index and, last, its done-record."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ from cavsync.pipeline.dataset.schema import frame_member, json_member, mel_membe
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 
 BLOCK = tarfile.BLOCKSIZE
-# A tar header stores times, owners and modes; fixed ones keep a rebuilt shard byte-identical.
+# Tar headers store times, owners and modes; fixed values make a rebuilt shard byte-identical.
 FILE_MODE = 0o644
 
 
@@ -100,7 +100,7 @@ class ShardWriter:
 
 
 def _description(row: IndexRow) -> bytes:
-    """The JSON member: what is worth knowing of a clip where only the tar is at hand."""
+    """The JSON member, for readers that have only the tar."""
     described = {
         name: getattr(row, name) for name in ("key", "clip_id", "split", "start_s", "end_s", "labels")
     }

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.requests import Request
-from cavsync.pipeline.storage.filesystem import StoreError, patience
+from cavsync.pipeline.storage.filesystem import StoreError, retry_timeout
 
 # Decoders look at the clock between pictures; only a native call that hangs outlives the limit by this much.
 HANG_FACTOR = 1.5
@@ -30,7 +30,7 @@ def serve(connection: Connection) -> None:
             return
         signal.setitimer(signal.ITIMER_REAL, request.timeout_s * HANG_FACTOR)
         try:
-            with patience(PATIENCE_S):
+            with retry_timeout(PATIENCE_S):
                 answer = request.answer()
         except (MediaError, StoreError) as error:
             answer = error

@@ -1,1 +1,1 @@
-"""What a prepared dataset holds, and whether it is whole."""
+"""Status, validation and statistics of a prepared dataset, and sample clips of it."""

@@ -1,4 +1,4 @@
-"""Clips that are where they must not be: one key twice, one video in training and in test."""
+"""Finds keys that are ok in two rows, and videos with clips in training and in test splits."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,12 +18,14 @@ COLUMNS = ["key", "clip_id", "split"]
 
 @dataclass(frozen=True)
 class Overlaps:
+    """Keys and video ids that occur where they must not."""
+
     repeated_keys: list[str]  # ok in more than one row of all shards
     leaked_ids: list[str]  # video ids with ok clips in splits of different roles
 
 
 def find_overlaps(paths: DatasetPaths, shards: Iterable[str], roles: Mapping[str, str]) -> Overlaps:
-    """Over the clips in state ok of `shards`; keeps three columns of them in memory."""
+    """Overlaps among the clips in state ok of `shards`; keeps three columns of them in memory."""
     usable = [("state", "=", ClipState.OK)]
 
     def clips_of(shard: str) -> pa.Table:

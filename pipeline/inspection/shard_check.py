@@ -1,6 +1,6 @@
-"""One finished shard held against its plan, its done-record and itself.
+"""Checks one finished shard against its plan, its done-record and its own index.
 
-The index is trusted for further checks only when its hash is the done-record's; then it is as its writer left it.
+The index is used for further checks only when its hash is the done-record's, so that it is as it was written.
 """
 
 import hashlib
@@ -32,17 +32,17 @@ STATES = frozenset(map(str, ClipState))
 
 @dataclass(frozen=True, kw_only=True)
 class ShardCheck:
-    """A shard to look at; `run` may be called in another process."""
+    """The check of one shard; `run` may be called in another process."""
 
     paths: DatasetPaths
     shard: str
     num_planned: int  # rows of it in the plan
-    keys_digest: str  # of those rows, in order
-    config: Mapping[str, Any]  # what the plan says of frames and windows
-    quick: bool = False  # leaves out what reads the whole tar: its hash, the checksums of clips
+    keys_digest: str  # hash of their keys, in order
+    config: Mapping[str, Any]  # the plan's inputs, with the fields of PrepareConfig
+    quick: bool = False  # skips what reads the whole tar: its hash and the checksums of clips
 
     def run(self) -> list[str]:
-        """What is wrong, one sentence each; empty for a shard that is whole."""
+        """The faults found, one phrase each; empty for an intact shard."""
         missing = [path for path in self._files() if not path.is_file()]
         if missing:
             return [f"{path.parent.name}/{path.name} is missing" for path in missing]
@@ -50,15 +50,15 @@ class ShardCheck:
             record = DoneRecord.from_json(self.paths.done(self.shard).read_bytes())
         except ValueError:
             return ["its done-record is damaged"]
-        with self._tar_at_hand() as tar:
+        with self._local_tar() as tar:
             return list(self._wrong(record, tar))
 
     def _files(self) -> tuple[AnyPath, AnyPath, AnyPath]:
         return self.paths.done(self.shard), self.paths.tar(self.shard), self.paths.index(self.shard)
 
     @contextmanager
-    def _tar_at_hand(self) -> Iterator[AnyPath]:
-        """The tar; a copy of one at a URL that will be read from end to end, more than once."""
+    def _local_tar(self) -> Iterator[AnyPath]:
+        """The tar; a full check at a URL reads it more than once, so it gets a local copy."""
         tar = self.paths.tar(self.shard)
         if self.quick:
             yield tar
@@ -116,7 +116,7 @@ class ShardCheck:
             yield f"{len(pts)} frames instead of {self.config['num_frames']}"
         if np.any(np.diff(pts) < 0):
             yield "its frames are not in order of time"
-        # The first one may have come on screen before the clip began; nothing else is outside of it.
+        # The first frame may have come on screen before the clip began; no other time lies outside the clip.
         if np.any(pts > clip.duration_s) or len(set(pts[pts < 0])) > 1:
             yield f"frames at {pts.min():.3f} to {pts.max():.3f} s are outside its {clip.duration_s:.3f} s"
         starts, stops = np.array(clip.window_start), np.array(clip.window_stop)
@@ -126,7 +126,7 @@ class ShardCheck:
             yield f"windows of rows {starts.min()} to {stops.max()} do not fit a log-mel of {total} rows"
 
     def _wrong_tar(self, rows: Sequence[IndexRow], tar: AnyPath) -> list[str]:
-        """The tar against the index: headers, checksums, and one clip decoded if those are right."""
+        """Compare the tar with the index: headers, checksums, and one decoded clip if those are right."""
         prepared = [row for row in rows if row.state == ClipState.OK]
         # Headers are all over the tar: over a network, reading them reads all of it.
         found = list(_wrong_headers(tar, prepared)) if isinstance(tar, Path) else []
@@ -141,10 +141,10 @@ class ShardCheck:
     def _undecodable(self, tar: Any, row: IndexRow) -> Iterator[str]:
         *frames, text, mel = _members_of(row)
         for frame in frames:
-            yield from _tried(frame.name, partial(self._wrong_frame, _content(tar, frame)))
+            yield from _checked(frame.name, partial(self._wrong_frame, _content(tar, frame)))
         columns = row_columns(row)
-        yield from _tried(mel.name, partial(_wrong_mel, _content(tar, mel), columns["num_mel_rows"]))
-        yield from _tried(text.name, partial(_wrong_text, _content(tar, text), columns))
+        yield from _checked(mel.name, partial(_wrong_mel, _content(tar, mel), columns["num_mel_rows"]))
+        yield from _checked(text.name, partial(_wrong_text, _content(tar, text), columns))
 
     def _wrong_frame(self, jpeg: bytes) -> str | None:
         with Image.open(io.BytesIO(jpeg)) as frame:
@@ -156,7 +156,7 @@ class ShardCheck:
 
 
 def digest_of(keys: Iterable[str]) -> str:
-    """What tells one list of keys from another in few bytes: a plan may have millions."""
+    """Hash of a list of keys, which is small enough to send to another process."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
@@ -173,7 +173,7 @@ def _members_of(row: IndexRow) -> list[Member]:
 
 
 def _wrong_headers(tar: Path, rows: Sequence[IndexRow]) -> Iterator[str]:
-    """The first place where the tar's headers and the index disagree."""
+    """The first difference between the tar's headers and the index."""
     expected = chain.from_iterable(map(_members_of, rows))
     try:
         for found, wanted in zip_longest(read_members(tar), expected):
@@ -182,13 +182,13 @@ def _wrong_headers(tar: Path, rows: Sequence[IndexRow]) -> Iterator[str]:
                 yield f"only the {more} has {member.name}"
                 return
             if found != wanted:
-                yield f"the tar has {_placed(found)} where the index says {_placed(wanted)}"
+                yield f"the tar has {_described(found)} where the index says {_described(wanted)}"
                 return
     except TarDamageError as error:
         yield f"tar: {error}"
 
 
-def _placed(member: Member) -> str:
+def _described(member: Member) -> str:
     return f"{member.name} ({member.size:,} bytes at {member.offset:,})"
 
 
@@ -207,8 +207,8 @@ def _content(tar: Any, member: Member) -> bytes:
     return content
 
 
-def _tried(name: str, check: Callable[[], str | None]) -> Iterator[str]:
-    """What `check` finds, or why the member cannot even be opened."""
+def _checked(name: str, check: Callable[[], str | None]) -> Iterator[str]:
+    """The fault that `check` finds, or the error that it raises."""
     try:
         problem = check()
     except (OSError, ValueError, EOFError) as error:  # of PIL, numpy and json

@@ -1,4 +1,4 @@
-"""What a dataset consists of, counted over its index; log-mel bins over a sample of its clips."""
+"""Statistics of a dataset: counts over its index, and log-mel statistics by band over a sample of clips."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +20,8 @@ ABSENT = "none"  # no such stream, or its header does not say
 FACTS: Mapping[str, Callable[[MediaFacts], str]] = {
     "video codec": lambda media: media.video_codec or ABSENT,
     "audio codec": lambda media: media.audio_codec or ABSENT,
-    "picture size": lambda media: f"{media.width} x {media.height}" if media.width else ABSENT,
-    "frames a second": lambda media: f"{media.fps:.5g}" if media.fps else ABSENT,
+    "frame size": lambda media: f"{media.width} x {media.height}" if media.width else ABSENT,
+    "frame rate": lambda media: f"{media.fps:.5g}" if media.fps else ABSENT,
     "sample rate": lambda media: f"{media.sample_rate_hz:,} Hz" if media.sample_rate_hz else ABSENT,
     "audio channels": lambda media: str(media.num_channels or ABSENT),
 }
@@ -29,11 +29,11 @@ FACTS: Mapping[str, Callable[[MediaFacts], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MelStatistics:
-    """The log-mel's values over the training splits, and by band over a sample; beside those that papers use."""
+    """Mean and deviation of the log-mel over the training splits, by band over a sample, and published ones to compare."""
 
     mean: float | None  # None where no clip is ok
     std: float | None
-    reference: str  # whose values the next two are
+    reference: str  # whose published values the next two are
     reference_mean: float
     reference_std: float
     num_sampled: int  # clips
@@ -46,7 +46,7 @@ class Statistics:
     """Counts over the clips of the finished shards."""
 
     name: str
-    finished: str  # how much of the dataset that is
+    finished: str  # phrase: how many shards are finished
     num_listed: int
     states: Mapping[str, int]
     ok_hours: float
@@ -61,11 +61,13 @@ class Statistics:
         if not len(self.durations_s):
             return {}
         values = np.percentile(self.durations_s, PERCENTILES)
-        return {f"p{share}": round(float(value), 3) for share, value in zip(PERCENTILES, values, strict=True)}
+        return {
+            f"p{percent}": round(float(value), 3) for percent, value in zip(PERCENTILES, values, strict=True)
+        }
 
 
 def measure(inventory: Inventory, *, num_mel_clips: int, on_shard: Callable[[int, int], None]) -> Statistics:
-    """Count every finished shard; `on_shard` hears (counted, all). Bands are measured over about `num_mel_clips`."""
+    """Count every finished shard; `on_shard` gets (counted, all). Bands are measured over about `num_mel_clips` clips."""
     counts, bands = _Counts(), _Bands()
     shards = list(inventory.records)
     sampled = _spread(shards, num_mel_clips)
@@ -118,7 +120,7 @@ class _Counts:
 
 @dataclass
 class _Bands:
-    """Sums of the log-mel by band; every row of every clip counts the same."""
+    """Sums of the log-mel by band, (128,) each, over all rows of the sampled clips."""
 
     num_clips: int = 0
     num_rows: int = 0
@@ -146,11 +148,11 @@ class _Bands:
 
 
 def _spread(shards: Sequence[str], num_clips: int) -> dict[str, int]:
-    """How many clips of which shards make a sample of `num_clips` that touches as many shards as it can."""
+    """Shard -> number of clips, for a sample of about `num_clips` over as many shards as possible."""
     if not shards or not num_clips:
         return {}
-    places = np.linspace(0, len(shards) - 1, min(len(shards), num_clips)).round().astype(int)
-    return {shards[place]: -(-num_clips // len(places)) for place in places}
+    chosen = np.linspace(0, len(shards) - 1, min(len(shards), num_clips)).round().astype(int)
+    return {shards[index]: -(-num_clips // len(chosen)) for index in chosen}
 
 
 def _labelled(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
@@ -161,7 +163,7 @@ def _labelled(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, 
 
 
 def _mel_statistics(inventory: Inventory, bands: _Bands) -> MelStatistics:
-    sums = (inventory.records[shard].mel for shard in _trained_on(inventory))
+    sums = (inventory.records[shard].mel for shard in _training_shards(inventory))
     mean, std = sum(sums, MelSums()).mean_and_std()
     reference, reference_mean, reference_std = _published(inventory.name)
     return MelStatistics(
@@ -176,7 +178,7 @@ def _mel_statistics(inventory: Inventory, bands: _Bands) -> MelStatistics:
     )
 
 
-def _trained_on(inventory: Inventory) -> list[str]:
+def _training_shards(inventory: Inventory) -> list[str]:
     """The finished shards of training splits, as for dataset.json; all where none trains."""
     roles = inventory.roles()
     training = [shard for shard in inventory.records if roles[split_of(shard)] == "train"]
@@ -184,10 +186,10 @@ def _trained_on(inventory: Inventory) -> list[str]:
 
 
 def _published(name: str) -> tuple[str, float, float]:
-    """Whose mean and deviation to compare with: the dataset's own manifest's, else AudioSet's."""
+    """Title, mean and deviation to compare with, from the dataset's manifest, else AudioSet's."""
     try:
         manifest = load_manifest(name)
-    except ManifestError:  # somebody's own videos
+    except ManifestError:  # a user's own dataset
         return _published("audioset")
     if manifest.mel_mean is None or manifest.mel_std is None:
         return _published("audioset")

@@ -1,4 +1,4 @@
-"""How far a dataset is: from its done-records, and from the run that goes on in it, if one does."""
+"""The progress of a dataset, from its done-records and from the run that works on it, if there is one."""
 
 import socket
 from collections import Counter
@@ -8,31 +8,31 @@ from typing import Any, Literal
 
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.jobs.progress import RunRecord, read_record
-from cavsync.pipeline.storage.lock import LOCK_NAME, lives, read_holder
+from cavsync.pipeline.storage.lock import LOCK_NAME, is_running, read_holder
 from cavsync.pipeline.storage.path import AnyPath
 
-# A clip may take two minutes before it ends as timeout, and a run tells of itself when a clip ends.
+# A clip may take two minutes before it ends as timeout, and a run reports when a clip ends.
 SILENT_AFTER_S = 300.0
 
-# A run on another host can be judged only by what was last heard of it.
-Life = Literal["running", "silent", "dead"]
+# A run on another host is known only by its last report.
+RunnerState = Literal["running", "silent", "dead"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Who holds the dataset's lock."""
+    """The run that holds the dataset's lock."""
 
     pid: int
     host: str
     since: str
-    life: Life
-    heard_s: float | None  # how long ago it told of itself; None when it has not yet
+    state: RunnerState
+    last_update_s: float | None  # seconds since its last update of run.json; None before the first
     workers: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """A dataset's progress; clips are counted once for each try."""
+    """Progress of a dataset; a clip counts once for each try."""
 
     root: AnyPath
     num_shards: int
@@ -42,7 +42,7 @@ class Status:
     states: Mapping[str, int]
     runner: Runner | None
     clips_per_s: float | None
-    worker_seconds: float  # spent on the finished shards
+    worker_seconds: float  # wall clock of all workers on finished shards
 
     @property
     def is_finished(self) -> bool:
@@ -60,12 +60,12 @@ def read_status(root: AnyPath) -> Status:
     inventory = Inventory.read(root)
     record, holder = read_record(root), read_holder(root / LOCK_NAME)
     runner = None if holder is None else _runner(holder, record)
-    is_live = runner is not None and runner.life == "running" and runner.heard_s is not None
+    is_live = runner is not None and runner.state == "running" and runner.last_update_s is not None
     live = record if is_live else None
     states = inventory.states()
     num_done = sum(one.num_rows for one in inventory.records.values())
     if live is not None:
-        # The run counts the clips of shards in work too; its last word may be older than the newest done-record.
+        # The run also counts clips of unfinished shards; its last report may be older than the newest done-record.
         num_done = max(num_done, live.num_done)
         states = max(states, Counter(live.states_before) + Counter(live.states), key=Counter.total)
     return Status(
@@ -83,18 +83,18 @@ def read_status(root: AnyPath) -> Status:
 
 def _runner(holder: Mapping[str, Any], record: RunRecord | None) -> Runner:
     own = record is not None and (record.pid, record.host) == (holder["pid"], holder["host"])
-    heard_s = record.age_s() if record is not None and own else None
+    last_update_s = record.age_s() if record is not None and own else None
     return Runner(
         pid=holder["pid"],
         host=holder["host"],
         since=holder["since"],
-        life=_life(holder, heard_s),
-        heard_s=heard_s,
+        state=_runner_state(holder, last_update_s),
+        last_update_s=last_update_s,
         workers=record.workers if record is not None and own else None,
     )
 
 
-def _life(holder: Mapping[str, Any], heard_s: float | None) -> Life:
+def _runner_state(holder: Mapping[str, Any], last_update_s: float | None) -> RunnerState:
     if holder["host"] == socket.gethostname():
-        return "running" if lives(dict(holder)) else "dead"
-    return "silent" if heard_s is not None and heard_s > SILENT_AFTER_S else "running"
+        return "running" if is_running(dict(holder)) else "dead"
+    return "silent" if last_update_s is not None and last_update_s > SILENT_AFTER_S else "running"

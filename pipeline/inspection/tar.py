@@ -1,4 +1,4 @@
-"""What a shard's tar really holds, read from its own headers."""
+"""Reads the members of a shard's tar from its headers."""
 
 import tarfile
 from collections.abc import Iterator
@@ -7,15 +7,17 @@ from typing import BinaryIO, NamedTuple
 
 from cavsync.pipeline.dataset.writer import BLOCK
 
-# Two blocks of zeros end a tar; without them it was cut, even if the cut is between two members.
+# Two blocks of zeros end a tar; without them it was cut, perhaps between two members.
 END = bytes(2 * BLOCK)
 
 
 class TarDamageError(Exception):
-    """The tar cannot be read further; the message says where and why."""
+    """The tar is damaged; the message names the position and the reason."""
 
 
 class Member(NamedTuple):
+    """One file of a tar."""
+
     name: str
     offset: int  # of the first content byte
     size: int

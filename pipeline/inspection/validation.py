@@ -1,4 +1,4 @@
-"""Whether a dataset is what its plan and its done-records say, byte for byte, and how it gets there again."""
+"""Validates a dataset against its plan and done-records, byte for byte, and removes damaged shards."""
 
 import multiprocessing
 from collections import Counter
@@ -20,30 +20,30 @@ from cavsync.pipeline.storage.path import each, files_below, readable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validation:
-    """What was found; only `damaged` and `whole` are faults."""
+class DatasetValidation:
+    """The result of a validation; only `damaged` and `faults` make a dataset invalid."""
 
     num_checked: int  # shards
-    damaged: Mapping[str, Sequence[str]]  # shard -> what is wrong with it
-    whole: Sequence[str]  # what is wrong with the dataset beyond single shards
-    summary_is_wrong: bool  # dataset.json does not tell what the shards hold
+    damaged: Mapping[str, Sequence[str]]  # shard -> its faults
+    faults: Sequence[str]  # faults of the dataset beyond single shards
+    summary_is_wrong: bool  # dataset.json disagrees with the shards
     leaked_ids: Sequence[str]
-    num_unfinished: int  # shards that are planned and not made
-    strays: Sequence[str]  # tars that no plan knows; a glob over shards/ would read them
+    num_unfinished: int  # planned shards that are not finished
+    strays: Sequence[str]  # tars of no planned shard; a glob over shards/ would read them
 
     @property
     def is_clean(self) -> bool:
-        return not self.damaged and not self.whole
+        return not self.damaged and not self.faults
 
 
 def validate(
     inventory: Inventory, *, quick: bool, workers: int, on_shard: Callable[[int, int], None]
-) -> Validation:
-    """Check every shard that was finished once; `on_shard` hears (checked, all)."""
+) -> DatasetValidation:
+    """Check every shard that was ever finished; `on_shard` gets (checked, all)."""
     checks = list(_checks(inventory, quick))
     damaged: dict[str, list[str]] = {}
     on_shard(0, len(checks))
-    with _mapped(workers) as apply:
+    with _mapper(workers) as apply:
         for number, problems in enumerate(apply(ShardCheck.run, checks), 1):
             if problems:
                 damaged[checks[number - 1].shard] = problems
@@ -52,10 +52,10 @@ def validate(
     overlaps = find_overlaps(inventory.paths, sorted(checked - damaged.keys()), inventory.roles())
     wrong_summary = [] if damaged else list(_wrong_summary(inventory))
     repeated = [f"{key} is in more than one row as ok" for key in overlaps.repeated_keys]
-    return Validation(
+    return DatasetValidation(
         num_checked=len(checks),
         damaged=damaged,
-        whole=[*repeated, *wrong_summary],
+        faults=[*repeated, *wrong_summary],
         summary_is_wrong=bool(wrong_summary),
         leaked_ids=overlaps.leaked_ids,
         num_unfinished=len(inventory.planned.keys() - checked),
@@ -63,11 +63,11 @@ def validate(
     )
 
 
-def remove_damaged(paths: DatasetPaths, validation: Validation) -> None:
-    """Remove what is damaged, so that a rerun of prepare makes it again. Raises LockError while a run goes on."""
+def remove_damaged(paths: DatasetPaths, validation: DatasetValidation) -> None:
+    """Remove damaged shards, so that the next run of prepare makes them again. Raises LockError during a run."""
     with run_lock(paths.root):
         for shard in validation.damaged:
-            # Without its done-record a shard does not exist; so it goes first, should we be killed here.
+            # The done-record goes first: after a kill here the shard counts as unfinished.
             for path in (paths.done(shard), paths.tar(shard), paths.index(shard)):
                 path.unlink(missing_ok=True)
         if validation.summary_is_wrong:
@@ -75,15 +75,15 @@ def remove_damaged(paths: DatasetPaths, validation: Validation) -> None:
 
 
 def _checks(inventory: Inventory, quick: bool) -> Iterator[ShardCheck]:
-    """Shards with a done-record, and those that dataset.json promises."""
+    """Checks of the shards that have a done-record or that dataset.json lists."""
     paths, config = inventory.paths, plan_inputs(inventory.paths)
-    promised = set(inventory.summary["shards"]) if inventory.summary else set()
+    summarised = set(inventory.summary["shards"]) if inventory.summary else set()
     for file in plan_files(paths):
         plan = Plan(pq.read_table(readable(file), columns=["key", "shard"]), {})
         spans = plan.shards()
         was_done = each(lambda shard: paths.done(shard).is_file(), spans, paths.root)
         for (shard, span), is_done in zip(spans.items(), was_done, strict=True):
-            if shard in promised or is_done:
+            if shard in summarised or is_done:
                 keys = plan.table["key"].slice(span.start, span.stop - span.start).to_pylist()
                 yield ShardCheck(
                     paths=paths,
@@ -96,7 +96,7 @@ def _checks(inventory: Inventory, quick: bool) -> Iterator[ShardCheck]:
 
 
 def _wrong_summary(inventory: Inventory) -> Iterator[str]:
-    """What dataset.json says otherwise than the done-records; only a finished dataset has it."""
+    """Differences between dataset.json, which only a finished dataset has, and the done-records."""
     summary = inventory.summary
     if summary is None:
         return
@@ -112,8 +112,8 @@ def _tars(paths: DatasetPaths) -> list[str]:
 
 
 @contextmanager
-def _mapped(workers: int) -> Iterator[Callable[..., Any]]:
-    """`map`, here or over processes."""
+def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
+    """`map`, in this process or over several."""
     if workers == 1:
         yield map
         return

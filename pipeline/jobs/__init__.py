@@ -1,1 +1,1 @@
-"""Shards made here or on Ray."""
+"""A preparation as jobs: one task a shard, run in this process or on Ray."""

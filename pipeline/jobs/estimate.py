@@ -1,7 +1,7 @@
-"""What a preparation will take, from its plan and a few clips that are really prepared; nothing is kept.
+"""Estimates the time and space of a preparation from its plan and a few clips that it prepares and discards.
 
-The clips are taken over all sizes of files, always the same ones. They become a shard in a temporary folder, by the
-code of a run, so whatever a run spends on a clip is in the figures.
+The sample spans all file sizes and is always the same. It becomes a shard in a temporary folder by the code of a run,
+so the figures include all that a run spends on a clip.
 """
 
 import shutil
@@ -32,10 +32,10 @@ from cavsync.pipeline.storage.path import AnyPath, each
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareEstimate:
-    """The work that is left, and what it should take with `num_workers`."""
+    """The remaining work, and the time and space that it should take with `num_workers`."""
 
     num_listed: int
-    num_finished: int  # listed clips of shards that are there already
+    num_finished: int  # listed clips of finished shards
     num_duplicate: int
     num_missing: int
     num_found: int  # clips to decode
@@ -46,12 +46,12 @@ class PrepareEstimate:
     core_s: float
     wall_s: float
     num_bytes: int
-    free_bytes: int | None  # None where a store does not tell
+    free_bytes: int | None  # None for a URL
 
 
 @dataclass(frozen=True)
 class _PlanElsewhere(DatasetPaths):
-    """A dataset of which the plan, and only the plan, is written to another place."""
+    """Paths of a dataset whose plan alone lies elsewhere."""
 
     elsewhere: Path
 
@@ -63,9 +63,9 @@ class _PlanElsewhere(DatasetPaths):
 def estimate(
     listing: Listing, out: AnyPath, config: PrepareConfig, num_workers: int, reporter: Reporter
 ) -> PrepareEstimate | None:
-    """None where all is prepared already. Reads lists, folder and a sample of the videos; writes nothing to `out`.
+    """The estimate; None where all shards are finished. Reads lists, folder and a sample of the videos; writes nothing to `out`.
 
-    Raises what a run would raise before it decodes, and PrepareError where there is no video left to try.
+    Raises what a run would raise before it decodes, and PrepareError where no clip left has a video.
     """
     with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
         paths = _PlanElsewhere(out, Path(folder) / "plan.parquet")
@@ -90,7 +90,7 @@ def _estimate(
         raise PrepareError(
             f"Of {len(left):,} clips that are left to prepare, none has a video in {listing.videos}."
         )
-    sample = prepare_sample(spread_by_size(_some(found)), config)
+    sample = prepare_sample(spread_by_size(_spread_rows(found)), config)
     scale, num_busy = len(found) / sample.num_clips, min(num_workers, len(shards))
     num_duplicate = pc.sum(left["duplicate"]).as_py()
     return PrepareEstimate(
@@ -106,26 +106,26 @@ def _estimate(
         core_s=sample.core_s * scale + sample.start_core_s * num_busy,
         wall_s=sample.wall_s * scale / num_busy + sample.start_wall_s,
         num_bytes=round(sample.num_bytes * scale)
-        + _beside_clips(absent, len(shards))
+        + _bytes_without_clips(absent, len(shards))
         + paths.plan.stat().st_size,
         free_bytes=_free_bytes(paths.root),
     )
 
 
-def _beside_clips(absent: pa.Table, num_shards: int) -> int:
+def _bytes_without_clips(absent: pa.Table, num_shards: int) -> int:
     """Bytes of all shards without the clips that have a video."""
     in_a_shard = plan_rows(absent.slice(0, len(absent) // num_shards))
     return num_shards * bytes_without_clips(in_a_shard)
 
 
-def _some(rows: pa.Table) -> list[PlanRow]:
-    """Rows from the whole table, which is in no order that means anything."""
+def _spread_rows(rows: pa.Table) -> list[PlanRow]:
+    """Up to NUM_SIZED rows at equal distances; the order of the table is random."""
     step = -(-len(rows) // NUM_SIZED)
     return plan_rows(rows.take(pa.array(range(0, len(rows), step), pa.int64())))
 
 
 def _free_bytes(root: AnyPath) -> int | None:
-    """On the disk of the folder that is there and in which `root` will be."""
+    """Free bytes on the disk of the nearest existing folder above `root`; None for a URL."""
     if not isinstance(root, Path):
         return None
     path = root.resolve()

@@ -1,4 +1,4 @@
-"""A few clips prepared into a temporary folder, and what that took."""
+"""Prepares a sample of clips into a temporary folder and measures time and space."""
 
 import resource
 import tempfile
@@ -19,22 +19,22 @@ from cavsync.pipeline.decoding.requests import without_video
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
 from cavsync.pipeline.storage.path import AnyPath, as_path, each, num_bytes
 
-# So many clips are prepared, one from each of as many classes of file size.
+# Clips that are prepared, one from each of as many classes of file size.
 NUM_SAMPLED = 12
-# So many files are asked for their size to make the classes.
+# Files whose sizes make the classes.
 NUM_SIZED = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What the sampled clips came to."""
+    """Outcome and cost of the sampled clips."""
 
     states: Mapping[str, int]
     media_s: float
-    core_s: float  # CPU time of everything
+    core_s: float  # CPU time of all processes
     wall_s: float
     num_bytes: int
-    start_core_s: float  # of a decoder's process
+    start_core_s: float  # to start a decoder's process
     start_wall_s: float
 
     @property
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Made:
-    """A shard that was made, and what that took."""
+    """A sample shard, and its cost."""
 
     record: DoneRecord
     core_s: float
@@ -53,27 +53,27 @@ class _Made:
 
 
 def spread_by_size(rows: Sequence[PlanRow]) -> list[PlanRow]:
-    """At most NUM_SAMPLED of the rows: the middle one of as many classes, equally many rows each, by file size."""
+    """At most NUM_SAMPLED rows: the middle one of each of as many equally large classes by file size."""
     sources = [as_path(str(row.source)) for row in rows]
     sizes = each(_size, sources, sources[0])
     by_size = sorted(zip(sizes, rows, strict=True), key=lambda sized: (sized[0], sized[1].key))
     ordered = [row for _, row in by_size]
     num_classes = min(NUM_SAMPLED, len(ordered))
-    return [ordered[(2 * place + 1) * len(ordered) // (2 * num_classes)] for place in range(num_classes)]
+    return [ordered[(2 * index + 1) * len(ordered) // (2 * num_classes)] for index in range(num_classes)]
 
 
 def _size(source: AnyPath) -> int:
     try:
         return num_bytes(source)
-    except OSError:  # gone since it was found; decoding it will say so
+    except OSError:  # gone since it was found; decoding it will fail
         return 0
 
 
 def prepare_sample(rows: Sequence[PlanRow], config: PrepareConfig) -> Sample:
-    """What the rows' clips take beside a process that is running already, and what its start takes.
+    """The cost of the rows' clips in a running process, and the cost of starting that process.
 
-    The middle clip is prepared twice, once alone: what that took, the start of the process most of all, is taken
-    off what it takes to prepare it and all of them.
+    The middle clip is prepared twice: alone, and then together with all clips. The difference is the cost of the
+    clips without the start of the process.
     """
     middle = rows[len(rows) // 2]
     alone, together = _make([middle], config), _make([middle, *rows], config)
@@ -94,7 +94,7 @@ def prepare_sample(rows: Sequence[PlanRow], config: PrepareConfig) -> Sample:
 
 
 def bytes_without_clips(rows: Sequence[PlanRow]) -> int:
-    """What a shard of rows without a video takes."""
+    """Size of a shard of rows without a video."""
     clips = [without_video(row) for row in rows]
     with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
         with ShardWriter(DatasetPaths(Path(folder)), "empty-00000") as writer:

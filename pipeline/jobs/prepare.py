@@ -1,4 +1,4 @@
-"""A whole preparation: plan, make the shards that are missing, sum up. Every command of `cavsync prepare` ends here."""
+"""A whole preparation: plan, make the unfinished shards, write the summary. Every `cavsync prepare` command calls it."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +32,10 @@ def prepare(
     *,
     retry_failed: bool = False,
 ) -> Summary:
-    """Prepare `listing` into the folder `out`, doing only what an earlier run left undone.
+    """Prepare `listing` into the folder `out`, making only the shards that earlier runs left unfinished.
 
     `retry_failed` gives the clips that failed in finished shards another try, in new shards. Raises PrepareError
-    when `out` holds something else or the disk fails, LockError when another run works there.
+    when `out` was planned with other inputs or the disk fails, LockError when another run works there.
     """
     with _disk_errors(out), run_lock(out):
         return _Run(listing, DatasetPaths(out), config, workers, reporter).run(retry_failed)
@@ -43,10 +43,10 @@ def prepare(
 
 @contextmanager
 def _disk_errors(out: AnyPath) -> Iterator[None]:
-    """A disk that is full, read-only or broken is an expected error, and so is a store that fails."""
+    """Turn errors of a full, read-only or broken disk, and of a failing store, into PrepareError."""
     try:
         yield
-    except StoreError as error:  # which tells what to do
+    except StoreError as error:  # its message has the way out
         raise PrepareError(f"Preparing {out} stopped: {error} Finished shards are kept.") from error
     except OSError as error:
         raise PrepareError(
@@ -55,7 +55,7 @@ def _disk_errors(out: AnyPath) -> Iterator[None]:
 
 
 class _Run:
-    """One run of `prepare`, while it holds the lock."""
+    """One run of `prepare`, which holds the lock."""
 
     def __init__(
         self,
@@ -85,13 +85,15 @@ class _Run:
         for one, spans in zip((plan, *rounds), missing, strict=True):
             self._make(one, spans)
         num_made = sum(map(len, missing))
-        if retry_failed and not any(map(is_retry, chain(*missing))):  # else that was it, interrupted before
+        if retry_failed and not any(
+            map(is_retry, chain(*missing))
+        ):  # else this run has just finished an interrupted retry
             num_made += self._retry(plan, rounds)
         content = write_summary(self.listing, plan, _shards(plan, rounds), self.paths, self.config)
         return Summary(self.paths.root, content, num_made)
 
     def _missing(self, plan: Plan) -> dict[str, slice]:
-        """The shards of the plan that are not finished."""
+        """The unfinished shards of the plan."""
         spans = plan.shards()
         records = each(partial(finished_record, self.paths), spans, self.paths.root)
         return {name: spans[name] for name, record in zip(spans, records, strict=True) if record is None}
@@ -100,15 +102,15 @@ class _Run:
         if spans:
             videos = self.listing.videos.resolve()
             work = Work(plan, spans, self.config, self.paths, videos if videos.is_dir() else None)
-            for _ in run(work, self.workers, self.reporter.clips, self.reporter.say):
+            for _ in run(work, self.workers, self.reporter.clips, self.reporter.log):
                 pass
 
     def _retry(self, plan: Plan, rounds: list[Plan]) -> int:
-        """Plan another round for what failed, append it to `rounds` and make it; returns its number of shards."""
+        """Plan a retry of the failed clips, append it to `rounds` and make it; returns its number of shards."""
         failed = failed_clips(self.paths, _shards(plan, rounds))
         retry = self._planned_retry(plan, failed, len(rounds) + 1)
-        for line in _described_retry(retry, failed):
-            self.reporter.say(line)
+        for line in _retry_description(retry, failed):
+            self.reporter.log(line)
         if not len(retry.plan):
             return 0
         retry.plan.write(self.paths.retry_plan(len(rounds) + 1))
@@ -126,11 +128,11 @@ class _Run:
 
 
 def _shards(plan: Plan, rounds: Sequence[Plan]) -> list[str]:
-    """All shards, retries after what they retry."""
+    """All shards; retries follow the shards they retry."""
     return [name for one in (plan, *rounds) for name in one.shards()]
 
 
-def _described_retry(retry: Retry, failed: Mapping[str, str]) -> Iterator[str]:
+def _retry_description(retry: Retry, failed: Mapping[str, str]) -> Iterator[str]:
     if retry.num_without_video:
         yield f"{retry.num_without_video:,} missing clips still have no video."
     states = Counter(str(state) for state in retry.plan.table[REPLACES].to_pylist())
@@ -142,5 +144,5 @@ def _described_retry(retry: Retry, failed: Mapping[str, str]) -> Iterator[str]:
 
 
 def _remove_temporaries(root: AnyPath) -> None:
-    """What killed workers left; nobody else works here while the lock is held."""
+    """Remove what killed workers left; the lock keeps other runs out."""
     remove_temporaries((root, root / "shards", root / "index", root / "done"))

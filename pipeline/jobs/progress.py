@@ -1,7 +1,6 @@
-"""A file in the dataset's folder that tells, while a run goes on, how far it is: `run.json`.
+"""The progress of a run in `run.json` in the dataset's folder, which exists while the run does.
 
-Done-records count whole shards; this one knows the clips in between and how fast they come. It is there only while
-its run is.
+Done-records count whole shards; this file also counts the clips of unfinished shards, and their rate.
 """
 
 import json
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.storage.atomic import temporary_name, write_atomically
-from cavsync.pipeline.storage.filesystem import StoreError, patience
+from cavsync.pipeline.storage.filesystem import StoreError, retry_timeout
 from cavsync.pipeline.storage.path import AnyPath, release
 
 if TYPE_CHECKING:
@@ -32,30 +31,30 @@ RATE_OVER_S = 60.0  # clips a second are those of the last minute
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run as it tells of itself."""
+    """Progress of a run, as it last reported."""
 
     pid: int
     host: str
     workers: int
     started: str  # ISO times
     updated: str
-    num_clips: int  # planned, every retry being one more
+    num_clips: int  # planned clips, each retry of a clip counted again
     num_before: int  # finished by earlier runs
     states_before: Mapping[str, int]
     states: Mapping[str, int]  # of this run's clips
-    clips_per_s: float | None  # None before the second clip
+    clips_per_s: float | None  # None before the second report
 
     @property
     def num_done(self) -> int:
         return self.num_before + sum(self.states.values())
 
     def age_s(self) -> float:
-        """Seconds since the run was last heard."""
+        """Seconds since the last report of the run."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.updated)).total_seconds()
 
 
 def read_record(root: AnyPath) -> RunRecord | None:
-    """What the run in `root` says; None when no run does."""
+    """The last report of the run in `root`; None without one."""
     try:
         return RunRecord(**json.loads((root / RECORD_NAME).read_bytes()))
     except (FileNotFoundError, TypeError, ValueError):  # not there, or of another version
@@ -64,7 +63,7 @@ def read_record(root: AnyPath) -> RunRecord | None:
 
 @contextmanager
 def recorded(reporter: "Reporter", root: AnyPath, workers: int) -> Iterator["Reporter"]:
-    """A reporter that also keeps the record in `root`, which is removed at the end of the block."""
+    """A reporter that also keeps `run.json` in `root`, and removes it at the end of the block."""
     recorder = _Recorder(reporter, root, workers)
     try:
         yield recorder
@@ -74,23 +73,23 @@ def recorded(reporter: "Reporter", root: AnyPath, workers: int) -> Iterator["Rep
 
 @dataclass
 class _Rate:
-    """Clips a second over the last minute, from the first clip on: starting workers takes its own time."""
+    """Clips a second over the last minute; starts at the first clip, so that the start of workers does not count."""
 
-    _heard: deque[tuple[float, int]] = field(default_factory=deque)
+    _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     def per_s(self, num_done: int) -> float | None:
         if num_done == 0:
             return None
         now = time.monotonic()
-        self._heard.append((now, num_done))
-        while now - self._heard[0][0] > RATE_OVER_S:
-            self._heard.popleft()
-        since, before = self._heard[0]
+        self._samples.append((now, num_done))
+        while now - self._samples[0][0] > RATE_OVER_S:
+            self._samples.popleft()
+        since, before = self._samples[0]
         return round((num_done - before) / (now - since), 3) if num_done > before else None
 
 
 class _Recorder:
-    """Passes everything on, and writes the record every few seconds at most."""
+    """Passes all calls on to a reporter, and writes `run.json` every few seconds at most."""
 
     def __init__(self, reporter: "Reporter", root: AnyPath, workers: int) -> None:
         self._reporter, self._root, self._workers = reporter, root, workers
@@ -100,8 +99,8 @@ class _Recorder:
         self._rate = _Rate()
         self._wrote = False
 
-    def say(self, line: str) -> None:
-        self._reporter.say(line)
+    def log(self, line: str) -> None:
+        self._reporter.log(line)
 
     def start(self, num_clips: int, num_done: int) -> None:
         self._reporter.start(num_clips, num_done)
@@ -120,7 +119,7 @@ class _Recorder:
             self._write()
 
     def remove(self) -> None:
-        # A run that was refused, because another one works there, has written nothing and removes nothing.
+        # A run that found the folder locked has written nothing and removes nothing.
         if self._wrote:
             release(self._root / RECORD_NAME)
 
@@ -143,12 +142,12 @@ class _Recorder:
     def _store(self, text: str) -> None:
         path = self._root / RECORD_NAME
         if isinstance(path, Path):
-            # Not synced to the disk: after a crash of the machine no run is going on.
+            # No fsync: no run survives a crash of the machine.
             draft = temporary_name(path)
             draft.write_text(text)
             draft.replace(path)
             return
-        with patience(0.0), suppress(StoreError):  # no run ends because it could not tell of itself
+        with retry_timeout(0.0), suppress(StoreError):  # a failed report ends no run
             write_atomically(path, text.encode())
 
 

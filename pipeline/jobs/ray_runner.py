@@ -1,8 +1,8 @@
-"""Shards, and files to embed, as Ray tasks: the only module that imports Ray.
+"""Runs shards, and files to embed, as Ray tasks. No other module imports Ray.
 
-A task gets the rows of one shard and returns its done-record. Frames, sound and tars never pass through Ray. A clip
-that kills its decoder is dealt with inside the task (see decoder_process.py); here only workers and nodes die, which
-is nobody's fault: their shard is made again, by another worker.
+A task takes the plan rows of one shard and returns its done-record; frames, audio and tars never pass through Ray. The
+task itself handles a clip that kills its decoder (decoding/process.py). When a worker or node dies, another worker
+makes its shard again.
 """
 
 import logging
@@ -33,36 +33,36 @@ from cavsync.pipeline.storage.remote_path import RemotePath
 if TYPE_CHECKING:
     from cavsync.pipeline.jobs.work import OnClips, Work, Workers
 
-# Tries of a shard whose worker is killed or whose node is lost.
+# Tries of a shard whose worker or node is lost.
 MAX_TRIES = 5
-# What a worker and its decoder take; Ray places no more tasks on a node than this fits into.
+# Memory of a worker and its decoder; Ray places no more tasks on a node than fit into its memory.
 WORKER_BYTES = 200 * 2**20
 # The same where they read from or write to a store: its library and the blocks of files are in both.
 STORE_WORKER_BYTES = 300 * 2**20
-# A worker is replaced after so many shards, whatever it may have leaked.
+# A worker is replaced after this many shards, because native libraries may leak.
 SHARDS_PER_WORKER = 50
 REPORT_EVERY_S = 0.5
 # Nothing big passes through the object store; the default is 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 100 * 2**20
-# A cluster answers within a second or two.
+# A healthy cluster answers within a second or two.
 ANSWER_S = 30.0
-_HELLO = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
+_JOIN_PROGRAM = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
 
 
 class ClusterError(CavsyncError):
-    """The cluster could not be reached, does not share the target, or a shard loses every worker that tries it."""
+    """The cluster cannot be reached, does not share the target, or a shard lost its worker too often."""
 
 
 def run_on_ray(
-    work: "Work", workers: "Workers", on_clips: "OnClips", say: Callable[[str], None]
+    work: "Work", workers: "Workers", on_clips: "OnClips", log: Callable[[str], None]
 ) -> Iterator[DoneRecord]:
     """Make every shard of `work`, at most `workers.number` at a time; yields done-records as they come.
 
     Raises ClusterError, or what a task raised.
     """
-    with _connected(workers, say):
-        _say_how_many(workers, say, _worker_bytes(work))
-        yield from _Driver(work, workers, on_clips, say).run()
+    with _connected(workers, log):
+        _log_how_many(workers, log, _worker_bytes(work))
+        yield from _Driver(work, workers, on_clips, log).run()
 
 
 def map_on_ray(
@@ -70,15 +70,15 @@ def map_on_ray(
     items: Iterable[Any],
     workers: "Workers",
     worker_bytes: int,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     num_gpus: float = 0.0,
 ) -> Iterator[tuple[Any, Any]]:
     """`(item, call(item))` as they come, `workers.number` at a time; `call` is pickled.
 
-    Raises what `call` raised. An item that takes its worker along MAX_DEATHS times is answered by None.
+    Raises what `call` raised. The result of an item whose worker died MAX_DEATHS times is None.
     """
-    with _connected(workers, say):
-        _say_how_many(workers, say, worker_bytes)
+    with _connected(workers, log):
+        _log_how_many(workers, log, worker_bytes)
         task = ray.remote(num_cpus=1, num_gpus=num_gpus, memory=worker_bytes, max_retries=0)(_call)
         shared, waiting, lost = ray.put(call), iter(items), Counter[Any]()
         running: dict[Any, Any] = {}
@@ -106,9 +106,9 @@ def _call(call: Callable[[Any], Any], item: Any) -> Any:
 
 
 @contextmanager
-def _connected(workers: "Workers", say: Callable[[str], None]) -> Iterator[None]:
+def _connected(workers: "Workers", log: Callable[[str], None]) -> Iterator[None]:
     ended = Event()
-    _connect(workers, say, ended)
+    _connect(workers, log, ended)
     try:
         yield
     finally:
@@ -116,25 +116,25 @@ def _connected(workers: "Workers", say: Callable[[str], None]) -> Iterator[None]
         ended.set()
 
 
-def _connect(workers: "Workers", say: Callable[[str], None], ended: Event) -> None:
-    init = partial(_beside, partial(ray.init, logging_level=logging.ERROR), ended)
+def _connect(workers: "Workers", log: Callable[[str], None], ended: Event) -> None:
+    init = partial(_in_thread, partial(ray.init, logging_level=logging.ERROR), ended)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise Ray 2.60 warns about a default of GPU workers that does not concern tasks without GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if workers.ray_address is None:
         num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
-        # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own would cost a
-        # run here memory and seconds to tell what the bar tells.
+        # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own costs memory
+        # and seconds, and shows no more than the progress bar.
         init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
     else:
-        _join(init, workers.ray_address, say)
+        _join(init, workers.ray_address, log)
 
 
-def _beside(init: Callable[..., Any], ended: Event, *arguments: Any, **options: Any) -> Any:
-    """What `init` returns. It waits for seconds in native code, where Ctrl-C is not heard, so a thread runs it; there
-    it cannot take SIGTERM over either.
+def _in_thread(init: Callable[..., Any], ended: Event, *arguments: Any, **options: Any) -> Any:
+    """Call `init` in a thread and return its result: it blocks for seconds in native code, which would delay Ctrl-C, and
+    in the main thread it would replace the handler of SIGTERM.
 
-    The thread stays until `ended`: Ray's processes end with the thread that started them.
+    The thread stays until `ended`, because Ray's processes end with the thread that started them.
     """
     outcome: Future[Any] = Future()
 
@@ -149,23 +149,23 @@ def _beside(init: Callable[..., Any], ended: Event, *arguments: Any, **options: 
     return outcome.result()
 
 
-def _join(init: Callable[..., Any], address: str, say: Callable[[str], None]) -> None:
-    _refuse_silent(address)
+def _join(init: Callable[..., Any], address: str, log: Callable[[str], None]) -> None:
+    _require_answer(address)
     try:
         context = init(address=address)
     except ConnectionError as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     if context.dashboard_url:
-        say(f"Ray's dashboard: http://{context.dashboard_url}")
+        log(f"Ray's dashboard: http://{context.dashboard_url}")
 
 
-def _refuse_silent(address: str) -> None:
-    """Raises ClusterError where no cluster answers. Ray would wait there for many minutes, deaf to Ctrl-C even in a
-    thread, so that another process says hello first.
+def _require_answer(address: str) -> None:
+    """Raises ClusterError where no cluster answers. Ray would block for many minutes, even in a thread without Ctrl-C, so
+    a separate process tries to join first.
     """
-    hello = [sys.executable, "-c", _HELLO, address]
+    command = [sys.executable, "-c", _JOIN_PROGRAM, address]
     try:
-        subprocess.run(hello, check=True, capture_output=True, text=True, timeout=ANSWER_S)
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_S)
     except subprocess.TimeoutExpired:
         raise ClusterError(
             f"no Ray cluster answers at {address} within {ANSWER_S:g} s. Give its head's HOST:PORT (6379 if none was "
@@ -176,18 +176,18 @@ def _refuse_silent(address: str) -> None:
         raise ClusterError(f"the Ray cluster at {address} cannot be joined: {' '.join(why)}") from None
 
 
-def _say_how_many(workers: "Workers", say: Callable[[str], None], worker_bytes: int) -> None:
-    """One line when fewer tasks will run at a time than were asked for. Raises ClusterError when none would."""
+def _log_how_many(workers: "Workers", log: Callable[[str], None], worker_bytes: int) -> None:
+    """Log a line when fewer tasks fit than requested. Raises ClusterError when none fits."""
     room, scarce = _room(worker_bytes)
     if room < 1:
         where = "here" if workers.ray_address is None else f"at {workers.ray_address}"
         raise ClusterError(f"the Ray cluster {where} has too few {scarce} for a worker.")
     if room < workers.number:
-        say(f"{workers.number} workers were asked for, there are {scarce} for {room}: running {room}.")
+        log(f"{workers.number} workers were requested, there are {scarce} for {room}: running {room}.")
 
 
 def _room(worker_bytes: int) -> tuple[int, str]:
-    """How many workers fit into the cluster as it is now, and what limits them."""
+    """The number of workers that fit into the cluster now, and the resource that limits it."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_cpus, num_memories = int(resources.get("CPU", 0)), int(resources.get("memory", 0) // worker_bytes)
     return min((num_cpus, "CPUs"), (num_memories, f"portions of {worker_bytes >> 20} MiB"))
@@ -202,11 +202,11 @@ class _Driver:
     """Keeps a bounded number of tasks in flight until every shard is made."""
 
     def __init__(
-        self, work: "Work", workers: "Workers", on_clips: "OnClips", say: Callable[[str], None]
+        self, work: "Work", workers: "Workers", on_clips: "OnClips", log: Callable[[str], None]
     ) -> None:
         # Another machine has another working folder.
         self._work = replace(work, paths=replace(work.paths, root=work.paths.root.absolute()))
-        self._most, self._say = workers.number, say
+        self._most, self._log = workers.number, log
         self._tally = _TALLY.remote()
         self._progress = _Progress(on_clips)
         self._running: dict[Any, ShardTask] = {}
@@ -225,23 +225,23 @@ class _Driver:
             done, _ = ray.wait(list(self._running), timeout=REPORT_EVERY_S)
             for reference in done:
                 yield from self._finished(reference)
-            self._progress.tell(ray.get(self._tally.states.remote()))
+            self._progress.update(ray.get(self._tally.states.remote()))
 
     def _start(self, task: ShardTask) -> None:
         make = _make_shard.options(memory=_worker_bytes(self._work))
         self._running[make.remote(task, self._tally)] = task
 
     def _finished(self, reference: Any) -> Iterator[DoneRecord]:
-        """The record of a task that has ended; none when its worker was lost and the task begins again."""
+        """The record of an ended task; nothing when its worker was lost and the task starts again."""
         task = self._running.pop(reference)
         try:
             record: DoneRecord = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None  # what the task raised, in its own words
+            raise error.cause from None  # the task's own error
         except _LOST as error:
             self._start_again(task, error)
             return
-        self._refuse_elsewhere(record)
+        self._require_shared_target(record)
         self._progress.finished(record)
         yield record
 
@@ -254,19 +254,19 @@ class _Driver:
                 f"shard {shard} lost its worker {MAX_TRIES} times, at last by {why}; finished shards are kept. "
                 "Where memory is short, run fewer --workers."
             ) from error
-        self._say(f"The worker of shard {shard} was lost ({why}); making it again.")
+        self._log(f"The worker of shard {shard} was lost ({why}); making it again.")
         self._start(task)
 
-    def _refuse_elsewhere(self, record: DoneRecord) -> None:
+    def _require_shared_target(self, record: DoneRecord) -> None:
         if finished_record(self._work.paths, record.shard) is None:
             raise ClusterError(
-                f"shard {record.shard} was written on another machine, whose {self._work.paths.root} is not the "
-                "one of this machine; a cluster needs a target that all its nodes share."
+                f"shard {record.shard} was written on another machine, and {self._work.paths.root} there is not "
+                "the folder of this machine; a cluster needs a target that all its nodes share."
             )
 
 
-# A task whose worker was killed (by the kernel or by Ray, for memory) or whose node is gone. Ray itself does not
-# retry: it would, for memory, without end.
+# Errors of a task whose worker was killed (by the kernel or by Ray, for memory) or whose node is gone. Ray's own
+# retries are off: for memory they would never end.
 _LOST = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.OutOfMemoryError,
@@ -276,11 +276,11 @@ _LOST = (
 
 
 class _Progress:
-    """Turns what the workers report, cumulative for each shard, into increments."""
+    """Turns the workers' cumulative counts for each shard into increments."""
 
     def __init__(self, on_clips: "OnClips") -> None:
         self._on_clips = on_clips
-        self._told: Counter[ClipState] = Counter()
+        self._reported: Counter[ClipState] = Counter()
         self._finished: dict[str, Counter[ClipState]] = {}
 
     def finished(self, record: DoneRecord) -> None:
@@ -288,17 +288,17 @@ class _Progress:
             {ClipState(state): count for state, count in record.states.items()}
         )
 
-    def tell(self, reported: dict[str, Counter[ClipState]]) -> None:
-        total = sum((reported | self._finished).values(), Counter[ClipState]())
+    def update(self, counts: dict[str, Counter[ClipState]]) -> None:
+        total = sum((counts | self._finished).values(), Counter[ClipState]())
         change = total.copy()
-        change.subtract(self._told)  # may be negative: a worker died and its shard began again
+        change.subtract(self._reported)  # may be negative: a worker died and its shard began again
         if any(change.values()):
             self._on_clips(change)
-        self._told = total
+        self._reported = total
 
 
 class _Tally:
-    """Where workers report and the driver asks."""
+    """Collects the counts that workers report, for the driver to read."""
 
     def __init__(self) -> None:
         self._states: dict[str, Counter[ClipState]] = {}
@@ -310,7 +310,7 @@ class _Tally:
         return self._states
 
 
-# With its node it would take the run along, so it begins again on another; counts of shards in work are lost.
+# It restarts on another node when its own is lost; counts of unfinished shards are lost then.
 _TALLY: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tally)
 
 

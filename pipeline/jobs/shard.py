@@ -1,6 +1,6 @@
-"""One shard: every listed clip of it decoded and written, each ending in exactly one state.
+"""Makes one shard: decodes and writes each of its listed clips, which ends in exactly one state.
 
-Any runner can call `process_shard`: it gets rows, leaves files, and returns a small record.
+Any runner can call `process_shard`: it takes plan rows, writes files and returns a small record.
 """
 
 import time
@@ -23,12 +23,12 @@ from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
 
 OnClip = Callable[[ClipState], None]
 
-# A video that its store refuses is given up after so many tries, if the store gives one of so many others.
+# A video that its store refuses is given up after MAX_READS tries if the store serves one of NUM_OTHERS other videos.
 MAX_READS, NUM_OTHERS = 3, 4
 
 
 class VideosGoneError(CavsyncError):
-    """The folder of the videos went away during the run."""
+    """The folder of the videos disappeared during the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +70,18 @@ def _prepared(row: PlanRow, task: ShardTask, decoder: DecoderProcess) -> Prepare
             unread = error
         else:
             if clip.state in (ClipState.MISSING, ClipState.TIMEOUT):
-                _refuse_without_folder(task.videos)
+                _require_folder(task.videos)
             return clip
-        _refuse_without_folder(task.videos)
-    _refuse_without_others(row, task.rows, unread)
+        _require_folder(task.videos)
+    _require_readable(row, task.rows, unread)
     return failed(row, ClipState.DECODE_ERROR, f"not read in {MAX_READS} tries: {unread}")
 
 
-def _refuse_without_others(row: PlanRow, rows: Sequence[PlanRow], unread: StoreError) -> None:
-    """One video that its store refuses is a clip that cannot be prepared; a store that lists its videos and gives none
-    is busy, or forbids to read them.
+def _require_readable(row: PlanRow, rows: Sequence[PlanRow], unread: StoreError) -> None:
+    """Raises StoreError where the store serves none of the shard's other videos either.
 
-    Raises StoreError, so that no shard is finished with every clip failed.
+    One video that its store refuses is a failed clip; a store that serves no video is busy or forbids reading, and no
+    shard may finish with every clip failed.
     """
     sources = dict.fromkeys(other.source for other in rows if other.source is not None)
     for source in islice((source for source in sources if source != row.source), NUM_OTHERS):
@@ -94,10 +94,11 @@ def _refuse_without_others(row: PlanRow, rows: Sequence[PlanRow], unread: StoreE
     raise unread
 
 
-def _refuse_without_folder(videos: AnyPath | None) -> None:
-    """One video that is gone is a missing clip; a folder that is gone is an unplugged disk or a store that is down.
+def _require_folder(videos: AnyPath | None) -> None:
+    """Raises VideosGoneError or StoreError where the folder of all videos is gone.
 
-    Raises VideosGoneError or StoreError, so that no shard is finished with every clip missing.
+    One absent video is a missing clip; an absent folder is an unplugged disk or a store that is down, and no shard may
+    finish with every clip missing.
     """
     if videos is not None and not videos.is_dir():
         raise VideosGoneError(
@@ -107,5 +108,5 @@ def _refuse_without_folder(videos: AnyPath | None) -> None:
 
 
 def _replaced(rows: Sequence[PlanRow]) -> dict[str, int] | None:
-    """For a shard of a retry: how many clips its results replace of each state."""
+    """For a shard of a retry: how many of its clips had each state before."""
     return count_states(row.replaces for row in rows if row.replaces is not None) or None

@@ -1,4 +1,4 @@
-"""How a preparation ended: dataset.json, summed up from the done-records of all shards."""
+"""The summary of a preparation: dataset.json, computed from the done-records of all shards."""
 
 import json
 import platform
@@ -22,7 +22,7 @@ from cavsync.pipeline.storage.path import AnyPath, each
 
 @dataclass(frozen=True)
 class Summary:
-    """How a preparation ended; `states` adds up to the list."""
+    """The outcome of a preparation; `states` adds up to the number of listed clips."""
 
     root: AnyPath
     content: Mapping[str, Any]  # dataset.json
@@ -39,7 +39,7 @@ class Summary:
 
     @property
     def failure_rate(self) -> float:
-        """Share of the clips with a video that could not be prepared (missing and duplicate ones do not count)."""
+        """Failed fraction of the clips that have a video; missing and duplicate clips do not count."""
         absent = sum(self.states.get(state, 0) for state in (ClipState.MISSING, ClipState.DUPLICATE))
         tried = self.num_listed - absent
         return 1 - self.states.get(ClipState.OK, 0) / tried if tried else 0.0
@@ -48,17 +48,17 @@ class Summary:
 def write_summary(
     listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
 ) -> dict[str, Any]:
-    """The content of dataset.json; it is written when there is a shard that it does not know yet."""
+    """The content of dataset.json, which is written when it lacks a shard."""
     if paths.summary.is_file():
         known: dict[str, Any] = json.loads(paths.summary.read_text())
         if known["shards"] == sorted(shards):
             return known
-    content = _summed_up(listing, plan, shards, paths, config)
+    content = _summary_content(listing, plan, shards, paths, config)
     write_atomically(paths.summary, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return content
 
 
-def _summed_up(
+def _summary_content(
     listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
 ) -> dict[str, Any]:
     """The content of dataset.json, from the done-records of all shards."""

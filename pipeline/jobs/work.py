@@ -1,4 +1,4 @@
-"""What a runner is given: the shards to make, and by how many workers."""
+"""The input of a runner: the shards to make, and the number of workers."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ OnClips = Callable[[Mapping[ClipState, int]], None]
 
 @dataclass(frozen=True)
 class Work:
-    """The shards to make, and how."""
+    """Shards of a plan to make, and their configuration."""
 
     plan: Plan
     spans: Mapping[str, slice]  # shard name -> its rows in the plan
@@ -32,7 +32,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Workers:
-    """How many shards at a time; with `ray_address`, on that cluster."""
+    """The number of shards made at a time; with `ray_address`, on that cluster."""
 
     number: int = 1
     ray_address: str | None = None

@@ -1,1 +1,1 @@
-"""Lists of clips, and the videos that they name."""
+"""Lists of clips, and the videos that belong to them."""

@@ -1,7 +1,7 @@
-"""The lists of datasets, read as they are published: which clips there are, where they begin, what they show.
+"""Reads the lists of datasets in their published formats: the clips, their times and their labels.
 
-Everything in a list is data. An id becomes part of file names and a path is opened, so one that could leave its
-folder is refused with the row that holds it.
+A list is untrusted data. Ids become parts of file names and paths are opened, so an id or path that could leave its
+folder raises ListError with its row.
 """
 
 import re
@@ -16,8 +16,8 @@ from cavsync.pipeline.lists.tables import (
     SPREADSHEET_ERROR,
     ListError,
     NumberedRow,
-    places_of,
-    rows_by_place,
+    column_indices,
+    rows_by_position,
     rows_by_title,
     titles_of,
 )
@@ -28,14 +28,14 @@ MAX_START_S = 99_999.999
 DEFAULT_CLIP_S = 10.0
 # A clip is held in memory while it is decoded.
 MAX_CLIP_S = 600.0
-# First cell of the row of column names, which copies of the lists hold without AudioSet's #.
+# First cell of a header, which some copies of the lists have without AudioSet's #.
 COLUMN_TITLES = {"ytid", "youtube_id", "youtubeid", "video_id", "video", "id", "file", "filename"}
-# A time as lists write it. A spreadsheet's 1E+02 is a rounded one.
+# A time in the notation of the lists. A spreadsheet's 1E+02 has lost digits.
 PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
-# How VGGSound's test list and VGG-SS name a clip: its id and its start.
+# Clip names in VGGSound's test list and VGG-SS: id and start.
 CLIP_NAME = re.compile(r"(?P<id>.+)_(?P<start_s>[0-9]{6})(\.(mp4|mkv|webm|avi|mov|m4v|wav|jpg))?")
 YOUTUBE_ID_LENGTH = 11
-# What no label holds: control characters, and halves of characters that no file can store.
+# Not allowed in labels: control characters, and surrogates, which no file can store.
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 MAX_SHOWN = 200
 CACHED = 65_536
@@ -50,13 +50,13 @@ class ListedClip(NamedTuple):
     end_s: float
     labels: tuple[str, ...]
     listed_in: str
-    source: str | None = None  # where the list itself names the file
+    source: str | None = None  # path or URL, where the list names the file
 
 
 def read_list(path: AnyPath, spec: ListSpec, videos: AnyPath | None = None) -> Iterator[ListedClip]:
-    """The clips of a list whose columns `spec` names, in order. Raises ListError at the first broken row.
+    """The clips of a list with the columns of `spec`, in order. Raises ListError at the first broken row.
 
-    `videos` is the folder in which a list that names files means them.
+    `videos` is the folder of the files that a list names.
     """
     reader = _RowReader(spec, path.name, videos)
     for line, row in numbered_rows(path, spec):
@@ -75,7 +75,7 @@ def numbered_rows(path: AnyPath, spec: ListSpec) -> Iterator[NumberedRow]:
     """Line and cells, in the order of the spec's columns, of every row that is neither empty nor a comment."""
     if spec.titles:
         return rows_by_title(path, spec.titles)
-    return rows_by_place(path, len(spec.columns))
+    return rows_by_position(path, len(spec.columns))
 
 
 def splits_in(path: AnyPath, spec: ListSpec) -> set[str]:
@@ -86,23 +86,23 @@ def splits_in(path: AnyPath, spec: ListSpec) -> set[str]:
 
 
 def shown(value: object) -> str:
-    """The value for a message: quoted, without control characters, not endless."""
+    """The value for a message: quoted, without control characters, shortened."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 class _RowReader:
-    """Rows of one list to clips. The places of its columns are looked up once: lists have two million rows."""
+    """Converts rows of one list to clips. Column indices are looked up once: lists have two million rows."""
 
     def __init__(self, spec: ListSpec, file: str, videos: AnyPath | None) -> None:
         self._spec, self._file, self._width, self._videos = spec, file, len(spec.columns), videos
-        at = {name: place for place, name in enumerate(spec.columns)}
+        at = {name: index for index, name in enumerate(spec.columns)}
         self._id, self._start, self._end = at.get("id"), at.get("start_s"), at.get("end_s")
         self._name, self._path, self._split = at.get("name"), at.get("file"), at.get("split")
         self._label, self._labels = at.get("label"), at.get("labels")
 
     def read(self, row: Sequence[Any], line: int) -> ListedClip:
-        """Raises ValueError, which says what is wrong with the row."""
+        """Raises ValueError with the fault of the row."""
         if len(row) != self._width:
             raise ValueError(f"{len(row)} columns instead of {self._width}")
         clip_id, start_s = self._identity(row)
@@ -160,7 +160,7 @@ class _RowReader:
     def _source(self, row: Sequence[Any]) -> str | None:
         if self._path is None:
             return None
-        assert self._videos is not None, "whoever reads a list that names files says where they are"
+        assert self._videos is not None, "lists that name files are read with the folder of the files"
         return str(self._videos / relative_path(row[self._path]))
 
 
@@ -172,7 +172,7 @@ def _checked_labels(labels: Iterable[Any]) -> tuple[str, ...]:
     return tuple(filter(None, texts))
 
 
-# Cached, as times and sets of labels come again and again in a list of two million rows.
+# Cached, because times and sets of labels repeat in a list of two million rows.
 @lru_cache(CACHED)
 def _labels_of_text(text: str) -> tuple[str, ...]:
     return _checked_labels(text.split(","))
@@ -194,7 +194,7 @@ def _seconds_of_text(text: str) -> float:
         raise ValueError(f"{shown(text)} is no time in seconds{comma}") from None
     seconds = _in_a_video(seconds, text)
     if not PLAIN_NUMBER.fullmatch(text):
-        raise ValueError(f"{shown(text)} is no time as lists write it, such as 30 or 30.000")
+        raise ValueError(f"{shown(text)} is no time in plain notation, such as 30 or 30.000")
     return seconds
 
 
@@ -205,17 +205,17 @@ def _in_a_video(seconds: float, text: str) -> float:
 
 
 def spec_from_titles(path: AnyPath, titles: Mapping[str, str | None]) -> ListSpec:
-    """How to read a list with a header. `titles` tells the title of some columns; where it does not, a column that
-    is titled like what it holds (id, start_s, ...) is taken.
+    """The columns of a list with a header. `titles` has the titles of some columns; the others are found by their own
+    names (id, start_s, ...).
 
-    Raises ListError for a title that is not there, and for columns that do not say which clip a row means.
+    Raises ListError for a title that is absent, and for columns that do not identify a clip.
     """
-    there = titles_of(path)
-    places_of(path, [title for title in titles.values() if title])
-    chosen = {column: title or column for column, title in titles.items() if title or column in there}
+    found = titles_of(path)
+    column_indices(path, [title for title in titles.values() if title])
+    chosen = {column: title or column for column, title in titles.items() if title or column in found}
     if "file" not in chosen and not {"id", "start_s"} <= set(chosen):
         raise ListError(
-            f"{path} has the columns {', '.join(there) or 'none'}. Say with --id-column and --start-column, or with "
-            "--file-column, which of them tell a clip. (Lists without a header need a --dataset-file.)"
+            f"{path} has the columns {', '.join(found) or 'none'}. Say with --id-column and --start-column, or with "
+            "--file-column, which of them identify a clip. (Lists without a header need a --dataset-file.)"
         )
     return ListSpec(file=path.name, columns=tuple(chosen), titles=tuple(chosen.values()), split="train")

@@ -1,4 +1,4 @@
-"""A folder of videos as a list: one clip a file, its first seconds, or each file cut into consecutive clips."""
+"""Lists the clips of a folder of videos: the first seconds of each file, or all of it in consecutive clips."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from cavsync.pipeline.lists.videos import VideoTree
 
 
 def folder_clips(
-    tree: VideoTree, test_share: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
+    tree: VideoTree, test_fraction: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
 ) -> Iterator[ListedClip]:
-    """Every video of the tree, in order of path: its first 10 s, or all of it in pieces of 10 s.
+    """The clips of every video of the tree, in order of path: its first 10 s, or all of it in pieces of 10 s.
 
     Files that end earlier give shorter clips. The last piece is listed if at least `min_duration_s` are left.
     """
@@ -21,13 +21,13 @@ def folder_clips(
     for path in tree.names():
         clip_id, source = _id_of(path, taken), str(tree.root / path)
         taken.add(clip_id)
-        split = "test" if _share(clip_id) < test_share else "train"
+        split = "test" if _fraction_of(clip_id) < test_fraction else "train"
         for start_s in _starts(source, min_duration_s) if clips == "all" else [0.0]:
             yield ListedClip(clip_id, split, start_s, start_s + DEFAULT_CLIP_S, (), path, source)
 
 
 def _starts(source: str, min_duration_s: float) -> list[float]:
-    """Where the pieces of a file begin; one that does not tell its length is listed once."""
+    """Starts of the pieces of a file; a file of unknown length is listed once."""
     from cavsync.pipeline.media.probe import duration_s  # loads FFmpeg's libraries
 
     length_s = min(duration_s(source) or 0.0, MAX_START_S - DEFAULT_CLIP_S)
@@ -36,11 +36,11 @@ def _starts(source: str, min_duration_s: float) -> list[float]:
 
 
 def _id_of(path: str, taken: set[str]) -> str:
-    """The file's name; where that is no safe id, or stands for another file, a hash of the path makes it one."""
+    """The file's name; with a hash of its path where the name is no safe id or is taken."""
     stem = PurePath(path).stem
     return stem if SAFE_NAME.fullmatch(stem) and stem not in taken else hashed_id(path)
 
 
-def _share(clip_id: str) -> float:
-    """A number in [0, 1) that depends on the id alone, so a clip keeps its split when the folder grows."""
+def _fraction_of(clip_id: str) -> float:
+    """A pseudo-random number in [0, 1) that depends on the id alone, so a clip keeps its split when the folder grows."""
     return int.from_bytes(hashlib.sha256(f"split:{clip_id}".encode()).digest()[:8]) / 2**64

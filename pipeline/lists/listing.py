@@ -1,4 +1,4 @@
-"""What a command is asked to prepare: a dataset's lists on the conventional layout, any list, or a folder."""
+"""The input of a preparation: a dataset's lists in the conventional layout, any list, or a folder of videos."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ from cavsync.pipeline.storage.path import AnyPath, sha256
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What is to be prepared: a dataset's clips, and where their videos are.
+    """The clips of a dataset, and where their videos are.
 
-    `clips` and `tree` are functions, so that a run that finds its plan reads neither lists nor folders again.
+    `clips` and `tree` are functions, so that a run with a plan reads neither lists nor folders again.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Listing:
     published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
 
 
-# Splits of own lists that are not for training.
+# Splits of a user's lists that are not for training.
 TEST_SPLITS = {"test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"}
 
-# Of the CSV that orders the classes.
+# Columns of the CSV that orders the classes.
 LABEL_TITLES = ("index", "mid", "display_name")
 
 
@@ -48,7 +48,7 @@ class _ListFile:
     spec: ListSpec
 
     def digest(self) -> str:
-        """Of its content, and of how it is read where the user chose that."""
+        """Hash of the content, followed by the columns where the user chose them."""
         if not self.spec.titles:
             return sha256(self.path)
         chosen = ",".join(map("=".join, zip(self.spec.columns, self.spec.titles, strict=True)))
@@ -56,22 +56,22 @@ class _ListFile:
 
 
 def folder_listing(
-    videos: AnyPath, test_share: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
+    videos: AnyPath, test_fraction: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
 ) -> Listing:
-    """Videos without a list: the first 10 s of each, or all of it. `test_share` of them, chosen by a hash of the
-    id, make the split "test".
+    """Videos without a list: the first 10 s of each, or all of it. The split "test" gets the fraction `test_fraction`
+    of them, chosen by a hash of the id.
 
     Raises SourceError for a folder that is missing or holds no video.
     """
     tree = scan(videos)
-    chosen = f"{test_share}" if clips == "first" else f"{test_share} {clips}"
+    chosen = f"{test_fraction}" if clips == "first" else f"{test_fraction} {clips}"
     names = "\n".join(tree.names())
     digest = hashlib.sha256(f"{chosen}\n{names}".encode()).hexdigest()
     return Listing(
         name=videos.resolve().name,
         splits={"train": "train", "test": "test"},
         lists={"folder": digest},
-        clips=partial(folder_clips, tree, test_share, clips, min_duration_s),
+        clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s),
         videos=videos,
         tree=lambda: tree,
     )
@@ -80,9 +80,9 @@ def folder_listing(
 def official_listing(
     manifest: Manifest, root: AnyPath, videos: AnyPath | None, lists: Sequence[AnyPath], layout: VideoLayout
 ) -> Listing:
-    """The dataset's lists in `root`/raw/<name>/ with videos in its folder videos/, unless named otherwise.
+    """The dataset's lists in `root`/raw/<name>/ and its videos in videos/ there, or the given ones.
 
-    Raises ListError or SourceError, which say what is missing, where it was looked for and where it comes from.
+    Raises ListError or SourceError, which name what is missing, the folder searched and the source of the lists.
     """
     if manifest.read_by:
         raise ListError(f"{manifest.title} has no videos to prepare; `{manifest.read_by}` reads it as it is.")
@@ -90,7 +90,7 @@ def official_listing(
     files = _given_lists(manifest, lists) if lists else _default_lists(manifest, raw)
     folder = videos or raw / "videos"
     if not folder.is_dir():
-        where = f" {manifest.homepage} tells which videos they are." if manifest.homepage else ""
+        where = f" {manifest.homepage} lists the videos." if manifest.homepage else ""
         raise SourceError(
             f"No videos of {manifest.title}: {folder} is no folder. Put them there or name their folder with "
             f"--videos. cavsync downloads none.{where}"
@@ -102,30 +102,30 @@ def official_listing(
         published_rows={file.path.name: file.spec.count for file in files if file.spec.count},
         labels=[label for label, _ in labels],
         label_names=[name for _, name in labels],
-        **_found_by(files, folder, layout),
+        **_sources(files, folder, layout),
     )
 
 
 def list_listing(
     name: str, lists: Sequence[AnyPath], spec: ListSpec, videos: AnyPath, layout: VideoLayout
 ) -> Listing:
-    """Clips of lists of one's own, whose columns `spec` names; split by role as `TEST_SPLITS` says."""
+    """Clips of a user's lists with the columns of `spec`; splits in TEST_SPLITS are for testing."""
     files = [_ListFile(path, spec) for path in lists]
     if not videos.is_dir():
         raise SourceError(f"{videos} is no folder; --videos names the one that holds the videos.")
     splits = sorted(set().union(*(splits_in(file.path, spec) for file in files)))
     roles = {split: "test" if split.lower() in TEST_SPLITS else "train" for split in splits}
-    return Listing(name=name, splits=roles, **_found_by(files, videos, layout))
+    return Listing(name=name, splits=roles, **_sources(files, videos, layout))
 
 
-def _found_by(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -> dict[str, Any]:
-    """The fields of a Listing that say which clips there are and how their videos are found."""
+def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -> dict[str, Any]:
+    """The fields of a Listing that find clips and videos."""
     names = [file.path.name for file in files]
     if len(set(names)) < len(names):
         raise ListError(
-            f"Two lists have one name ({', '.join(names)}), by which rows are told apart; rename one."
+            f"Two lists have the same name ({', '.join(names)}), which identifies their rows; rename one."
         )
-    if _name_files(files) and layout == "cut":
+    if _names_files(files) and layout == "cut":
         raise ListError(
             "These lists name files, and their times are times of those files: leave out --layout cut."
         )
@@ -134,13 +134,13 @@ def _found_by(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) 
         "lists": {file.path.name: file.digest() for file in files},
         "clips": clips,
         "videos": videos,
-        "tree": partial(_tree, videos, layout, clips, _name_files(files)),
+        "tree": partial(_tree, videos, layout, clips, _names_files(files)),
         "layout": layout,
     }
 
 
-def _name_files(files: Sequence[_ListFile]) -> bool:
-    """Whether the lists themselves name the files of their clips."""
+def _names_files(files: Sequence[_ListFile]) -> bool:
+    """Whether the lists name the files of their clips. Raises ListError where only some do."""
     naming = [file.path.name for file in files if "file" in file.spec.columns]
     if naming and len(naming) < len(files):
         raise ListError(f"Only {', '.join(naming)} names files. Prepare it apart from the other lists.")
@@ -164,14 +164,14 @@ def _default_lists(manifest: Manifest, raw: AnyPath) -> list[_ListFile]:
     specs = [spec for spec in manifest.lists if spec.read_by_default]
     files = [_ListFile(raw / spec.file, spec) for spec in specs if (raw / spec.file).is_file()]
     if not files:
-        sources = "\n".join(f"  {spec.file}{_comes_from(spec)}" for spec in specs)
+        sources = "\n".join(f"  {spec.file}{_source_note(spec)}" for spec in specs)
         raise ListError(
             f"No list of {manifest.title} in {raw}. Put one or more there, or name one with --list:\n{sources}"
         )
     return files
 
 
-def _comes_from(spec: ListSpec) -> str:
+def _source_note(spec: ListSpec) -> str:
     return f" from {spec.comes_from}" if spec.comes_from else ""
 
 
@@ -180,7 +180,7 @@ def _given_lists(manifest: Manifest, paths: Sequence[AnyPath]) -> list[_ListFile
 
 
 def _num_columns(path: AnyPath) -> int:
-    """Cells of the list's first row that is no comment."""
+    """Number of cells in the first row that is no comment."""
     num_columns = len(titles_of(path))
     if not num_columns:
         raise ListError(f"{path} lists no clip.")
@@ -188,7 +188,7 @@ def _num_columns(path: AnyPath) -> int:
 
 
 def _labels(manifest: Manifest, folders: Sequence[AnyPath]) -> list[tuple[str, str]]:
-    """(label, display name) in class order from the first label list found; none without one."""
+    """(label, display name) in class order from the first label list found; empty without one."""
     if manifest.labels is None:
         return []
     paths = [folder / manifest.labels.file for folder in folders]

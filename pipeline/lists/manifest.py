@@ -1,4 +1,4 @@
-"""Descriptions of datasets: `cavsync/manifests/*.toml`, one a dataset, or a file of your own (docs/datasets.md)."""
+"""Manifests describe datasets: `cavsync/manifests/*.toml`, or a user's own TOML file (docs/datasets.md)."""
 
 import tomllib
 from collections.abc import Collection, Mapping
@@ -11,24 +11,24 @@ from cavsync.errors import CavsyncError
 from cavsync.pipeline.lists.names import SAFE_NAME, relative_path
 from cavsync.pipeline.storage.path import AnyPath
 
-# What a column of a list may hold. The pictures and sounds are those of evaluation sets, which have no videos.
+# The meanings that a column of a list may have. Images and audio are those of evaluation sets without videos.
 COLUMNS = {"id", "name", "file", "start_s", "end_s", "label", "labels", "split", "boxes"}
-COLUMNS |= {"picture", "sound", "class", "class_id"}
+COLUMNS |= {"image", "audio", "class", "class_id"}
 ROLES = {"train", "test"}
 
 
 class ManifestError(CavsyncError):
-    """A dataset description that is not there or not right."""
+    """A manifest is absent or wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListSpec:
-    """One list file: what its columns hold, from `COLUMNS`, in order; by their titles where it has a header."""
+    """One list file: the meaning of its columns, from COLUMNS, in order; with their titles where it has a header."""
 
     file: str
     columns: tuple[str, ...]
-    titles: tuple[str, ...] = ()  # of the same columns; empty where their places tell
-    split: str = ""  # of all its rows, where no column tells
+    titles: tuple[str, ...] = ()  # of the same columns; empty for a list without a header
+    split: str = ""  # of all rows, where there is no split column
     splits: tuple[str, ...] = ()  # the names that a split column may hold; empty: any
     count: int | None = None  # rows of the official file
     read_by_default: bool = True
@@ -62,7 +62,7 @@ class Manifest:
     read_by: str = ""  # the command that reads a dataset which has no videos to prepare
 
     def spec_for(self, file: str, num_columns: int) -> ListSpec:
-        """How to read a list: by its name, else by its number of columns."""
+        """The spec of a list, by its name, else by its number of columns."""
         named = [spec for spec in self.lists if spec.file == file]
         shaped = [spec for spec in self.lists if len(spec.columns) == num_columns and not spec.titles]
         titled = [spec for spec in self.lists if spec.titles] if len(self.lists) == 1 else []
@@ -75,7 +75,7 @@ class Manifest:
 
 
 def load_manifest(name: str) -> Manifest:
-    """The description that ships under `name`. Raises ManifestError, which lists the names, for another."""
+    """The built-in manifest of that name. Raises ManifestError, which lists the names, for any other."""
     folder = resources.files("cavsync.manifests")
     names = sorted(
         entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
@@ -86,7 +86,7 @@ def load_manifest(name: str) -> Manifest:
 
 
 def read_manifest(path: AnyPath) -> Manifest:
-    """The description in a file of the user's, or the one that ships under that name."""
+    """The manifest in a user's file, or the built-in one of that name."""
     if path.is_file():
         try:
             return _parsed(str(path), path.read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def _parsed(file: str, text: str) -> Manifest:
 
 
 def parse_manifest(content: Mapping[str, Any]) -> Manifest:
-    """Raises ManifestError, which names the key and what it should be."""
+    """Raises ManifestError, which names the key and its allowed values."""
     known = _checked(content, Manifest, "the file")
     _require(SAFE_NAME.fullmatch(content["name"]), "name", content["name"], "letters, digits, - and _")
     for split, role in content["splits"].items():
@@ -134,14 +134,14 @@ def _parse_list(entry: Any, splits: Mapping[str, str]) -> ListSpec:
 
 
 def check_columns(spec: ListSpec) -> None:
-    """Raises ManifestError for columns that are unknown, or that do not say which clip a row means."""
+    """Raises ManifestError for unknown columns, and for columns that do not identify a clip."""
     for column in spec.columns:
         if column not in COLUMNS:
             raise ManifestError(f"{spec.file}: unknown columns {_with_nearest(column, COLUMNS)}.")
     if len(set(spec.columns)) < len(spec.columns):
         raise ManifestError(f"{spec.file}: a column is named twice in {', '.join(spec.columns)}.")
-    tells = [{"name"}, {"file"}, {"id", "start_s"}, {"picture", "sound"}]
-    if not any(needed <= set(spec.columns) for needed in tells):
+    identifying = [{"name"}, {"file"}, {"id", "start_s"}, {"image", "audio"}]
+    if not any(needed <= set(spec.columns) for needed in identifying):
         raise ManifestError(f"{spec.file}: its columns name neither name, file, nor id and start_s.")
 
 
@@ -152,7 +152,7 @@ def _check_path(file: str) -> None:
         raise ManifestError(f"file = {file!r} cannot be used; it is a path below raw/<name>/.") from None
 
 
-# What TOML may hold for a field of that name.
+# Types of the fields in TOML; text where absent.
 TYPES: dict[str, type | tuple[type, ...]] = {
     "splits": dict,
     "lists": list,
@@ -167,7 +167,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def _checked(content: Any, owner: Any, where: str, hidden: Collection[str] = ()) -> dict[str, Any]:
-    """The entries, each of which is a field of `owner`, of its type; those without a default are there."""
+    """The entries of a TOML table, checked against the fields of the dataclass `owner`: known, typed and complete."""
     if not isinstance(content, dict):
         raise ManifestError(f"{where} is {content!r}, no table of names and values.")
     known = {field.name: field for field in fields(owner) if field.name not in hidden}
@@ -203,6 +203,6 @@ def _type_words(name: str) -> str:
     )
 
 
-def _require(fine: object, name: str, value: object, allowed: str) -> None:
-    if not fine:
+def _require(is_valid: object, name: str, value: object, allowed: str) -> None:
+    if not is_valid:
         raise ManifestError(f"{name} = {value!r} cannot be used; it should be {allowed}.")

@@ -1,7 +1,8 @@
-"""Rows of a list file, whatever it is written in: CSV in the dialects that circulate, Parquet, JSON Lines, JSON.
+"""Reads the rows of a list file: CSV in its common dialects, Parquet, JSON Lines or JSON.
 
-A column is meant by its place (official lists have no header) or by its title. What is unambiguous is read: a byte
-order mark, CRLF, quotes around everything, semicolons or tabs between cells, empty cells at the end, empty rows, quotes taken for text.
+Columns are identified by position (official lists have no header) or by title. The reader accepts a byte order mark,
+CRLF, quotes around every cell, semicolons or tabs as separators, empty cells at the end, empty rows, and quotes that a
+spreadsheet took for text.
 """
 
 import csv
@@ -23,28 +24,28 @@ Records = Iterator[tuple[int, Mapping[str, Any]]]  # the same, each cell under i
 Titles = Sequence[str] | None  # None: every column
 
 SEPARATORS = ",;\t"
-# As many rows tell what separates cells.
-ROWS_LOOKED_AT = 20
-# What a spreadsheet makes of the id -abc, which it takes for a formula: no comment, although it begins with #.
+# Rows that decide about the separator.
+NUM_HEAD_ROWS = 20
+# A spreadsheet takes the id -abc for a formula and shows this error: no comment, although it begins with #.
 SPREADSHEET_ERROR = re.compile(r"#(\S+[?!]|N/A|NV)$")
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 BATCH_ROWS = 10_000
 
 
 class ListError(CavsyncError):
-    """A list that cannot be read; the message names the file, the row and what to do."""
+    """A list cannot be read; the message names the file, the row and the way out."""
 
 
-def rows_by_place(path: AnyPath, num_columns: int) -> Iterator[NumberedRow]:
-    """The rows of a CSV without a header, which should have `num_columns` cells, and may have others."""
+def rows_by_position(path: AnyPath, num_columns: int) -> Iterator[NumberedRow]:
+    """The rows of a CSV without a header; `num_columns` is the expected number of cells."""
     separator = _separator(path, lambda row: len(_repaired(row, num_columns)) == num_columns)
     for line, row in _csv_rows(path, separator):
         yield line, _repaired(row, num_columns)
 
 
 def rows_by_title(path: AnyPath, titles: Sequence[str]) -> Iterator[NumberedRow]:
-    """The cells under `titles`, in that order, of every row. Raises ListError where a title is not there."""
-    places = places_of(path, titles)
+    """The cells of the columns `titles`, in that order, of every row. Raises ListError where a title is absent."""
+    indices = column_indices(path, titles)
     if path.suffix.lower() in READERS:
         for number, record in READERS[path.suffix.lower()](path, titles):
             yield number, [record.get(title) for title in titles]
@@ -57,7 +58,7 @@ def rows_by_title(path: AnyPath, titles: Sequence[str]) -> Iterator[NumberedRow]
             raise ListError(
                 f"{path}, line {line}: {len(row)} columns instead of {width}. Correct or remove it."
             )
-        yield line, [cells[place] for place in places]
+        yield line, [cells[index] for index in indices]
 
 
 def titles_of(path: AnyPath) -> list[str]:
@@ -72,24 +73,24 @@ def titles_of(path: AnyPath) -> list[str]:
     return [cell.strip() for _, row in _head(path, separator, 1) for cell in row]
 
 
-def places_of(path: AnyPath, titles: Sequence[str]) -> list[int]:
-    """Where the titled columns are. Raises ListError for a title that is not there, with the nearest one."""
-    there = titles_of(path)
+def column_indices(path: AnyPath, titles: Sequence[str]) -> list[int]:
+    """Indices of the titled columns. Raises ListError for an absent title, with the nearest one."""
+    found = titles_of(path)
     for title in titles:
-        if title not in there:
-            near = get_close_matches(title, there, 1)
+        if title not in found:
+            near = get_close_matches(title, found, 1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise ListError(f"{path} has no column {title!r}{meant} It has: {', '.join(there) or 'none'}.")
-    return [there.index(title) for title in titles]
+            raise ListError(f"{path} has no column {title!r}{meant} It has: {', '.join(found) or 'none'}.")
+    return [found.index(title) for title in titles]
 
 
 def _separator(path: AnyPath, fits: Callable[[list[str]], bool]) -> str:
-    """What separates cells so that the most of the first rows fit; a comma where nothing tells."""
-    return max(SEPARATORS, key=lambda one: sum(fits(row) for _, row in _head(path, one, ROWS_LOOKED_AT)))
+    """The separator under which most of the first rows fit; a comma if none does."""
+    return max(SEPARATORS, key=lambda one: sum(fits(row) for _, row in _head(path, one, NUM_HEAD_ROWS)))
 
 
 def _head(path: AnyPath, separator: str, num_rows: int) -> list[tuple[int, list[str]]]:
-    """The first rows under that separator; none where it makes no sense of the quotes."""
+    """The first rows under that separator; empty where the quotes do not match."""
     try:
         return list(islice(_csv_rows(path, separator), num_rows))
     except ListError:
@@ -97,12 +98,12 @@ def _head(path: AnyPath, separator: str, num_rows: int) -> list[tuple[int, list[
 
 
 def _csv_rows(path: AnyPath, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is neither empty nor a comment."""
+    """Line and cells of every row that is neither empty nor a comment."""
     with path.open("rb") as start:
         encoding = BYTE_ORDER_MARKS.get(start.read(2), "utf-8-sig")
     last_line = 0
     with path.open(newline="", encoding=encoding) as file:
-        # AudioSet separates by ", ". Strict, because a lost quote would swallow the rows up to the next one.
+        # AudioSet separates by ", ". Strict, because a lost quote would swallow all rows up to the next quote.
         reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
         try:
             for row in reader:
@@ -118,9 +119,9 @@ def _is_comment(first_cell: str) -> bool:
 
 
 def _repaired(row: list[str], width: int) -> list[str]:
-    """The cells before a spreadsheet filled the row up, and cut the last one at its commas.
+    """The cells as they were before a spreadsheet padded the row and cut the last cell at its commas.
 
-    It does that to AudioSet's labels: the space before their quotes makes it take these for text.
+    Spreadsheets do that to AudioSet's labels: the space before the quotes makes them part of the text.
     """
     row = _without_empty_end(row, width)
     if len(row) < width or row[width - 1].lstrip()[:1] != '"':
@@ -131,7 +132,7 @@ def _repaired(row: list[str], width: int) -> list[str]:
 
 
 def _without_empty_end(row: list[str], width: int) -> list[str]:
-    """Spreadsheets fill rows with empty cells up to the widest one, a comment perhaps."""
+    """The row without the empty cells with which spreadsheets pad it to the widest row."""
     while len(row) > width and not row[-1].strip():
         row = row[:-1]
     return row

@@ -1,7 +1,7 @@
-"""What files named by an id alone hold: whole uploads, or clips already cut out. Their lengths tell.
+"""Finds out from their lengths whether files named by an id alone are whole uploads or cut clips.
 
-A file that ends before its clip begins cannot be the whole upload; one that is longer than its clip cannot be the
-clip. Cutting wrongly would go unnoticed, so where the files disagree the user is asked.
+A file that ends before its clip begins cannot be the whole upload; a file longer than its clip cannot be the cut clip.
+A wrong guess would go unnoticed, so files that disagree raise SourceError.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,9 @@ from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import Holds, SourceError, VideoTree
 
-# As many files decide; so many are looked at to find them.
+# Files that decide, files opened at most to find them, and ids to choose from.
 NUM_VOTES, MAX_OPENED, MAX_CANDIDATES = 16, 64, 4096
-# How much longer than its clip a cut file may be: cutters round up to the next picture, or the next key picture.
+# How much longer than its clip a cut file may be: tools cut at the next frame or the next key frame.
 TOLERANCE_S = 1.0
 # Some uploads are cut short by their download; such a clip ends as too_short.
 MAX_SHORT_UPLOADS = 2
@@ -30,7 +30,7 @@ class _Vote:
 
 
 def with_layout(tree: VideoTree, layout: VideoLayout, clips: Iterable[ListedClip]) -> VideoTree:
-    """The tree, knowing what its files named by an id hold. Raises SourceError when that cannot be told."""
+    """The tree with `holds` set. Raises SourceError when the files disagree."""
     holds = _found(tree, clips) if layout == "auto" else layout
     num_ids = pc.sum(tree.named_by_id()).as_py() or 0
     num_timed = pc.sum(tree.named_by_time()).as_py() or 0
@@ -44,7 +44,7 @@ def _found(tree: VideoTree, clips: Iterable[ListedClip]) -> Holds:
     whole, cut = ([vote for vote in votes if vote.holds == kind] for kind in ("whole", "cut"))
     if (whole and len(cut) > MAX_SHORT_UPLOADS) or (cut and len(cut) >= len(whole) > 0):
         raise SourceError(
-            f"{tree.root} holds whole uploads and cut clips under names that do not tell which is which: "
+            f"{tree.root} holds whole uploads and cut clips under names that do not distinguish them: "
             f"{whole[0].evidence}, but {cut[0].evidence}. Say with --layout whole or --layout cut what a file named "
             "ID.mp4 holds, or put the other ones elsewhere or name them ID_000030.mp4."
         )
@@ -74,9 +74,9 @@ def _votes(tree: VideoTree, clips: Iterable[ListedClip]) -> Iterator[_Vote]:
 
 
 def _candidates(tree: VideoTree) -> dict[str, str]:
-    """Id and path of some files that an id alone names, from the whole tree."""
+    """Id -> path of some files that are named by an id alone, from the whole tree."""
     named = tree.named_by_id()
     ids, paths = pc.filter(tree.stems(), named), pc.filter(tree.paths, named)
     step = max(1, len(ids) // MAX_CANDIDATES)
-    places = pa.array(range(0, len(ids), step), pa.int64())
-    return dict(zip(ids.take(places).to_pylist(), paths.take(places).to_pylist(), strict=True))
+    indices = pa.array(range(0, len(ids), step), pa.int64())
+    return dict(zip(ids.take(indices).to_pylist(), paths.take(indices).to_pylist(), strict=True))

@@ -1,4 +1,4 @@
-"""Which video belongs to which listed clip: one look at a folder of any depth, then lookups by name."""
+"""Finds the video of each listed clip: one scan of the folder, then lookups by name."""
 
 import os
 from collections import Counter
@@ -25,13 +25,13 @@ TIME_IN_NAME = r"_([0-9]{6}|[0-9]+\.[0-9]{3}|[0-9]+_[0-9]+)$"
 
 
 class SourceError(CavsyncError):
-    """A folder of videos that is not there, is empty or cannot be named."""
+    """A folder of videos is absent, empty or has an invalid name."""
 
 
 Column = Any  # an Arrow column of strings or numbers; the stubs of pyarrow cannot say so
-# The strings of the columns, row by row, with the last argument between them (which the stubs forbid).
+# Joins columns of strings row by row, with the last argument as separator (which the stubs forbid).
 _joined: Any = pc.binary_join_element_wise
-_places: Any = pc.index_in
+_index_in: Any = pc.index_in
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class VideoTree:
     root: AnyPath
     paths: pa.StringArray
     holds: Holds = "whole"  # what files named by an id alone hold
-    note: str = ""  # what else is known about the files, for people
+    note: str = ""  # what else is known about the files, for messages
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -50,14 +50,14 @@ class VideoTree:
         return list(map(str, self.paths.to_pylist()))
 
     def located(self, paths: Column) -> Column:
-        """Where videos of the tree are, from their paths in it, which may be null."""
+        """Paths or URLs of videos, from their paths below the root, which may be null."""
         if isinstance(self.root, RemotePath) and self.root.is_http:
             quoted = [None if path is None else self.root.quoted(path) for path in paths.to_pylist()]
             paths = pa.array(quoted, pa.string())
         return _joined(str(self.root), paths, "/")
 
     def stems(self) -> Column:
-        """The files' names without folder and suffix."""
+        """File names without folder and suffix, one for each file."""
         return pc.replace_substring_regex(self.paths, r"^.*/|\.[^./]*$", "")
 
     def named_by_id(self) -> Column:
@@ -78,7 +78,7 @@ class VideoTree:
 
 
 def scan(root: AnyPath) -> VideoTree:
-    """Every video by suffix, hidden ones left out. Raises SourceError for a folder that is missing or holds none."""
+    """All files with a video's suffix that are not hidden. Raises SourceError for a folder that is missing or has none."""
     if not root.is_dir():
         raise SourceError(f"{root} is no folder; it should hold the videos.")
     found = sorted(files_below(root, _is_video))
@@ -95,9 +95,9 @@ def _is_video(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 
 
-def _is_there(source: str) -> bool:
-    where = as_path(source)
-    return where.is_file() if isinstance(where, RemotePath) else os.path.isfile(where)
+def _exists(source: str) -> bool:
+    path = as_path(source)
+    return path.is_file() if isinstance(path, RemotePath) else os.path.isfile(path)
 
 
 def _hint(root: AnyPath) -> str:
@@ -109,30 +109,28 @@ def _hint(root: AnyPath) -> str:
 
 
 def listed_files(root: AnyPath, sources: Iterable[str | None]) -> VideoTree:
-    """The tree of the files that lists name, as far as they are there. Raises SourceError when none is."""
+    """The tree of the existing files among those that lists name. Raises SourceError when none exists."""
     named = sorted({source for source in sources if source is not None})
-    is_there = each(_is_there, named, root)
-    begins = f"{root.resolve()}/"
-    there = [source.removeprefix(begins) for source, found in zip(named, is_there, strict=True) if found]
-    if not there:
+    prefix = f"{root.resolve()}/"
+    exists = each(_exists, named, root)
+    found = [source.removeprefix(prefix) for source, is_there in zip(named, exists, strict=True) if is_there]
+    if not found:
         example = named[0] if named else "no file"
-        raise SourceError(
-            f"None of the {len(named):,} files that the lists name is there, such as {example}."
-        )
-    note = f"{len(there):,} of the {len(named):,} files that the lists name"
-    return VideoTree(root.resolve(), pa.array(there, pa.string()), note=note)
+        raise SourceError(f"None of the {len(named):,} files that the lists name exists, such as {example}.")
+    note = f"{len(found):,} of the {len(named):,} files that the lists name"
+    return VideoTree(root.resolve(), pa.array(found, pa.string()), note=note)
 
 
 def find_sources(tree: VideoTree, clips: pa.Table, layout: VideoLayout) -> tuple[Column, Column]:
-    """Path of the video (null: none) and the clip's start inside it, for each row of `clips`.
+    """Path of the video (null: none) and start of the clip inside it, (rows,) each.
 
-    `clips` has the plan's columns clip_id, start_s and end_s. A file that names the clip's time wins over one that
-    names the id alone; among files of one name the first by path.
+    `clips` has the plan's columns clip_id, start_s and end_s. A file whose name has the clip's time comes before one
+    named by the id alone; among files of the same name the first by path is taken.
     """
     stems = tree.stems()
     cut_names, whole_name = _names(clips)
-    cut: Any = pc.coalesce(*[_places(name, value_set=stems) for name in cut_names])
-    whole = _places(whole_name, value_set=stems)
+    cut: Any = pc.coalesce(*[_index_in(name, value_set=stems) for name in cut_names])
+    whole = _index_in(whole_name, value_set=stems)
     is_cut = (tree.holds if layout == "auto" else layout) == "cut"
     start_in_whole = pc.multiply(clips["start_s"], 0.0) if is_cut else clips["start_s"]
     start_s = pc.if_else(pc.is_valid(cut), pa.scalar(0.0), start_in_whole)
@@ -141,14 +139,14 @@ def find_sources(tree: VideoTree, clips: pa.Table, layout: VideoLayout) -> tuple
 
 
 def example_names(row: PlanRow) -> list[str]:
-    """What the video of a plan row may be called."""
+    """Possible file names of the video of a plan row."""
     columns = {"clip_id": row.clip_id, "start_s": row.start_s, "end_s": row.end_s}
     cut, whole = _names(pa.Table.from_pylist([columns]))
     return [f"{name[0]}.mp4" for name in (*cut, whole)]
 
 
 def _names(clips: pa.Table) -> tuple[list[Column], Column]:
-    """The names of a cut clip (ID_000030, ID_30.000, ID_30000_40000), and the id, which a whole upload has."""
+    """File stems of a cut clip (ID_000030, ID_30.000, ID_30000_40000), and of a whole upload (ID)."""
     ids = clips["clip_id"]
     start_ms, end_ms = (
         pc.cast(pc.round(pc.multiply(clips[c], 1000.0)), pa.int64()) for c in ("start_s", "end_s")

@@ -1,1 +1,1 @@
-"""Which clip goes into which shard, before anything is decoded."""
+"""The plan of a preparation: the shard of every listed clip, fixed before anything is decoded."""

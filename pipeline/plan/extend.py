@@ -1,4 +1,4 @@
-"""A list that has grown: its new clips become new shards, and nothing that is planned changes."""
+"""Extends a plan by the new clips of a longer list: they get new shards, and planned rows stay as they are."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.paths import shard_number
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import VideoTree
-from cavsync.pipeline.plan.plan import Numbering, listed_table, placed, seen_before
+from cavsync.pipeline.plan.plan import Numbering, listed_table, planned_table, seen_before
 from cavsync.pipeline.storage.path import as_path
 
 
 class ListChangedError(CavsyncError):
-    """A list that lost or changed clips which are planned."""
+    """A list has lost or changed clips that are planned."""
 
 
 @dataclass(frozen=True)
 class PlanExtension:
-    """The whole plan again, and how many of its last rows are new."""
+    """The extended plan, and the number of new rows at its end."""
 
     table: pa.Table
     num_new: int
@@ -37,32 +37,32 @@ def add_clips(
     shard_size: int,
     seed: int,
 ) -> PlanExtension:
-    """The rows of `planned`, as they are, then those of `clips` that are not among them, in shards of their own.
+    """The rows of `planned`, then those of `clips` that are not among them, in new shards.
 
-    Raises ListChangedError when `clips` lacks a planned clip or lists it otherwise.
+    Raises ListChangedError when `clips` lacks a planned clip or lists it with other values.
     """
     listed = listed_table(clips)
     before, now = _numbered(planned), _numbered(listed)
-    _refuse_lost(before, now)
-    _refuse_changed(before, now)
+    _require_listed(before, now)
+    _require_unchanged(before, now)
     is_new = ~now.index.isin(before.index)
     seen = seen_before(pa.chunked_array([*planned["key"].chunks, *listed["key"].chunks]))[len(planned) :]
-    # What is planned counts as seen, so a new row of a planned key is a duplicate; a new key's first row is not.
+    # Planned keys count as seen: a new row of a planned key is a duplicate, the first row of a new key is not.
     numbering = Numbering(shard_size, seed, _first_free_numbers(planned))
-    added = placed(listed.filter(pa.array(is_new)), seen[is_new], tree, layout, numbering)
+    added = planned_table(listed.filter(pa.array(is_new)), seen[is_new], tree, layout, numbering)
     return PlanExtension(pa.concat_tables([planned, added]).combine_chunks(), len(added))
 
 
 def _numbered(rows: pa.Table) -> pd.DataFrame:
-    """What must not change, by (split, key, how many rows above have the same)."""
+    """The columns that must not change, indexed by (split, key, number of earlier rows with both)."""
     frame = rows.select(["split", "key", "end_s", "labels", "source", "listed_in"]).to_pandas()
     frame["again"] = frame.groupby(["split", "key"]).cumcount()
     numbered: pd.DataFrame = frame.set_index(["split", "key", "again"])
     return numbered
 
 
-def _refuse_lost(before: pd.DataFrame, now: pd.DataFrame) -> None:
-    """A clip may leave a list only together with its video, as one that was deleted from a folder does."""
+def _require_listed(before: pd.DataFrame, now: pd.DataFrame) -> None:
+    """Raises ListChangedError for a planned clip that is no longer listed although its video exists."""
     lost = before[~before.index.isin(now.index)]
     lost = lost[[source is None or as_path(source).exists() for source in lost["source"]]]
     if len(lost):
@@ -72,17 +72,18 @@ def _refuse_lost(before: pd.DataFrame, now: pd.DataFrame) -> None:
         )
 
 
-def _refuse_changed(before: pd.DataFrame, now: pd.DataFrame) -> None:
+def _require_unchanged(before: pd.DataFrame, now: pd.DataFrame) -> None:
+    """Raises ListChangedError for a planned clip whose columns changed."""
     kept = before[before.index.isin(now.index)]
     named = now["source"].notna().all()
     for name in ("end_s", "labels", *(["source"] if named else [])):
         was, is_now = kept[name], now.loc[kept.index, name]
         differs = [not _equal(*pair) for pair in zip(was, is_now, strict=True)]
         if any(differs):
-            place = differs.index(True)
+            first = differs.index(True)
             raise ListChangedError(
-                f"{sum(differs):,} planned clips are listed otherwise, the first being {_name(kept, place)}: its "
-                f"{name} was {_words(was.iloc[place])} and is now {_words(is_now.iloc[place])}. Restore the list, or "
+                f"{sum(differs):,} planned clips are listed with other values, the first being {_name(kept, first)}: its "
+                f"{name} was {_words(was.iloc[first])} and is now {_words(is_now.iloc[first])}. Restore the list, or "
                 "choose another --out."
             )
 
@@ -95,9 +96,9 @@ def _words(value: Any) -> str:
     return ", ".join(value) if isinstance(value, np.ndarray) else str(value)
 
 
-def _name(frame: pd.DataFrame, place: int) -> str:
-    _, key, _ = frame.index[place]
-    return f"{key} ({frame['listed_in'].iloc[place]})"
+def _name(frame: pd.DataFrame, row: int) -> str:
+    _, key, _ = frame.index[row]
+    return f"{key} ({frame['listed_in'].iloc[row]})"
 
 
 def _first_free_numbers(planned: pa.Table) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""The plan: every listed clip, its video and its shard, decided before anything is decoded.
+"""The plan: every listed clip with its video and its shard, fixed before anything is decoded.
 
-What is planned stays: a longer list adds rows and shards at the end (extend.py), a retry has its own plan (retry.py).
+Planned rows never change: a longer list adds rows and shards at the end (extend.py), a retry has its own plan (retry.py).
 """
 
 import hashlib
@@ -28,7 +28,7 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows of PLAN_SCHEMA in shard order, and what they were made from."""
+    """A table of PLAN_SCHEMA in shard order, and the inputs that it was made from."""
 
     table: pa.Table
     inputs: dict[str, Any]
@@ -50,22 +50,22 @@ class Plan:
 
     @property
     def num_found(self) -> int:
-        """Clips that have a video."""
+        """Number of clips that have a video."""
         return len(self) - int(self.table["source"].null_count)
 
     def splits(self) -> list[str]:
         return sorted(map(str, pc.unique(self.table["split"]).to_pylist()))
 
     def labels(self) -> list[str]:
-        """Every label that a clip has, sorted."""
+        """All labels of the clips, sorted."""
         return sorted(map(str, pc.unique(pc.list_flatten(self.table["labels"])).to_pylist()))
 
     def count_of_list(self, name: str) -> int:
-        """Clips that the list of that file name holds."""
+        """Number of clips from the list with that file name."""
         return int(np.sum(pc.starts_with(self.table["listed_in"], f"{name}:").to_numpy()))
 
     def shards(self) -> dict[str, slice]:
-        """Name of each shard, in order, and its rows."""
+        """Shard -> its rows, in order."""
         shards: Any = self.table["shard"].combine_chunks()
         runs = pc.run_end_encode(shards)
         names, stops = runs.values.to_pylist(), runs.run_ends.to_pylist()
@@ -79,11 +79,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Numbering:
-    """Names of new shards: `<split>-<number>` from the split's first free number, with a suffix at the end."""
+    """How new shards are filled and named: `<split>-<number><suffix>`, from the split's first free number on."""
 
     shard_size: int
     seed: int
-    first: Mapping[str, int] = field(default_factory=dict)  # of each split; 0 unless said otherwise
+    first: Mapping[str, int] = field(default_factory=dict)  # split -> number; 0 where absent
     suffix: str = ""
 
 
@@ -95,7 +95,7 @@ def make_plan(
     Videos come from `tree`, unless the lists name them.
     """
     listed = listed_table(clips)
-    return placed(listed, seen_before(listed["key"]), tree, layout, Numbering(shard_size, seed))
+    return planned_table(listed, seen_before(listed["key"]), tree, layout, Numbering(shard_size, seed))
 
 
 def listed_table(clips: Iterable[ListedClip]) -> pa.Table:
@@ -103,10 +103,10 @@ def listed_table(clips: Iterable[ListedClip]) -> pa.Table:
     return pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA)
 
 
-def placed(
+def planned_table(
     listed: pa.Table, duplicate: np.ndarray, tree: VideoTree, layout: VideoLayout, numbering: Numbering
 ) -> pa.Table:
-    """PLAN_SCHEMA rows of listed clips: their videos found, their shards chosen. `duplicate` is (rows,) bool."""
+    """A table of PLAN_SCHEMA of listed clips, with their videos and shards. `duplicate` is (rows,) bool."""
     named = listed["source"].null_count == 0
     source, start_s = (listed["source"], listed["start_s"]) if named else find_sources(tree, listed, layout)
     order, shard = shard_order(listed["key"], listed["split"], numbering)
@@ -121,7 +121,7 @@ def placed(
 
 
 def shard_order(keys: Any, splits: Any, numbering: Numbering) -> tuple[np.ndarray, Any]:
-    """Which row comes when, by split and then by a hash of (seed, key); and the shard's name at each place."""
+    """The order of the rows, (rows,) int, by split and then by a hash of (seed, key); and the shard of each ordered row."""
     # A hash, not a generator's permutation: it gives the same order with every version of numpy.
     digests = np.fromiter(
         (_digest(numbering.seed, key) for chunk in keys.chunks for key in chunk.to_pylist()), np.uint64
@@ -131,10 +131,10 @@ def shard_order(keys: Any, splits: Any, numbering: Numbering) -> tuple[np.ndarra
     first_of_split = np.searchsorted(split[order], split[order])
     number = (np.arange(len(order)) - first_of_split) // numbering.shard_size
     starts = np.flatnonzero((number != np.roll(number, 1)) | (first_of_split == np.arange(len(order))))
-    shards = [_shard_name(names[split[order[place]]], int(number[place]), numbering) for place in starts]
+    shards = [_shard_name(names[split[order[start]]], int(number[start]), numbering) for start in starts]
     sizes = np.diff([*starts, len(order)])
-    places: Any = np.repeat(np.arange(len(starts)), sizes)
-    return order, pa.array(shards, pa.string()).take(pa.array(places))
+    shard_index: Any = np.repeat(np.arange(len(starts)), sizes)
+    return order, pa.array(shards, pa.string()).take(pa.array(shard_index))
 
 
 def _shard_name(split: str, number: int, numbering: Numbering) -> str:
@@ -146,7 +146,7 @@ def _digest(seed: int, key: str) -> int:
 
 
 def _coded(strings: Any) -> tuple[list[str], np.ndarray]:
-    """The distinct strings, sorted, and the place of each of `strings` among them."""
+    """The distinct strings, sorted, and the index of each of `strings` among them, (rows,) int."""
     names = sorted(map(str, pc.unique(strings).to_pylist()))
     return names, pc.index_in(strings, value_set=pa.array(names, pa.string())).to_numpy()
 

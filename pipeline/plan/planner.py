@@ -1,6 +1,6 @@
-"""What is to be prepared, and the plan for it: made once, continued ever after, longer when the lists are.
+"""The plan for a listing: made by the first run, read by later ones, extended when the lists have grown.
 
-Refuses what would mix two preparations in one folder.
+A run with other inputs than the plan's raises PrepareError, so that no folder mixes two preparations.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from cavsync.pipeline.storage.path import AnyPath
 
 
 class PrepareError(CavsyncError):
-    """A preparation that cannot start or go on in this folder."""
+    """A preparation cannot start or continue in this folder."""
 
 
 class Reporter(Protocol):
-    """Who tells the user how it goes."""
+    """Shows the progress of a preparation to the user."""
 
-    def say(self, line: str) -> None: ...
+    def log(self, line: str) -> None: ...
 
     def start(self, num_clips: int, num_done: int) -> None:
         """`num_done` of `num_clips` were finished by an earlier run."""
@@ -32,31 +32,31 @@ class Reporter(Protocol):
 
 
 def plan_for(listing: Listing, paths: DatasetPaths, config: PrepareConfig, reporter: Reporter) -> Plan:
-    """The plan that is there, with what the lists have got since, or a new one."""
+    """The folder's plan, extended by new clips of the lists; a new plan where there is none."""
     inputs = _inputs(listing, config)
     if not paths.plan.is_file():
         return _new_plan(listing, inputs, paths, config, reporter)
     plan = Plan.read(paths.plan)
-    _refuse_changes(paths.root, plan.inputs, inputs)
+    _require_same_inputs(paths.root, plan.inputs, inputs)
     if plan.inputs["lists"] == inputs["lists"]:
         return plan
-    return _longer_plan(plan, listing, inputs, paths, config, reporter)
+    return _extended_plan(plan, listing, inputs, paths, config, reporter)
 
 
 def _new_plan(
     listing: Listing, inputs: dict[str, Any], paths: DatasetPaths, config: PrepareConfig, reporter: Reporter
 ) -> Plan:
     tree = listing.tree()
-    reporter.say(tree.describe())
+    reporter.log(tree.describe())
     plan = Plan(make_plan(listing.clips(), tree, listing.layout, config.shard_size, config.seed), inputs)
-    _refuse_nothing(plan, listing)
+    _require_clips(plan, listing)
     plan.write(paths.plan)
-    for line in _described(plan, listing):
-        reporter.say(line)
+    for line in _description(plan, listing):
+        reporter.log(line)
     return plan
 
 
-def _longer_plan(
+def _extended_plan(
     plan: Plan,
     listing: Listing,
     inputs: dict[str, Any],
@@ -67,16 +67,16 @@ def _longer_plan(
     from cavsync.pipeline.plan.extend import add_clips  # loads pandas
 
     tree = listing.tree()
-    addition = add_clips(plan.table, listing.clips(), tree, listing.layout, config.shard_size, config.seed)
-    longer = Plan(addition.table, inputs)
-    longer.write(paths.plan)
-    num_shards = len(longer.shards()) - len(plan.shards())
-    reporter.say(f"The lists have {addition.num_new:,} new clips: {num_shards:,} new shards.")
-    return longer
+    extension = add_clips(plan.table, listing.clips(), tree, listing.layout, config.shard_size, config.seed)
+    extended = Plan(extension.table, inputs)
+    extended.write(paths.plan)
+    num_shards = len(extended.shards()) - len(plan.shards())
+    reporter.log(f"The lists have {extension.num_new:,} new clips: {num_shards:,} new shards.")
+    return extended
 
 
-def _refuse_nothing(plan: Plan, listing: Listing) -> None:
-    """Raises PrepareError for a plan that would prepare no clip; a plan, once written, stays."""
+def _require_clips(plan: Plan, listing: Listing) -> None:
+    """Raises PrepareError for a plan without a single video, before it is written: a written plan stays."""
     if not len(plan):
         raise PrepareError(f"{', '.join(listing.lists)}: no clip is listed.")
     if not plan.num_found:
@@ -87,7 +87,7 @@ def _refuse_nothing(plan: Plan, listing: Listing) -> None:
         )
 
 
-def _described(plan: Plan, listing: Listing) -> Iterator[str]:
+def _description(plan: Plan, listing: Listing) -> Iterator[str]:
     for name, published in listing.published_rows.items():
         count = plan.count_of_list(name)
         yield f"{name}: {count:,} clips" + (
@@ -112,7 +112,7 @@ def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
     }
 
 
-def _refuse_changes(root: AnyPath, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same_inputs(root: AnyPath, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changes = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in sorted({*before, *now} - {"lists"})  # lists may grow
@@ -120,6 +120,6 @@ def _refuse_changes(root: AnyPath, before: Mapping[str, Any], now: Mapping[str, 
     ]
     if changes:
         raise PrepareError(
-            f"{root} was planned otherwise: {'; '.join(changes)}. "
+            f"{root} was planned with other inputs: {'; '.join(changes)}. "
             "Repeat the first run's options to continue it, or choose another --out."
         )

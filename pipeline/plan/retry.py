@@ -1,9 +1,8 @@
-"""Another try for the clips that failed: a plan of its own, with shards beside the finished ones.
+"""Plans another try of failed clips: a retry has its own plan, and shards beside the finished ones.
 
-Round 2 of retries is `plan-r2.parquet` and makes shards such as `train-00000r2`. The rows of the shards that failed
-stay as they are; the done-record of a retry says how many clips of each state its results take the place of, so
-the sum over all done-records counts every listed clip once. A clip that is ok is never tried again, so at most one
-row of a clip is.
+The second retry is `plan-r2.parquet` and makes shards such as `train-00000r2`. The rows of the failed clips stay where
+they are; the done-record of a retry holds the states that its results replace, so that the sum over all done-records
+counts every listed clip once. A clip in state ok is never tried again, so at most one row of a clip is ok.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,14 +29,14 @@ _find: Any = pc.index_in
 
 @dataclass(frozen=True)
 class Retry:
-    """One round of retries, and how many failed clips are not in it because they still have no video."""
+    """The plan of one retry, and the number of failed clips left out because they still have no video."""
 
     plan: Plan
     num_without_video: int
 
 
 def retry_plans(paths: DatasetPaths) -> list[Plan]:
-    """The rounds that there were, in order."""
+    """The plans of all retries so far, in order."""
     rounds = []
     for number in count(1):
         if not paths.retry_plan(number).is_file():
@@ -55,30 +54,28 @@ def plan_retry(
 ) -> Retry:
     """A plan for the clips whose keys are in `failed` (key -> state), their videos looked up again in `tree`.
 
-    Without a tree the lists name the videos, and the rows say where they are.
+    Without a tree the lists name the videos, and the planned paths are kept.
     """
     keys: Any = pa.array(list(failed), pa.string())
     states = pa.array(list(failed.values()), pa.string())
     wanted = pc.and_(pc.is_in(planned.table["key"], value_set=keys), pc.invert(planned.table["duplicate"]))
     rows = planned.table.filter(wanted)
     if tree is not None:
-        rows = _with_sources(rows, *find_sources(tree, rows, layout))
+        source, start_s = find_sources(tree, rows, layout)
+        rows = _with_column(_with_column(rows, "source", source), "source_start_s", start_s)
     rows = rows.append_column(REPLACES, pc.take(states, _find(rows["key"], value_set=keys)))
-    there = rows.filter(pc.is_valid(rows["source"]))
-    order, shard = shard_order(there["key"], there["split"], numbering)
-    place = PLAN_SCHEMA.names.index("shard")
-    table = there.take(pa.array(order)).set_column(place, PLAN_SCHEMA.field("shard"), shard)
-    return Retry(Plan(table.combine_chunks(), {}), len(rows) - len(there))
+    found = rows.filter(pc.is_valid(rows["source"]))
+    order, shard = shard_order(found["key"], found["split"], numbering)
+    table = _with_column(found.take(pa.array(order)), "shard", shard)
+    return Retry(Plan(table.combine_chunks(), {}), len(rows) - len(found))
 
 
-def _with_sources(rows: pa.Table, source: Any, start_s: Any) -> pa.Table:
-    for name, values in (("source", source), ("source_start_s", start_s)):
-        rows = rows.set_column(PLAN_SCHEMA.names.index(name), PLAN_SCHEMA.field(name), values)
-    return rows
+def _with_column(rows: pa.Table, name: str, values: Any) -> pa.Table:
+    return rows.set_column(PLAN_SCHEMA.names.index(name), PLAN_SCHEMA.field(name), values)
 
 
 def failed_clips(paths: DatasetPaths, shards: Iterable[str]) -> dict[str, str]:
-    """Key and latest state of every clip that failed; `shards` are all finished ones, retries after what they retry."""
+    """Key -> latest state of every failed clip, over the index of all finished shards, retries after what they retry."""
 
     def rows_of(shard: str) -> pa.Table:
         return pq.read_table(readable(paths.index(shard)), columns=["key", "state"])

@@ -1,1 +1,1 @@
-"""Local paths and URLs behind one type, atomic writes, locks."""
+"""Local paths and URLs behind one type, atomic writes and locks."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file appears under its name whole, or not at all."""
 
 import hashlib
 import os
@@ -14,9 +14,9 @@ from cavsync.pipeline.storage.remote_path import RemotePath
 
 
 class AtomicWriter:
-    """What will become a file: written through `file`, under its name only after `publish`.
+    """A temporary file, written through `file`; `publish` gives it the final name.
 
-    It is beside the place that it is for. A URL has no such place, and gets it from a temporary file without a name.
+    For a path it lies beside the final file. For a URL it is a local file without a name, which `publish` uploads.
     """
 
     def __init__(self, final: AnyPath) -> None:
@@ -31,7 +31,7 @@ class AtomicWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         try:
-            self.file.close()  # writes what is left of it, for which a full disk has no room
+            self.file.close()  # writes the rest of the buffer, which a full disk may refuse
         finally:
             if self._path is not None:
                 self._path.unlink(missing_ok=True)
@@ -44,7 +44,7 @@ class AtomicWriter:
         return str(hashlib.file_digest(self.file, "sha256").hexdigest())
 
     def publish(self) -> None:
-        """Give the content its name: at once and whole, whatever happens meanwhile."""
+        """Put the content under the final name in one step."""
         if isinstance(self._final, RemotePath):
             self._final.write(self.file)
         elif self._path is not None:
@@ -53,7 +53,7 @@ class AtomicWriter:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Move a finished file to its name so that a crash leaves the old state or the new one, never a part."""
+    """Rename a finished file so that a crash leaves the old state or the new one, never a part."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(final)
@@ -77,7 +77,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_temporaries(folders: Iterable[AnyPath]) -> None:
-    """What killed runs left in folders in which nobody else works; at a URL nothing can be left."""
+    """Remove what killed runs left in folders that no other run uses; at a URL nothing can be left."""
     for folder in folders:
         for leftover in folder.glob(".*.tmp") if isinstance(folder, Path) else ():
             leftover.unlink(missing_ok=True)

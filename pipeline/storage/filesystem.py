@@ -1,7 +1,7 @@
-"""Asking a store: a file system of fsspec that belongs to a URL, asked again for a while when it does not answer.
+"""Calls to a store through fsspec's file system for its URL, retried for a while when the store does not answer.
 
-The libraries of stores are loaded with the first question, so whoever names no URL pays for none. Their errors have
-no common type; they are told apart by what they carry: a status of HTTP, an errno, a name.
+The libraries of stores are loaded with the first call, so a run without URLs loads none. Their errors have no common
+type; they are told apart by their HTTP status, errno or class name.
 """
 
 import errno
@@ -18,17 +18,17 @@ from cavsync.errors import CavsyncError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # fsspec's way to say that one file system is in another.
-CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*::")
+CHAINED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*::")
 HTTP, S3 = {"http", "https"}, {"s3", "s3a"}
-# How long a question is repeated.
-PATIENCE_VARIABLE, DEFAULT_PATIENCE_S = "CAVSYNC_PATIENCE_S", 30.0
+# How long a call is retried.
+RETRY_TIMEOUT_VARIABLE, DEFAULT_RETRY_TIMEOUT_S = "CAVSYNC_RETRY_TIMEOUT_S", 30.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
 # A server that takes a connection and then says nothing.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
 
-# Statuses of HTTP after which the same question may get another answer, and those that say that there is nothing.
+# HTTP statuses after which a retry may succeed, and those that mean that the file is absent.
 STATUS_AGAIN, STATUS_ABSENT = {408, 425, 429, 500, 502, 503, 504}, {404, 410}
-# As s3fs says that a question is wrong, forbidden or unknown to the store.
+# How s3fs reports a call that is wrong, forbidden or unknown to the store.
 ERRNO_NEVER = {errno.EINVAL, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE}
 ERRNO_NEVER |= {errno.ENOSPC, getattr(errno, "EREMCHG", errno.ENOENT)}
 NEVER: tuple[type[Exception], ...] = (
@@ -38,73 +38,73 @@ NEVER: tuple[type[Exception], ...] = (
     NotADirectoryError,
 )
 NEVER += (ImportError, NotImplementedError, ValueError, TypeError, LookupError, AttributeError)
-# Those errors of botocore, by name, that are the network's.
+# Errors of botocore, by name, that come from the network.
 BOTOCORE_AGAIN = {"HTTPClientError", "ConnectionError"}
 
 T = TypeVar("T")
-Question = Callable[[Any, str], T]  # gets the file system, and the path as that knows it
+StoreCall = Callable[[Any, str], T]  # gets the file system, and the path in its form
 
 
 class StoreError(CavsyncError, OSError):
-    """A store that refuses, or does not answer for too long; the message names the URL."""
+    """A store refuses an operation, or does not answer for too long; the message names the URL."""
 
 
-def ask(url: str, deed: str, question: Question[T]) -> T:
-    """The answer. `deed` says for messages what could not be done: read, written.
+def call_store(url: str, operation: str, call: StoreCall[T]) -> T:
+    """What `call` returns, retried for the retry timeout. `operation` is a participle for messages: read, written.
 
-    Raises StoreError, and FileNotFoundError or FileExistsError where that is the answer.
+    Raises StoreError, and FileNotFoundError or FileExistsError where the store says so.
     """
     files, path = file_system(url)
-    stop, wait_s = time.monotonic() + _Patience.seconds(), FIRST_WAIT_S
+    stop, wait_s = time.monotonic() + _RetryState.seconds(), FIRST_WAIT_S
     while True:
         try:
-            answer = question(files, path)
+            result = call(files, path)
         except Exception as raised:
             error = _root_cause(raised)
-            if isinstance(error, FileNotFoundError) and deed != "written" and not _lacks_bucket(error):
+            if isinstance(error, FileNotFoundError) and operation != "written" and not _lacks_bucket(error):
                 raise FileNotFoundError(f"{url} is not there") from raised
             if isinstance(error, FileExistsError):
                 raise
-            if not _may_pass(error) or time.monotonic() + wait_s > stop:
-                raise _refusal(url, deed, error) from error
-            _Patience.say(f"{url} cannot be {deed} ({_words(error)}); asking again.")
+            if not _is_temporary(error) or time.monotonic() + wait_s > stop:
+                raise _store_error(url, operation, error) from error
+            _RetryState.log(f"{url} cannot be {operation} ({_message(error)}); retrying.")
         else:
-            _Patience.told = False
-            return answer
+            _RetryState.has_logged = False
+            return result
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
-class _Patience:
-    """Of this process."""
+class _RetryState:
+    """Retries of this process."""
 
-    limit_s: float | None = None  # below what the user allows
-    told = False  # that a store does not answer
+    limit_s: float | None = None  # below the user's timeout
+    has_logged = False  # one line for all retries in a row
 
     @classmethod
     def seconds(cls) -> float:
-        said = os.environ.get(PATIENCE_VARIABLE, str(DEFAULT_PATIENCE_S))
+        value = os.environ.get(RETRY_TIMEOUT_VARIABLE, str(DEFAULT_RETRY_TIMEOUT_S))
         try:
-            allowed = float(said)
+            allowed = float(value)
         except ValueError:
-            raise StoreError(f"{PATIENCE_VARIABLE}={said!r} is no number of seconds.") from None
+            raise StoreError(f"{RETRY_TIMEOUT_VARIABLE}={value!r} is no number of seconds.") from None
         return allowed if cls.limit_s is None else min(allowed, cls.limit_s)
 
     @classmethod
-    def say(cls, line: str) -> None:
-        if not cls.told and cls.limit_s is None:
+    def log(cls, line: str) -> None:
+        if not cls.has_logged and cls.limit_s is None:
             print(line, file=sys.stderr, flush=True)
-        cls.told = True
+        cls.has_logged = True
 
 
 @contextmanager
-def patience(limit_s: float) -> Iterator[None]:
-    """Within the block no question is repeated for longer."""
-    before, _Patience.limit_s = _Patience.limit_s, limit_s
+def retry_timeout(limit_s: float) -> Iterator[None]:
+    """Within the block no call is retried for longer than `limit_s`."""
+    before, _RetryState.limit_s = _RetryState.limit_s, limit_s
     try:
         yield
     finally:
-        _Patience.limit_s = before
+        _RetryState.limit_s = before
 
 
 def protocol_of(url: str) -> str:
@@ -114,14 +114,14 @@ def protocol_of(url: str) -> str:
 def file_system(url: str) -> tuple[Any, str]:
     """fsspec's file system for a URL, and the path in it. Raises StoreError for one that cannot be used here."""
     scheme, _, rest = url.partition("://")
-    # Only the host may say how to connect: names of files, which others have chosen, are just names.
+    # Only the host decides how to connect: file names are data that others have chosen.
     files = _connected(f"{scheme.lower()}://{rest.partition('/')[0]}", os.getpid())
     return files, files._strip_protocol(url)
 
 
 @cache
 def _connected(host: str, _: int) -> Any:
-    """The file system that this process has; one that it inherited from another by a fork is of no use."""
+    """One file system for each process and host: connections do not survive a fork."""
     import fsspec
 
     protocol = protocol_of(host)
@@ -142,7 +142,7 @@ def _connected(host: str, _: int) -> Any:
 
 
 def _options(protocol: str) -> dict[str, Any]:
-    """Who is patient is `ask`, alone."""
+    """Options that leave retries to `call_store` alone."""
     if protocol in HTTP:
         import aiohttp
 
@@ -156,12 +156,12 @@ def _options(protocol: str) -> dict[str, Any]:
 
 
 def answered(error: StoreError) -> bool:
-    """Whether an HTTP server has said no, instead of nothing."""
+    """Whether an HTTP server has answered with an error, instead of not at all."""
     return _status(error.__cause__) is not None
 
 
 def _root_cause(error: Exception) -> Exception:
-    """What happened: fsspec's HTTP file system calls whatever goes wrong with an address a missing file."""
+    """The original error: fsspec's HTTP file system reports every failure of an address as a missing file."""
     cause = error.__cause__
     if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
         return error
@@ -170,7 +170,7 @@ def _root_cause(error: Exception) -> Exception:
 
 
 def _lacks_bucket(error: Exception) -> bool:
-    """Whether it is not only the file that is not there: an address that is wrong from its beginning."""
+    """Whether the bucket is missing, and not only the file."""
     return type(error.__cause__).__name__ == "NoSuchBucket"
 
 
@@ -179,8 +179,8 @@ def _status(error: BaseException | None) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether asking again can help."""
+def _is_temporary(error: Exception) -> bool:
+    """Whether a retry can help."""
     status = _status(error)
     if status is not None:
         return status in STATUS_AGAIN
@@ -189,15 +189,15 @@ def _may_pass(error: Exception) -> bool:
     return not isinstance(error, NEVER) and getattr(error, "errno", None) not in ERRNO_NEVER
 
 
-def _refusal(url: str, deed: str, error: Exception) -> StoreError:
+def _store_error(url: str, operation: str, error: Exception) -> StoreError:
     way_out = (
         "The store does not answer; repeat the command when it does"
-        if _may_pass(error)
+        if _is_temporary(error)
         else "Check the address, your credentials and what they allow"
     )
-    return StoreError(f"{url} cannot be {deed} ({_words(error)}). {way_out}.")
+    return StoreError(f"{url} cannot be {operation} ({_message(error)}). {way_out}.")
 
 
-def _words(error: Exception) -> str:
-    said = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+def _message(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

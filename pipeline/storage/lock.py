@@ -1,4 +1,4 @@
-"""One run at a time in a dataset's folder, on this machine or at a URL."""
+"""The lock of a dataset's folder, local or at a URL: one run at a time."""
 
 import fcntl
 import json
@@ -18,21 +18,21 @@ LOCK_NAME = ".lock"
 
 
 class LockError(CavsyncError):
-    """Another run works in the folder; the message says which."""
+    """Another run holds the lock of the folder; the message names it."""
 
 
 @contextmanager
 def run_lock(folder: AnyPath) -> Iterator[None]:
     """Hold `folder`/.lock while the block runs. Raises LockError while another living run holds it.
 
-    The lock of a process of this host that no longer lives is taken over.
+    A lock whose process on this host has ended is taken over.
     """
     path = folder / LOCK_NAME
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)
     else:
         folder.require_writable()
-    with _alone(folder):
+    with _exclusively(folder):
         _remove_if_stale(path)
         _create(path)
     try:
@@ -42,11 +42,11 @@ def run_lock(folder: AnyPath) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: AnyPath) -> Iterator[None]:
-    """One process of this host at a time: else two that find a stale lock could remove each other's new one."""
+def _exclusively(folder: AnyPath) -> Iterator[None]:
+    """Let one process of this host in at a time, or two that find a stale lock could remove each other's new one."""
     descriptor = os.open(folder if isinstance(folder, Path) else tempfile.gettempdir(), os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems lock nothing; the race is small
+        with suppress(OSError):  # some network file systems have no flock; the race is small
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -65,14 +65,14 @@ def _create(path: AnyPath) -> None:
             _link(path, json.dumps(holder))
         else:
             path.create(json.dumps(holder).encode())
-    # A store that cannot tell whether there is one lets two write that are equally fast; the later one has it.
+    # A store without exclusive creation lets two processes write at the same time; the later one holds the lock.
     found = read_holder(path)
     if found != holder:
-        raise _refusal(path, found or {"pid": "?", "host": "another host", "since": "this moment"})
+        raise _lock_error(path, found or {"pid": "?", "host": "another host", "since": "this moment"})
 
 
 def _link(path: Path, holder: str) -> None:
-    """Written whole before it gets its name, so nobody reads half of it; a link never replaces what is there."""
+    """Write the lock whole, then link it to its name; a link never replaces a file."""
     draft = path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}.tmp")
     draft.write_text(holder)
     try:
@@ -82,17 +82,17 @@ def _link(path: Path, holder: str) -> None:
 
 
 def _remove_if_stale(path: AnyPath) -> None:
-    """Raises LockError when the lock is somebody's."""
+    """Raises LockError when another living run holds the lock."""
     holder = read_holder(path)
     if holder is None:
         return
-    if holder["host"] != socket.gethostname() or lives(holder):
-        raise _refusal(path, holder)
+    if holder["host"] != socket.gethostname() or is_running(holder):
+        raise _lock_error(path, holder)
     path.unlink(missing_ok=True)
 
 
 def read_holder(path: AnyPath) -> dict[str, Any] | None:
-    """Who has the lock; None where nobody has."""
+    """The process that holds the lock; None where none does."""
     try:
         holder: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -100,27 +100,27 @@ def read_holder(path: AnyPath) -> dict[str, Any] | None:
     return holder
 
 
-def _refusal(path: AnyPath, holder: dict[str, Any]) -> LockError:
+def _lock_error(path: AnyPath, holder: dict[str, Any]) -> LockError:
     return LockError(
         f"{path.parent} is being prepared by process {holder['pid']} on {holder['host']} since {holder['since']}. "
         f"Wait for it or stop it; if no such process exists any more, delete {path}."
     )
 
 
-def lives(holder: dict[str, Any]) -> bool:
-    """Whether that very process runs: another one that got its number since began at another time."""
+def is_running(holder: dict[str, Any]) -> bool:
+    """Whether the holder's process still runs; a process that reused its pid has another start time."""
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's process
+        pass  # another user's process
     started = _start_of(holder["pid"])
     return started is None or holder.get("started") in (None, started)
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks since boot; None where no /proc tells."""
+    """Start of a process in the kernel's ticks since boot; None without /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""A place: a file or folder on this machine or at a URL. Whoever reads or writes it need not know which.
+"""Paths of files and folders, local or at a URL, and the operations that differ between the two.
 
-A place on this machine is a pathlib.Path, used as ever; one at a URL has as much of pathlib's vocabulary as is used
-here. What pathlib has no word for, and what a store of objects does in another way, is below.
+A local path is a pathlib.Path; a path at a URL is a RemotePath, which has the part of pathlib's interface that is used
+here.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from cavsync.pipeline.storage.filesystem import CHAIN, URL, StoreError, patience, protocol_of
+from cavsync.pipeline.storage.filesystem import CHAINED_URL, URL, StoreError, protocol_of, retry_timeout
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 AnyPath = Path | RemotePath
 
-# Questions to a store that are open at one time.
+# Requests to a store that are open at one time.
 MAX_REQUESTS = 16
 COPIED_BYTES = 2**20
 RELEASE_S = 0.9
@@ -31,29 +31,29 @@ R = TypeVar("R")
 
 
 def as_path(where: str | AnyPath) -> AnyPath:
-    """What begins like s3:// is a URL, anything else a path, and so is file://. Raises StoreError for no place."""
+    """A RemotePath for what begins like s3://, a Path for the rest and for file://. Raises StoreError for a bad URL."""
     if not isinstance(where, str):
         return where
-    if CHAIN.match(where):
+    if CHAINED_URL.match(where):
         raise StoreError(
-            f"{where} is a place within another, which is not supported. Name one, like s3://BUCKET/NAME."
+            f"{where} is a chain of URLs, which is not supported. Give one URL, like s3://BUCKET/NAME."
         )
     if not URL.match(where):
         return Path(where)
     if protocol_of(where) in {"file", "local"}:
         return Path(unquote(urlsplit(where).path))
     if where.endswith("://"):
-        raise StoreError(f"{where} names no place. One is named like s3://BUCKET/NAME.")
+        raise StoreError(f"{where} names no file or folder. A URL is like s3://BUCKET/NAME.")
     return RemotePath(where.rstrip("/"))
 
 
 def readable(where: AnyPath) -> Any:
-    """What pyarrow reads a table from: a path, or an open file of which it reads the columns it wants."""
+    """What pyarrow can read a table from: a local path, or an open remote file of which it reads some columns."""
     return where if isinstance(where, Path) else where.open("rb")
 
 
 def read_through(where: AnyPath) -> Any:
-    """An open file, to be read once from its beginning."""
+    """An open file, for reading once from its beginning."""
     return where.open("rb") if isinstance(where, Path) else where.read_through()
 
 
@@ -71,7 +71,7 @@ def read_range(where: AnyPath, start: int, stop: int) -> bytes:
 
 
 def files_below(folder: AnyPath, is_wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Paths, relative to the folder, of the files in it and its folders whose names are wanted; in no order."""
+    """Relative paths of all files below the folder whose names are wanted, in no order."""
     if isinstance(folder, RemotePath):
         yield from (path for path in folder.files_below() if is_wanted(path.rpartition("/")[2]))
         return
@@ -80,21 +80,21 @@ def files_below(folder: AnyPath, is_wanted: Callable[[str], bool]) -> Iterator[s
             yield os.path.relpath(os.path.join(above, name), folder)
 
 
-def each(ask: Callable[[T], R], items: Iterable[T], at: AnyPath) -> Iterator[R]:
-    """`map`; at a URL, where every answer takes its time, with many questions at once."""
+def each(function: Callable[[T], R], items: Iterable[T], at: AnyPath) -> Iterator[R]:
+    """`map(function, items)` for functions that read at `at`; at a URL, many at once."""
     if isinstance(at, Path):
-        yield from map(ask, items)
+        yield from map(function, items)
         return
     pool = ThreadPoolExecutor(MAX_REQUESTS)
     try:
-        yield from pool.map(ask, items)
+        yield from pool.map(function, items)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def local_copy(where: AnyPath) -> Iterator[Path]:
-    """The file, or a copy of what is at the URL; that one has no name, so nothing is left of it after a kill."""
+    """The file itself, or a temporary copy of a remote one; the copy has no name, so a kill leaves nothing."""
     if isinstance(where, Path):
         yield where
         return
@@ -105,18 +105,18 @@ def local_copy(where: AnyPath) -> Iterator[Path]:
 
 
 def release(where: AnyPath) -> None:
-    """Remove a file that the next run would know for left over; a store that does not answer is not waited for."""
+    """Remove a file that a later run would replace anyway, without waiting for a store that does not answer."""
     if isinstance(where, Path):
         where.unlink(missing_ok=True)
         return
 
     def try_once() -> None:
-        with patience(0.0), suppress(StoreError):
+        with retry_timeout(0.0), suppress(StoreError):
             where.unlink(missing_ok=True)
 
-    trial = threading.Thread(target=try_once, daemon=True)
-    trial.start()
-    trial.join(RELEASE_S)
+    thread = threading.Thread(target=try_once, daemon=True)
+    thread.start()
+    thread.join(RELEASE_S)
 
 
 def sha256(path: AnyPath) -> str:

@@ -1,6 +1,4 @@
-"""A file or folder at a URL: what of pathlib's vocabulary the pipeline uses. Nothing of it is remembered between
-two questions.
-"""
+"""A file or folder at a URL, with the part of pathlib's interface that the pipeline uses. Nothing is cached between calls."""
 
 import io
 import shutil
@@ -11,11 +9,11 @@ from pathlib import PurePosixPath
 from typing import IO, Any, Literal, TextIO, TypeVar, overload
 from urllib.parse import quote, unquote, urlsplit
 
-from cavsync.pipeline.storage.filesystem import HTTP, Question, StoreError, answered, ask, protocol_of
+from cavsync.pipeline.storage.filesystem import HTTP, StoreCall, StoreError, answered, call_store, protocol_of
 
-# Files are read in such blocks, a few of which are kept: what an mp4 holds may be told at its end.
+# Files are read in blocks of this size, a few of which are kept: an mp4's index may be at its end.
 BLOCK_BYTES, BLOCKS_KEPT = 4 * 2**20, 4
-# Files are written in such parts, one of which is in memory. S3 wants 5 MiB at least.
+# Files are written in parts of this size, one of which is in memory. S3 wants 5 MiB at least.
 PART_BYTES = 8 * 2**20
 COPIED_BYTES = 2**20
 # An HTTP server's pages of links may go round in circles.
@@ -37,7 +35,7 @@ class RemotePath:
         return RemotePath(f"{self.url}/{self.quoted(name)}")
 
     def quoted(self, name: str) -> str:
-        """A name as it stands in the URL; only HTTP writes them in another way."""
+        """A file name in the form of the URL; only HTTP quotes it."""
         return quote(name) if self.is_http else name
 
     @property
@@ -78,7 +76,7 @@ class RemotePath:
         return self._kind() == "file"
 
     def is_dir(self) -> bool:
-        """Whether something is below it. HTTP has no folders: there every address is one, if its server answers."""
+        """Whether something is below it. HTTP has no folders: every address counts as one if its server answers."""
         try:
             return self._kind() == "directory" or self.is_http
         except StoreError as error:
@@ -89,25 +87,25 @@ class RemotePath:
     def _kind(self) -> str | None:
         """ "file", "directory", or None for nothing."""
         try:
-            return str(ask(self.url, "read", lambda files, path: files.info(path))["type"])
+            return str(call_store(self.url, "read", lambda files, path: files.info(path))["type"])
         except FileNotFoundError:
             return None
 
     def num_bytes(self) -> int:
-        size: int | None = ask(self.url, "read", lambda files, path: files.info(path))["size"]
+        size: int | None = call_store(self.url, "read", lambda files, path: files.info(path))["size"]
         if size is None:
-            raise StoreError(f"{self.url} cannot be used: its server does not tell how long it is.")
+            raise StoreError(f"{self.url} cannot be used: its server does not report its length.")
         return size
 
     def read_bytes(self) -> bytes:
-        content: bytes = ask(self.url, "read", lambda files, path: files.cat_file(path))
+        content: bytes = call_store(self.url, "read", lambda files, path: files.cat_file(path))
         return content
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
     def read_range(self, start: int, stop: int) -> bytes:
-        content: bytes = ask(
+        content: bytes = call_store(
             self.url, "read", lambda files, path: files.cat_file(path, start=start, end=stop)
         )
         return content
@@ -126,13 +124,11 @@ class RemotePath:
         return io.TextIOWrapper(io.BufferedReader(RemoteFile(self)), encoding=encoding, newline=newline)
 
     def read_through(self) -> Any:
-        """An open file, to be read once from its beginning; from HTTP servers, of which many give no parts of files, in
-        one request.
-        """
-        return ask(self.url, "read", _in_one_request) if self.is_http else RemoteFile(self)
+        """An open file, for reading once from its beginning; over HTTP in one request, as many servers give no ranges."""
+        return call_store(self.url, "read", _in_one_request) if self.is_http else RemoteFile(self)
 
     def files_below(self) -> list[str]:
-        """Names relative to this one; none where there is no such folder, or no page of links to its files."""
+        """Relative paths of the files below; none where there is no such folder, or no page of links to its files."""
 
         def find(files: Any, path: str) -> list[str]:
             depth = {"maxdepth": MAX_DEPTH} if self.is_http else {}
@@ -142,7 +138,7 @@ class RemotePath:
             ]
 
         try:
-            found = ask(self.url, "read", find)
+            found = call_store(self.url, "read", find)
         except FileNotFoundError:
             return []
         except StoreError as error:
@@ -152,7 +148,7 @@ class RemotePath:
         return list(_names_in_links(found)) if self.is_http else [name for name in found if name[-1:] != "/"]
 
     def write(self, file: IO[bytes]) -> None:
-        """Store an open file's content; nobody sees it before all of it is there."""
+        """Store an open file's content; it appears when all of it is there."""
 
         def put(files: Any, path: str) -> None:
             file.seek(0)
@@ -160,13 +156,13 @@ class RemotePath:
                 shutil.copyfileobj(file, target, COPIED_BYTES)
 
         self.require_writable()
-        ask(self.url, "written", put)
+        call_store(self.url, "written", put)
 
     def create(self, content: bytes) -> None:
-        """Store what is not there. Raises FileExistsError where something is, if the store can tell in that moment."""
+        """Store a new file. Raises FileExistsError where one is there, if the store can tell in that moment."""
         self.require_writable()
         try:
-            ask(self.url, "written", lambda files, path: files.pipe_file(path, content, mode="create"))
+            call_store(self.url, "written", lambda files, path: files.pipe_file(path, content, mode="create"))
         except StoreError as error:
             if not isinstance(error.__cause__, (NotImplementedError, ValueError)):
                 raise
@@ -175,32 +171,32 @@ class RemotePath:
     def unlink(self, missing_ok: bool = False) -> None:
         self.require_writable()
         try:
-            ask(self.url, "removed", lambda files, path: files.rm_file(path))
+            call_store(self.url, "removed", lambda files, path: files.rm_file(path))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def require_writable(self) -> None:
-        """Raises StoreError for an address of HTTP."""
+        """Raises StoreError for HTTP, which is read-only."""
         if self.is_http:
             raise StoreError(
-                f"{self.url} cannot be changed: HTTP is there to read from. Name a folder, or a store such as "
+                f"{self.url} cannot be changed: HTTP is read-only. Name a folder, or a store such as "
                 "s3://BUCKET/NAME."
             )
 
 
 class RemoteFile(io.RawIOBase):
-    """An open file to read from any place of, a block at a time.
+    """A seekable file that reads a block at a time.
 
-    Libraries take a read that fails for the end of a file; `failure` keeps it for whoever called them.
+    Libraries mistake a failed read for the end of a file; `failure` keeps the error for their caller.
     """
 
     def __init__(self, where: RemotePath) -> None:
         self.name, self._url = where.name, where.url
         self.failure: OSError | None = None
         self._position = 0
-        self._blocks: dict[int, bytes] = {}  # the one that was used last is the last
-        self._file, self._num_bytes = self._ask(_opened)
+        self._blocks: dict[int, bytes] = {}  # in order of last use
+        self._file, self._num_bytes = self._call(_opened)
 
     def readable(self) -> bool:
         return True
@@ -209,7 +205,7 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills the buffer, unless the file ends before: whoever reads a table takes less for a damaged file."""
+        """Fills the buffer unless the file ends first: pyarrow takes a short read for a damaged file."""
         num_read = 0
         while num_read < len(buffer):
             number, start = divmod(self._position, BLOCK_BYTES)
@@ -257,17 +253,17 @@ class RemoteFile(io.RawIOBase):
         if start >= stop:
             return b""
         try:
-            return self._ask(fetch)
+            return self._call(fetch)
         except StoreError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
         self.failure = None
-        self._file, self._num_bytes = self._ask(_copied)  # its server gives no parts of files
-        return self._ask(fetch)
+        self._file, self._num_bytes = self._call(_copied)  # its server gives no ranges
+        return self._call(fetch)
 
-    def _ask(self, question: Question[T]) -> T:
+    def _call(self, call: StoreCall[T]) -> T:
         try:
-            return ask(self._url, "read", question)
+            return call_store(self._url, "read", call)
         except OSError as error:
             self.failure = error
             raise
@@ -279,17 +275,17 @@ def _opened(files: Any, path: str) -> tuple[Any, int]:
     size = getattr(file, "size", None)
     if size is not None:
         return file, size
-    file.close()  # an answer of unknown length can only be read from front to back
+    file.close()  # a response of unknown length can only be read from front to back
     return _copied(files, path)
 
 
 def _in_one_request(files: Any, path: str) -> Any:
-    """Of an HTTP server."""
+    """An open file of an HTTP server."""
     return files.open(path, "rb", block_size=0)
 
 
 def _copied(files: Any, path: str) -> tuple[Any, int]:
-    """The same of a copy without a name."""
+    """A local copy without a name, and its length."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115
     with _in_one_request(files, path) as source:
         shutil.copyfileobj(source, copy, COPIED_BYTES)
@@ -297,7 +293,7 @@ def _copied(files: Any, path: str) -> tuple[Any, int]:
 
 
 def _names_in_links(links: Iterable[str]) -> Iterator[str]:
-    """Names of the files that links lead to; a link with a query, or out of its folder, leads to none."""
+    """Relative paths of the files that links point to; links with a query, or out of the folder, are left out."""
     for link in links:
         name = unquote(link)
         if not link.endswith("/") and not {"?", "#"} & set(link) and ".." not in name.split("/"):

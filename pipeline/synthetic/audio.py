@@ -1,4 +1,4 @@
-"""The waveform of a clip: its turns over a floor of noise."""
+"""Synthesises the waveform of a clip: its turns over a floor of noise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ def sine(phase: Wave) -> Wave:
 
 
 def fading(since_s: Wave, time_constant_s: float) -> Wave:
-    """1 at each onset, then ever less."""
+    """Exponential decay from 1 at each onset, (samples,)."""
     envelope: Wave = np.exp(-since_s / time_constant_s)
     return envelope
 
@@ -30,7 +30,7 @@ def mix(*parts: Wave) -> Wave:
 
 @dataclass(frozen=True)
 class Course:
-    """The times of a turn's samples, and its pitch there."""
+    """Times and pitch of a turn's samples, (samples,) each."""
 
     times_s: Wave
     pitch_hz: Wave
@@ -38,29 +38,29 @@ class Course:
     random: np.random.Generator
 
     def phase(self, factor: Wave | float = 1.0) -> Wave:
-        """In radians, of a tone at `factor` times the pitch."""
+        """Phase in radians of a tone at `factor` times the pitch, (samples,)."""
         phase: Wave = np.cumsum(self.pitch_hz * factor) * (2 * np.pi / self.rate_hz)
         return phase.astype(np.float32)
 
     def since_onset_s(self, slowest_hz: float, fastest_hz: float) -> Wave:
-        """Seconds since the last of some regular onsets."""
+        """Seconds since the last of regular onsets, (samples,)."""
         period_s = 1 / self.random.uniform(slowest_hz, fastest_hz)
         since_s: Wave = (self.times_s + self.random.uniform(0, period_s)) % period_s
         return since_s.astype(np.float32)
 
     def wobble(self, rate_hz: float) -> Wave:
-        """A slow sine from a random phase on."""
+        """A slow sine with a random phase, (samples,)."""
         return sine(2 * np.pi * rate_hz * self.times_s + self.random.uniform(0, 2 * np.pi)).astype(np.float32)
 
     def noise(self, width_hz: float) -> Wave:
-        """Noise below `width_hz`, of about unit variance: random values joined by lines."""
+        """Noise below `width_hz`, of about unit variance, (samples,): random values joined by lines."""
         knots = self.random.normal(size=int(len(self.times_s) / self.rate_hz * 2 * width_hz) + 2)
         at = np.linspace(0, len(knots) - 1, len(self.times_s))
         joined: Wave = np.interp(at, np.arange(len(knots)), knots)
         return joined.astype(np.float32)
 
     def noise_band(self, half_width_hz: float) -> Wave:
-        """Noise around the pitch."""
+        """Noise around the pitch, (samples,)."""
         phase = self.phase()
         sides = self.noise(half_width_hz), self.noise(half_width_hz)
         return mix(sides[0] * sine(phase), sides[1] * sine(phase + np.pi / 2))
@@ -135,13 +135,13 @@ TIMBRES: dict[str, Timbre] = {
 
 
 NOISE_FLOOR_DBFS = (-55.0, -42.0)
-# Peaks are held to this many times the rms. Holding them lowers the rms; made up for, the loudest clicks
+# Peaks are clipped to this many times the rms. Clipping lowers the rms, which is then restored; the loudest clicks
 # still stay within full scale, which is 4 times -12 dBFS.
 MAX_CREST = 3.0
 
 
-def render_sound(config: WorldConfig, timeline: Timeline, random: np.random.Generator) -> np.ndarray:
-    """(samples,) float32 in [-1, 1]."""
+def render_audio(config: WorldConfig, timeline: Timeline, random: np.random.Generator) -> np.ndarray:
+    """The audio of a clip, (samples,) float32 in [-1, 1]."""
     times_s = config.sample_times_s
     waveform = _noise_floor(len(times_s), random)
     for turn in timeline.turns:
@@ -152,11 +152,11 @@ def render_sound(config: WorldConfig, timeline: Timeline, random: np.random.Gene
 
 
 def render_turn(turn: Turn, times_s: np.ndarray, rate_hz: int, random: np.random.Generator) -> np.ndarray:
-    """The turn alone at those evenly spaced times, at its own level, faded like its picture."""
+    """One turn at evenly spaced `times_s`, (samples,) float64, at its level and with the fades of its shape."""
     voice = TIMBRES[turn.sounding.timbre](Course(times_s, turn.pitch_hz(times_s), rate_hz, random))
     rms = _rms(voice)
-    held = np.clip(voice, -MAX_CREST * rms, MAX_CREST * rms)
-    faded: np.ndarray = held * (_amplitude(turn.level_dbfs) / _rms(held)) * turn.presence(times_s)
+    clipped = np.clip(voice, -MAX_CREST * rms, MAX_CREST * rms)
+    faded: np.ndarray = clipped * (_amplitude(turn.level_dbfs) / _rms(clipped)) * turn.presence(times_s)
     return faded
 
 

@@ -1,11 +1,11 @@
-"""The ten things that sound: what each looks like and what it sounds like."""
+"""The ten sounding classes of a world: shape, texture, hue, timbre and pitch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class SoundingClass:
-    """The names of shape, texture and timbre are keys of SHAPES, TEXTURES and TIMBRES."""
+    """A class; shape, texture and timbre are keys of SHAPES, TEXTURES and TIMBRES."""
 
     name: str
     shape: str
@@ -33,7 +33,7 @@ CLASSES = (
     SoundingClass("clarinet", "half_disc", "plain", 0.61, "reed", 230),
 )
 
-# What a pixel of a mask shows.
+# Values of a mask's pixels.
 BACKGROUND_ID = 0
 CLASS_IDS = {sounding.name: index + 1 for index, sounding in enumerate(CLASSES)}
 MUTE_ID = 255

@@ -1,12 +1,12 @@
-"""One clip: its place in the lists, and its content in memory."""
+"""One clip of a world: its entry in the lists, and its content in memory."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from cavsync.pipeline.synthetic.audio import render_sound
+from cavsync.pipeline.synthetic.audio import render_audio
 from cavsync.pipeline.synthetic.config import Split, WorldConfig
-from cavsync.pipeline.synthetic.frames import render_pictures
+from cavsync.pipeline.synthetic.frames import render_frames
 from cavsync.pipeline.synthetic.timeline import Timeline, Turn, plan_clip
 
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -14,7 +14,7 @@ _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 @dataclass(frozen=True)
 class WorldClip:
-    """A clip as the lists name it. Its file begins at `start_s` of an upload that nobody made."""
+    """A clip as listed. Its file begins at `start_s` of an upload that does not exist."""
 
     clip_id: str
     start_s: int
@@ -29,12 +29,12 @@ class WorldClip:
 
     @property
     def class_names(self) -> list[str]:
-        """Of every class that sounds, by its start."""
+        """Names of all classes that sound, in order of their start."""
         return [turn.sounding.name for turn in self.timeline.turns]
 
     @property
     def main_class(self) -> str:
-        """Of the class that sounds longest."""
+        """Name of the class that sounds longest."""
         return max(self.timeline.turns, key=lambda turn: turn.end_s - turn.start_s).sounding.name
 
 
@@ -42,15 +42,15 @@ class WorldClip:
 class RenderedClip:
     """The content of a clip, before any codec."""
 
-    pictures: np.ndarray  # (n, height, width, 3) uint8
-    picture_times_s: np.ndarray  # (n,)
-    masks: np.ndarray  # (n, height, width) uint8: 0 background, class index + 1, 255 mute thing
+    frames: np.ndarray  # (n, height, width, 3) uint8
+    frame_times_s: np.ndarray  # (n,)
+    masks: np.ndarray  # (n, height, width) uint8: 0 background, class index + 1, 255 mute shape
     waveform: np.ndarray  # (samples,) float32
     turns: tuple[Turn, ...]
 
 
 def list_clip(config: WorldConfig, split: Split, number: int) -> WorldClip:
-    """Name and timeline of a clip; every eighth id begins with "-", as some of YouTube's do, the next has a "_"."""
+    """Id, start and timeline of a clip. Every eighth id begins with "-", as some of YouTube's do; the next one has a "_"."""
     random = config.random(split, number, 1)
     letters = [_ID_LETTERS[i] for i in random.integers(len(_ID_LETTERS), size=11)]
     if number % 8 == 0:
@@ -64,6 +64,6 @@ def list_clip(config: WorldConfig, split: Split, number: int) -> WorldClip:
 def render_clip(config: WorldConfig, split: Split, number: int) -> RenderedClip:
     """Draw and synthesise one clip."""
     timeline = plan_clip(config, split, number)
-    pictures, masks = render_pictures(config, timeline, config.random(split, number, 2))
-    waveform = render_sound(config, timeline, config.random(split, number, 3))
-    return RenderedClip(pictures, config.picture_times_s, masks, waveform, timeline.turns)
+    frames, masks = render_frames(config, timeline, config.random(split, number, 2))
+    waveform = render_audio(config, timeline, config.random(split, number, 3))
+    return RenderedClip(frames, config.frame_times_s, masks, waveform, timeline.turns)

@@ -1,4 +1,4 @@
-"""What a world is made from."""
+"""The configuration of a world."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from cavsync.errors import CavsyncError
 Split = Literal["train", "test", "solo"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-# Raise it whenever the same config would draw, sound or list other clips.
+# Raise it when the same config gives other frames, audio or lists.
 WORLD_VERSION = 1
 
 
 class WorldError(CavsyncError):
-    """A folder that cannot hold, or does not hold, the world asked for."""
+    """A folder does not hold, or cannot hold, the requested world."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """Equal configs make equal bytes. A clip depends on the seed, its split and its number alone."""
+    """Equal configurations give equal bytes. A clip depends only on the seed, its split and its number."""
 
     num_train: int = 400
     num_test: int = 128
-    num_solo: int = 0  # clips of one class each, the classes in turn: prompts for segmentation
+    num_solo: int = 0  # clips of a single class, one class after the other: prompts for segmentation
     seed: int = 0
     duration_s: float = 10.0
     side_px: int = 128
     fps: float = 6.25
     sample_rate_hz: int = 16_000
-    masked_splits: tuple[Split, ...] = ("test",)  # those whose masks are written
+    masked_splits: tuple[Split, ...] = ("test",)  # splits whose masks are written
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -49,17 +49,18 @@ class WorldConfig:
         return counts[split]
 
     @property
-    def picture_times_s(self) -> np.ndarray:
-        """From 0 up to the clip's end: the last picture is still on screen when the sound ends."""
-        num_pictures = int(np.ceil(self.duration_s * self.fps))
-        return np.arange(num_pictures) / self.fps
+    def frame_times_s(self) -> np.ndarray:
+        """Times of the frames, (n,), from 0 to the clip's end: the last frame is still on screen when the audio ends."""
+        num_frames = int(np.ceil(self.duration_s * self.fps))
+        return np.arange(num_frames) / self.fps
 
     @property
     def sample_times_s(self) -> np.ndarray:
+        """Times of the audio samples, (samples,)."""
         return np.arange(round(self.duration_s * self.sample_rate_hz)) / self.sample_rate_hz
 
     def random(self, split: Split, number: int, *topic: int) -> np.random.Generator:
-        """A generator of its own for every clip and topic, whatever the number of clips."""
+        """An independent generator for each clip and topic, whatever the number of clips."""
         return np.random.default_rng([self.seed, SPLITS.index(split), number, *topic])
 
     def to_json(self) -> dict[str, Any]:

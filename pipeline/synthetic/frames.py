@@ -1,6 +1,6 @@
-"""The pictures of a clip, and which thing every pixel shows.
+"""Draws the frames of a clip and their masks.
 
-Axes: n pictures, h and w of the whole picture, b of the square box around a thing.
+Axes: n frames, h and w of the whole frame, b of the square box around a shape.
 """
 
 import colorsys
@@ -27,13 +27,13 @@ def _polygon(sides: int, inradius: float) -> Field:
 
 
 def _far(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The larger of two distances from the axes: squares are where it is constant."""
+    """The larger distance from the two axes, elementwise; its contour lines are squares."""
     larger: np.ndarray = np.maximum(abs(u), abs(v))
     return larger
 
 
 def _bands(u: np.ndarray) -> np.ndarray:
-    """Light in the middle, with a period of 0.55."""
+    """Bands with a period of 0.55, light in the middle, elementwise."""
     offset: np.ndarray = (u / 0.55 + 0.5) % 1 - 0.5
     return 0.14 - abs(offset) * 0.55
 
@@ -69,28 +69,28 @@ OUTLINE_PX = 1.5  # of this width
 
 @dataclass(frozen=True)
 class _Sprite:
-    """A thing at every time, in pixels."""
+    """A shape at all n times, in pixels."""
 
     shape: str
     texture: str
     rgb: np.ndarray
     mask_id: int
     centre_px: np.ndarray  # (2, n)
-    radius_px: np.ndarray  # (n,), 0 where it is absent
+    radius_px: np.ndarray  # (n,); 0 where the shape is absent
     angles: np.ndarray  # (n,)
 
 
-def render_pictures(
+def render_frames(
     config: WorldConfig, timeline: Timeline, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, h, w, 3) uint8 and masks (n, h, w) uint8, one for each of `config.picture_times_s`."""
-    num_pictures, side = len(config.picture_times_s), config.side_px
-    canvas = np.repeat(_background(side, random)[None], num_pictures, axis=0)
-    masks = np.full((num_pictures, side, side), BACKGROUND_ID, np.uint8)
+    """Frames (n, h, w, 3) uint8 and masks (n, h, w) uint8, one for each of `config.frame_times_s`."""
+    num_frames, side = len(config.frame_times_s), config.side_px
+    canvas = np.repeat(_background(side, random)[None], num_frames, axis=0)
+    masks = np.full((num_frames, side, side), BACKGROUND_ID, np.uint8)
     for sprite in _sprites(config, timeline):
         _draw(canvas, masks, sprite)
-    pictures: np.ndarray = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
-    return pictures, masks
+    frames: np.ndarray = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+    return frames, masks
 
 
 def _background(side: int, random: np.random.Generator) -> np.ndarray:
@@ -100,8 +100,8 @@ def _background(side: int, random: np.random.Generator) -> np.ndarray:
     grating = np.sin(2 * np.pi * waves * (x * np.cos(angle) + y * np.sin(angle)) + phase)
     contrast = random.uniform(0.01, 0.05)
     base = random.uniform(0.15, 0.75, 3)
-    picture: np.ndarray = base + _clouds(side, random) + contrast * grating[..., None]
-    return picture.astype(np.float32)
+    background: np.ndarray = base + _clouds(side, random) + contrast * grating[..., None]
+    return background.astype(np.float32)
 
 
 def _clouds(side: int, random: np.random.Generator) -> np.ndarray:
@@ -114,8 +114,8 @@ def _clouds(side: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _sprites(config: WorldConfig, timeline: Timeline) -> list[_Sprite]:
-    """Back to front: mute things, then the turns."""
-    times_s, side = config.picture_times_s, config.side_px
+    """All sprites from back to front: the mute shapes, then the turns."""
+    times_s, side = config.frame_times_s, config.side_px
 
     def sprite(
         shape: str, texture: str, hsv: tuple[float, ...], mask_id: int, motion: Motion, radius: np.ndarray
@@ -151,14 +151,14 @@ def _draw(canvas: np.ndarray, masks: np.ndarray, sprite: _Sprite) -> None:
     corners = np.floor(sprite.centre_px[:, present] - box / 2).astype(int)  # (2, present): left, top
     opacity, brightness = _shade(sprite, present, corners, box)
     colours = brightness[..., None] * sprite.rgb
-    for which, picture in enumerate(present):
+    for which, frame in enumerate(present):
         (columns, box_columns), (rows, box_rows) = (
             _overlap(int(corner), box, canvas.shape[1]) for corner in corners[:, which]
         )
         alpha = opacity[which, box_rows, box_columns]
-        region = canvas[picture, rows, columns]
+        region = canvas[frame, rows, columns]
         region += alpha[..., None] * (colours[which, box_rows, box_columns] - region)
-        masks[picture, rows, columns][alpha >= 0.5] = sprite.mask_id
+        masks[frame, rows, columns][alpha >= 0.5] = sprite.mask_id
 
 
 def _shade(

@@ -1,4 +1,4 @@
-"""The clips of a world in the formats in which AudioSet and VGGSound publish theirs."""
+"""Writes the lists of a world in the published formats of AudioSet and VGGSound."""
 
 import csv
 import io
@@ -13,9 +13,9 @@ _MIDS = {sounding.name: sounding.mid for sounding in CLASSES}
 
 
 def write_lists(paths: WorldPaths, config: WorldConfig, clips: Sequence[WorldClip]) -> None:
-    """VGGSound's list with the longest class of each clip, AudioSet's with all its classes.
+    """Write VGGSound's list with the longest class of each clip, and AudioSet's with all its classes.
 
-    Solo clips are in neither test nor train, and have a list of their own in VGGSound's format.
+    Solo clips belong neither to train nor to test; solo.csv lists them in VGGSound's format.
     """
     by_split = {split: [clip for clip in clips if clip.split == split] for split in ("train", "test", "solo")}
     contents = {
@@ -27,7 +27,7 @@ def write_lists(paths: WorldPaths, config: WorldConfig, clips: Sequence[WorldCli
     if by_split["solo"]:
         contents[paths.vggsound / "solo.csv"] = _vggsound(by_split["solo"])
     for path, content in contents.items():
-        with paths.appearing(path) as draft:
+        with paths.written(path) as draft:
             draft.write_text(content)
 
 

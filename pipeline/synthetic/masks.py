@@ -1,4 +1,4 @@
-"""Masks on disk: one PNG a clip, its pictures in a column, coloured so that it can be looked at."""
+"""Mask files: one palette PNG a clip, with its frames in a column."""
 
 import colorsys
 import json
@@ -11,20 +11,21 @@ from PIL.PngImagePlugin import PngInfo
 from cavsync.pipeline.synthetic.classes import CLASS_IDS, CLASSES, MUTE_ID
 from cavsync.pipeline.synthetic.config import WorldError
 
+# Key of the PNG's text chunk with the times of the frames.
 _TIMES = "picture_times_s"
 
 
-def write_masks(path: Path, masks: np.ndarray, picture_times_s: np.ndarray) -> None:
-    """Masks (n, height, width) uint8 and the time of each, as a palette image."""
+def write_masks(path: Path, masks: np.ndarray, frame_times_s: np.ndarray) -> None:
+    """Write masks (n, height, width) uint8 and their times (n,)."""
     image = Image.fromarray(masks.reshape(-1, masks.shape[-1])).convert("P")
     image.putpalette(_palette())
     info = PngInfo()
-    info.add_text(_TIMES, json.dumps([round(float(time_s), 6) for time_s in picture_times_s]))
+    info.add_text(_TIMES, json.dumps([round(float(time_s), 6) for time_s in frame_times_s]))
     image.save(path, format="PNG", pnginfo=info)
 
 
 def read_masks(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times (n,) in seconds and masks (n, height, width): 0 background, class index + 1, 255 a mute thing."""
+    """Times (n,) in seconds and masks (n, height, width): 0 background, class index + 1, 255 a mute shape."""
     with Image.open(path) as image:
         times = image.info.get(_TIMES)
         if times is None:
@@ -34,7 +35,7 @@ def read_masks(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _palette() -> list[int]:
-    """256 x RGB: black, the colour of each class, pale grey for mute things."""
+    """256 RGB triples: black, the colour of each class, pale grey for mute shapes."""
     colours = np.zeros((256, 3), np.uint8)
     for sounding in CLASSES:
         colours[CLASS_IDS[sounding.name]] = np.array(colorsys.hsv_to_rgb(sounding.hue, 0.9, 0.9)) * 255

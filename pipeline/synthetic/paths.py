@@ -1,4 +1,4 @@
-"""Where a world keeps its files: the conventional layout that `cavsync prepare --root` reads."""
+"""Paths of a world's files, in the conventional layout that `cavsync prepare --root` reads."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class WorldPaths:
 
     @property
     def config(self) -> Path:
-        """Written first: what a started world is made from."""
+        """Written first: the configuration of an unfinished world."""
         return self.root / "world.config.json"
 
     @property
@@ -35,14 +35,14 @@ class WorldPaths:
 
     @property
     def partial(self) -> Path:
-        """Files that are being written."""
+        """Folder of files that are being written."""
         return self.root / "partial"
 
     def video(self, clip: WorldClip) -> Path:
         return self.vggsound / f"videos/{clip.stem}.mp4"
 
     def audioset_video(self, clip: WorldClip) -> Path:
-        """The same file under another of the names that cut clips have."""
+        """The same file under AudioSet's name of a cut clip."""
         return self.audioset / f"videos/{clip.clip_id}_{clip.start_s:.3f}.mp4"
 
     def masks(self, clip: WorldClip) -> Path:
@@ -53,8 +53,8 @@ class WorldPaths:
             folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def appearing(self, path: Path) -> Iterator[Path]:
-        """A path to write to, that takes the place of `path` once the block has ended well."""
+    def written(self, path: Path) -> Iterator[Path]:
+        """A temporary path, which is renamed to `path` when the block ends without an error."""
         draft = self.partial / f"{os.getpid()}.{path.name}"
         yield draft
         draft.replace(path)

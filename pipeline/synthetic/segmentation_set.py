@@ -1,7 +1,7 @@
-"""A world as a sound-prompted segmentation set, in the published layout of ADE20K_Sound.
+"""Writes a world as an audio-prompted segmentation set in the published layout of ADE20K_Sound.
 
-Pictures are frames of the world's test clips, masks say what every pixel of them shows, and prompts are the sounds of
-solo clips: one class alone, at another pitch and level than in the picture.
+Images are frames of the world's test clips, annotations are their masks, and prompts are the audio of solo clips: one
+class alone, at another pitch and level than in the frame.
 """
 
 import csv
@@ -19,7 +19,7 @@ from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.media.decode import open_media
 from cavsync.pipeline.media.frame_times import SAME_INSTANT_S
 from cavsync.pipeline.storage.atomic import write_atomically
-from cavsync.pipeline.synthetic.audio import render_sound
+from cavsync.pipeline.synthetic.audio import render_audio
 from cavsync.pipeline.synthetic.classes import CLASS_IDS, CLASSES
 from cavsync.pipeline.synthetic.clip import list_clip
 from cavsync.pipeline.synthetic.config import WorldConfig, WorldError
@@ -27,19 +27,19 @@ from cavsync.pipeline.synthetic.masks import read_masks
 from cavsync.pipeline.synthetic.timeline import plan_clip
 from cavsync.pipeline.synthetic.world import read_world
 
-Pictures = Literal["all", "multi-object"]
+FrameSelection = Literal["all", "multi-object"]
 
 LIST_NAME = "prompted_segmentation.csv"
 COLUMNS = ("image_location", "ade_class", "ade_class_id", "vggsound_file")
-# A class counts as visible from this share of the picture on.
-MIN_VISIBLE_SHARE = 0.0043
+# A class counts as visible from this fraction of the frame on.
+MIN_VISIBLE_FRACTION = 0.0043
 PROMPTS_PER_CLASS = 8
 NUM_FRAMES = 16
 
 
 @dataclass(frozen=True)
-class _Question:
-    """A class that is visible in one frame of a clip."""
+class _Target:
+    """A class to segment in one frame of a clip, where it is visible."""
 
     clip: int
     frame: int
@@ -47,11 +47,16 @@ class _Question:
 
 
 def write_prompted(
-    world: Path, out: Path, *, pictures: Pictures = "multi-object", rows_per_class: int = 12, seed: int = 0
+    world: Path,
+    out: Path,
+    *,
+    selection: FrameSelection = "multi-object",
+    rows_per_class: int = 12,
+    seed: int = 0,
 ) -> int:
     """Writes `out/prompted_segmentation.csv`, frames/, annotations/ and audio/; returns the number of rows.
 
-    `multi-object` takes frames that show two sounding things or more. Equal arguments give equal rows. Raises
+    `multi-object` selects frames that show two sounding classes or more. Equal arguments give equal rows. Raises
     WorldError where the world holds no masks of its test clips.
     """
     truth = read_world(world)
@@ -60,17 +65,17 @@ def write_prompted(
         raise WorldError(f"{world} holds no masks: make it with test clips and masked_splits=('test',).")
     config = _config(truth)
     random = np.random.default_rng(seed)
-    questions = _draw(_visible(world, clips, config.duration_s, pictures), rows_per_class, random)
+    targets = _draw(_visible(world, clips, config.duration_s, selection), rows_per_class, random)
     for folder in ("frames", "annotations", "audio"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     rows = []
-    for number in sorted({question.clip for question in questions}):
-        asked = [question for question in questions if question.clip == number]
-        _write_pictures(world, out, clips[number], sorted({question.frame for question in asked}), config)
-        for question in asked:
-            sound = _write_prompt(config, out, question.class_name, int(random.integers(PROMPTS_PER_CLASS)))
-            image = f"{_stem(clips[number], question.frame)}.jpg"
-            rows.append((image, question.class_name, CLASS_IDS[question.class_name], sound))
+    for number in sorted({target.clip for target in targets}):
+        of_clip = [target for target in targets if target.clip == number]
+        _write_images(world, out, clips[number], sorted({target.frame for target in of_clip}), config)
+        for target in of_clip:
+            prompt = _write_prompt(config, out, target.class_name, int(random.integers(PROMPTS_PER_CLASS)))
+            image = f"{_stem(clips[number], target.frame)}.jpg"
+            rows.append((image, target.class_name, CLASS_IDS[target.class_name], prompt))
     text = io.StringIO(newline="")
     csv.writer(text).writerows([COLUMNS, *rows])
     write_atomically(out / LIST_NAME, text.getvalue().encode())
@@ -83,41 +88,41 @@ def _config(truth: dict[str, Any]) -> WorldConfig:
 
 
 def _visible(
-    world: Path, clips: list[dict[str, Any]], duration_s: float, pictures: Pictures
-) -> list[_Question]:
-    """Every class that can be asked for, in every frame of every clip."""
+    world: Path, clips: list[dict[str, Any]], duration_s: float, selection: FrameSelection
+) -> list[_Target]:
+    """Every visible class in every selected frame of every clip."""
     found = []
     for number, clip in enumerate(clips):
         times_s, masks = read_masks(world / clip["masks"])
         shown = _on_screen(times_s, frame_times_s(duration_s, NUM_FRAMES))
         for frame, mask in enumerate(masks[shown]):
             counts = np.bincount(mask.ravel(), minlength=256)
-            names = [name for name, i in CLASS_IDS.items() if counts[i] >= MIN_VISIBLE_SHARE * mask.size]
-            if pictures == "all" or len(names) > 1:
-                found += [_Question(number, frame, name) for name in names]
+            names = [name for name, i in CLASS_IDS.items() if counts[i] >= MIN_VISIBLE_FRACTION * mask.size]
+            if selection == "all" or len(names) > 1:
+                found += [_Target(number, frame, name) for name in names]
     return found
 
 
 def _on_screen(times_s: np.ndarray, instants_s: np.ndarray) -> np.ndarray:
-    """Numbers of the pictures, which begin at `times_s`, that are on screen at the instants."""
-    numbers: np.ndarray = np.searchsorted(times_s, instants_s + SAME_INSTANT_S, side="right") - 1
-    return numbers
+    """Indices, (instants,), of the frames on screen at `instants_s`; the n frames begin at `times_s`."""
+    indices: np.ndarray = np.searchsorted(times_s, instants_s + SAME_INSTANT_S, side="right") - 1
+    return indices
 
 
-def _draw(questions: list[_Question], rows_per_class: int, random: np.random.Generator) -> list[_Question]:
-    """At most so many of each class, in the order of CLASSES."""
-    shuffled = [questions[place] for place in random.permutation(len(questions))]
+def _draw(targets: list[_Target], rows_per_class: int, random: np.random.Generator) -> list[_Target]:
+    """At most `rows_per_class` random targets of each class, in the order of CLASSES."""
+    shuffled = [targets[index] for index in random.permutation(len(targets))]
     return [
-        question
+        target
         for sounding in CLASSES
-        for question in [one for one in shuffled if one.class_name == sounding.name][:rows_per_class]
+        for target in [one for one in shuffled if one.class_name == sounding.name][:rows_per_class]
     ]
 
 
-def _write_pictures(
+def _write_images(
     world: Path, out: Path, clip: dict[str, Any], frames: list[int], config: WorldConfig
 ) -> None:
-    """Frames as `cavsync prepare` takes them from the video, each with the mask of that very picture."""
+    """Write frames as `cavsync prepare` takes them from the video, each with its own mask."""
     prepared = PrepareConfig(num_frames=NUM_FRAMES, frame_size=config.side_px)
     with open_media(world / clip["video"], prepared.clip_timeout_s) as media:
         decoded = media.decode(0.0, config.duration_s, prepared)
@@ -130,23 +135,23 @@ def _write_pictures(
 
 
 def _ade20k_colours(mask: np.ndarray) -> np.ndarray:
-    """(height, width) ids -> (height, width, 3): id = floor(red / 10) * 256 + green; blue tells things apart."""
+    """(height, width) ids -> (height, width, 3): id = floor(red / 10) * 256 + green; blue numbers the instances."""
     ids = mask.astype(np.int32)
     return np.stack([ids // 256 * 10, ids % 256, ids > 0], axis=-1).astype(np.uint8)
 
 
 def _write_prompt(config: WorldConfig, out: Path, class_name: str, number: int) -> str:
-    """The sound of a solo clip of that class; a world need not hold the clip, since it follows from its number."""
+    """Write the audio of a solo clip of that class; its number defines it, so the world need not hold it."""
     solo = number * len(CLASSES) + list(CLASS_IDS).index(class_name)
     name = f"{list_clip(config, 'solo', solo).stem}.wav"
     if not (out / "audio" / name).exists():
-        waveform = render_sound(config, plan_clip(config, "solo", solo), config.random("solo", solo, 3))
+        waveform = render_audio(config, plan_clip(config, "solo", solo), config.random("solo", solo, 3))
         write_wav(out / "audio" / name, waveform, config.sample_rate_hz)
     return name
 
 
 def write_wav(path: Path, waveform: np.ndarray, rate_hz: int) -> None:
-    """(samples,) in [-1, 1] as 16-bit mono."""
+    """Write (samples,) in [-1, 1] as 16-bit mono."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

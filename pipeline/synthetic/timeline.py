@@ -1,4 +1,4 @@
-"""Who sounds when in a clip, where it is, how large: everything but pixels and samples."""
+"""The timeline of a clip: which class sounds when, where it is and how large, without pixels and samples."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ import numpy as np
 from cavsync.pipeline.synthetic.classes import CLASSES, SoundingClass
 from cavsync.pipeline.synthetic.config import Split, WorldConfig
 
-GROW_S = 0.12  # a thing grows as its sound fades in, and shrinks as it fades out
+GROW_S = 0.12  # a shape grows as its audio fades in, and shrinks as it fades out
 MIN_TURN_S = 1.4
 OVERLAP_S = (0.3, 1.2)  # below MIN_TURN_S: never three at once
-RADIUS = (0.16, 0.28)  # of the picture's side
-LEVEL_DBFS = (-24.0, -12.0)  # rms of the smallest and of the largest thing
+RADIUS = (0.16, 0.28)  # of the frame's side
+LEVEL_DBFS = (-24.0, -12.0)  # rms of the smallest and of the largest shape
 OCTAVES_PER_HEIGHT = 1.2
 
 NUM_TURNS = (4, 5)
@@ -23,7 +23,7 @@ MAX_MUTE_SATURATION = 0.35
 
 @dataclass(frozen=True)
 class Motion:
-    """A sway around a point, and a turn. Lengths are parts of the picture's side, y points down."""
+    """Swaying around a point, and rotation. Lengths are fractions of the frame's side, y points down."""
 
     x: float
     y: float
@@ -34,12 +34,13 @@ class Motion:
     spin: float  # radians per second
 
     def centre(self, times_s: np.ndarray) -> np.ndarray:
-        """(2, times): x and y."""
+        """x and y of the centre, (2, times)."""
         radians = 2 * np.pi * np.outer(self.swing_hz, times_s) + np.array(self.swing_phase)[:, None]
         centre: np.ndarray = np.array([[self.x], [self.y]]) + np.array(self.swing)[:, None] * np.sin(radians)
         return centre
 
     def angles(self, times_s: np.ndarray) -> np.ndarray:
+        """Rotation in radians, (times,)."""
         return self.angle + self.spin * times_s
 
 
@@ -64,14 +65,14 @@ class Turn:
         return float(np.interp(self.radius, RADIUS, LEVEL_DBFS))
 
     def presence(self, times_s: np.ndarray) -> np.ndarray:
-        """0 outside the turn, 1 inside it, rising and falling within GROW_S: size and loudness alike."""
+        """Relative size and loudness, (times,): 0 outside the turn, 1 inside it, with ramps of GROW_S."""
         edge_s = np.minimum(times_s - self.start_s, self.end_s - times_s)
         ramp = np.clip(edge_s / GROW_S, 0, 1)
         smooth: np.ndarray = ramp * ramp * (3 - 2 * ramp)
         return smooth
 
     def pitch_hz(self, times_s: np.ndarray) -> np.ndarray:
-        """Higher in the picture is higher in pitch."""
+        """Pitch in hertz, (times,): higher in the frame is higher in pitch."""
         height = 0.5 - self.motion.centre(times_s)[1]
         pitch: np.ndarray = self.sounding.base_hz * 2 ** (self.pitch_octaves + OCTAVES_PER_HEIGHT * height)
         return pitch
@@ -79,7 +80,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Mute:
-    """A pale bar or frame that is there all the time and never sounds."""
+    """A pale bar or frame that is visible all the time and never sounds."""
 
     shape: str
     radius: float
@@ -89,7 +90,7 @@ class Mute:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The turns by their start, and the mute things behind them."""
+    """The turns in order of their start, and the mute shapes behind them."""
 
     turns: tuple[Turn, ...]
     mutes: tuple[Mute, ...]
@@ -113,12 +114,12 @@ def plan_clip(config: WorldConfig, split: Split, number: int) -> Timeline:
 def _spans(random: np.random.Generator, num_turns: int, config: WorldConfig) -> list[tuple[float, float]]:
     """Turns that fill the clip; one in two runs on into the next.
 
-    The first begins, and the last ends, just outside the clip: were things still growing at 0 s, the first
-    picture and the first window could be told from the others without listening.
+    The first begins, and the last ends, just outside the clip: a shape that grows at 0 s would set the first frame
+    and the first audio segment apart from all others.
     """
     total_s = config.duration_s + 2 * GROW_S
-    shares = random.dirichlet(np.full(num_turns, 2.0))
-    lengths_s = MIN_TURN_S + shares * (total_s - num_turns * MIN_TURN_S)
+    fractions = random.dirichlet(np.full(num_turns, 2.0))
+    lengths_s = MIN_TURN_S + fractions * (total_s - num_turns * MIN_TURN_S)
     stops_s = np.cumsum(lengths_s) - GROW_S
     overlaps_s = random.uniform(*OVERLAP_S, num_turns) * (random.random(num_turns) < 0.5)
     overlaps_s[-1] = 0.0
@@ -155,10 +156,10 @@ def _mute(random: np.random.Generator) -> Mute:
 
 
 def _motion(random: np.random.Generator, elsewhere: list[tuple[float, float]]) -> Motion:
-    """A motion within the picture, at the best of three places: farthest from `elsewhere`."""
-    places = random.uniform(0.24, 0.76, (3, 2))
-    distances = [min([1.0, *(np.hypot(*(place - other)) for other in elsewhere)]) for place in places]
-    x, y = places[int(np.argmax(distances))]
+    """A motion within the frame, at that of three random points which is farthest from `elsewhere`."""
+    points = random.uniform(0.24, 0.76, (3, 2))
+    distances = [min([1.0, *(np.hypot(*(point - other)) for other in elsewhere)]) for point in points]
+    x, y = points[int(np.argmax(distances))]
     swings = random.uniform(0.03, 0.10, 2)
     swings_hz = random.uniform(0.1, 0.35, 2)
     phases = random.uniform(0, 2 * np.pi, 2)

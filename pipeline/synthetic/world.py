@@ -1,4 +1,4 @@
-"""Making a world in a folder: at once if it is there, the missing files if it was begun."""
+"""Makes a world in a folder; an interrupted one is continued, a complete one is left as it is."""
 
 import json
 import multiprocessing
@@ -25,12 +25,12 @@ from cavsync.pipeline.synthetic.paths import WorldPaths
 
 @dataclass(frozen=True)
 class WorldSummary:
-    """A complete world, and what this call did for it."""
+    """A complete world, and the work of this call."""
 
     root: Path
     config: WorldConfig
     num_clips: int
-    num_written: int  # the others were there already
+    num_written: int  # the others existed before
     elapsed_s: float
 
 
@@ -39,8 +39,8 @@ def make_world(
 ) -> WorldSummary:
     """The complete world of `config` in `out`; `on_clip` is called after each clip.
 
-    A complete world is left as it is, without a call; an interrupted one is continued. Raises WorldError where `out` holds a
-    world of another config.
+    A complete world is left as it is, without calls of `on_clip`; an interrupted one is continued. Raises WorldError
+    where `out` holds a world of another configuration.
     """
     begun_s, paths = time.monotonic(), WorldPaths(out)
     clips = list_clips(config)
@@ -55,12 +55,12 @@ def make_world(
                     on_clip()
         write_lists(paths, config, clips)
         _write_json(paths, paths.summary, _summary(paths, config, clips))
-        shutil.rmtree(paths.partial)  # also drafts of runs that were killed
+        shutil.rmtree(paths.partial)  # with temporary files of killed runs
     return WorldSummary(out, config, len(clips), num_written, time.monotonic() - begun_s)
 
 
 def list_clips(config: WorldConfig) -> list[WorldClip]:
-    """All clips of a world, split by split, without drawing any."""
+    """All clips of a world, split by split, without rendering them."""
     return [list_clip(config, split, number) for split in SPLITS for number in range(config.num_clips(split))]
 
 
@@ -76,14 +76,14 @@ def read_world(root: Path) -> dict[str, Any]:
 
 
 def _claim(paths: WorldPaths, config: WorldConfig) -> None:
-    """Note the config in the folder, or see that the noted one is the same."""
+    """Write the configuration to the folder. Raises WorldError where another one is there."""
     wanted = config.to_json()
     if not paths.config.exists():
         paths.make_folders()
         _write_json(paths, paths.config, wanted)
     found = json.loads(paths.config.read_text())
     differences = [
-        f"{name} is {found.get(name)} there, {wanted.get(name)} was asked for"
+        f"{name} is {found.get(name)} there, {wanted.get(name)} was requested"
         for name in sorted(found.keys() | wanted.keys())
         if found.get(name) != wanted.get(name)
     ]
@@ -97,7 +97,7 @@ def _claim(paths: WorldPaths, config: WorldConfig) -> None:
 def _write_clips(
     paths: WorldPaths, config: WorldConfig, clips: Sequence[WorldClip], workers: int
 ) -> Generator[bool]:
-    """Whether each clip had to be written, as they are done."""
+    """For each clip as it is done: whether it was written by this call."""
     paths.make_folders()
     write = partial(_write_clip, paths, config)
     if workers <= 1:
@@ -113,18 +113,18 @@ def _write_clips(
 
 
 def _write_clip(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> bool:
-    """Write the clip's files unless they are there. The video comes last, so it stands for all of them."""
+    """Write the clip's files unless its video exists; the video is written last."""
     video, link = paths.video(clip), paths.audioset_video(clip)
     missing = not video.exists()
     if missing:
         rendered = render_clip(config, clip.split, clip.number)
         if clip.split in config.masked_splits:
-            with paths.appearing(paths.masks(clip)) as draft:
-                write_masks(draft, rendered.masks, rendered.picture_times_s)
-        with paths.appearing(video) as draft:
+            with paths.written(paths.masks(clip)) as draft:
+                write_masks(draft, rendered.masks, rendered.frame_times_s)
+        with paths.written(video) as draft:
             size = (config.side_px, config.side_px)
             with Mp4(draft, size, config.fps, config.sample_rate_hz) as film:
-                film.show(rendered.pictures)
+                film.show(rendered.frames)
                 film.play(rendered.waveform)
     if clip.split != "solo" and not link.exists():
         os.link(video, link)
@@ -141,7 +141,7 @@ def _summary(paths: WorldPaths, config: WorldConfig, clips: Sequence[WorldClip])
 
 
 def _facts(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> dict[str, Any]:
-    """The truth about one clip; times are seconds from its start, paths begin at the world's folder."""
+    """Ground truth of one clip; times are seconds from its start, paths are relative to the world's folder."""
     masked = clip.split in config.masked_splits
     return {
         "id": clip.clip_id,
@@ -165,5 +165,5 @@ def _facts(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> dict[str,
 
 
 def _write_json(paths: WorldPaths, path: Path, content: dict[str, Any]) -> None:
-    with paths.appearing(path) as draft:
+    with paths.written(path) as draft:
         draft.write_text(json.dumps(content, indent=1) + "\n")

@@ -38,7 +38,7 @@ def test_every_clip_is_counted_by_state_label_and_source(told: dict[str, Any]) -
     assert told["states"] == {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}
     assert told["clips_per_label"] == {"dog": 4, "cat": 2, "cow": 0}
     assert told["facts"]["video codec"] == {"h264": 6}
-    assert told["facts"]["picture size"] == {"160 x 120": 6}
+    assert told["facts"]["frame size"] == {"160 x 120": 6}
     assert told["facts"]["sample rate"] == {"44,100 Hz": 6}
     assert told["ok_hours"] * 3600 == pytest.approx(4 * 1.5 + 2.5 + 1.5, abs=0.1)
 

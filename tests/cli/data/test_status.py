@@ -70,7 +70,7 @@ class Listener:
     def __init__(self, look: Callable[[], None]) -> None:
         self.look = look
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         pass
 
     def start(self, num_clips: int, num_done: int) -> None:
@@ -97,7 +97,7 @@ def test_a_running_preparation_shows_its_progress(
     assert seen[-1].eta_s == pytest.approx(1 / seen[-1].clips_per_s)
     runner = seen[-1].runner
     assert runner is not None
-    assert (runner.life, runner.host, runner.workers) == ("running", socket.gethostname(), 1)
+    assert (runner.state, runner.host, runner.workers) == ("running", socket.gethostname(), 1)
     assert sum(seen[-1].states.values()) == 5
     assert read_status(out).states == {"ok": 5, "decode_error": 1}
 
@@ -110,7 +110,7 @@ def test_another_process_sees_the_run(out: Path) -> None:
     ]
     with run_lock(out):
         seen = subprocess.run(command, cwd=out, capture_output=True, text=True, check=True).stdout
-    assert "life='running'" in seen
+    assert "state='running'" in seen
 
 
 def test_a_killed_run_is_distinguished_from_a_living_one(out: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_run_on_another_host_without_updates_is_reported_as_silent(out: Path) 
 def read_runner_life(out: Path) -> str:
     runner = read_status(out).runner
     assert runner is not None
-    return runner.life
+    return runner.state
 
 
 def leave_record(out: Path, holder: Mapping[str, Any], updated: datetime) -> None:

@@ -45,7 +45,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The conventional layout: the data under raw/, a run with an untrained model under runs/."""
     folder = tmp_path_factory.mktemp("root")
-    write_prompted(world, folder / "raw/ade20k_sound/ADE20KSoundPrompted", pictures="all", rows_per_class=2)
+    write_prompted(world, folder / "raw/ade20k_sound/ADE20KSoundPrompted", selection="all", rows_per_class=2)
     run = folder / "runs" / "micro"
     torch.manual_seed(0)
     model = CavMaeSync(micro_model(image_size=SIDE))
@@ -169,7 +169,7 @@ def test_pictures_of_several_things_show_several_things(world: Path, tmp_path: P
 
 
 def test_equal_arguments_write_equal_sets(world: Path, root: Path, tmp_path: Path) -> None:
-    write_prompted(world, tmp_path, pictures="all", rows_per_class=2)
+    write_prompted(world, tmp_path, selection="all", rows_per_class=2)
     first = root / "raw/ade20k_sound/ADE20KSoundPrompted"
     files = [path.relative_to(first) for path in first.rglob("*") if path.is_file()]
     assert files

@@ -235,7 +235,9 @@ def test_a_share_of_a_folder_can_be_kept_for_tests(tmp_path: Path, videos: Path)
     (tmp_path / "videos").mkdir()
     for number in range(12):
         (tmp_path / "videos" / f"{number}.mp4").symlink_to(videos / "short.mp4")
-    result = prepare("folder", tmp_path / "videos", "--out", tmp_path / "out", "--test-share", "0.4", *SMALL)
+    result = prepare(
+        "folder", tmp_path / "videos", "--out", tmp_path / "out", "--test-fraction", "0.4", *SMALL
+    )
     assert result.exit_code == 0, result.output
     data = Dataset.open(tmp_path / "out")
     assert data.split_names("test") == ["test"]

@@ -160,4 +160,4 @@ def test_a_dry_run_raises_the_errors_of_the_run(root: Path) -> None:
     result = prepare("audioset", "--root", root, *OPTIONS, "--crop", "none", "--dry-run")
     assert result.exit_code == 1
     said = " ".join(result.output.split())
-    assert "data/audioset was planned otherwise: crop was 'centre' and is now 'none'" in said
+    assert "data/audioset was planned with other inputs: crop was 'centre' and is now 'none'" in said

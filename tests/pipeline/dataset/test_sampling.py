@@ -13,7 +13,7 @@ def test_centred_frames_are_the_middles_of_equal_parts() -> None:
 
 
 def test_upstream_frames_run_from_the_first_picture_to_the_last() -> None:
-    np.testing.assert_allclose(frame_times_s(10.0, 3, "upstream", picture_s=0.04), [0.0, 4.98, 9.96])
+    np.testing.assert_allclose(frame_times_s(10.0, 3, "upstream", frame_duration_s=0.04), [0.0, 4.98, 9.96])
 
 
 def test_upstream_windows_are_the_published_table() -> None:

@@ -58,7 +58,7 @@ def test_a_node_that_dies_takes_nothing_along(
         _, said = run.communicate(timeout=120)
     assert run.returncode == 0, said
     assert "Ray's dashboard: http://127.0.0.1:" in said
-    assert "8 workers were asked for, there are CPUs for 1: running 1." in said
+    assert "8 workers were requested, there are CPUs for 1: running 1." in said
     assert "was lost (NodeDiedError); making it again." in said
     assert content(out) == undisturbed
     assert not list(out.rglob(".*"))

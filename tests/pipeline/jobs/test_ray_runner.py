@@ -42,7 +42,7 @@ def test_ray_writes_the_bytes_that_one_process_writes(videos: Path, inline: Path
     num_cpus = len(os.sched_getaffinity(0))
     if num_cpus < 64:
         assert (
-            f"64 workers were asked for, there are CPUs for {num_cpus}: running {num_cpus}." in result.stderr
+            f"64 workers were requested, there are CPUs for {num_cpus}: running {num_cpus}." in result.stderr
         )
     assert "Warning" not in result.stderr
     assert "8/8" in result.stderr

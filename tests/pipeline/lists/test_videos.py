@@ -135,5 +135,5 @@ def test_files_that_lists_name_are_there_or_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     tree = listed_files(tmp_path, [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), None])
     assert tree.describe().endswith("(1 mp4): 1 of the 2 files that the lists name")
-    with pytest.raises(SourceError, match="None of the 1 files that the lists name is there"):
+    with pytest.raises(SourceError, match="None of the 1 files that the lists name exists"):
         listed_files(tmp_path, [str(tmp_path / "gone.mp4")])

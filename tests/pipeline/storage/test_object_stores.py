@@ -57,7 +57,7 @@ OTHERS_LOCK = json.dumps({"pid": 7, "started": 1, "host": "elsewhere", "since": 
 def s3() -> Iterator[S3Store]:
     """A store that commands of this process find, and those that they start."""
     with S3Store() as store, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**store.env, stores.PATIENCE_VARIABLE: "0.5"}.items():
+        for name, value in {**store.env, stores.RETRY_TIMEOUT_VARIABLE: "0.5"}.items():
             patch.setenv(name, value)
         forget_connections()
         yield store
@@ -182,7 +182,7 @@ def test_lists_and_videos_of_a_web_server(s3: S3Store, raw: Path, tmp_path: Path
 def test_pages_of_links_are_a_folder(videos: Path, local: Path, tmp_path: Path) -> None:
     with plain_server(videos.parent) as web:
         prepared("folder", f"{web}/videos/", "--out", tmp_path / "data")
-        assert "HTTP is there to read from" in refused("folder", videos, "--out", f"{web}/data")
+        assert "HTTP is read-only" in refused("folder", videos, "--out", f"{web}/data")
     assert tars(content(tmp_path / "data")) == tars(content(local))
 
 
@@ -231,7 +231,7 @@ def test_a_store_that_dies_stops_the_run_which_then_continues(
 def test_a_store_that_returns_in_time_is_waited_for(
     s3: S3Store, videos: Path, local: Path, out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(stores.PATIENCE_VARIABLE, "30")
+    monkeypatch.setenv(stores.RETRY_TIMEOUT_VARIABLE, "30")
     url = s3.put_folder(videos, "videos")
 
     def restart() -> None:
@@ -248,7 +248,7 @@ def test_a_store_that_returns_in_time_is_waited_for(
     with s3.failing(*faults):
         result = prepared("folder", url, "--out", out)
     assert all(fault.seen for fault in faults)
-    assert result.output.count("asking again") >= 1
+    assert result.output.count("retrying") >= 1
     assert tars(without_done(s3.files("data"))) == tars(content(local))
 
 
@@ -326,8 +326,8 @@ def test_what_is_wrong_with_a_store_is_told(
     assert "bucket does not exist" in refused("folder", videos, "--out", "s3://nowhere/data")
     assert "s3://bucket/nothing is no folder" in refused("folder", "s3://bucket/nothing", "--out", out)
     assert "Protocol not known: foo. Name a path, or a URL" in refused("folder", "foo://a/b", "--out", out)
-    assert "a place within another" in said(prepare("folder", "simplecache::s3://bucket/a", "--out", out))
-    assert "s3:// names no place" in said(prepare("folder", "s3://", "--out", out))
+    assert "a chain of URLs" in said(prepare("folder", "simplecache::s3://bucket/a", "--out", out))
+    assert "s3:// names no file or folder" in said(prepare("folder", "s3://", "--out", out))
     with s3.failing(Fault("*", status=403)):
         assert "your credentials and what they allow" in refused("folder", videos, "--out", out)
     forget_connections()

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from support.media import lag_s
 
-from cavsync.pipeline.synthetic.audio import render_sound, render_turn
+from cavsync.pipeline.synthetic.audio import render_audio, render_turn
 from cavsync.pipeline.synthetic.classes import BACKGROUND_ID, CLASS_IDS, CLASSES, MUTE_ID
 from cavsync.pipeline.synthetic.clip import render_clip
 from cavsync.pipeline.synthetic.config import WorldConfig, WorldError
-from cavsync.pipeline.synthetic.frames import render_pictures
+from cavsync.pipeline.synthetic.frames import render_frames
 from cavsync.pipeline.synthetic.masks import read_masks
 from cavsync.pipeline.synthetic.paths import WorldPaths
 from cavsync.pipeline.synthetic.timeline import (
@@ -79,15 +79,15 @@ def test_turns_fill_the_clip_and_at_most_two_sound_at_once(number: int) -> None:
 @pytest.mark.parametrize("number", range(3))
 def test_a_thing_is_visible_exactly_while_it_sounds(number: int) -> None:
     silent = Timeline((), ())
-    noise = render_sound(CONFIG, silent, generator())
+    noise = render_audio(CONFIG, silent, generator())
     for turn in plan_clip(CONFIG, "test", number).turns:
         alone = Timeline((turn,), ())
-        _, masks = render_pictures(CONFIG, alone, generator())
+        _, masks = render_frames(CONFIG, alone, generator())
         visible = (masks == CLASS_IDS[turn.sounding.name]).any(axis=(1, 2))
-        presence = turn.presence(CONFIG.picture_times_s)
+        presence = turn.presence(CONFIG.frame_times_s)
         assert visible[presence > 0.1].all()
         assert not visible[presence == 0].any()
-        heard = np.flatnonzero(render_sound(CONFIG, alone, generator()) - noise) / RATE_HZ
+        heard = np.flatnonzero(render_audio(CONFIG, alone, generator()) - noise) / RATE_HZ
         assert heard[0] == pytest.approx(max(0, turn.start_s), abs=0.03)  # a fade in begins at nothing
         assert heard[-1] == pytest.approx(min(10, turn.end_s), abs=0.15)  # the last click may be earlier
 
@@ -97,14 +97,14 @@ def test_mute_things_do_not_sound() -> None:
     assert timeline.mutes
     without = replace(timeline, mutes=())
     assert np.array_equal(
-        render_sound(CONFIG, timeline, generator()), render_sound(CONFIG, without, generator())
+        render_audio(CONFIG, timeline, generator()), render_audio(CONFIG, without, generator())
     )
 
 
 def test_a_mask_is_where_the_pixels_change() -> None:
     timeline = plan_clip(CONFIG, "test", 0)
-    with_turns, masks = render_pictures(CONFIG, timeline, generator())
-    without, mute_masks = render_pictures(CONFIG, replace(timeline, turns=()), generator())
+    with_turns, masks = render_frames(CONFIG, timeline, generator())
+    without, mute_masks = render_frames(CONFIG, replace(timeline, turns=()), generator())
     changed = (with_turns != without).any(axis=-1)
     shown = (masks != BACKGROUND_ID) & (masks != MUTE_ID)
     grown = shown.copy()  # by one pixel: edges are soft
@@ -118,7 +118,7 @@ def test_a_mask_is_where_the_pixels_change() -> None:
 @pytest.mark.parametrize("sounding", CLASSES, ids=lambda sounding: sounding.name)
 def test_every_class_is_drawn_within_its_radius(sounding) -> None:  # type: ignore[no-untyped-def]
     turn = still_turn(sounding.name, radius=0.25)
-    _, masks = render_pictures(CONFIG, Timeline((turn,), ()), generator())
+    _, masks = render_frames(CONFIG, Timeline((turn,), ()), generator())
     rows, columns = np.nonzero(masks[12] == CLASS_IDS[sounding.name])  # 1.92 s
     distances = np.hypot(rows + 0.5 - 64, columns + 0.5 - 64) / (0.25 * 128)
     assert 0.7 < distances.max() < 1.2
@@ -201,9 +201,9 @@ def test_the_file_sounds_and_shows_what_was_drawn_when_it_was_drawn(split: str, 
         assert abs(lag_s(sound[second], rendered.waveform[second], RATE_HZ)) < 0.005
 
     times_s, pictures = zip(*decoded_pictures(path), strict=True)
-    assert times_s == pytest.approx(rendered.picture_times_s, abs=1e-4)
+    assert times_s == pytest.approx(rendered.frame_times_s, abs=1e-4)
     assert len(pictures) == 63
-    errors = np.abs(np.array(pictures)[:, None] - rendered.pictures[None, ::6]).mean(axis=(2, 3, 4))
+    errors = np.abs(np.array(pictures)[:, None] - rendered.frames[None, ::6]).mean(axis=(2, 3, 4))
     assert errors[::6].argmin(axis=1).tolist() == list(range(len(errors[::6])))
     assert np.diag(errors[::6]).max() < 6  # grey levels
 
@@ -213,7 +213,7 @@ def test_masks_are_read_back_as_drawn(world: Path) -> None:
     times_s, masks = read_masks(WorldPaths(world).masks(clip))
     rendered = render_clip(CONFIG, "test", 0)
     assert np.array_equal(masks, rendered.masks)
-    assert times_s == pytest.approx(rendered.picture_times_s)
+    assert times_s == pytest.approx(rendered.frame_times_s)
     assert len(list((world / "masks").iterdir())) == CONFIG.num_test
 
 
@@ -285,7 +285,7 @@ def test_an_interrupted_world_is_continued(world: Path, tmp_path: Path) -> None:
 
 
 def test_another_config_is_refused_with_both_values(world: Path) -> None:
-    with pytest.raises(WorldError, match="seed is 3 there, 4 was asked for"):
+    with pytest.raises(WorldError, match="seed is 3 there, 4 was requested"):
         make_world(replace(CONFIG, seed=4), world)
     assert json.loads((world / "world.config.json").read_text())["seed"] == 3
 

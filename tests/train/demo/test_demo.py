@@ -81,7 +81,7 @@ def test_a_second_demo_reuses_world_shards_and_run(demo: Path) -> None:
 def test_another_world_in_the_same_folder_is_refused(demo: Path) -> None:
     result = CliRunner().invoke(app, ["demo", "--out", str(demo), "--train-clips", "65"])
     assert result.exit_code == 1
-    assert "num_train is 64 there, 65 was asked for" in " ".join(result.output.replace("│", " ").split())
+    assert "num_train is 64 there, 65 was requested" in " ".join(result.output.replace("│", " ").split())
 
 
 def test_a_class_counts_as_present_from_its_turns_start_to_its_end() -> None:

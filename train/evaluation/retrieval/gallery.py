@@ -17,7 +17,7 @@ import pandas as pd
 from cavsync.pipeline.dataset.schema import ClipState, clip_key
 from cavsync.pipeline.lists.clip_list import CLIP_NAME, COLUMN_TITLES
 from cavsync.pipeline.lists.names import safe_id
-from cavsync.pipeline.lists.tables import READERS, ListError, rows_by_place, titles_of
+from cavsync.pipeline.lists.tables import READERS, ListError, rows_by_position, titles_of
 from cavsync.train.errors import EvaluationError
 from cavsync.train.reporting.coverage import NOT_IN_DATASET, Coverage, Unusable
 
@@ -184,7 +184,7 @@ def _of_text(path: Path) -> Iterator[GalleryEntry]:
     titles = [title.lower() for title in header]
     id_column = next((titles.index(title) for title in ID_TITLES if title in titles), None)
     start_column = next((titles.index(title) for title in START_TITLES if title in titles), None)
-    for line, row in rows_by_place(path, len(header)):
+    for line, row in rows_by_position(path, len(header)):
         if (
             id_column is None
         ):  # the name comes first, then perhaps the start, as in AudioSet's and VGGSound's lists
