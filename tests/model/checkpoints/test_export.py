@@ -158,7 +158,7 @@ def test_a_program_with_other_outputs_is_not_left(tmp_path: Path, monkeypatch: p
     out.mkdir()
     (out / "encoders.json").write_text("precious")
     result = export(path, out, "--format", "torch-export")
-    assert (result.exit_code, "there already" in result.output) == (1, True)
+    assert (result.exit_code, "exists; give another name" in plain(result.output)) == (1, True)
     result = export(path, out, "--format", "torch-export", "--force")
     assert result.exit_code == 1
     assert "outputs of its image encoder differ from the model's by 2.0e-03" in plain(result.output)
