@@ -21,7 +21,7 @@ from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.choices import MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
-from cavsync.train.evaluation.heatmaps.heatmap import Heard, MapConfig, SoundMapper
+from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, MapConfig
 from cavsync.train.inference.calibration import ERRORS, Calibration
 
 # Of a sound that is asked for, its beginning: about a clip of the datasets.
@@ -95,7 +95,7 @@ def localize(
     embedder: Embedder,
     video: Path,
     sound: Path | None,
-    routes: Sequence[MapMethod],
+    methods: Sequence[MapMethod],
     config: MapConfig,
     calibration: Calibration | None,
     on_second: OnSecond = lambda done, total: None,
@@ -103,7 +103,7 @@ def localize(
     """Maps of every window. Raises EvaluationError for a video, or a sound, in which nothing can be asked."""
     with DecoderProcess() as decoder:
         asked = None if sound is None else read_sounds(embedder, sound, decoder)
-        localizer = _Localizer(embedder, config, tuple(dict.fromkeys(routes)), asked)
+        localizer = _Localizer(embedder, config, tuple(dict.fromkeys(methods)), asked)
         sweep = embedder.sweep(video, decoder)
         try:
             for windows in sweep:
@@ -124,7 +124,7 @@ def localize(
         end_s=np.array([window.end_s for window in windows]),
         frame_s=np.array(frames_s, np.float64),
         pictures=tuple(window.picture for window in windows),
-        maps={route: np.stack(cells) for route, cells in localizer.maps.items()},
+        maps={method: np.stack(cells) for method, cells in localizer.maps.items()},
         likeness=np.concatenate(localizer.likeness),
         calibration=None if calibration is None else replace(calibration, num_sounds=len(asked or [None])),
         duration_s=max(sweep.duration_s, windows[-1].end_s),
@@ -156,17 +156,21 @@ class _Localizer:
     """One pass over a video's windows."""
 
     def __init__(
-        self, embedder: Embedder, config: MapConfig, routes: tuple[MapMethod, ...], asked: list[Window] | None
+        self,
+        embedder: Embedder,
+        config: MapConfig,
+        methods: tuple[MapMethod, ...],
+        asked: list[Window] | None,
     ) -> None:
         """`asked` are the sounds that every picture is asked for; None: each its own."""
         self._embedder, self._asked = embedder, asked
         self._given = None if asked is None else embedder.encode_sounds(asked)
         checkpoint = embedder.checkpoint
-        self._mapper = SoundMapper(checkpoint.model, config, checkpoint.device)
+        self._heatmap_model = HeatmapModel(checkpoint.model, config, checkpoint.device)
         self._reader = PromptReader(checkpoint.window, checkpoint.model.config.patch_size)
         self._unmapped = np.full(checkpoint.model.config.image_grid, np.nan, np.float32)
         self.windows: list[Window] = []
-        self.maps: dict[MapMethod, list[np.ndarray]] = {route: [] for route in routes}
+        self.maps: dict[MapMethod, list[np.ndarray]] = {method: [] for method in methods}
         self.likeness: list[np.ndarray] = []
 
     def add(self, windows: list[Window]) -> None:
@@ -174,9 +178,9 @@ class _Localizer:
         self.windows += windows
         self.likeness.append(likeness)
         for window, sound, value in zip(windows, sounds, likeness, strict=True):
-            heard = self._hear(sound) if np.isfinite(value) else None
-            for route, maps in self.maps.items():
-                maps.append(self._unmapped if heard is None else self._map(window, heard, route))
+            heard = self._encode_audio(sound) if np.isfinite(value) else None
+            for method, maps in self.maps.items():
+                maps.append(self._unmapped if heard is None else self._map(window, heard, method))
 
     def _likest(self, windows: list[Window]) -> tuple[np.ndarray, list[Window]]:
         """(W,) how alike each picture is to the sound that it is most like, and that sound."""
@@ -197,14 +201,14 @@ class _Localizer:
             "--audio FILE."
         )
 
-    def _hear(self, sound: Window) -> Heard:
+    def _encode_audio(self, sound: Window) -> AudioFeatures:
         assert sound.mel is not None
-        return self._mapper.hear(self._reader.cut_mel(sound.mel))
+        return self._heatmap_model.encode_audio(self._reader.cut_mel(sound.mel))
 
-    def _map(self, window: Window, heard: Heard, route: MapMethod) -> np.ndarray:
+    def _map(self, window: Window, heard: AudioFeatures, method: MapMethod) -> np.ndarray:
         assert window.picture is not None
         picture = self._embedder.as_seen(window.picture)
-        cells = self._mapper.look(picture, route).heat(heard).cells
+        cells = self._heatmap_model.encode_image(picture, method).heatmap(heard).cells
         require_finite(cells, f"the picture at {window.frame_s:.2f} s")
         values: np.ndarray = cells.float().numpy()
         return values

@@ -3,7 +3,7 @@
 maps.npz holds, for W windows:
 
     start_s, end_s, frame_s   (W,) the window of sound, and when its picture came on screen; seconds from the start
-    map_<route>               (W, rows, columns) float32, NaN where there is no picture or no sound
+    map_<method>              (W, rows, columns) float32, NaN where there is no picture or no sound
     likeness                  (W,) cosine of picture and sound, NaN as above
     passes                    (W,) bool: from the threshold on; all that were asked where nothing was calibrated
 """
@@ -20,7 +20,7 @@ from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.media.probe import duration_s
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.evaluation.heatmaps.plots import heat_row
+from cavsync.train.evaluation.heatmaps.plots import heatmap_row
 from cavsync.train.inference.calibration import ERRORS
 from cavsync.train.inference.localize import LONGEST_SOUND_S, Localized, spans_s
 from cavsync.train.inference.overlay import middles_s, write_overlay
@@ -39,7 +39,7 @@ SIDE_PX = 224
 def write_localized(
     found: Localized, out: Path, on_second: Callable[[int, int], None] = lambda done, total: None
 ) -> Record:
-    """Everything, in `out`; returns the record of report.json. The film shows the first route."""
+    """Everything, in `out`; returns the record of report.json. The film shows the first method."""
     damage = write_overlay(found, next(iter(found.maps)), out / OVERLAY, on_second)
     write_maps(found, out / MAPS)
     stills = still_pictures(found)
@@ -52,7 +52,7 @@ def write_maps(found: Localized, path: Path) -> None:
     arrays: dict[str, Any] = {
         name: getattr(found, name) for name in ("start_s", "end_s", "frame_s", "likeness", "passes")
     }
-    arrays |= {f"map_{route}": cells for route, cells in found.maps.items()}
+    arrays |= {f"map_{method}": cells for method, cells in found.maps.items()}
     with AtomicWriter(path) as draft:
         np.savez_compressed(draft.file, **arrays)
         draft.publish()
@@ -66,14 +66,14 @@ def shown_windows(found: Localized) -> list[int]:
 
 
 def still_pictures(found: Localized) -> list[Picture]:
-    """Each shown window's picture, and each route's map over it."""
+    """Each shown window's picture, and each method's map over it."""
     nowhere = np.zeros((SIDE_PX, SIDE_PX), bool)
     stills = []
     for number in shown_windows(found):
         jpeg = found.pictures[number]
         assert jpeg is not None
-        maps: dict[str, np.ndarray] = {route: cells[number] for route, cells in found.maps.items()}
-        row = heat_row(decode_jpeg(bytearray(jpeg)).numpy(), nowhere, maps)
+        maps: dict[str, np.ndarray] = {method: cells[number] for method, cells in found.maps.items()}
+        row = heatmap_row(decode_jpeg(bytearray(jpeg)).numpy(), nowhere, maps)
         stills.append(Picture(row, f"{found.frame_s[number]:.2f} s: {_said(found, number)}"))
     return stills
 
@@ -148,7 +148,7 @@ def localized_result(found: Localized, stills: Sequence[Picture], damage: Sequen
         weights=found.weights,
         data=found.video,
         defined_by=found.video,
-        config={"sound": found.sound, "routes": list(found.maps), **asdict(found.map)},
+        config={"sound": found.sound, "methods": list(found.maps), **asdict(found.map)},
         results={
             "verdict": found.verdict,
             "sentence": found.sentence,
@@ -196,7 +196,9 @@ def facts(found: Localized) -> list[tuple[str, str]]:
         ("weights", str(found.weights)),
         (
             "maps",
-            ", ".join(f"{route} (our method)" if route == "masked-view" else route for route in found.maps),
+            ", ".join(
+                f"{method} (our method)" if method == "masked-view" else method for method in found.maps
+            ),
         ),
         ("calibrated by", "nothing" if found.calibration is None else found.calibration.source),
     ]

@@ -34,14 +34,14 @@ FOUND, NOTHING, UNKNOWN = "#7ee08a", "#ff8d9c", "#c8d0da"
 
 @dataclass(frozen=True)
 class Glow:
-    """One route's maps in [0, 1], at any time."""
+    """The heatmaps of one method in [0, 1], at any time."""
 
     times_s: np.ndarray  # (K,) of windows that were asked, ascending
     cells: np.ndarray  # (K, rows, columns); all 0 where the sound does not come from the picture
 
     @classmethod
-    def of(cls, found: Localized, route: MapMethod) -> "Glow":
-        known, passes = found.maps[route][found.asked], found.passes[found.asked]
+    def of(cls, found: Localized, method: MapMethod) -> "Glow":
+        known, passes = found.maps[method][found.asked], found.passes[found.asked]
         cold, hot = np.percentile(known[passes] if passes.any() else known, (COLD, HOT))
         scaled = np.clip((known - cold) / max(float(hot - cold), 1e-12), 0, 1)
         return cls(middles_s(found)[found.asked], scaled * passes[:, None, None])
@@ -59,18 +59,20 @@ class Glow:
 class Painter:
     """Draws pictures of a localised video, (SIDE_PX + STRIP_PX, SIDE_PX, 3)."""
 
-    def __init__(self, found: Localized, route: MapMethod) -> None:
-        self._found, self._glow = found, Glow.of(found, route)
+    def __init__(self, found: Localized, method: MapMethod) -> None:
+        self._found, self._glow = found, Glow.of(found, method)
         self._font = ImageFont.load_default(size=17)
         self._middles_s = middles_s(found)
 
     def paint(self, picture: np.ndarray, time_s: float) -> np.ndarray:
         """`picture` is (SIDE_PX, SIDE_PX, 3) uint8."""
         number = int(np.abs(self._middles_s - time_s).argmin())
-        heat = upsampled(torch.from_numpy(self._glow.at(time_s)), SIDE_PX)[..., None]
+        heatmap = upsampled(torch.from_numpy(self._glow.at(time_s)), SIDE_PX)[..., None]
         if not self._found.passes[number]:
-            heat, picture = np.zeros_like(heat), picture * DIM
-        mixed = picture * (1 - OPACITY * heat) + 255 * COLOURS(heat[..., 0])[..., :3] * OPACITY * heat
+            heatmap, picture = np.zeros_like(heatmap), picture * DIM
+        mixed = (
+            picture * (1 - OPACITY * heatmap) + 255 * COLOURS(heatmap[..., 0])[..., :3] * OPACITY * heatmap
+        )
         canvas = Image.new("RGB", (SIDE_PX, SIDE_PX + STRIP_PX), "#10151b")
         canvas.paste(Image.fromarray(mixed.astype(np.uint8)))
         text, colour = self.caption(number)
@@ -100,13 +102,13 @@ def middles_s(found: Localized) -> np.ndarray:
 
 
 def write_overlay(
-    found: Localized, route: MapMethod, path: Path, on_second: Callable[[int, int], None]
+    found: Localized, method: MapMethod, path: Path, on_second: Callable[[int, int], None]
 ) -> list[str]:
     """Atomically. Returns what could not be read; its pictures are left out, so the film is black there.
 
     The sound is what was asked for: the video's, or the given one, again and again.
     """
-    painter, damage = Painter(found, route), []
+    painter, damage = Painter(found, method), []
     temporary = temporary_name(path)
     try:
         size = (SIDE_PX, SIDE_PX + STRIP_PX)
@@ -121,7 +123,7 @@ def write_overlay(
                     damage.append(f"{start_s} to {end_s:.0f} s: {error.reason}")
                     stretch = MediaSegment(start_s, (), (), None, np.zeros(0, np.float32), None)
                 film.show(_painted(painter, stretch, asked))
-                film.play(_heard(stretch, sound, start_s, end_s))
+                film.play(_played_waveform(stretch, sound, start_s, end_s))
                 on_second(round(end_s), round(found.duration_s))
         publish(temporary, path)
     finally:
@@ -150,7 +152,9 @@ def _painted(painter: Painter, stretch: MediaSegment, asked: SegmentRequest) -> 
         yield painter.paint(picture, time_s)
 
 
-def _heard(stretch: MediaSegment, sound: np.ndarray | None, start_s: float, end_s: float) -> np.ndarray:
+def _played_waveform(
+    stretch: MediaSegment, sound: np.ndarray | None, start_s: float, end_s: float
+) -> np.ndarray:
     first, stop = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
     if sound is not None:
         return sound[np.arange(first, stop) % len(sound)]

@@ -182,15 +182,15 @@ def loudest_hz(path: Path, first_s: float, end_s: float) -> float:
 # Where
 
 
-@pytest.mark.parametrize("route", ["masked-view", "denseav"])
+@pytest.mark.parametrize("method", ["masked-view", "denseav"])
 def test_the_map_follows_what_sounds(
-    route: str, moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+    method: str, moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    record = localize(moving, "--map", route)
-    assert record["config"]["routes"] == [route]
+    record = localize(moving, "--map", method)
+    assert record["config"]["methods"] == [method]
     arrays = arrays_in(tmp_path / "out")
-    assert arrays[f"map_{route}"].shape[1:] == (NUM_CELLS, NUM_CELLS)
-    for end_s, cells in zip(arrays["end_s"], arrays[f"map_{route}"], strict=True):
+    assert arrays[f"map_{method}"].shape[1:] == (NUM_CELLS, NUM_CELLS)
+    for end_s, cells in zip(arrays["end_s"], arrays[f"map_{method}"], strict=True):
         if end_s <= SECONDS:
             assert hottest(cells) == TOP_LEFT
         elif end_s >= SECONDS + 1:
@@ -203,9 +203,9 @@ def test_another_sound_is_found_wherever_its_source_is(
     film(tmp_path / "low.mp4", [({}, tone(LOW_HZ, 1))])
     localize(moving, "--audio", tmp_path / "low.mp4", "--map", "masked-view", "--map", "denseav")
     arrays = arrays_in(tmp_path / "out")
-    for route in ("masked-view", "denseav"):
+    for method in ("masked-view", "denseav"):
         middles_s = (arrays["start_s"] + arrays["end_s"]) / 2
-        for middle_s, cells in zip(middles_s, arrays[f"map_{route}"], strict=True):
+        for middle_s, cells in zip(middles_s, arrays[f"map_{method}"], strict=True):
             assert hottest(cells) == (TOP_LEFT if middle_s < SECONDS else BOTTOM_RIGHT)
 
 

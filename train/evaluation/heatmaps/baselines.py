@@ -1,4 +1,4 @@
-"""Maps that need no model: what any score has to beat."""
+"""Heatmaps that need no model: the baselines of every score."""
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ def centred_disc(side: int) -> Tensor:
     return -torch.hypot(offset[:, None], offset[None, :])
 
 
-def colour_saliency(picture: np.ndarray) -> Tensor:
-    """(side, side): how far each pixel of an (side, side, 3) picture is from the picture's median colour."""
-    pixels = picture.astype(np.float32)
+def colour_saliency(image: np.ndarray) -> Tensor:
+    """(side, side): how far each pixel of a (side, side, 3) image is from the image's median colour."""
+    pixels = image.astype(np.float32)
     distance: np.ndarray = np.linalg.norm(pixels - np.median(pixels, axis=(0, 1)), axis=-1)
     return torch.from_numpy(distance)

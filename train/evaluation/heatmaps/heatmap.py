@@ -1,9 +1,9 @@
-"""Where in a picture a sound comes from: one value for every patch.
+"""Heatmaps of where in an image its audio comes from: one value for every patch.
 
-Two routes to such a map. `denseav`: patch tokens of the picture times patch tokens of the sound, averaged over
-frequency and time, as DenseAV scores models of this family. `masked-view` is our own: the picture is encoded in
-many views that show few of its patches, as in training, and the map tells which patches, when visible, made the
-view resemble the sound. Axis words: P patches of a picture, V views, W windows of sound, D embedding width.
+`denseav`: image patches times audio patches, averaged over frequency and time, as DenseAV scores models of this
+family. `masked-view` is our own: the image is encoded in many views that show few of its patches, as in training, and
+the heatmap says which patches, when visible, make a view resemble the audio. Axis words: P patches of an image, V
+views, S segments of audio, D embedding width.
 """
 
 from dataclasses import dataclass
@@ -26,72 +26,72 @@ VIEWS_PER_BATCH = 192
 
 @dataclass(frozen=True, kw_only=True)
 class MapConfig:
-    """How maps are made. The first two fields concern `denseav`, the others `masked-view`."""
+    """How heatmaps are made. The first two fields concern `denseav`, the others `masked-view`."""
 
-    sound: AudioFeatureKind = "tokens"
-    """What patches are compared with: each audio patch, the mean of them, or the sound's embedding."""
+    audio_feature: AudioFeatureKind = "tokens"
+    """What patches are compared with: each audio patch, the mean of them, or the audio embedding."""
     similarity: Similarity = "dot"
     repeats: int = 24
-    """How often all patches are dealt out into views."""
-    visible_share: float = 1 / 16
+    """How often all patches are drawn into views."""
+    visible_fraction: float = 1 / 16
     """Of the patches, those that one view shows: 4 of 64, 12 of 196."""
     ridge: float = 4.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or not 0 < self.visible_share < 1 or self.ridge <= 0:
+        if self.repeats < 1 or not 0 < self.visible_fraction < 1 or self.ridge <= 0:
             raise ValueError(
-                f"{self.repeats=}, {self.visible_share=} and {self.ridge=} give no map: repeats must be 1 or "
-                "more, the share between 0 and 1, the ridge positive."
+                f"{self.repeats=}, {self.visible_fraction=} and {self.ridge=} give no map: repeats must be 1 or "
+                "more, visible_fraction between 0 and 1, ridge positive."
             )
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A sound, ready for both routes."""
+class AudioFeatures:
+    """Audio, encoded once for both methods and any number of images."""
 
-    patch_probe: Tensor  # (D,) what picture patches are multiplied with
-    embedding: Tensor  # (D,) mean over windows of the unit embeddings
+    probe: Tensor  # (D,) what image patches are multiplied with
+    embedding: Tensor  # (D,) mean over segments of the unit embeddings
 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """The map of one sound in one picture."""
+    """Where one audio comes from in one image."""
 
     cells: Tensor  # (rows, columns) float32 on the CPU
     level: float = 0.0
-    """How alike sound and picture are as a whole, where `cells` tells differences between patches only."""
+    """The similarity of audio and image as a whole, where `cells` holds differences between patches only."""
 
 
 class ImageFeatures(Protocol):
-    """A picture, encoded once for any number of sounds."""
+    """An image, encoded once for any number of audios."""
 
-    def heat(self, heard: Heard) -> Heatmap: ...
+    def heatmap(self, audio: AudioFeatures) -> Heatmap: ...
 
 
 @dataclass(frozen=True)
-class PatchSight:
+class PatchFeatures:
     patches: Tensor  # (rows, columns, D)
 
-    def heat(self, heard: Heard) -> Heatmap:
-        return Heatmap((self.patches @ heard.patch_probe).cpu())
+    def heatmap(self, audio: AudioFeatures) -> Heatmap:
+        return Heatmap((self.patches @ audio.probe).cpu())
 
 
 @dataclass(frozen=True)
-class ViewSight:
+class MaskedViewFeatures:
     embeddings: Tensor  # (V, D) unit vectors
     solver: Tensor  # (P, V), see `ridge_solver`
     grid: tuple[int, int]
 
-    def heat(self, heard: Heard) -> Heatmap:
-        likeness = self.embeddings @ normalize(heard.embedding, dim=0)
-        level = likeness.mean()
-        cells = self.solver @ (likeness - level)
+    def heatmap(self, audio: AudioFeatures) -> Heatmap:
+        similarity = self.embeddings @ normalize(audio.embedding, dim=0)  # (V,)
+        level = similarity.mean()
+        cells = self.solver @ (similarity - level)  # (P,)
         return Heatmap(cells.reshape(self.grid).cpu(), float(level))
 
 
-class SoundMapper:
-    """A model that listens and looks."""
+class HeatmapModel:
+    """A model, and how heatmaps are made of its embeddings."""
 
     def __init__(self, model: Encoder, config: MapConfig, device: torch.device) -> None:
         self.model, self.config, self.device = model.to(device).eval(), config, device
@@ -100,60 +100,64 @@ class SoundMapper:
         self.solver = ridge_solver(self.views, num_patches, config.ridge)
 
     @torch.inference_mode()
-    def hear(self, windows: AudioSegments) -> Heard:
-        encoding = self.model.encode_audio(windows.mel.to(self.device))
-        probe = patch_probe(encoding, windows.valid.to(self.device), self.config)
-        return Heard(probe, normalize(encoding.global_token.float(), dim=-1).mean(dim=0))
+    def encode_audio(self, segments: AudioSegments) -> AudioFeatures:
+        encoding = self.model.encode_audio(segments.mel.to(self.device))
+        probe = audio_probe(encoding, segments.valid.to(self.device), self.config)
+        return AudioFeatures(probe, normalize(encoding.global_token.float(), dim=-1).mean(dim=0))
 
     @torch.inference_mode()
-    def look(self, picture: Tensor, route: MapMethod) -> ImageFeatures:
-        """At a uint8 (side, side, 3) picture."""
-        image = normalise_images(picture[None].to(self.device))
-        if route == "denseav":
+    def encode_image(self, image: Tensor, method: MapMethod) -> ImageFeatures:
+        """Of a uint8 (side, side, 3) image."""
+        image = normalise_images(image[None].to(self.device))  # (1, 3, side, side)
+        if method == "denseav":
             patches = self.model.encode_image(image).patches[0].float()
-            return PatchSight(normalize(patches, dim=-1) if self.config.similarity == "cosine" else patches)
+            return PatchFeatures(
+                normalize(patches, dim=-1) if self.config.similarity == "cosine" else patches
+            )
         batches = torch.split(self.views, VIEWS_PER_BATCH)
         tokens = torch.cat([self.model.encode_image(image, kept).global_token for kept in batches])
-        return ViewSight(normalize(tokens.float(), dim=-1), self.solver, self.model.config.image_grid)
+        return MaskedViewFeatures(
+            normalize(tokens.float(), dim=-1), self.solver, self.model.config.image_grid
+        )
 
 
-def patch_probe(encoding: Encoding, valid: Tensor, config: MapConfig) -> Tensor:
-    """The vector whose product with a picture patch is the mean of the wanted products, shape (D,).
+def audio_probe(encoding: Encoding, valid: Tensor, config: MapConfig) -> Tensor:
+    """The (D,) vector whose product with an image patch is the mean of the wanted products.
 
     A mean of products with one patch is the product with a mean, so no (patch, frequency, time) block is made; with
-    "dot", "tokens" and "mean" are therefore the same map. `valid` is (W, columns).
+    "dot", "tokens" and "mean" therefore give the same heatmap. `valid` (S, columns) bool marks patches of audio.
     """
     as_compared = _unit if config.similarity == "cosine" else _as_is
-    if config.sound == "global":
+    if config.audio_feature == "global":
         return as_compared(encoding.global_token.float()).mean(dim=0)
-    cells = encoding.patches.float()  # (W, frequency, time, D)
-    cells = as_compared(cells) if config.sound == "tokens" else cells
-    heard = valid.to(cells.dtype)[:, :, None]
-    per_window = (cells.mean(dim=1) * heard).sum(dim=1) / heard.sum(dim=1)
-    return (as_compared(per_window) if config.sound == "mean" else per_window).mean(dim=0)
+    cells = encoding.patches.float()  # (S, frequency, time, D)
+    cells = as_compared(cells) if config.audio_feature == "tokens" else cells
+    weights = valid.to(cells.dtype)[:, :, None]  # (S, time, 1)
+    per_segment = (cells.mean(dim=1) * weights).sum(dim=1) / weights.sum(dim=1)  # (S, D)
+    return (as_compared(per_segment) if config.audio_feature == "mean" else per_segment).mean(dim=0)
 
 
 def draw_views(num_patches: int, config: MapConfig) -> Tensor:
-    """(V, visible) patch numbers. Each repeat deals all patches out into equal views; a remainder sits out."""
-    visible = max(1, round(num_patches * config.visible_share))
+    """(V, visible) patch indices. Each repeat draws all patches into equal views; a remainder is left out."""
+    visible = max(1, round(num_patches * config.visible_fraction))
     random = np.random.default_rng(config.seed)
     num_views = num_patches // visible
-    deals = [random.permutation(num_patches)[: num_views * visible] for _ in range(config.repeats)]
-    return torch.from_numpy(np.concatenate(deals).reshape(-1, visible))
+    draws = [random.permutation(num_patches)[: num_views * visible] for _ in range(config.repeats)]
+    return torch.from_numpy(np.concatenate(draws).reshape(-1, visible))
 
 
 def ridge_solver(views: Tensor, num_patches: int, ridge: float) -> Tensor:
-    """(P, V): centred likenesses of the views -> each patch's part in them, by ridge regression."""
-    seen = torch.zeros(len(views), num_patches, dtype=torch.float64, device=views.device)
-    seen.scatter_(1, views, 1.0)
-    centred = seen - seen.mean(dim=0)
+    """(P, V): centred similarities of the V views -> each patch's part in them, by ridge regression."""
+    is_visible = torch.zeros(len(views), num_patches, dtype=torch.float64, device=views.device)
+    is_visible.scatter_(1, views, 1.0)
+    centred = is_visible - is_visible.mean(dim=0)  # (V, P)
     penalty = ridge * torch.eye(num_patches, dtype=torch.float64, device=views.device)
     solver: Tensor = torch.linalg.solve(centred.T @ centred + penalty, centred.T)
     return solver.float()
 
 
 def upsampled(cells: Tensor, side: int) -> np.ndarray:
-    """(side, side) float32 by bilinear interpolation."""
+    """(rows, columns) cells as (side, side) float32, by bilinear interpolation."""
     if tuple(cells.shape) == (side, side):
         return cells.float().numpy()
     pixels: np.ndarray = interpolate(cells[None, None].float(), (side, side), mode="bilinear")[0, 0].numpy()

@@ -1,4 +1,4 @@
-"""Pictures of maps: what was asked, where the answer lies, and what each map says."""
+"""Plots of heatmaps over their image, beside the outline of the truth."""
 
 from collections.abc import Mapping
 
@@ -11,18 +11,18 @@ PANEL_INCHES = 2.3
 TRUTH_COLOUR = "#ffffff"
 
 
-def heat_row(picture: np.ndarray, truth: np.ndarray, maps: Mapping[str, np.ndarray]) -> bytes:
-    """The (side, side, 3) picture with the outline of the truth, then each map over it, as PNG.
+def heatmap_row(image: np.ndarray, truth: np.ndarray, maps: Mapping[str, np.ndarray]) -> bytes:
+    """The (side, side, 3) image with the outline of the (side, side) truth, then each heatmap over it, as PNG.
 
-    Colours run from the least to the greatest value of each map: dark is cold, yellow is hot.
+    Colours run from the least to the greatest value of each heatmap: dark is cold, yellow is hot.
     """
     figure = Figure(figsize=(PANEL_INCHES * (len(maps) + 1), PANEL_INCHES + 0.25), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(maps) + 1))
     extent = (0, 1, 1, 0)
-    for axes, (title, heat) in zip(panels, [("picture", None), *maps.items()], strict=True):
-        axes.imshow(picture if heat is None else picture.mean(axis=-1), cmap="gray", extent=extent)
-        if heat is not None:
-            axes.imshow(heat, cmap="inferno", alpha=0.72, extent=extent, interpolation="bilinear")
+    for axes, (title, heatmap) in zip(panels, [("image", None), *maps.items()], strict=True):
+        axes.imshow(image if heatmap is None else image.mean(axis=-1), cmap="gray", extent=extent)
+        if heatmap is not None:
+            axes.imshow(heatmap, cmap="inferno", alpha=0.72, extent=extent, interpolation="bilinear")
         _outline(axes, truth)
         axes.set_title(title, fontsize=8)
         axes.set_axis_off()
@@ -33,10 +33,10 @@ def _outline(axes: object, truth: np.ndarray) -> None:
     """A white line on a dark one, seen on any ground; nothing where the truth is empty or everything."""
     if truth.min() == truth.max():
         return
-    # A margin of nothing, so that the line closes where the truth meets the picture's edge.
+    # A margin of nothing, so that the line closes where the truth meets the image's edge.
     padded = np.pad(truth.astype(float), 1)
-    places = (np.arange(len(padded)) - 0.5) / len(truth)
+    centres = (np.arange(len(padded)) - 0.5) / len(truth)
     for colour, width in (("#000000", 2.6), (TRUTH_COLOUR, 1.2)):
-        axes.contour(places, places, padded, levels=[0.25], colors=colour, linewidths=width)  # type: ignore[attr-defined]
+        axes.contour(centres, centres, padded, levels=[0.25], colors=colour, linewidths=width)  # type: ignore[attr-defined]
     axes.set_xlim(0, 1)  # type: ignore[attr-defined]
     axes.set_ylim(1, 0)  # type: ignore[attr-defined]

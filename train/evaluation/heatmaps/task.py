@@ -1,4 +1,4 @@
-"""What is asked of a checkpoint when it makes maps: shared by segmentation and localisation."""
+"""A checkpoint, and how heatmaps are made with it: what segmentation and localisation begin with."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,32 +8,32 @@ from typing import Any
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.evaluation.choices import MapMethod, Windows
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
-from cavsync.train.evaluation.heatmaps.heatmap import MapConfig, SoundMapper
+from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, MapConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapTask:
     checkpoint: LoadedCheckpoint
-    routes: tuple[MapMethod, ...]
+    methods: tuple[MapMethod, ...]
     map: MapConfig
     windows: Windows
     max_missing: float
-    """Share of the listed rows that may be left out; a larger one is an error."""
+    """Fraction of the listed rows that may be left out; a larger one is an error."""
     seed: int = 0
 
     @classmethod
     def of(
         cls,
         checkpoint: LoadedCheckpoint,
-        routes: Sequence[MapMethod],
+        methods: Sequence[MapMethod],
         config: MapConfig,
         windows: Windows,
         max_missing: float,
     ) -> "MapTask":
-        """With every route once."""
+        """With each of the methods once."""
         return cls(
             checkpoint=checkpoint,
-            routes=tuple(dict.fromkeys(routes)),
+            methods=tuple(dict.fromkeys(methods)),
             map=config,
             windows=windows,
             max_missing=max_missing,
@@ -43,15 +43,15 @@ class MapTask:
     def weights(self) -> Path:
         return self.checkpoint.weights
 
-    def mapper(self) -> tuple[SoundMapper, PromptReader]:
+    def heatmap_model(self) -> tuple[HeatmapModel, PromptReader]:
         model = self.checkpoint.model
         reader = PromptReader(self.checkpoint.window, model.config.patch_size, self.windows)
-        return SoundMapper(model, self.map, self.checkpoint.device), reader
+        return HeatmapModel(model, self.map, self.checkpoint.device), reader
 
     def as_dict(self) -> dict[str, Any]:
         inputs = self.checkpoint.inputs
         return {
-            "routes": list(self.routes),
+            "methods": list(self.methods),
             "map": asdict(self.map),
             "windows": self.windows,
             "max_missing": self.max_missing,
@@ -64,15 +64,15 @@ class MapTask:
         """For the foot of a report."""
         config = self.map
         views = (
-            f"{config.repeats} deals of the patches into views that show {config.visible_share:.3g} of them, "
+            f"{config.repeats} draws of the patches into views that show {config.visible_fraction:.3g} of them, "
             f"ridge {config.ridge:g}, seed {config.seed}"
         )
         return [
             ("weights", str(self.weights)),
             (
                 "map denseav",
-                f"{config.similarity} product of picture patches with the sound's {config.sound}",
+                f"{config.similarity} product of image patches with audio {config.audio_feature}",
             ),
             ("map masked-view (our method)", views),
-            ("windows of a sound", self.windows),
+            ("audio segments", self.windows),
         ]

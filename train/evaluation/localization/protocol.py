@@ -11,7 +11,7 @@ from cavsync.train.embedding.encode import require_finite
 from cavsync.train.evaluation.choices import Geometry, MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
-from cavsync.train.evaluation.heatmaps.heatmap import ImageFeatures, SoundMapper, upsampled
+from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, ImageFeatures, upsampled
 from cavsync.train.evaluation.heatmaps.media import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
@@ -83,12 +83,12 @@ def score_localization(
     on_row: Callable[[int, int], None] = lambda done, total: None,
 ) -> LocalizationScores:
     """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
-    mapper, reader = task.mapper()
-    media = BoxMedia(data.root, mapper.model.config.image_size, geometry)
+    heatmap_model, reader = task.heatmap_model()
+    media = BoxMedia(data.root, heatmap_model.model.config.image_size, geometry)
     absent = {row: reason for row in data.rows if (reason := media.missing(row))}
     missing = [Unusable(row.title, "missing", reason) for row, reason in absent.items()]
     Coverage(len(data.rows), tuple(missing)).require(task.max_missing)
-    scored = _Scoring(task, data, mapper, reader, media)
+    scored = _Scoring(task, data, heatmap_model, reader, media)
     scored.unusable += missing
     for number, row in enumerate(data.rows):
         if row not in absent:
@@ -127,14 +127,14 @@ class _Scoring:
     """One pass over the rows; keeps three numbers of each, and the maps of the examples."""
 
     def __init__(
-        self, task: MapTask, data: BoxSet, mapper: SoundMapper, reader: PromptReader, media: BoxMedia
+        self, task: MapTask, data: BoxSet, heatmap_model: HeatmapModel, reader: PromptReader, media: BoxMedia
     ) -> None:
         self.task, self.data, self.media = task, data, media
-        self.mapper, self.reader = mapper, reader
+        self.heatmap_model, self.reader = heatmap_model, reader
         self.strict = media.geometry == "lvs"
         self.rows: list[BoxRow] = []
         self.unusable: list[Unusable] = []
-        self.tallies = {route: _Tally() for route in task.routes}
+        self.tallies = {method: _Tally() for method in task.methods}
         self.examples: list[LocalizationExample] = []
         self._last: tuple[str, Tensor, dict[MapMethod, ImageFeatures]] | None = None
         sounding = [row for row in data.rows if row.boxes]
@@ -143,41 +143,43 @@ class _Scoring:
 
     def add(self, row: BoxRow) -> None:
         try:
-            image, sights = self._look(row)
-            heard = self.mapper.hear(self.media.sound(row, self.reader))
+            image, image_features = self._encode_image(row)
+            audio = self.heatmap_model.encode_audio(self.media.sound(row, self.reader))
         except (RowError, MediaError) as error:
             self.unusable.append(Unusable(row.title, str(error.state), str(error)))
             return
         truth = self.data.truth(row)
         maps: dict[str, np.ndarray] = {}
         cious: dict[str, float] = {}
-        for route, tally in self.tallies.items():
-            heat = sights[route].heat(heard)
-            require_finite(heat.cells, f"map {route} of {row.title}")
-            maps[route] = upsampled(heat.cells, SIDE)
-            cious[route] = ciou(upper_half(maps[route], self.strict), truth)
-            tally.half.append(cious[route])
-            tally.adaptive.append(adaptive(maps[route], truth))
-            tally.confidence.append(heat.level + confidence(maps[route]))
+        for method, tally in self.tallies.items():
+            heatmap = image_features[method].heatmap(audio)
+            require_finite(heatmap.cells, f"map {method} of {row.title}")
+            maps[method] = upsampled(heatmap.cells, SIDE)
+            cious[method] = ciou(upper_half(maps[method], self.strict), truth)
+            tally.half.append(cious[method])
+            tally.adaptive.append(adaptive(maps[method], truth))
+            tally.confidence.append(heatmap.level + confidence(maps[method]))
         self.rows.append(row)
         if row in self._shown:
             self.examples.append(LocalizationExample(row, image.numpy(), truth, dict(maps), dict(cious)))
 
-    def _look(self, row: BoxRow) -> tuple[Tensor, dict[MapMethod, ImageFeatures]]:
+    def _encode_image(self, row: BoxRow) -> tuple[Tensor, dict[MapMethod, ImageFeatures]]:
         """Rows come sorted by image, so that each is encoded once for all its audio."""
         if self._last is None or self._last[0] != row.image:
             image = self.media.picture(row)
-            sights = {route: self.mapper.look(image, route) for route in self.task.routes}
-            self._last = row.image, image, sights
-        _, image, sights = self._last
-        return image, sights
+            image_features = {
+                method: self.heatmap_model.encode_image(image, method) for method in self.task.methods
+            }
+            self._last = row.image, image, image_features
+        _, image, image_features = self._last
+        return image, image_features
 
     def result(self) -> LocalizationScores:
         coverage = Coverage(len(self.data.rows), tuple(self.unusable))
         coverage.require(self.task.max_missing)
         seed = self.task.seed
         methods: dict[str, LocalizationMethodScores] = {
-            route: self._scores(tally) for route, tally in self.tallies.items()
+            method: self._scores(tally) for method, tally in self.tallies.items()
         }
         return LocalizationScores(
             task=self.task,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cavsync.train.evaluation.heatmaps.plots import heat_row
+from cavsync.train.evaluation.heatmaps.plots import heatmap_row
 from cavsync.train.evaluation.localization.protocol import (
     DISC,
     LocalizationMethodScores,
@@ -53,7 +53,7 @@ def localization_result(scores: LocalizationScores) -> EvaluationResult:
 def localization_rows(scores: LocalizationScores) -> list[Score]:
     """The table: the figures of each map method, with those of the centred disc as chance."""
     rows = []
-    for method in scores.task.routes:
+    for method in scores.task.methods:
         rows += [*_method_rows(method, scores), *_every_source(method, scores)]
         detection = scores.methods[method].detection
         if detection:
@@ -107,7 +107,7 @@ def maps_section(scores: LocalizationScores) -> Section:
     for example in scores.examples:
         maps = {f"{method}, cIoU {example.cious[method]:.2f}": one for method, one in example.maps.items()}
         caption = f"{example.row.title} · {example.row.label}".rstrip(" ·")
-        plots.append(Picture(heat_row(example.image, example.truth, maps), caption))
+        plots.append(Picture(heatmap_row(example.image, example.truth, maps), caption))
     return Section(
         "Example maps",
         "Rows drawn at random. The white line is around the boxes; colours run from the least value of each map (dark) to "
@@ -131,7 +131,7 @@ def published_section(scores: LocalizationScores) -> Section:
 
 def _beside(scores: LocalizationScores, names: list[str], published: Sequence[Published]) -> Table:
     ours = []
-    for name_of_method in scores.task.routes:
+    for name_of_method in scores.task.methods:
         method = scores.methods[name_of_method]
         figures = {"cIoU": method.published.ciou.value, "AUC": method.published.auc}
         if method.detection:

@@ -13,9 +13,9 @@ from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
 from cavsync.train.evaluation.heatmaps.heatmap import (
-    Heard,
+    AudioFeatures,
+    HeatmapModel,
     ImageFeatures,
-    SoundMapper,
     upsampled,
 )
 from cavsync.train.evaluation.heatmaps.media import RowError
@@ -79,10 +79,10 @@ def score_segmentation(
     prompted = PromptedSet.open(data)
     missing = prompted.missing()
     Coverage(len(prompted.rows), missing).require(task.max_missing)
-    rows, unusable = _Mapping(task, prompted, *task.mapper()).run(missing, on_row)
+    rows, unusable = _Mapping(task, prompted, *task.heatmap_model()).run(missing, on_row)
     coverage = Coverage(len(prompted.rows), unusable)
     coverage.require(task.max_missing)
-    methods = {name: _score(rows, name, scaling, task.seed) for name in (*task.routes, *BASELINES)}
+    methods = {name: _score(rows, name, scaling, task.seed) for name in (*task.methods, *BASELINES)}
     return SegmentationScores(task, scaling, prompted, coverage, rows, methods)
 
 
@@ -118,12 +118,12 @@ class _Mapping:
 
     task: MapTask
     data: PromptedSet
-    mapper: SoundMapper
+    heatmap_model: HeatmapModel
     reader: PromptReader
-    _audio: dict[str, Heard | MediaError] = field(default_factory=dict)
-    _image: str | None = None  # the image that `_sights` belongs to; rows are sorted by image
+    _audio: dict[str, AudioFeatures | MediaError] = field(default_factory=dict)
+    _image: str | None = None  # the image that `_image_features` belongs to; rows are sorted by image
     _pixels: tuple[Tensor, np.ndarray, Tensor] | None = None
-    _sights: dict[str, ImageFeatures] = field(default_factory=dict)
+    _image_features: dict[str, ImageFeatures] = field(default_factory=dict)
 
     def run(
         self, missing: tuple[Unusable, ...], on_row: OnRow
@@ -140,33 +140,37 @@ class _Mapping:
         return mapped, tuple(unusable)
 
     def _map(self, row: PromptedRow) -> MappedRow:
-        heard = self._hear(row)
-        self._look(row)
+        audio = self._encode_audio(row)
+        self._encode_image(row)
         assert self._pixels is not None
         image, ids, saliency = self._pixels
-        cells = {name: sight.heat(heard).cells for name, sight in self._sights.items()}
+        cells = {name: features.heatmap(audio).cells for name, features in self._image_features.items()}
         for name, one in cells.items():
             require_finite(one, f"map {name} of {row.title}")
         side = len(ids)
         baselines = {CONSTANT: constant(side), DISC: centred_disc(side), SALIENCY: saliency}
         return MappedRow(row, image.numpy(), ids, cells | baselines)
 
-    def _hear(self, row: PromptedRow) -> Heard:
+    def _encode_audio(self, row: PromptedRow) -> AudioFeatures:
         """The row's audio, encoded; a file that cannot be read fails at each of its rows."""
         if row.audio not in self._audio:
             try:
-                self._audio[row.audio] = self.mapper.hear(self.reader.read(self.data.audio(row)))
+                self._audio[row.audio] = self.heatmap_model.encode_audio(
+                    self.reader.read(self.data.audio(row))
+                )
             except MediaError as error:
                 self._audio[row.audio] = error
-        heard = self._audio[row.audio]
-        if isinstance(heard, MediaError):
-            raise heard
-        return heard
+        audio = self._audio[row.audio]
+        if isinstance(audio, MediaError):
+            raise audio
+        return audio
 
-    def _look(self, row: PromptedRow) -> None:
+    def _encode_image(self, row: PromptedRow) -> None:
         if row.image == self._image:
             return
-        image, ids = self.data.view(row, self.mapper.model.config.image_size)
+        image, ids = self.data.view(row, self.heatmap_model.model.config.image_size)
         self._pixels = image, ids, colour_saliency(image.numpy())
-        self._sights = {route: self.mapper.look(image, route) for route in self.task.routes}
+        self._image_features = {
+            method: self.heatmap_model.encode_image(image, method) for method in self.task.methods
+        }
         self._image = row.image

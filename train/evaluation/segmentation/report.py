@@ -3,7 +3,7 @@
 import numpy as np
 
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
-from cavsync.train.evaluation.heatmaps.plots import heat_row
+from cavsync.train.evaluation.heatmaps.plots import heatmap_row
 from cavsync.train.evaluation.published import ADE20K_SOUND, cells
 from cavsync.train.evaluation.segmentation.dataset import LIST_NAME
 from cavsync.train.evaluation.segmentation.metrics import FIXED_THRESHOLD, NUM_THRESHOLDS
@@ -53,7 +53,7 @@ def segmentation_rows(scores: SegmentationScores) -> list[Score]:
     floor = scores.methods[CONSTANT].segmentation
     rows = [
         row
-        for method in scores.task.routes
+        for method in scores.task.methods
         for row in _method_rows(method, scores.methods[method], floor.ap.value, floor.iou.value)
     ]
     baselines = [(name, scores.methods[name].segmentation.ap) for name in (SALIENCY, DISC)]
@@ -101,8 +101,8 @@ def maps_section(scores: SegmentationScores) -> Section:
     plots = []
     for number in sorted(drawn.tolist()):
         row = scores.rows[number]
-        shown = {name: upsampled(row.cells[name], len(row.ids)) for name in (*scores.task.routes, DISC)}
-        plots.append(Picture(heat_row(row.image, row.truth, shown), row.row.title))
+        shown = {name: upsampled(row.cells[name], len(row.ids)) for name in (*scores.task.methods, DISC)}
+        plots.append(Picture(heatmap_row(row.image, row.truth, shown), row.row.title))
     text = (
         "Rows drawn at random. The white line is the mask of the prompted class; the caption names image, class and audio "
         "prompt. Colours run from the least value of each map (dark) to its greatest (yellow)."
@@ -112,7 +112,7 @@ def maps_section(scores: SegmentationScores) -> Section:
 
 def classes_section(scores: SegmentationScores) -> Section:
     tables = []
-    for method in scores.task.routes:
+    for method in scores.task.methods:
         rows = [
             [one.name, str(one.num_rows), f"{one.area:.1f}", _with_interval(one.ap), _with_interval(one.iou)]
             for one in scores.methods[method].segmentation.classes
@@ -132,7 +132,7 @@ def published_section(scores: SegmentationScores) -> Section:
             *(f"{one.value:.1f}" for one in _figures(scores.methods[method])[:2]),
             "computed here",
         ]
-        for method in scores.task.routes
+        for method in scores.task.methods
     ]
     table = Table(["model", "mAP", "mIoU", "source"], [*ours, *cells(ADE20K_SOUND)], note=True)
     text = (

@@ -19,11 +19,11 @@ from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader, window_starts
 from cavsync.train.evaluation.heatmaps.heatmap import (
-    Heard,
+    AudioFeatures,
+    HeatmapModel,
     MapConfig,
-    SoundMapper,
+    audio_probe,
     draw_views,
-    patch_probe,
     ridge_solver,
 )
 
@@ -31,11 +31,11 @@ CPU = torch.device("cpu")
 RULE = WindowRule(rows=32, mean=-5.0, std=4.0, pad_value=-5.0)
 
 
-def picture(side: int = 32) -> Tensor:
+def image(side: int = 32) -> Tensor:
     return torch.randint(0, 256, (side, side, 3), generator=torch.manual_seed(0), dtype=torch.uint8)
 
 
-# The published route
+# denseav
 
 
 def brute_force(
@@ -60,8 +60,8 @@ def test_a_value_is_the_mean_of_the_products_with_every_valid_audio_patch(simila
             return row @ image_patch
         return torch.cosine_similarity(row, image_patch.expand_as(row), dim=-1)
 
-    config = MapConfig(sound="tokens", similarity=similarity)  # type: ignore[arg-type]
-    probe = patch_probe(Encoding(torch.randn(3, 8), cells), valid, config)
+    config = MapConfig(audio_feature="tokens", similarity=similarity)  # type: ignore[arg-type]
+    probe = audio_probe(Encoding(torch.randn(3, 8), cells), valid, config)
     seen = normalize(patch, dim=0) if similarity == "cosine" else patch
     assert float(seen @ probe) == pytest.approx(brute_force(cells, patch, valid, compare), abs=1e-5)
 
@@ -69,22 +69,24 @@ def test_a_value_is_the_mean_of_the_products_with_every_valid_audio_patch(simila
 def test_with_plain_products_each_patch_and_their_mean_ask_the_same() -> None:
     encoding = Encoding(torch.randn(2, 8), torch.randn(2, 2, 5, 8))
     valid = torch.ones(2, 5, dtype=torch.bool)
-    tokens, mean = (patch_probe(encoding, valid, MapConfig(sound=sound)) for sound in ("tokens", "mean"))
+    tokens, mean = (
+        audio_probe(encoding, valid, MapConfig(audio_feature=feature)) for feature in ("tokens", "mean")
+    )
     torch.testing.assert_close(tokens, mean)
 
 
 def test_the_map_follows_the_rows_and_columns_of_the_picture() -> None:
     model = CavMaeSync(micro_model()).eval()
-    mapper = SoundMapper(model, MapConfig(sound="global"), CPU)
+    heatmap_model = HeatmapModel(model, MapConfig(audio_feature="global"), CPU)
     windows = AudioSegments(torch.randn(2, 32, 128), torch.ones(2, 2, dtype=torch.bool))
-    cells = mapper.look(picture(), "denseav").heat(mapper.hear(windows)).cells
+    cells = heatmap_model.encode_image(image(), "denseav").heatmap(heatmap_model.encode_audio(windows)).cells
     with torch.inference_mode():
-        patches = model.encode_image(normalise_images(picture()[None])).patches[0]
+        patches = model.encode_image(normalise_images(image()[None])).patches[0]
         sound = model.encode_audio(windows.mel).global_token.mean(dim=0)
     torch.testing.assert_close(cells, patches @ sound)
 
 
-# The masked-view route
+# masked-view
 
 
 def test_every_deal_shows_each_patch_once_and_the_seed_decides_all() -> None:
@@ -129,27 +131,27 @@ class SeesOnePatch:
 
 
 def test_the_masked_view_map_is_hottest_where_the_sound_comes_from() -> None:
-    mapper = SoundMapper(SeesOnePatch(19), MapConfig(), CPU)  # type: ignore[arg-type]
-    heard = Heard(torch.zeros(2), torch.tensor([1.0, 0.0]))
-    heat = mapper.look(picture(64), "masked-view").heat(heard)
-    assert int(heat.cells.argmax()) == 19
-    others = heat.cells.flatten()[torch.arange(64) != 19]
-    assert float(heat.cells.max()) > 5 * float(others.abs().max())
-    assert 0 < heat.level < 1
+    heatmap_model = HeatmapModel(SeesOnePatch(19), MapConfig(), CPU)  # type: ignore[arg-type]
+    audio = AudioFeatures(torch.zeros(2), torch.tensor([1.0, 0.0]))
+    heatmap = heatmap_model.encode_image(image(64), "masked-view").heatmap(audio)
+    assert int(heatmap.cells.argmax()) == 19
+    others = heatmap.cells.flatten()[torch.arange(64) != 19]
+    assert float(heatmap.cells.max()) > 5 * float(others.abs().max())
+    assert 0 < heatmap.level < 1
 
 
 def test_views_are_what_the_encoder_says_of_those_patches_alone() -> None:
     model = CavMaeSync(micro_model(image_size=64)).eval()
-    mapper = SoundMapper(model, MapConfig(repeats=20), CPU)
-    sight = mapper.look(picture(64), "masked-view")
+    heatmap_model = HeatmapModel(model, MapConfig(repeats=20), CPU)
+    features = heatmap_model.encode_image(image(64), "masked-view")
     with torch.inference_mode():
-        image = normalise_images(picture(64)[None])
+        normalised = normalise_images(image(64)[None])
         for view in (0, 200, 319):
-            alone = model.encode_image(image, mapper.views[view : view + 1]).global_token[0]
-            torch.testing.assert_close(sight.embeddings[view], normalize(alone, dim=0), atol=1e-5, rtol=0)  # type: ignore[attr-defined]
+            alone = model.encode_image(normalised, heatmap_model.views[view : view + 1]).global_token[0]
+            torch.testing.assert_close(features.embeddings[view], normalize(alone, dim=0), atol=1e-5, rtol=0)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("changes", [{"repeats": 0}, {"visible_share": 1.0}, {"ridge": 0.0}])
+@pytest.mark.parametrize("changes", [{"repeats": 0}, {"visible_fraction": 1.0}, {"ridge": 0.0}])
 def test_settings_that_give_no_map_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="give no map"):
         MapConfig(**changes)  # type: ignore[arg-type]
