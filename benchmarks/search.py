@@ -19,7 +19,7 @@ from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.embedding.embedder import FileEmbeddings
 from cavsync.train.embedding.window_file import WindowFile, as_table, write_window_file
-from cavsync.train.inference.query import Query
+from cavsync.train.inference.query import SearchQuery
 from cavsync.train.inference.search import search
 
 WIDTH = 768
@@ -32,7 +32,7 @@ def main(windows: int = 1_000_000, rounds: int = 7) -> None:
     with TemporaryDirectory(dir=".") as folder:
         file = _written(Path(folder) / "windows.parquet", windows // WINDOWS_PER_FILE)
         audio, image = _unit(2, seed=-1)
-        query = Query(Path("query.mp4"), "video", audio, image)
+        query = SearchQuery(Path("query.mp4"), "video", audio, image)
         costs = timing.in_turns({SEARCH: partial(search, file, query)}, rounds)[SEARCH]
     rows = [
         results.Row(what=f"{SEARCH}: time", values=costs.wall_s, unit="s", aim="< 1 s"),

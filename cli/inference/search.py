@@ -16,7 +16,7 @@ from cavsync.model.classifier_config import Modality
 
 if TYPE_CHECKING:
     from cavsync.train.embedding.window_file import WindowFile
-    from cavsync.train.inference.search import Found
+    from cavsync.train.inference.search import SearchResults
 
 
 @with_options
@@ -68,7 +68,7 @@ def search(
         typer.echo(f"Page: {html}")
 
 
-def _as_record(found: "Found", file: "WindowFile") -> dict[str, object]:
+def _as_record(found: "SearchResults", file: "WindowFile") -> dict[str, object]:
     return {
         "query": str(found.query.path),
         "kind": found.query.kind,
@@ -79,7 +79,7 @@ def _as_record(found: "Found", file: "WindowFile") -> dict[str, object]:
     }
 
 
-def _print(found: "Found", file: "WindowFile") -> None:
+def _print(found: "SearchResults", file: "WindowFile") -> None:
     from cavsync.train.inference.search_page import clock
 
     title = f"{found.query.path} ({found.query.kind}) among {found.num_windows:,} windows, in {found.seconds:.2f} s"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     return folder
 
 
-def test_the_readme_gives_features_of_ones_own_video_in_ten_lines(
+def test_the_readme_gives_features_of_a_video_in_ten_lines(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = examples("README.md")[0]
@@ -64,6 +65,14 @@ def test_features_are_unit_vectors_of_every_window_and_the_frame_in_its_middle(i
     np.testing.assert_allclose(features.end_s - features.start_s, micro_model().audio_rows / 100)
     np.testing.assert_allclose(np.diff(features.start_s)[:-1], 0.3)
     np.testing.assert_allclose((features.start_s + features.end_s) / 2, features.frame_s, atol=0.05)
+
+
+def test_several_videos_are_embedded_as_documented(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy("holiday.mp4", "party.mp4")
+    exec(examples("docs/own-videos.md")[0], {})  # noqa: S102 (our own page)
+    assert "nan" not in capsys.readouterr().out
 
 
 def test_the_exported_encoder_runs_as_documented(in_folder: Path) -> None:

@@ -21,8 +21,8 @@ from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.statistics import mean_percent
 from cavsync.train.inference.calibration import calibrate
-from cavsync.train.inference.localize import Localized, localize
-from cavsync.train.inference.localize_report import OVERLAY, film_section, write_localized
+from cavsync.train.inference.localize import LocalizedVideo, localize
+from cavsync.train.inference.localize_report import OVERLAY, overlay_section, write_localized
 from cavsync.train.inference.query import read_query
 from cavsync.train.inference.search import Hit, search
 from cavsync.train.inference.search_page import clock, thumbnail, write_search_page
@@ -127,8 +127,8 @@ def _seen(hit: Hit, file: WindowFile, decoder: DecoderProcess) -> ClipPreview:
 
 def localize_world(
     config: DemoConfig, checkpoint: LoadedCheckpoint, truth: dict[str, Any], on_second: OnDone
-) -> Localized:
-    """Writes heatmaps of the first test video, as a film in the run's folder localized/."""
+) -> LocalizedVideo:
+    """Writes heatmaps of the first test video, as an overlay video in the run's folder localized/."""
     video = next(config.root / clip["video"] for clip in truth["clips"] if clip["split"] == "test")
     embedder = Embedder(checkpoint)
     found = localize(embedder, video, None, ("masked-view",), MapConfig(), calibrate(embedder), on_second)
@@ -136,7 +136,7 @@ def localize_world(
     return found
 
 
-def localized_section(config: DemoConfig, found: Localized) -> Section:
-    """The film, embedded in the page."""
-    film = (config.run / "localized" / OVERLAY).read_bytes()
-    return film_section(found, data_url(film, "video/mp4"))
+def localized_section(config: DemoConfig, found: LocalizedVideo) -> Section:
+    """The overlay video, embedded in the page."""
+    overlay = (config.run / "localized" / OVERLAY).read_bytes()
+    return overlay_section(found, data_url(overlay, "video/mp4"))

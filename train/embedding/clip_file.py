@@ -1,4 +1,4 @@
-"""Embeddings of any model as a Parquet file, so that all are scored under one protocol: written, read, refused."""
+"""Reads and writes a Parquet file of clip embeddings, which may come from any model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from cavsync.train.embedding.clip_file_schema import (
 )
 from cavsync.train.embedding.clips import ClipEmbeddings
 
-# Key of the file's metadata under which whoever wrote it says what made the embeddings, as a JSON object.
+# Key of the file's metadata whose JSON object says what made the embeddings.
 ABOUT = b"cavsync"
 CLIPS_PER_GROUP = 64
 BATCH_ROWS = 1024
@@ -127,7 +127,7 @@ def _vectors(path: Path, column: Any, place: RowPlaces, side: str, first: int) -
         row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise EmbeddingFileError(
             f"{path}, row {row}: pair {place.pair[row]} of {place.clips[place.clip[row]]} has no {side} embedding. "
-            "Every frame needs its window and every window its frame."
+            "Every frame needs its audio segment and every segment its frame."
         )
     widths = pc.list_value_length(column).to_numpy()
     other = np.flatnonzero(widths != widths[0])

@@ -4,7 +4,7 @@ One row a (clip, pair), in any order:
 
     clip    string   id of the clip
     pair    int      number of the (frame, window) pair in its clip, from 0; every clip has equally many
-    audio   list of D floats    embedding of the window of sound, of any length but 0
+    audio   list of D floats    embedding of the audio segment, of any length but 0
     image   list of D floats    embedding of the frame
     labels  list of strings     optional; of the clip, so the same in all its rows
 """
@@ -55,7 +55,7 @@ def _is_list_of(holds: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType],
 
 
 def _is_string(type_: pa.DataType) -> bool:
-    """Or nothing at all: what a list is of that is empty in every row."""
+    """Or null, the type of the items of lists that are empty in every row."""
     return any(is_one(type_) for is_one in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null))
 
 

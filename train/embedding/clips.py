@@ -1,4 +1,4 @@
-"""Every clip of a split as vectors: one for each frame and one for each frame's window of sound."""
+"""Embeddings of every clip of a split: one for each frame and one for each frame's audio segment."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from cavsync.train.errors import EvaluationError
 
 @dataclass(frozen=True)
 class ClipEmbeddings:
-    """N clips of F (frame, window) pairs.
+    """N clips of F pairs of a frame and its audio segment.
 
     Half precision moves a cosine by some 1e-5, and 17,000 clips of 16 pairs take 0.8 GiB.
     """
@@ -25,7 +25,7 @@ class ClipEmbeddings:
     image: Tensor  # (N, F, D)
 
     def of(self, clips: Sequence[int]) -> "ClipEmbeddings":
-        """Those of the clips with these numbers."""
+        """Those of the clips with these indices."""
         chosen = torch.tensor(clips)
         return ClipEmbeddings([self.keys[clip] for clip in clips], self.audio[chosen], self.image[chosen])
 

@@ -24,14 +24,14 @@ OnSecond = Callable[[int, int], None]  # seconds done, seconds of the file
 
 @dataclass(frozen=True)
 class FileEmbeddings:
-    """A file as W windows of sound and the pictures in their middles; times are seconds from its start.
+    """The embeddings of a file's W windows of audio and of the frames in their middles; times are seconds from its start.
 
-    Embeddings are unit vectors; a row of NaN stands where the file has no picture, or no sound but silence.
+    Embeddings are unit vectors; a row of NaN stands where the file has no frame, or no audio but silence.
     """
 
     start_s: np.ndarray  # (W,)
     end_s: np.ndarray  # (W,)
-    frame_s: np.ndarray  # (W,) when the picture came on screen, NaN without one
+    frame_s: np.ndarray  # (W,) when the frame came on screen, NaN without one
     audio: np.ndarray  # (W, D) float32
     image: np.ndarray  # (W, D) float32
     duration_s: float
@@ -41,11 +41,12 @@ class FileEmbeddings:
     @property
     def has_audio(self) -> np.ndarray:
         """(W,) bool"""
-        return _there(self.audio)
+        return _is_known(self.audio)
 
     @property
     def has_image(self) -> np.ndarray:
-        return _there(self.image)
+        """(W,) bool"""
+        return _is_known(self.image)
 
 
 class Embedder:
@@ -55,7 +56,7 @@ class Embedder:
         """A window begins every `step_s` seconds, by default half a window."""
         self.checkpoint, self.rule = checkpoint, checkpoint.window
         rows, side = self.rule.rows, checkpoint.model.config.image_size
-        self.grid = WindowSpec(rows, _step_rows(rows, step_s), side)
+        self.spec = WindowSpec(rows, _step_rows(rows, step_s), side)
 
     @property
     def width(self) -> int:
@@ -64,13 +65,13 @@ class Embedder:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What decides the embeddings: equal for two files of embeddings that may be compared."""
+        """What decides the embeddings: it is equal for two files of embeddings that may be compared."""
         return {
             "checkpoint_sha256": sha256(self.checkpoint.weights),
             "model": asdict(self.checkpoint.model.config),
             "mel": {"mean": self.rule.mean, "std": self.rule.std, "pad_value": self.rule.pad_value},
-            "window_s": self.grid.rows / MEL_ROWS_PER_S,
-            "step_s": self.grid.step_rows / MEL_ROWS_PER_S,
+            "window_s": self.spec.rows / MEL_ROWS_PER_S,
+            "step_s": self.spec.step_rows / MEL_ROWS_PER_S,
         }
 
     def embed(
@@ -81,32 +82,32 @@ class Embedder:
     ) -> FileEmbeddings:
         """All windows of a file, read and encoded piece by piece.
 
-        Raises MediaError for a file that gives none, EvaluationError for a model that answers with NaN.
+        Raises MediaError for a file that gives none, EvaluationError where an embedding is NaN.
         """
         if decoder is None:
-            with DecoderProcess() as own:
-                return self.embed(path, own, on_second)
-        sweep = self.sweep(Path(path), decoder)
+            with DecoderProcess() as started:
+                return self.embed(path, started, on_second)
+        sliding = self.windows(Path(path), decoder)
         parts = []
-        for windows in sweep:
-            parts.append((windows, self.encode_sounds(windows), self.encode_pictures(windows)))
-            on_second(round(windows[-1].end_s), round(max(sweep.file_s, windows[-1].end_s)))
-        return _file_windows(parts, sweep)
+        for windows in sliding:
+            parts.append((windows, self.embed_segments(windows), self.embed_frames(windows)))
+            on_second(round(windows[-1].end_s), round(max(sliding.file_s, windows[-1].end_s)))
+        return _file_windows(parts, sliding)
 
-    def sweep(self, path: Path, decoder: DecoderProcess) -> SlidingWindows:
-        return SlidingWindows(path, self.grid, decoder, duration_s(str(path)))
+    def windows(self, path: Path, decoder: DecoderProcess) -> SlidingWindows:
+        return SlidingWindows(path, self.spec, decoder, duration_s(str(path)))
 
-    def encode_pictures(self, windows: list[Window]) -> np.ndarray:
-        """(W, D) unit vectors, NaN where there is no picture."""
+    def embed_frames(self, windows: list[Window]) -> np.ndarray:
+        """(W, D) unit vectors, NaN where there is no frame."""
         return self._scatter([window.picture for window in windows], self._unit_jpegs)
 
-    def encode_sounds(self, windows: list[Window]) -> np.ndarray:
-        """(W, D) unit vectors, NaN where there is no sound."""
+    def embed_segments(self, windows: list[Window]) -> np.ndarray:
+        """(W, D) unit vectors, NaN where there is no audio."""
         return self._scatter([window.mel for window in windows], self._unit_mels)
 
-    def as_seen(self, jpeg: bytes) -> torch.Tensor:
-        """The uint8 (side, side, 3) picture as the model gets it."""
-        return fit(decode_jpeg(bytearray(jpeg)), self.grid.side)
+    def model_image(self, jpeg: bytes) -> torch.Tensor:
+        """The frame as a uint8 (side, side, 3) image of the model's size."""
+        return fit(decode_jpeg(bytearray(jpeg)), self.spec.side)
 
     def unit_frames(self, frames: Iterable[torch.Tensor]) -> np.ndarray:
         """(N, D) float32 unit vectors of N uint8 (side, side, 3) frames."""
@@ -121,22 +122,22 @@ class Embedder:
         return vectors
 
     def _unit_jpegs(self, jpegs: list[bytes]) -> np.ndarray:
-        return self.unit_frames(map(self.as_seen, jpegs))
+        return self.unit_frames(map(self.model_image, jpegs))
 
     def _unit_mels(self, mels: list[np.ndarray]) -> np.ndarray:
         return self.unit_segments(self.rule.normalised(mel, 0) for mel in mels)
 
     def _scatter(self, items: list[Any], encode: Callable[[list[Any]], np.ndarray]) -> np.ndarray:
         vectors = np.full((len(items), self.width), np.nan, np.float32)
-        there = [place for place, item in enumerate(items) if item is not None]
-        if there:
-            vectors[there] = encode([items[place] for place in there])
+        known = [index for index, item in enumerate(items) if item is not None]
+        if known:
+            vectors[known] = encode([items[index] for index in known])
         return vectors
 
 
-def _there(vectors: np.ndarray) -> np.ndarray:
-    there: np.ndarray = ~np.isnan(vectors).any(axis=1)
-    return there
+def _is_known(vectors: np.ndarray) -> np.ndarray:
+    known: np.ndarray = ~np.isnan(vectors).any(axis=1)
+    return known
 
 
 def _step_rows(rows: int, step_s: float | None) -> int:
@@ -146,17 +147,17 @@ def _step_rows(rows: int, step_s: float | None) -> int:
     if not 1 <= step_rows <= rows:
         raise EvaluationError(
             f"a step of {step_s:g} s must lie between {1 / MEL_ROWS_PER_S:g} s and the {rows / MEL_ROWS_PER_S:g} s "
-            "that this model hears at once: a longer one would skip parts of the files."
+            "of this model's windows: a longer one would skip parts of the files."
         )
     return step_rows
 
 
 def _file_windows(
-    parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sweep: SlidingWindows
+    parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sliding: SlidingWindows
 ) -> FileEmbeddings:
     windows = [window for part, _, _ in parts for window in part]
     audio, image = (np.concatenate([part[side] for part in parts]) for side in (1, 2))
-    state, reason = verdict_on(windows, sweep)
+    state, reason = state_of(windows, sliding)
     frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
     return FileEmbeddings(
         start_s=np.array([window.start_s for window in windows]),
@@ -164,22 +165,24 @@ def _file_windows(
         frame_s=np.array(frames_s, np.float64),
         audio=audio,
         image=image,
-        duration_s=sweep.duration_s,
+        duration_s=sliding.duration_s,
         state=state,
         reason=reason,
     )
 
 
-def verdict_on(windows: list[Window], sweep: SlidingWindows) -> tuple[ClipState, str | None]:
+def state_of(windows: list[Window], sliding: SlidingWindows) -> tuple[ClipState, str | None]:
     """The state of a file that was read, and a sentence where it is not ok."""
-    if sweep.damage:
-        more = f", and {len(sweep.damage) - 1} more places" if len(sweep.damage) > 1 else ""
-        return ClipState.DECODE_ERROR, f"damaged: {sweep.damage[0]}{more}; what could be read is used"
-    seen, heard = (any(getattr(one, part) is not None for one in windows) for part in ("picture", "mel"))
-    if not seen and not heard:
-        return ClipState.NO_AUDIO, "it shows nothing, and is silent from beginning to end"
-    if not seen:
-        return ClipState.NO_VIDEO, "it has no pictures; its sound is used"
-    if not heard:
-        return ClipState.NO_AUDIO, "it has no sound, or only silence; its pictures are used"
+    if sliding.damage:
+        more = f", and {len(sliding.damage) - 1} more places" if len(sliding.damage) > 1 else ""
+        return ClipState.DECODE_ERROR, f"damaged: {sliding.damage[0]}{more}; what could be read is used"
+    has_frames, has_audio = (
+        any(getattr(one, part) is not None for one in windows) for part in ("picture", "mel")
+    )
+    if not has_frames and not has_audio:
+        return ClipState.NO_AUDIO, "it has no frames, and is silent from beginning to end"
+    if not has_frames:
+        return ClipState.NO_VIDEO, "it has no frames; its audio is used"
+    if not has_audio:
+        return ClipState.NO_AUDIO, "it has no audio, or only silence; its frames are used"
     return ClipState.OK, None

@@ -1,11 +1,11 @@
 """The Parquet file of `cavsync embed`: one row a window, in the order of the files, then of time.
 
     file     string            as it was named, or found in the folder
-    start_s  double            the window of sound is [start_s, end_s), seconds from the file's start
+    start_s  double            the window of audio is [start_s, end_s), seconds from the file's start
     end_s    double
-    frame_s  double            when the picture in the window's middle came on screen; null without a picture
-    audio    list of D floats  unit vector of the sound; null where there is none, or only silence
-    image    list of D floats  unit vector of the picture; null where there is none
+    frame_s  double            when the frame in the window's middle came on screen; null without a frame
+    audio    list of D floats  unit vector of the audio; null where there is none, or only silence
+    image    list of D floats  unit vector of the frame; null where there is none
 
 The metadata holds two JSON texts: under `cavsync` what decided the embeddings (the sha256 of the checkpoint, the model,
 the statistics of its log-mel, window and step) and the folder that the names of files begin in, under `cavsync.files` a record for every file with its state.
@@ -37,7 +37,7 @@ class WindowFileError(EvaluationError):
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """What became of a file."""
+    """The outcome of a file."""
 
     file: str
     state: ClipState
@@ -65,7 +65,7 @@ class FileRecord:
 
 
 def as_table(file: str, windows: FileEmbeddings) -> pa.Table:
-    """The rows of a file."""
+    """One row for each window of a file."""
     columns = [
         pa.array([file] * len(windows.start_s)).dictionary_encode().cast(pa.string()),
         pa.array(windows.start_s),
@@ -109,7 +109,7 @@ def write_window_file(
 
 
 def write_part(path: Path, record: FileRecord, table: pa.Table | None) -> None:
-    """What became of one file, kept until all are done."""
+    """Stores the outcome of one file until all are done."""
     table = _schema(0).empty_table() if table is None else table
     temporary = temporary_name(path)
     metadata = {FILES: json.dumps(asdict(record)).encode()}
@@ -166,7 +166,7 @@ class WindowFile:
         if own != other:
             raise WindowFileError(
                 f"{self.path} was embedded by the checkpoint {self.about.get('checkpoint')} (sha256 {str(own)[:12]}...), and "
-                f"{weights} is another one ({other[:12]}...): what they say cannot be compared. Give the same --checkpoint, "
+                f"{weights} is another one ({other[:12]}...): their embeddings cannot be compared. Give the same --checkpoint, "
                 "or embed the videos again."
             )
         for part in ("model", "mel"):
@@ -181,7 +181,7 @@ class WindowFile:
         return Path(self.about.get("folder", "")) / file
 
     def places(self) -> pa.Table:
-        """The columns file, start_s, end_s and frame_s."""
+        """The columns file, start_s, end_s and frame_s of all windows."""
         columns = ["file", "start_s", "end_s", "frame_s"]
         return pq.read_table(self.path, columns=columns, read_dictionary=["file"])
 
@@ -191,19 +191,19 @@ class WindowFile:
         with pq.ParquetFile(self.path, memory_map=True) as file:
             for batch in file.iter_batches(8192, columns=[side]):
                 column: Any = batch.column(0)
-                there = column.is_valid().to_numpy(zero_copy_only=False)
+                known = column.is_valid().to_numpy(zero_copy_only=False)
                 found = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.width)
                 broken = ~np.isfinite(found).all(axis=1)
                 if broken.any():
-                    row = first + int(np.flatnonzero(there)[np.flatnonzero(broken)[0]])
+                    row = first + int(np.flatnonzero(known)[np.flatnonzero(broken)[0]])
                     raise WindowFileError(
                         f"{self.path}, row {row}: its {side} embedding is NaN or infinite, and {int(broken.sum())} of the rows "
                         "near it are; nothing can be compared with that. Embed the videos again."
                     )
-                vectors = np.full((len(there), self.width), np.nan, np.float32)
-                vectors[there] = found
+                vectors = np.full((len(known), self.width), np.nan, np.float32)
+                vectors[known] = found
                 yield vectors
-                first += len(there)
+                first += len(known)
 
 
 def _schema(width: int) -> Any:

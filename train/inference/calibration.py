@@ -1,15 +1,16 @@
-"""From when on a sound may come from a picture, and from when on a video from a foreign sound.
+"""The bounds from which on audio may come from a frame, and from which on unrelated audio is ruled out for a video.
 
-The measure is the checkpoint's own: the cosine of the embeddings of picture and sound. Its scale differs from model to
-model, so both bounds are read off clips that the model did not train on (split conformal prediction):
+Both bounds are on the similarity that the checkpoint gives: the cosine of the embeddings of a frame and an audio
+segment. Its scale differs from model to model, so they are read off clips that the model did not train on (split
+conformal prediction):
 
-    threshold   the highest likeness that at most 5 % of the pictures with their own sound fall below: in a window, sound
-                that does come from the picture is denied that rarely
-    limit       the share of a clip's windows that pass the threshold, exceeded by at most 5 % of the clips when each
-                gets another clip's sound: a foreign sound is said to be found in a video that rarely
+    threshold   the highest similarity that at most 5 % of the frames with their own audio fall below: a window whose
+                audio does come from the frame is rejected that rarely
+    limit       the fraction of a clip's windows that pass the threshold, exceeded by at most 5 % of the clips when
+                each gets another clip's audio: unrelated audio is found in a video that rarely
 
-Both hold for videos like those clips, however the values are distributed. Where foreign sounds pass as often as a
-clip's own, the model cannot tell, and no verdict is given.
+Both hold for videos like those clips, however the values are distributed. Where unrelated audio passes as often as a
+clip's own, the calibration is not reliable, and no verdict is given.
 """
 
 from collections.abc import Callable
@@ -26,83 +27,82 @@ from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.embedding.window_file import WindowFile
 
-# The share of errors that each bound allows.
-ERRORS = 0.05
-# Of a dataset's clips, drawn at random; and of a clip's pictures, evenly.
-MOST_CLIPS, PAIRS_PER_CLIP = 128, 8
-# Windows of a file.
-MOST_OF_FILE = 256
+# The fraction of errors that each bound allows.
+ERROR_RATE = 0.05
+# Clips of a dataset, drawn at random, and frames of each, evenly spaced.
+MAX_CLIPS, PAIRS_PER_CLIP = 128, 8
+# Windows of a file that are compared with those of another.
+MAX_WINDOWS_OF_FILE = 256
 SEED = 0
 
 OnClip = Callable[[int, int], None]
 
 
 class CalibrationError(CavsyncError):
-    """Nothing to calibrate by."""
+    """Too few pairs of frames and audio to calibrate with."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Likeness of pictures with their own sound, and with the sound of another file."""
+    """Similarities of frames with their own audio, and with the audio of another file."""
 
-    own: np.ndarray  # (N,)
-    foreign: tuple[np.ndarray, ...]  # one a file: (P, K) its pictures with K sounds of another file
-    source: str  # what the pairs are from, for people
-    num_sounds: int = 1
-    """How many sounds a picture is asked for, of which the likest counts. With more, foreign ones pass more often."""
+    matched: np.ndarray  # (N,)
+    unrelated: tuple[np.ndarray, ...]  # for each file (P, K): its frames with K segments of another file
+    source: str  # of the pairs, as reports name it
+    num_segments: int = 1
+    """How many segments a frame is compared with, of which the best counts. With more, unrelated ones pass more often."""
 
     def __post_init__(self) -> None:
-        if self._rank(len(self.own)) < 1:
+        if self._rank(len(self.matched)) < 1:
             raise CalibrationError(
-                f"{self.source} give {len(self.own)} pairs of picture and sound; a bound that {ERRORS:.0%} of them may "
-                f"miss needs {round(1 / ERRORS) - 1} or more."
+                f"{self.source} give {len(self.matched)} pairs of frame and audio; a bound that {ERROR_RATE:.0%} of them may "
+                f"miss needs {round(1 / ERROR_RATE) - 1} or more."
             )
 
     @staticmethod
     def _rank(number: int) -> int:
         """Of `number` values and one more in random order, the new one is beyond the k-th with k / (number + 1)."""
-        return int(ERRORS * (number + 1))
+        return int(ERROR_RATE * (number + 1))
 
     @property
     def threshold(self) -> float:
-        """A picture and a sound pass from this likeness on."""
-        return float(np.sort(self.own)[self._rank(len(self.own)) - 1])
+        """A frame and an audio segment pass from this similarity on."""
+        return float(np.sort(self.matched)[self._rank(len(self.matched)) - 1])
 
     @property
-    def foreign_share(self) -> float:
-        """Of pictures with foreign sounds, those that pass."""
-        return float(np.concatenate(self._foreign_passes()).mean())
+    def unrelated_fraction(self) -> float:
+        """Of frames with unrelated audio, those that pass."""
+        return float(np.concatenate(self._unrelated_passes()).mean())
 
     @property
     def limit(self) -> float:
-        """A sound is found in a video of which a larger share of the windows passes; of few files, the most of any."""
-        shares = np.sort([float(passes.mean()) for passes in self._foreign_passes()])
-        return float(shares[-max(1, self._rank(len(shares)))])
+        """Audio is found in a video of which a larger fraction of windows passes; of few files, the most of any."""
+        fractions = np.sort([float(passes.mean()) for passes in self._unrelated_passes()])
+        return float(fractions[-max(1, self._rank(len(fractions)))])
 
     @property
-    def tells(self) -> bool:
-        """Whether a video's own sound, most of which passes, can be told from a foreign one."""
-        return self.limit < 1 - ERRORS
+    def is_reliable(self) -> bool:
+        """Whether a video's own audio, most of which passes, is distinguished from unrelated audio."""
+        return self.limit < 1 - ERROR_RATE
 
-    def _foreign_passes(self) -> list[np.ndarray]:
-        """(P,) bool for each file. Picture p is asked for sound p, and others spread over the file, which are as various
-        as any.
-        """
+    def _unrelated_passes(self) -> list[np.ndarray]:
+        """(P,) bool for each file. Frame p is compared with segment p, and with others spread over the file."""
         passes = []
-        for likeness in self.foreign:
-            num_pictures, num_known = likeness.shape
-            num_asked = min(self.num_sounds, num_known)
-            asked = np.arange(num_pictures)[:, None] + np.arange(num_asked) * num_known // num_asked
-            likest = np.take_along_axis(likeness, asked % num_known, axis=1).max(axis=1)
-            passes.append(likest >= self.threshold)
+        for similarity in self.unrelated:
+            num_frames, num_known = similarity.shape
+            num_compared = min(self.num_segments, num_known)
+            compared = np.arange(num_frames)[:, None] + np.arange(num_compared) * num_known // num_compared
+            best = np.take_along_axis(similarity, compared % num_known, axis=1).max(axis=1)
+            passes.append(best >= self.threshold)
         return passes
 
 
 def calibrate(
     embedder: Embedder, by: Path | None = None, on_clip: OnClip = lambda done, total: None
 ) -> Calibration | None:
-    """By the dataset or file of `cavsync embed` that is named, else by the test clips of the checkpoint's own run; None
-    where those are not there.
+    """With the dataset or file of `cavsync embed` that is named, else with the test clips of the checkpoint's run.
+
+    None where those are not there.
     """
     if by is not None and not by.is_dir():
         file = WindowFile.open(by)
@@ -115,24 +115,24 @@ def calibrate(
 def calibrate_by_dataset(
     embedder: Embedder, folder: Path | str, on_clip: OnClip = lambda done, total: None
 ) -> Calibration:
-    """By test clips of a prepared dataset, cut as the model's training cut them."""
+    """With test clips of a prepared dataset, cut as the model's training cut them."""
     inputs, model = embedder.checkpoint.inputs, embedder.checkpoint.model.config
     clips = ClipAllPairs(replace(inputs, path=str(folder), split="test", num_workers=0), model)
-    drawn = np.random.default_rng(SEED).permutation(len(clips))[:MOST_CLIPS].tolist()
-    pictures, sounds, numbers = [], [], []
+    drawn = np.random.default_rng(SEED).permutation(len(clips))[:MAX_CLIPS].tolist()
+    frames, segments, numbers = [], [], []
     for number, item in enumerate(DataLoader(Subset(clips, drawn), batch_size=None)):
         last = len(item["image"]) - 1
         chosen = np.unique(np.linspace(0, last, PAIRS_PER_CLIP).round().astype(int))
-        pictures.append(embedder.unit_frames(item["image"][chosen]))
-        sounds.append(embedder.unit_segments(item["audio"][chosen]))
+        frames.append(embedder.unit_frames(item["image"][chosen]))
+        segments.append(embedder.unit_segments(item["audio"][chosen]))
         numbers += [number] * len(chosen)
         on_clip(number + 1, len(drawn))
     source = f"{len(drawn)} test clips of {folder}"
-    return _calibration(np.concatenate(sounds), np.concatenate(pictures), np.array(numbers), source)
+    return _calibration(np.concatenate(segments), np.concatenate(frames), np.array(numbers), source)
 
 
 def calibrate_by_file(file: WindowFile) -> Calibration:
-    """By windows of embedded files that have both picture and sound."""
+    """With the windows of embedded files that have both a frame and audio."""
     audio, image = (
         np.concatenate([np.empty((0, file.width)), *file.vectors(side)]) for side in ("audio", "image")
     )
@@ -152,16 +152,20 @@ def held_out(embedder: Embedder) -> Path | None:
 
 
 def _calibration(audio: np.ndarray, image: np.ndarray, origins: np.ndarray, source: str) -> Calibration:
-    """`origins` (N,) number the file or clip that a pair is of. Each file's foreign sound is that of one other file."""
+    """Of (N, D) unit vectors of N pairs; `origins` (N,) is the index of each pair's file or clip.
+
+    The unrelated audio of each file is that of one other file.
+    """
     files = [np.flatnonzero(origins == origin) for origin in np.unique(origins)]
     if len(files) < 2:
         raise CalibrationError(
-            f"{source} are of fewer than two files with both picture and sound; foreign sounds are missing."
+            f"{source} are of fewer than two files with both frames and audio, so there is no unrelated audio."
         )
     order = np.random.default_rng(SEED).permutation(len(files))
     pairs = zip(order, np.roll(order, 1), strict=True)
-    # Of long files a part: what is measured does not need more, and the products would.
-    foreign = [
-        image[files[one][:MOST_OF_FILE]] @ audio[files[other][:MOST_OF_FILE]].T for one, other in pairs
+    # A part of long files is enough for what is measured, and keeps the products small.
+    unrelated = [
+        image[files[one][:MAX_WINDOWS_OF_FILE]] @ audio[files[other][:MAX_WINDOWS_OF_FILE]].T
+        for one, other in pairs
     ]
-    return Calibration((audio * image).sum(axis=1), tuple(foreign), source)
+    return Calibration((audio * image).sum(axis=1), tuple(unrelated), source)

@@ -1,7 +1,7 @@
-"""`cavsync localize`: where in the pictures of a video a sound comes from, its own or another; and whether from anything there.
+"""`cavsync localize`: heatmaps of where in a video audio comes from, its own or another file's, and whether it does.
 
-The video is cut as by `cavsync embed`: each window has the picture in its middle, and is asked for the sound around it,
-or for that window of a given sound which it is most like. Axis words: W windows, D embedding width.
+The video is cut as by `cavsync embed`: the frame in the middle of each window is compared with the window's audio, or
+with the most similar segment of the other file. Axis words: W windows, D embedding width.
 """
 
 from collections.abc import Sequence
@@ -16,140 +16,147 @@ from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import SlidingWindows, Window
 from cavsync.pipeline.media.probe import duration_s
-from cavsync.train.embedding.embedder import Embedder, OnSecond, verdict_on
+from cavsync.train.embedding.embedder import Embedder, OnSecond, state_of
 from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.choices import MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, MapConfig
-from cavsync.train.inference.calibration import ERRORS, Calibration
+from cavsync.train.inference.calibration import ERROR_RATE, Calibration
 
-# Of a sound that is asked for, its beginning: about a clip of the datasets.
-LONGEST_SOUND_S = 10.5
+# Only the beginning of another file is used, about as long as a clip of the datasets.
+MAX_AUDIO_S = 10.5
 
 Verdict = Literal["found", "nothing", "cannot tell"]
 
 
 @dataclass(frozen=True)
-class Localized:
-    """What was found in a video; times are seconds from its start, NaN stands where picture or sound is missing."""
+class LocalizedVideo:
+    """The heatmaps of a video; times are seconds from its start, NaN stands where a frame or audio is missing."""
 
     video: Path
-    sound: Path | None  # None: its own
+    audio: Path | None  # None: the video's own
     weights: Path
     map: MapConfig
     start_s: np.ndarray  # (W,)
     end_s: np.ndarray  # (W,)
     frame_s: np.ndarray  # (W,)
-    pictures: tuple[bytes | None, ...]  # W JPEGs, as the model sees them
+    frames: tuple[bytes | None, ...]  # W JPEGs, as the model takes them
     maps: dict[MapMethod, np.ndarray]  # (W, rows, columns)
-    likeness: np.ndarray  # (W,) cosine of picture and sound
+    similarity: np.ndarray  # (W,) cosine of frame and audio
     calibration: Calibration | None
     duration_s: float
     state: ClipState  # of the video
     reason: str | None
 
     @property
-    def asked(self) -> np.ndarray:
-        """(W,) bool: there are both a picture and a sound."""
-        known: np.ndarray = np.isfinite(self.likeness)
+    def is_scored(self) -> np.ndarray:
+        """(W,) bool: there are both a frame and audio."""
+        known: np.ndarray = np.isfinite(self.similarity)
         return known
 
     @property
     def passes(self) -> np.ndarray:
-        """(W,) bool: the sound may come from the picture; of what was asked, all where nothing was calibrated."""
+        """(W,) bool: the audio may come from the frame; all scored windows where nothing was calibrated."""
         if self.calibration is None:
-            return self.asked
-        alike: np.ndarray = self.asked & (self.likeness >= self.calibration.threshold)
-        return alike
+            return self.is_scored
+        passes: np.ndarray = self.is_scored & (self.similarity >= self.calibration.threshold)
+        return passes
 
     @property
-    def share(self) -> float:
-        """Of the windows that were asked, those that pass."""
-        return float(self.passes.sum() / self.asked.sum())
+    def passing_fraction(self) -> float:
+        """Of the scored windows, those that pass."""
+        return float(self.passes.sum() / self.is_scored.sum())
 
     @property
     def verdict(self) -> Verdict:
-        if self.calibration is None or not self.calibration.tells:
+        if self.calibration is None or not self.calibration.is_reliable:
             return "cannot tell"
-        return "found" if self.share > self.calibration.limit else "nothing"
+        return "found" if self.passing_fraction > self.calibration.limit else "nothing"
 
     @cached_property
     def sentence(self) -> str:
-        """For people: the verdict and what it rests on."""
+        """The verdict and the figures behind it."""
         if self.calibration is None:
             return (
-                "Cannot tell whether anything here sounds like this: nothing to calibrate by. Give --calibrate a prepared "
+                "Cannot tell whether anything here sounds like this: nothing to calibrate with. Give --calibrate a prepared "
                 "dataset, or a file of `cavsync embed`."
             )
-        counted = f"{self.passes.sum()} of {self.asked.sum()} windows pass"
-        foreign = f"{1 - ERRORS:.0%} of foreign sounds pass in no more than {self.calibration.limit:.0%}"
-        if not self.calibration.tells:
-            return f"Cannot tell whether anything here sounds like this: {counted}, but {foreign}."
+        counted = f"{self.passes.sum()} of {self.is_scored.sum()} windows pass"
+        unrelated = (
+            f"{1 - ERROR_RATE:.0%} of unrelated audio passes in no more than {self.calibration.limit:.0%}"
+        )
+        if not self.calibration.is_reliable:
+            return f"Cannot tell whether anything here sounds like this: {counted}, but {unrelated}."
         if self.verdict == "found":
-            return f"Something here sounds like this: {counted}; {foreign}."
-        return f"Nothing here sounds like this: {counted}; {foreign}."
+            return f"Something here sounds like this: {counted}; {unrelated}."
+        return f"Nothing here sounds like this: {counted}; {unrelated}."
 
 
 def localize(
     embedder: Embedder,
     video: Path,
-    sound: Path | None,
+    audio: Path | None,
     methods: Sequence[MapMethod],
     config: MapConfig,
     calibration: Calibration | None,
     on_second: OnSecond = lambda done, total: None,
-) -> Localized:
-    """Maps of every window. Raises EvaluationError for a video, or a sound, in which nothing can be asked."""
+) -> LocalizedVideo:
+    """Heatmaps of every window, of the video's own audio or of that of the file `audio`.
+
+    Raises EvaluationError where no window has a frame and audio.
+    """
     with DecoderProcess() as decoder:
-        asked = None if sound is None else read_sounds(embedder, sound, decoder)
-        localizer = _Localizer(embedder, config, tuple(dict.fromkeys(methods)), asked)
-        sweep = embedder.sweep(video, decoder)
+        segments = None if audio is None else read_segments(embedder, audio, decoder)
+        localizer = _Localizer(embedder, config, tuple(dict.fromkeys(methods)), segments)
+        sliding = embedder.windows(video, decoder)
         try:
-            for windows in sweep:
+            for windows in sliding:
                 localizer.add(windows)
-                on_second(round(windows[-1].end_s), round(max(sweep.file_s, windows[-1].end_s)))
+                on_second(round(windows[-1].end_s), round(max(sliding.file_s, windows[-1].end_s)))
         except MediaError as error:
             raise EvaluationError(f"{video} cannot be used: {error}.") from error
     localizer.require_anything(video)
     windows = localizer.windows
-    state, reason = verdict_on(windows, sweep)
+    state, reason = state_of(windows, sliding)
     frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
-    return Localized(
+    return LocalizedVideo(
         video=video,
-        sound=sound,
+        audio=audio,
         weights=embedder.checkpoint.weights,
         map=config,
         start_s=np.array([window.start_s for window in windows]),
         end_s=np.array([window.end_s for window in windows]),
         frame_s=np.array(frames_s, np.float64),
-        pictures=tuple(window.picture for window in windows),
+        frames=tuple(window.picture for window in windows),
         maps={method: np.stack(cells) for method, cells in localizer.maps.items()},
-        likeness=np.concatenate(localizer.likeness),
-        calibration=None if calibration is None else replace(calibration, num_sounds=len(asked or [None])),
-        duration_s=max(sweep.duration_s, windows[-1].end_s),
+        similarity=np.concatenate(localizer.similarity),
+        calibration=None
+        if calibration is None
+        else replace(calibration, num_segments=len(segments or [None])),
+        duration_s=max(sliding.duration_s, windows[-1].end_s),
         state=state,
         reason=reason,
     )
 
 
-def read_sounds(embedder: Embedder, sound: Path, decoder: DecoderProcess) -> list[Window]:
-    """The windows, one after the other, of the beginning of a sound or a video; silent ones are left out.
+def read_segments(embedder: Embedder, audio: Path, decoder: DecoderProcess) -> list[Window]:
+    """The audio segments, one after the other, of the beginning of a file; silent ones are left out.
 
-    Raises EvaluationError where nothing is heard.
+    Raises EvaluationError where none is left.
     """
-    grid = replace(embedder.grid, step_rows=embedder.grid.rows)
+    spec = replace(embedder.spec, step_rows=embedder.spec.rows)
     try:
-        first = next(iter(SlidingWindows(sound, grid, decoder, duration_s(str(sound)))))
+        first = next(iter(SlidingWindows(audio, spec, decoder, duration_s(str(audio)))))
     except MediaError as error:
-        raise EvaluationError(f"{sound} cannot be asked for: {error}.") from error
-    heard = [window for window in first if window.mel is not None and window.end_s <= LONGEST_SOUND_S]
-    heard = heard or [window for window in first[:1] if window.mel is not None]
-    if not heard:
+        raise EvaluationError(f"{audio} cannot be localised: {error}.") from error
+    segments = [window for window in first if window.mel is not None and window.end_s <= MAX_AUDIO_S]
+    segments = segments or [window for window in first[:1] if window.mel is not None]
+    if not segments:
         raise EvaluationError(
-            f"{sound} cannot be asked for: it has no sound, or only silence, in its first {LONGEST_SOUND_S:g} s."
+            f"{audio} cannot be localised: it has no audio, or only silence, in its first {MAX_AUDIO_S:g} s."
         )
-    return heard
+    return segments
 
 
 class _Localizer:
@@ -160,62 +167,63 @@ class _Localizer:
         embedder: Embedder,
         config: MapConfig,
         methods: tuple[MapMethod, ...],
-        asked: list[Window] | None,
+        segments: list[Window] | None,
     ) -> None:
-        """`asked` are the sounds that every picture is asked for; None: each its own."""
-        self._embedder, self._asked = embedder, asked
-        self._given = None if asked is None else embedder.encode_sounds(asked)
+        """Each frame is compared with all `segments`; with None, with the audio of its own window."""
         checkpoint = embedder.checkpoint
+        self._embedder, self._segments = embedder, segments
+        self._segment_vectors = None if segments is None else embedder.embed_segments(segments)  # (S, D)
         self._heatmap_model = HeatmapModel(checkpoint.model, config, checkpoint.device)
         self._reader = PromptReader(checkpoint.window, checkpoint.model.config.patch_size)
         self._unmapped = np.full(checkpoint.model.config.image_grid, np.nan, np.float32)
         self.windows: list[Window] = []
         self.maps: dict[MapMethod, list[np.ndarray]] = {method: [] for method in methods}
-        self.likeness: list[np.ndarray] = []
+        self.similarity: list[np.ndarray] = []
 
     def add(self, windows: list[Window]) -> None:
-        likeness, sounds = self._likest(windows)
+        similarity, segments = self._best_segments(windows)
         self.windows += windows
-        self.likeness.append(likeness)
-        for window, sound, value in zip(windows, sounds, likeness, strict=True):
-            heard = self._encode_audio(sound) if np.isfinite(value) else None
+        self.similarity.append(similarity)
+        for window, segment, value in zip(windows, segments, similarity, strict=True):
+            audio = self._encode_audio(segment) if np.isfinite(value) else None
             for method, maps in self.maps.items():
-                maps.append(self._unmapped if heard is None else self._map(window, heard, method))
+                maps.append(self._unmapped if audio is None else self._map(window, audio, method))
 
-    def _likest(self, windows: list[Window]) -> tuple[np.ndarray, list[Window]]:
-        """(W,) how alike each picture is to the sound that it is most like, and that sound."""
-        pictures = self._embedder.encode_pictures(windows)
-        if self._asked is None or self._given is None:
-            return (pictures * self._embedder.encode_sounds(windows)).sum(axis=1), windows
-        alike = pictures @ self._given.T
-        return alike.max(axis=1), [self._asked[place] for place in alike.argmax(axis=1)]
+    def _best_segments(self, windows: list[Window]) -> tuple[np.ndarray, list[Window]]:
+        """(W,) similarity of each frame to the segment that it is most similar to, and that segment."""
+        frames = self._embedder.embed_frames(windows)  # (W, D)
+        if self._segments is None or self._segment_vectors is None:
+            return (frames * self._embedder.embed_segments(windows)).sum(axis=1), windows
+        similarity = frames @ self._segment_vectors.T  # (W, S)
+        return similarity.max(axis=1), [self._segments[index] for index in similarity.argmax(axis=1)]
 
     def require_anything(self, video: Path) -> None:
-        """Raises EvaluationError where no window has both."""
-        if np.isfinite(np.concatenate(self.likeness)).any():
+        """Raises EvaluationError where no window has both a frame and audio."""
+        if np.isfinite(np.concatenate(self.similarity)).any():
             return
         if all(window.picture is None for window in self.windows):
-            raise EvaluationError(f"{video} has no pictures: there is nothing in which to find a sound.")
+            raise EvaluationError(f"{video} has no frames, so nothing can be localised in it.")
         raise EvaluationError(
-            f"{video} has no sound with its pictures, or only silence: there is nothing to find. Give a sound: "
+            f"{video} has no audio with its frames, or only silence, so nothing can be localised. Give other audio: "
             "--audio FILE."
         )
 
-    def _encode_audio(self, sound: Window) -> AudioFeatures:
-        assert sound.mel is not None
-        return self._heatmap_model.encode_audio(self._reader.cut_mel(sound.mel))
+    def _encode_audio(self, segment: Window) -> AudioFeatures:
+        assert segment.mel is not None
+        return self._heatmap_model.encode_audio(self._reader.cut_mel(segment.mel))
 
-    def _map(self, window: Window, heard: AudioFeatures, method: MapMethod) -> np.ndarray:
+    def _map(self, window: Window, audio: AudioFeatures, method: MapMethod) -> np.ndarray:
+        """(rows, columns) float32"""
         assert window.picture is not None
-        picture = self._embedder.as_seen(window.picture)
-        cells = self._heatmap_model.encode_image(picture, method).heatmap(heard).cells
-        require_finite(cells, f"the picture at {window.frame_s:.2f} s")
+        image = self._embedder.model_image(window.picture)
+        cells = self._heatmap_model.encode_image(image, method).heatmap(audio).cells
+        require_finite(cells, f"the {method} heatmap at {window.frame_s:.2f} s")
         values: np.ndarray = cells.float().numpy()
         return values
 
 
-def spans_s(localized: Localized) -> list[tuple[float, float]]:
-    """Where windows pass, those that touch taken together."""
+def spans_s(localized: LocalizedVideo) -> list[tuple[float, float]]:
+    """(start, end) of where windows pass; those that touch are one span."""
     spans: list[tuple[float, float]] = []
     for start_s, end_s in zip(
         localized.start_s[localized.passes], localized.end_s[localized.passes], strict=True

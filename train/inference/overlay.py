@@ -1,4 +1,4 @@
-"""A localised video to look at: the map glows over its pictures, the verdict stands below, and the sound plays."""
+"""The overlay video of a localisation: the heatmap over each frame, the verdict of its window below, and the audio."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.choices import MapMethod
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
-from cavsync.train.inference.localize import LONGEST_SOUND_S, Localized
+from cavsync.train.inference.localize import MAX_AUDIO_S, LocalizedVideo
 
 SIDE_PX, STRIP_PX = 448, 36
 FPS = 15
 # Decoded at a time.
 STRETCH_S = 10
-# The map at its strongest hides so much of the picture.
+# The heatmap at its highest hides this fraction of the frame.
 OPACITY = 0.75
-# Percentiles of all cells of the windows that pass: nothing glows below, and nothing more above. Most of a picture is no source.
+# Percentiles of all cells of the windows that pass, between which the heatmap is scaled: most of a frame is no source.
 COLD, HOT = 50.0, 99.5
 COLOURS = mpl.colormaps["inferno"]
 DIM = 0.55  # brightness where nothing is found
@@ -33,46 +33,44 @@ FOUND, NOTHING, UNKNOWN = "#7ee08a", "#ff8d9c", "#c8d0da"
 
 
 @dataclass(frozen=True)
-class Glow:
+class ScaledHeatmaps:
     """The heatmaps of one method in [0, 1], at any time."""
 
-    times_s: np.ndarray  # (K,) of windows that were asked, ascending
-    cells: np.ndarray  # (K, rows, columns); all 0 where the sound does not come from the picture
+    times_s: np.ndarray  # (K,) of the scored windows, ascending
+    cells: np.ndarray  # (K, rows, columns); all 0 where the audio does not come from the frame
 
     @classmethod
-    def of(cls, found: Localized, method: MapMethod) -> "Glow":
-        known, passes = found.maps[method][found.asked], found.passes[found.asked]
+    def of(cls, found: LocalizedVideo, method: MapMethod) -> "ScaledHeatmaps":
+        known, passes = found.maps[method][found.is_scored], found.passes[found.is_scored]
         cold, hot = np.percentile(known[passes] if passes.any() else known, (COLD, HOT))
         scaled = np.clip((known - cold) / max(float(hot - cold), 1e-12), 0, 1)
-        return cls(middles_s(found)[found.asked], scaled * passes[:, None, None])
+        return cls(middles_s(found)[found.is_scored], scaled * passes[:, None, None])
 
     def at(self, time_s: float) -> np.ndarray:
-        """Between two windows, a mix of both."""
+        """(rows, columns), interpolated between two windows."""
         after = min(int(np.searchsorted(self.times_s, time_s)), len(self.times_s) - 1)
         before = max(0, after - 1)
         gap_s = self.times_s[after] - self.times_s[before]
-        share = 1.0 if gap_s <= 0 else np.clip((time_s - self.times_s[before]) / gap_s, 0, 1)
-        mixed: np.ndarray = (1 - share) * self.cells[before] + share * self.cells[after]
+        weight = 1.0 if gap_s <= 0 else np.clip((time_s - self.times_s[before]) / gap_s, 0, 1)
+        mixed: np.ndarray = (1 - weight) * self.cells[before] + weight * self.cells[after]
         return mixed
 
 
 class Painter:
-    """Draws pictures of a localised video, (SIDE_PX + STRIP_PX, SIDE_PX, 3)."""
+    """Draws the frames of the overlay, (SIDE_PX + STRIP_PX, SIDE_PX, 3) uint8."""
 
-    def __init__(self, found: Localized, method: MapMethod) -> None:
-        self._found, self._glow = found, Glow.of(found, method)
+    def __init__(self, found: LocalizedVideo, method: MapMethod) -> None:
+        self._found, self._heatmaps = found, ScaledHeatmaps.of(found, method)
         self._font = ImageFont.load_default(size=17)
         self._middles_s = middles_s(found)
 
-    def paint(self, picture: np.ndarray, time_s: float) -> np.ndarray:
-        """`picture` is (SIDE_PX, SIDE_PX, 3) uint8."""
+    def paint(self, frame: np.ndarray, time_s: float) -> np.ndarray:
+        """`frame` is (SIDE_PX, SIDE_PX, 3) uint8."""
         number = int(np.abs(self._middles_s - time_s).argmin())
-        heatmap = upsampled(torch.from_numpy(self._glow.at(time_s)), SIDE_PX)[..., None]
+        heatmap = upsampled(torch.from_numpy(self._heatmaps.at(time_s)), SIDE_PX)[..., None]
         if not self._found.passes[number]:
-            heatmap, picture = np.zeros_like(heatmap), picture * DIM
-        mixed = (
-            picture * (1 - OPACITY * heatmap) + 255 * COLOURS(heatmap[..., 0])[..., :3] * OPACITY * heatmap
-        )
+            heatmap, frame = np.zeros_like(heatmap), frame * DIM
+        mixed = frame * (1 - OPACITY * heatmap) + 255 * COLOURS(heatmap[..., 0])[..., :3] * OPACITY * heatmap
         canvas = Image.new("RGB", (SIDE_PX, SIDE_PX + STRIP_PX), "#10151b")
         canvas.paste(Image.fromarray(mixed.astype(np.uint8)))
         text, colour = self.caption(number)
@@ -83,47 +81,47 @@ class Painter:
         return np.array(canvas)
 
     def caption(self, number: int) -> tuple[str, str]:
-        """What is said of a window, and its colour."""
-        found, likeness = self._found, self._found.likeness[number]
-        if not found.asked[number]:
-            return "silence" if found.sound is None else "no picture", UNKNOWN
-        if found.calibration is None or not found.calibration.tells:
-            return f"likeness {likeness:.2f}", UNKNOWN
+        """The caption of a window, and its colour."""
+        found, similarity = self._found, self._found.similarity[number]
+        if not found.is_scored[number]:
+            return "silence" if found.audio is None else "no frame", UNKNOWN
+        if found.calibration is None or not found.calibration.is_reliable:
+            return f"similarity {similarity:.2f}", UNKNOWN
         least = found.calibration.threshold
         if found.passes[number]:
-            return f"sounds like this: {likeness:.2f} >= {least:.2f}", FOUND
-        return f"nothing here sounds like this: {likeness:.2f} < {least:.2f}", NOTHING
+            return f"sounds like this: {similarity:.2f} >= {least:.2f}", FOUND
+        return f"nothing here sounds like this: {similarity:.2f} < {least:.2f}", NOTHING
 
 
-def middles_s(found: Localized) -> np.ndarray:
-    """(W,)"""
+def middles_s(found: LocalizedVideo) -> np.ndarray:
+    """(W,) seconds."""
     middle: np.ndarray = (found.start_s + found.end_s) / 2
     return middle
 
 
 def write_overlay(
-    found: Localized, method: MapMethod, path: Path, on_second: Callable[[int, int], None]
+    found: LocalizedVideo, method: MapMethod, path: Path, on_second: Callable[[int, int], None]
 ) -> list[str]:
-    """Atomically. Returns what could not be read; its pictures are left out, so the film is black there.
+    """Writes the video atomically; returns what could not be read, where it is black.
 
-    The sound is what was asked for: the video's, or the given one, again and again.
+    Its audio is what was localised: the video's, or that of the other file, repeated.
     """
     painter, damage = Painter(found, method), []
     temporary = temporary_name(path)
     try:
         size = (SIDE_PX, SIDE_PX + STRIP_PX)
-        with Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as film, DecoderProcess() as decoder:
-            sound = None if found.sound is None else _read_sound(found.sound, decoder)
+        with Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as video, DecoderProcess() as decoder:
+            audio = None if found.audio is None else _read_audio(found.audio, decoder)
             for start_s in range(0, int(np.ceil(found.duration_s)), STRETCH_S):
                 end_s = min(start_s + STRETCH_S, found.duration_s)
-                asked = _request(found.video, start_s, end_s)
+                request = _request(found.video, start_s, end_s)
                 try:
-                    stretch = decoder.ask(asked)
+                    stretch = decoder.ask(request)
                 except MediaError as error:
                     damage.append(f"{start_s} to {end_s:.0f} s: {error.reason}")
                     stretch = MediaSegment(start_s, (), (), None, np.zeros(0, np.float32), None)
-                film.show(_painted(painter, stretch, asked))
-                film.play(_played_waveform(stretch, sound, start_s, end_s))
+                video.show(_painted(painter, stretch, request))
+                video.play(_played_waveform(stretch, audio, start_s, end_s))
                 on_second(round(end_s), round(found.duration_s))
         publish(temporary, path)
     finally:
@@ -131,9 +129,9 @@ def write_overlay(
     return damage
 
 
-def _read_sound(sound: Path, decoder: DecoderProcess) -> np.ndarray:
-    """(samples,) of what was asked for."""
-    stretch: MediaSegment = decoder.ask(SegmentRequest(sound, 0.0, LONGEST_SOUND_S, (), SIDE_PX))
+def _read_audio(audio: Path, decoder: DecoderProcess) -> np.ndarray:
+    """(samples,) at 16 kHz, of its beginning."""
+    stretch: MediaSegment = decoder.ask(SegmentRequest(audio, 0.0, MAX_AUDIO_S, (), SIDE_PX))
     return stretch.waveform
 
 
@@ -143,21 +141,22 @@ def _request(video: Path, start_s: float, end_s: float) -> SegmentRequest:
     return SegmentRequest(video, start_s, end_s - start_s, instants_s, SIDE_PX)
 
 
-def _painted(painter: Painter, stretch: MediaSegment, asked: SegmentRequest) -> Iterator[np.ndarray]:
-    """One for every instant, black where pictures have ended."""
+def _painted(painter: Painter, stretch: MediaSegment, request: SegmentRequest) -> Iterator[np.ndarray]:
+    """One for every instant, black where frames have ended."""
     black = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
-    for number, time_s in enumerate(asked.instants_s):
+    for number, time_s in enumerate(request.instants_s):
         there = number < len(stretch.pictures)
-        picture = decode_jpeg(bytearray(stretch.pictures[number])).numpy() if there else black
-        yield painter.paint(picture, time_s)
+        frame = decode_jpeg(bytearray(stretch.pictures[number])).numpy() if there else black
+        yield painter.paint(frame, time_s)
 
 
 def _played_waveform(
-    stretch: MediaSegment, sound: np.ndarray | None, start_s: float, end_s: float
+    stretch: MediaSegment, audio: np.ndarray | None, start_s: float, end_s: float
 ) -> np.ndarray:
+    """(samples,) of [start_s, end_s)."""
     first, stop = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
-    if sound is not None:
-        return sound[np.arange(first, stop) % len(sound)]
+    if audio is not None:
+        return audio[np.arange(first, stop) % len(audio)]
     waveform = np.zeros(stop - first, np.float32)
     samples = stretch.waveform[: stop - first]
     waveform[: len(samples)] = samples

@@ -1,4 +1,4 @@
-"""The moments of embedded files that are most like a query: spans of time, best first."""
+"""The spans of embedded files that are most similar to a query, best first."""
 
 import time
 from collections.abc import Callable
@@ -9,16 +9,16 @@ import numpy as np
 
 from cavsync.train.embedding.matrix import cosines, open_matrix
 from cavsync.train.embedding.window_file import Side, WindowFile
-from cavsync.train.inference.query import Query, QueryError
+from cavsync.train.inference.query import QueryError, SearchQuery
 
 Against = Literal["both", "audio", "image"]
-# A hit reaches as far as the score stays above this share of its best window's.
-SHARE_OF_BEST = 0.5
+# A hit reaches as far as the score stays above this fraction of its best window's.
+FRACTION_OF_BEST = 0.5
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A stretch of a file around a window that is better than those near it."""
+    """A span of a file around a window that is better than those near it."""
 
     file: str
     start_s: float
@@ -29,8 +29,10 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Found:
-    query: Query
+class SearchResults:
+    """The hits of a query."""
+
+    query: SearchQuery
     against: Against
     hits: list[Hit]
     num_windows: int  # that were compared
@@ -39,36 +41,38 @@ class Found:
 
 def search(
     file: WindowFile,
-    query: Query,
+    query: SearchQuery,
     against: Against = "both",
     limit: int = 10,
     on_row: Callable[[int, int], None] = lambda done, total: None,
-) -> Found:
-    """A window's score is the mean over its routes (query's sound or picture to window's sound or picture) of how many
-    standard deviations its cosine lies above the mean of all windows: cosines of different routes have different scales.
+) -> SearchResults:
+    """The best spans of the embedded files.
+
+    A window's score is a mean over pairs of modalities (audio or image of the query, audio or image of the window) of how
+    many standard deviations its cosine lies above the mean of all windows: cosines of different pairs have different scales.
     """
     sides: tuple[Side, ...] = ("audio", "image") if against == "both" else (against,)
     matrices = {side: open_matrix(file, side, on_row) for side in sides}
     began = time.perf_counter()
-    routes = [
+    by_pair = [
         scores
         for matrix in matrices.values()
         for vector in (query.audio, query.image)
         if vector is not None and (scores := _standardised(cosines(matrix, vector))) is not None
     ]
-    if not routes:
+    if not by_pair:
         what = "embedding" if against == "both" else f"{against} embedding"
         raise QueryError(
             f"{file.path} holds no window with an {what} to compare with; see its files' states."
         )
-    scores = _mean_of_known(routes)
+    scores = _mean_of_known(by_pair)
     hits = _peaks(_Rows.of(file), scores, limit)
     compared = int((scores > -np.inf).sum())
-    return Found(query, against, hits, compared, time.perf_counter() - began)
+    return SearchResults(query, against, hits, compared, time.perf_counter() - began)
 
 
 def _standardised(cosine: np.ndarray) -> np.ndarray | None:
-    """NaN stays NaN; None where nothing is known."""
+    """(W,) cosines in standard deviations above their mean. NaN stays NaN; None where all are NaN."""
     known = np.isfinite(cosine)
     if not known.any():
         return None
@@ -77,10 +81,10 @@ def _standardised(cosine: np.ndarray) -> np.ndarray | None:
     return scaled
 
 
-def _mean_of_known(routes: list[np.ndarray]) -> np.ndarray:
-    """The mean over the routes that a window has, -inf where it has none."""
-    known = [np.isfinite(scores) for scores in routes]
-    total = sum(np.where(there, scores, 0.0) for scores, there in zip(routes, known, strict=True))
+def _mean_of_known(by_pair: list[np.ndarray]) -> np.ndarray:
+    """(W,) mean over the pairs of modalities that a window has, -inf where it has none."""
+    known = [np.isfinite(scores) for scores in by_pair]
+    total = sum(np.where(there, scores, 0.0) for scores, there in zip(by_pair, known, strict=True))
     count = sum(there.astype(np.float32) for there in known)
     mean: np.ndarray = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
     return mean
@@ -91,7 +95,7 @@ class _Rows:
     """Where each window lies, in the order of the file of embeddings."""
 
     names: list[str]
-    files: np.ndarray  # (W,) places in `names`
+    files: np.ndarray  # (W,) indices into `names`
     start_s: np.ndarray  # (W,)
     end_s: np.ndarray  # (W,)
 
@@ -109,12 +113,12 @@ class _Rows:
 
 
 def _peaks(rows: _Rows, scores: np.ndarray, limit: int) -> list[Hit]:
-    """The best windows, each with those beside it that are nearly as good; no two hits overlap."""
+    """The windows of the best (W,) scores, each with those beside it that are nearly as good; no two hits overlap."""
     left = scores.copy()
     hits: list[Hit] = []
     while len(hits) < limit and left[best := int(left.argmax())] > -np.inf:
         score = float(scores[best])
-        least = SHARE_OF_BEST * score if score > 0 else score
+        least = FRACTION_OF_BEST * score if score > 0 else score
         first = last = best
         while rows.gap_s(first - 1, first) <= 0 and left[first - 1] >= least:
             first -= 1

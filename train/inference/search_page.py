@@ -1,4 +1,4 @@
-"""What a search found as an HTML page: a thumbnail for each hit, whose player starts there.
+"""The HTML page of a search: a thumbnail for each hit, whose player starts there.
 
 Thumbnails are in the page; players read the files where they are, by paths relative to the page.
 """
@@ -15,21 +15,21 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.embedding.window_file import WindowFile
-from cavsync.train.inference.search import Found, Hit
+from cavsync.train.inference.search import Hit, SearchResults
 from cavsync.train.reporting.page import data_url
 
 THUMBNAIL_PX = 224
-# Around the best instant; a picture is on screen for less.
+# Around the best instant; a frame is on screen for less.
 READ_S = 1.0
 
 
 @dataclass(frozen=True)
-class Card:
+class HitCard:
     """A hit as the page shows it."""
 
     hit: Hit
     address: str  # of the file, from the page, with the span
-    thumbnail: str | None  # data URL; None for a sound, and for a file that cannot be read any more
+    thumbnail: str | None  # data URL; None for audio, and for a file that cannot be read any more
     problem: str | None
 
     @property
@@ -37,7 +37,7 @@ class Card:
         return f"{clock(self.hit.start_s)} - {clock(self.hit.end_s)}"
 
 
-def write_search_page(found: Found, file: WindowFile, path: Path) -> None:
+def write_search_page(found: SearchResults, file: WindowFile, path: Path) -> None:
     with DecoderProcess() as decoder:
         cards = [_card(hit, file.media(hit.file), path, decoder) for hit in found.hits]
     environment = Environment(
@@ -58,20 +58,20 @@ def clock(seconds: float) -> str:
 
 
 def thumbnail(hit: Hit, medium: Path, decoder: DecoderProcess) -> bytes | None:
-    """A JPEG of the hit's best instant; None for a sound. Raises MediaError for a file that cannot be read any more."""
+    """A JPEG of the hit's best instant; None for audio. Raises MediaError for a file that cannot be read any more."""
     stretch: MediaSegment = decoder.ask(
         SegmentRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX)
     )
     return stretch.pictures[0] if stretch.pictures else None
 
 
-def _card(hit: Hit, medium: Path, page: Path, decoder: DecoderProcess) -> Card:
+def _card(hit: Hit, medium: Path, page: Path, decoder: DecoderProcess) -> HitCard:
     address = f"{_address(medium, page)}#t={hit.start_s:.2f},{hit.end_s:.2f}"
     try:
-        seen = thumbnail(hit, medium, decoder)
+        jpeg = thumbnail(hit, medium, decoder)
     except MediaError as error:
-        return Card(hit, address, None, f"{error.state}: {error}")
-    return Card(hit, address, None if seen is None else data_url(seen, "image/jpeg"), None)
+        return HitCard(hit, address, None, f"{error.state}: {error}")
+    return HitCard(hit, address, None if jpeg is None else data_url(jpeg, "image/jpeg"), None)
 
 
 def _address(target: Path, page: Path) -> str:

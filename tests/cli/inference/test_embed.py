@@ -172,9 +172,9 @@ def no_medium(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "state", "reason", "sounds", "pictures"),
     [
-        (muted, "no_audio", "it has no sound, or only silence; its pictures are used", 0, 8),
-        (silent, "no_audio", "it has no sound, or only silence; its pictures are used", 0, 8),
-        (sound_alone, "no_video", "it has no pictures; its sound is used", 9, 0),
+        (muted, "no_audio", "it has no audio, or only silence; its frames are used", 0, 8),
+        (silent, "no_audio", "it has no audio, or only silence; its frames are used", 0, 8),
+        (sound_alone, "no_video", "it has no frames; its audio is used", 9, 0),
         (blink, "ok", None, 1, 1),
     ],
 )

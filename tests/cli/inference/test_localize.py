@@ -1,5 +1,5 @@
-"""Proves `cavsync localize` from the command: where maps are hot, what the film shows and plays, and when it says that nothing
-here sounds like this. A stand-in takes the model's place for which low tones are red and high tones are blue."""
+"""Proves `cavsync localize` from the command: where heatmaps are hot, what the overlay shows and plays, and when the verdict
+is that nothing here sounds like this. A stand-in takes the model's place for which low tones are red and high tones are blue."""
 
 import json
 import math
@@ -88,7 +88,7 @@ def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
 Squares = dict[tuple[int, int], tuple[int, int, int]]
 
 
-def picture(squares: Squares) -> np.ndarray:
+def frame(squares: Squares) -> np.ndarray:
     """Grey, with a square of a colour in some cells."""
     canvas = np.full((NUM_CELLS, NUM_CELLS, 3), GREY, np.uint8)
     for cell, colour in squares.items():
@@ -105,7 +105,7 @@ def film(path: Path, parts: Sequence[tuple[Squares, np.ndarray]]) -> Path:
     """Each part lasts as long as its sound."""
     with Mp4(path, (128, 128), 10, RATE_HZ) as writer:
         for squares, sound in parts:
-            writer.show([picture(squares)] * round(10 * len(sound) / RATE_HZ))
+            writer.show([frame(squares)] * round(10 * len(sound) / RATE_HZ))
             writer.play(sound)
     return path
 
@@ -164,7 +164,7 @@ def arrays_in(folder: Path) -> dict[str, np.ndarray]:
 
 
 def cell_of(frame: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
-    """Mean colour of the middle of a cell in the film."""
+    """Mean colour of the middle of a cell in the overlay."""
     side = SIDE_PX // NUM_CELLS
     top, left = cell[0] * side + side // 4, cell[1] * side + side // 4
     colour: np.ndarray = frame[top : top + side // 2, left : left + side // 2].mean(axis=(0, 1))
@@ -209,16 +209,18 @@ def test_another_sound_is_found_wherever_its_source_is(
             assert hottest(cells) == (TOP_LEFT if middle_s < SECONDS else BOTTOM_RIGHT)
 
 
-def test_likeness_is_the_cosine_of_picture_and_sound(
+def test_similarity_is_the_cosine_of_frame_and_audio(
     moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     localize(moving)
     arrays = arrays_in(tmp_path / "out")
     # One of 16 cells is as red as red gets, and 0.01 is the coordinate that says nothing.
     one_square, early = 1 / 16, arrays["end_s"] <= SECONDS
-    assert arrays["likeness"][early] == pytest.approx(one_square / math.hypot(one_square, 0.01), abs=0.01)
+    assert arrays["similarity"][early] == pytest.approx(one_square / math.hypot(one_square, 0.01), abs=0.01)
     late = arrays["start_s"] >= SECONDS + 0.4
-    assert arrays["likeness"][late] == pytest.approx(math.sqrt(0.5), abs=0.03)  # red and blue, half and half
+    assert arrays["similarity"][late] == pytest.approx(
+        math.sqrt(0.5), abs=0.03
+    )  # red and blue, half and half
 
 
 # The verdict
@@ -229,12 +231,12 @@ def test_nothing_here_sounds_like_this_is_said_when_so(
     hz: float, verdict: str, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     video = film(tmp_path / "red.mp4", [({BOTTOM_RIGHT: RED}, tone(LOW_HZ))])
-    film(tmp_path / "asked.mp4", [({}, tone(hz, 2))])
-    results = localize(video, "--audio", tmp_path / "asked.mp4", "--calibrate", pairs)["results"]
+    film(tmp_path / "other.mp4", [({}, tone(hz, 2))])
+    results = localize(video, "--audio", tmp_path / "other.mp4", "--calibrate", pairs)["results"]
     assert results["verdict"] == verdict
-    assert results["calibration"]["foreign_share"] == results["calibration"]["limit"] == 0
+    assert results["calibration"]["unrelated_fraction"] == results["calibration"]["limit"] == 0
     passing = results["num_windows"] if verdict == "found" else 0
-    assert (results["num_passing"], results["num_asked"]) == (passing, results["num_windows"])
+    assert (results["num_passing"], results["num_scored"]) == (passing, results["num_windows"])
     assert results["spans_s"] == ([[0.0, pytest.approx(SECONDS, abs=0.15)]] if passing else [])
     page = (tmp_path / "out" / "report.html").read_text()
     assert ("Nothing here sounds like this" in page) == (verdict == "nothing")
@@ -260,7 +262,7 @@ def test_without_anything_to_calibrate_by_there_is_no_verdict(
     assert arrays_in(tmp_path / "out")["passes"].all()
 
 
-def test_a_model_to_which_foreign_sounds_are_as_alike_cannot_tell(
+def test_a_model_to_which_unrelated_audio_is_as_similar_cannot_tell(
     moving: Path,
     weights: Path,
     localize: Callable[..., dict[str, Any]],
@@ -273,38 +275,38 @@ def test_a_model_to_which_foreign_sounds_are_as_alike_cannot_tell(
     run("embed", tmp_path / "list.txt", "--out", tmp_path / "x.parquet", "--checkpoint", weights)
     results = localize(moving, "--calibrate", tmp_path / "x.parquet")["results"]
     assert results["verdict"] == "cannot tell"
-    assert results["calibration"]["foreign_share"] == 1
+    assert results["calibration"]["unrelated_fraction"] == 1
 
 
 def test_the_bounds_are_those_of_split_conformal_prediction() -> None:
-    own = np.arange(1, 100) / 100  # 99 pairs: 5 of 100 may be beyond, so the 5th is the threshold
-    foreign = [np.full((4, 4), value) for value in [0.9, 0.01, *[0.0] * 18]]
-    foreign[0][0] = 0.0  # three of the four pictures pass
-    calibration = Calibration(own, tuple(foreign), "pairs")
+    matched = np.arange(1, 100) / 100  # 99 pairs: 5 of 100 may be beyond, so the 5th is the threshold
+    unrelated = [np.full((4, 4), value) for value in [0.9, 0.01, *[0.0] * 18]]
+    unrelated[0][0] = 0.0  # three of the four frames pass
+    calibration = Calibration(matched, tuple(unrelated), "pairs")
     assert calibration.threshold == 0.05
-    assert calibration.foreign_share == pytest.approx(3 / 80)
+    assert calibration.unrelated_fraction == pytest.approx(3 / 80)
     assert calibration.limit == 0.75  # of 20 files the highest share: one of 21 is beyond
-    assert calibration.tells
+    assert calibration.is_reliable
     random = np.random.default_rng(0)
     denied = []
     for _ in range(400):
-        drawn = Calibration(random.normal(size=99), tuple(foreign), "pairs")
+        drawn = Calibration(random.normal(size=99), tuple(unrelated), "pairs")
         denied.append((random.normal(size=100) < drawn.threshold).mean())
     assert np.mean(denied) == pytest.approx(0.05, abs=0.005)
 
 
-def test_foreign_sounds_pass_more_often_when_there_are_more_of_them() -> None:
-    likeness = np.zeros((4, 4))
-    likeness[:, 2] = 1.0  # each picture is like one of the four sounds
-    shares = [
-        Calibration(np.ones(19), (likeness,), "pairs", num_sounds=number).foreign_share
+def test_unrelated_segments_pass_more_often_when_there_are_more_of_them() -> None:
+    similarity = np.zeros((4, 4))
+    similarity[:, 2] = 1.0  # each frame is similar to one of the four segments
+    fractions = [
+        Calibration(np.ones(19), (similarity,), "pairs", num_segments=number).unrelated_fraction
         for number in (1, 2, 3, 4, 9)
     ]
-    assert shares == [0.25, 0.5, 0.75, 1, 1]
+    assert fractions == [0.25, 0.5, 0.75, 1, 1]
 
 
 def test_too_few_pairs_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="give 18 pairs of picture and sound"):
+    with pytest.raises(CalibrationError, match="give 18 pairs of frame and audio"):
         Calibration(np.ones(18), (np.zeros((1, 1)),), "pairs")
 
 
@@ -324,7 +326,7 @@ def test_a_prepared_dataset_calibrates_by_its_test_clips(
 # What is left
 
 
-def test_the_film_glows_where_the_sound_comes_from_and_plays_it(
+def test_the_overlay_is_hot_where_the_audio_comes_from_and_plays_it(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     localize(moving, "--calibrate", pairs)
@@ -341,7 +343,7 @@ def test_the_film_glows_where_the_sound_comes_from_and_plays_it(
     assert loudest_hz(overlay, 3.5, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
-def test_the_film_is_dim_where_nothing_sounds_like_this_and_plays_what_was_asked(
+def test_the_overlay_is_dim_where_nothing_sounds_like_this_and_plays_the_given_audio(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     film(tmp_path / "high.mp4", [({}, tone(HIGH_HZ, 1))])
@@ -351,13 +353,13 @@ def test_the_film_is_dim_where_nothing_sounds_like_this_and_plays_what_was_asked
     assert loudest_hz(overlay, 0.2, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
-def test_the_folder_holds_pictures_and_a_page_that_plays_the_film(
+def test_the_folder_holds_frames_and_a_page_that_plays_the_overlay(
     moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     record = localize(moving)
     out = tmp_path / "out"
     assert json.loads((out / "report.json").read_text()) == record
-    assert len(list((out / "pictures").glob("*.png"))) == 8
+    assert len(list((out / "frames").glob("*.png"))) == 8
     page = (out / "report.html").read_text()
     assert 'src="overlay.mp4"' in page
     assert "masked-view (our method)" in page
@@ -369,9 +371,9 @@ def test_the_folder_holds_pictures_and_a_page_that_plays_the_film(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: write_clip(path, 2.0, audio_codec=None), "has no sound with its pictures"),
-        (lambda path: film(path, [({}, np.zeros(32_000, np.float32))]), "Give a sound: --audio FILE"),
-        (lambda path: write_clip(path, 2.0, video_codec=None), "has no pictures"),
+        (lambda path: write_clip(path, 2.0, audio_codec=None), "has no audio with its frames"),
+        (lambda path: film(path, [({}, np.zeros(32_000, np.float32))]), "Give other audio: --audio FILE"),
+        (lambda path: write_clip(path, 2.0, video_codec=None), "has no frames"),
         (lambda path: path.write_text("410 Gone"), "cannot be used: FFmpeg: Invalid data"),
         (lambda path: path.touch(), "cannot be used: the file is empty"),
         (lambda path: None, "cannot be used: it is not there"),
@@ -389,7 +391,7 @@ def test_a_video_in_which_nothing_can_be_found_is_refused(
     assert not out.exists()
 
 
-def test_a_muted_video_is_asked_for_another_sound(moving: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_muted_video_is_localised_with_other_audio(moving: Path, weights: Path, tmp_path: Path) -> None:
     run_ffmpeg("-i", moving, "-an", "-c", "copy", tmp_path / "muted.mp4")
     result = run(
         "localize",
@@ -402,8 +404,8 @@ def test_a_muted_video_is_asked_for_another_sound(moving: Path, weights: Path, t
         tmp_path / "out",
     )
     assert result.exit_code == 0, result.output
-    assert "no_audio: it has no sound, or only silence; its pictures are used" in flat(result)
-    assert np.isfinite(arrays_in(tmp_path / "out")["likeness"]).all()
+    assert "no_audio: it has no audio, or only silence; its frames are used" in flat(result)
+    assert np.isfinite(arrays_in(tmp_path / "out")["similarity"]).all()
 
 
 def test_a_silent_sound_is_refused(moving: Path, weights: Path, tmp_path: Path) -> None:
@@ -411,7 +413,7 @@ def test_a_silent_sound_is_refused(moving: Path, weights: Path, tmp_path: Path) 
     options = ("--checkpoint", weights, "--audio", tmp_path / "silent.mp4", "--out", tmp_path / "out")
     result = run("localize", moving, *options)
     assert result.exit_code == 1
-    assert "silent.mp4 cannot be asked for: it has no sound, or only silence" in flat(result)
+    assert "silent.mp4 cannot be localised: it has no audio, or only silence" in flat(result)
 
 
 def test_silent_windows_have_no_map_and_are_counted(weights: Path, tmp_path: Path) -> None:
@@ -419,12 +421,12 @@ def test_silent_windows_have_no_map_and_are_counted(weights: Path, tmp_path: Pat
     video = film(tmp_path / "half.mp4", parts)
     result = run("localize", video, "--checkpoint", weights, "--out", tmp_path / "out")
     arrays = arrays_in(tmp_path / "out")
-    silent = np.isnan(arrays["likeness"])
+    silent = np.isnan(arrays["similarity"])
     assert silent[arrays["start_s"] > SECONDS + 0.2].all()
     assert not silent[arrays["end_s"] < SECONDS].any()
     assert np.isnan(arrays["map_masked-view"][silent]).all()
     assert not arrays["passes"][silent].any()
-    assert f"{silent.sum()} of {len(silent)} windows lack a sound or a picture" in flat(result)
+    assert f"{silent.sum()} of {len(silent)} windows lack audio or a frame" in flat(result)
 
 
 def test_what_was_cut_off_is_said_and_the_rest_is_localised(
@@ -440,9 +442,9 @@ def test_what_was_cut_off_is_said_and_the_rest_is_localised(
     assert hottest(cells[0]) == TOP_LEFT
 
 
-def test_only_the_beginning_of_a_long_sound_is_asked_for_and_that_is_said(
+def test_only_the_beginning_of_long_audio_is_used_and_a_warning_says_so(
     moving: Path, weights: Path, tmp_path: Path
 ) -> None:
     film(tmp_path / "long.mp4", [({}, tone(LOW_HZ, 13))])
     options = ("--checkpoint", weights, "--audio", tmp_path / "long.mp4", "--out", tmp_path / "out")
-    assert "only its first 10.5 s are asked for" in flat(run("localize", moving, *options))
+    assert "only its first 10.5 s are used" in flat(run("localize", moving, *options))

@@ -22,7 +22,7 @@ from support.own_videos import STEP_S, WINDOW_S, OwnClock, flat, run, table_of
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.train.embedding.window_file import WindowFile
-from cavsync.train.inference.query import Query
+from cavsync.train.inference.query import SearchQuery
 from cavsync.train.inference.search import search
 
 SECONDS = 8.0
@@ -95,7 +95,7 @@ def test_a_sound_is_found_where_it_is_heard_and_where_its_picture_is_seen(
 ) -> None:
     query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
     record = find(query)
-    assert record["kind"] == "sound"
+    assert record["kind"] == "audio"
     best = best_by_file(record)
     assert set(best) == {clip.path.name, "muted.mp4", "sound.wav"}
     for hit in best.values():
@@ -106,9 +106,9 @@ def test_a_sound_is_found_where_it_is_heard_and_where_its_picture_is_seen(
 
 def test_a_picture_is_found_at_its_time(find: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     record = find(numbered(tmp_path / "query.png", 2 * FPS), "--against", "image")
-    assert record["kind"] == "picture"
+    assert record["kind"] == "image"
     best = best_by_file(record)
-    assert "sound.wav" not in best  # it has no pictures to compare with
+    assert "sound.wav" not in best  # it has no frames to compare with
     for hit in best.values():
         assert hit["best_s"] == pytest.approx(2.0, abs=STEP_S)
 
@@ -148,7 +148,7 @@ def test_a_hit_reaches_as_far_as_its_windows_are_half_as_good(library: Path, cli
     file = WindowFile.open(library)
     table = table_of(library)
     angle = 2 * np.pi * 4.0 / 40
-    query = Query(Path("q"), "sound", np.array([np.cos(angle), np.sin(angle), *[0.0] * 14]), None)
+    query = SearchQuery(Path("q"), "audio", np.array([np.cos(angle), np.sin(angle), *[0.0] * 14]), None)
     found = search(file, query, "audio", limit=2)
     heard = table[table.audio.notna()]
     cosines = np.stack(list(heard.audio)) @ query.audio  # type: ignore[operator]
@@ -232,7 +232,7 @@ def test_a_file_that_is_gone_has_a_card_that_says_so(library: Path, weights: Pat
     ("arguments", "code", "message"),
     [
         (["nowhere.wav", "--in", "LIBRARY"], 1, "nowhere.wav is not there"),
-        (["text.wav", "--in", "LIBRARY"], 1, "text.wav is neither a picture nor a sound nor a video"),
+        (["text.wav", "--in", "LIBRARY"], 1, "text.wav is neither an image nor audio nor a video"),
         (["broken.png", "--in", "LIBRARY"], 1, "broken.png cannot be read as a picture"),
         (["silent.wav", "--in", "LIBRARY"], 1, "there is nothing to search for"),
         (["query.png", "--in", "nowhere.parquet"], 1, "make it with `cavsync embed`"),
