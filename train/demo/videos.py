@@ -64,10 +64,10 @@ def search_world(
     turns = {
         str(config.root / clip["video"]): clip["turns"] for clip in truth["clips"] if clip["split"] == "test"
     }
-    opening = EmbedderSpec(weights=checkpoint.weights, step_s=None, device="auto")
+    spec = EmbedderSpec(weights=checkpoint.weights, step_s=None, device="auto")
     files = [Path(name) for name in turns]
     out = config.run / "test-videos.parquet"
-    file = embed_files(files, opening, out, Workers(), lambda record, done, total: on_file(done, total))
+    file = embed_files(files, spec, out, Workers(), lambda record, done, total: on_file(done, total))
     embedder = Embedder(checkpoint)
     prompts = pd.read_csv(config.prompted / LIST_NAME).drop_duplicates("ade_class").sort_values("ade_class")
     searches = []

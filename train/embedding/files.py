@@ -1,7 +1,7 @@
 """`cavsync embed`: many files to one Parquet file, each file's result kept as soon as it is there.
 
-Results lie in `<out>.parts/` until all are done, so the same command continues where it stopped; a name says which
-file, as it was, by which checkpoint. They are written where they are made: nothing big passes through Ray.
+Results lie in `<out>.parts/` until all are done, so the same command continues where it stopped; a part's name holds the
+file, its size and time, and the checkpoint. They are written where they are made: nothing big passes through Ray.
 """
 
 import hashlib
@@ -52,15 +52,15 @@ class EmbedderSpec:
 
 @dataclass(frozen=True)
 class EmbedFile:
-    """Called with a file in whichever process; leaves a part."""
+    """Embeds a file in any process; its result is a part beside the output."""
 
-    opening: EmbedderSpec
+    spec: EmbedderSpec
     parts: Path
     key: str  # of the checkpoint and the settings
     folder: Path  # that names of files begin in; a worker's own is another
 
     def __call__(self, path: Path) -> FileRecord:
-        return self.run(path, *_tools(self.opening))
+        return self.run(path, *_tools(self.spec))
 
     def run(
         self,
@@ -80,31 +80,31 @@ class EmbedFile:
         return record
 
     def part(self, path: Path) -> Path:
-        medium = self.folder / path
-        facts = medium.stat() if medium.is_file() else None
-        said = [self.key, str(path), facts and facts.st_size, facts and facts.st_mtime_ns]
-        return self.parts / f"{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]}.parquet"
+        file = self.folder / path
+        stat = file.stat() if file.is_file() else None
+        identity = [self.key, str(path), stat and stat.st_size, stat and stat.st_mtime_ns]
+        return self.parts / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]}.parquet"
 
 
 def embed_files(
     files: Sequence[Path],
-    opening: EmbedderSpec,
+    spec: EmbedderSpec,
     out: Path,
     workers: Workers,
     on_file: OnFile = lambda record, done, total: None,
     on_second: OnSecond = lambda done, total: None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> WindowFile:
-    """Writes `out`, with a record for every file; a file that gives nothing has one that says why.
+    """Writes `out`, with a record for every file; a file without windows has one with the reason.
 
-    `on_second` hears of the file in work where one runs at a time. Raises CavsyncError on what a user can mend.
+    `on_second` is called with the progress of a file where one runs at a time. Raises CavsyncError on what a user can mend.
     """
     require_writable(out)
-    embedder = opening.open()
+    embedder = spec.open()
     key = hashlib.sha256(json.dumps(embedder.about, sort_keys=True).encode()).hexdigest()
     parts = out.absolute().with_name(f"{out.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
-    embed = EmbedFile(opening, parts, key, Path.cwd())
+    embed = EmbedFile(spec, parts, key, Path.cwd())
     kept = {path: part[0] for path in files if (part := read_part(embed.part(path)))}
     for done, record in enumerate(kept.values()):
         on_file(record, done + 1, len(files))
@@ -112,7 +112,7 @@ def embed_files(
     made = (
         _made_here(embed, waiting, embedder, on_second)
         if _is_here(workers)
-        else _made_on_ray(embed, waiting, workers, say)
+        else _made_on_ray(embed, waiting, workers, log)
     )
     for done, record in enumerate(made):
         on_file(record, len(kept) + done + 1, len(files))
@@ -134,13 +134,13 @@ def _made_here(
 
 
 def _made_on_ray(
-    embed: EmbedFile, files: Sequence[Path], workers: Workers, say: Callable[[str], None]
+    embed: EmbedFile, files: Sequence[Path], workers: Workers, log: Callable[[str], None]
 ) -> Iterator[FileRecord]:
     from cavsync.pipeline.jobs.ray_runner import map_on_ray  # Ray takes half a second to import
 
-    use_gpus = embed.opening.device != "cpu" and torch.cuda.is_available()
+    use_gpus = embed.spec.device != "cpu" and torch.cuda.is_available()
     num_gpus = min(1.0, torch.cuda.device_count() / workers.number) if use_gpus else 0.0
-    for path, record in map_on_ray(embed, files, workers, WORKER_BYTES, say, num_gpus):
+    for path, record in map_on_ray(embed, files, workers, WORKER_BYTES, log, num_gpus):
         if record is None:
             record = FileRecord(
                 file=str(path), state=ClipState.CRASHED, reason="its worker died over it, twice"
@@ -150,9 +150,9 @@ def _made_on_ray(
 
 
 @cache
-def _tools(opening: EmbedderSpec) -> tuple[Embedder, DecoderProcess]:
+def _tools(spec: EmbedderSpec) -> tuple[Embedder, DecoderProcess]:
     """A worker's model and decoder, for all its files; they end with it."""
-    return opening.open(), DecoderProcess()
+    return spec.open(), DecoderProcess()
 
 
 def _join(files: Sequence[Path], embed: EmbedFile, embedder: Embedder, out: Path) -> None:

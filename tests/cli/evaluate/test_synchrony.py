@@ -160,7 +160,7 @@ def test_synchrony_looks_at_the_frames_that_the_run_uses(dataset: Path) -> None:
     data = replace(raw_data(dataset), num_frames=4)
     media = list(SplitClips(Dataset.open(dataset), data, micro_model().image_size).read())
     assert len(media) == NUM_CLIPS
-    assert {len(one.pictures) for one in media} == {len(one.times_s) for one in media} == {4}
+    assert {len(one.frames) for one in media} == {len(one.times_s) for one in media} == {4}
 
 
 def test_clips_that_cannot_be_in_step_are_named_and_counted(

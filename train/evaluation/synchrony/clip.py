@@ -44,7 +44,7 @@ def match_within(embeddings: WindowEmbeddings) -> WithinClip | None:
         return None
     belongs = np.zeros((len(times_s), len(own)), bool)
     belongs[frame, window] = True
-    scores = embeddings.pictures[first_of_frame] @ embeddings.windows[own].T
+    scores = embeddings.frames[first_of_frame] @ embeddings.windows[own].T
     starts = embeddings.starts[own]
     to_window = _match(scores, belongs, offset_s(starts, starts[:, None]))
     to_frame = _match(scores.T, belongs.T, np.subtract.outer(times_s, times_s))

@@ -74,8 +74,8 @@ def offset_curve(video: WindowEmbeddings, audio: WindowEmbeddings, offsets_s: np
     """
     inside = audio.starts <= audio.last_start  # own windows of published alignment may reach into padding
     starts, windows = audio.starts[inside], audio.windows[inside]
-    each = np.full((len(video.pictures), len(offsets_s)), np.nan)
-    for row, frame, first in zip(each, video.pictures, video.unbounded, strict=True):
+    each = np.full((len(video.frames), len(offsets_s)), np.nan)
+    for row, frame, first in zip(each, video.frames, video.unbounded, strict=True):
         wanted = first + offsets_s * MEL_ROWS_PER_S
         there = (wanted >= 0) & (wanted <= audio.last_start)
         if there.any():

@@ -61,7 +61,7 @@ class _Scoring:
     _previous: WindowEmbeddings | None = None
 
     def add(self, clip: AVClip) -> None:
-        embeddings = self.window_encoder.slide(clip)
+        embeddings = self.window_encoder.encode(clip)
         within = match_within(embeddings)
         if within is None:
             self.unusable.append(_one_window(embeddings, self.window_encoder.window.rows))

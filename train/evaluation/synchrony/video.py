@@ -97,7 +97,7 @@ def score_video(
             "there is no second window. Use a longer video, or a model of shorter windows."
         )
     medium = _medium(video, footage, side)
-    embeddings = window_encoder.slide(medium, on_window)
+    embeddings = window_encoder.encode(medium, on_window)
     curve = offset_curve(embeddings, embeddings, config.offsets_s)
     return VideoSynchrony(
         video=video,
@@ -124,10 +124,10 @@ def _read(video: Path, frames_per_s: float, side: int, on_second: OnPart) -> Foo
     return footage
 
 
-def _medium(video: Path, footage: Footage, side: int) -> AVClip:
-    medium = AVClip.of(video.name, footage, side)
-    if len(medium.pictures) > 1 and is_still([picture.numpy() for picture in medium.pictures]):
+def _av_clip(video: Path, footage: Footage, side: int) -> AVClip:
+    clip = AVClip.of(video.name, footage, side)
+    if len(clip.frames) > 1 and is_still([frame.numpy() for frame in clip.frames]):
         raise EvaluationError(
             f"{video} shows one picture from beginning to end: nothing in it can be in step with the sound."
         )
-    return medium
+    return clip

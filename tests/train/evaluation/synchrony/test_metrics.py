@@ -25,7 +25,7 @@ def embedded(
     return WindowEmbeddings(
         name="clip",
         times_s=np.array(times_s),
-        pictures=vectors.get("pictures", windows[own]),
+        frames=vectors.get("frames", windows[own]),
         starts=np.array(starts),
         windows=windows,
         own=np.array(own),
@@ -62,7 +62,7 @@ def test_pictures_of_one_time_are_one_candidate() -> None:
 def test_equal_scores_are_a_miss_and_their_error_is_that_of_chance() -> None:
     """Windows at 0, 1 and 3 s; the first belongs to two pictures, at 0 and 1 s; the others to those at 2 and 4 s."""
     collapsed = embedded(
-        [0, 1, 2, 4], [0, 100, 300], [0, 0, 1, 2], windows=np.ones((3, 2)), pictures=np.ones((4, 2))
+        [0, 1, 2, 4], [0, 100, 300], [0, 0, 1, 2], windows=np.ones((3, 2)), frames=np.ones((4, 2))
     )
     within = match_within(collapsed)
     assert within is not None
@@ -77,7 +77,7 @@ def test_equal_scores_are_a_miss_and_their_error_is_that_of_chance() -> None:
 
 
 def test_a_wrong_window_costs_its_distance() -> None:
-    turned = embedded([0, 1, 2], [0, 100, 300], [0, 1, 2], pictures=np.eye(3)[[1, 2, 0]])
+    turned = embedded([0, 1, 2], [0, 100, 300], [0, 1, 2], frames=np.eye(3)[[1, 2, 0]])
     within = match_within(turned)
     assert within is not None
     assert within.frame_to_window.top1 == 0
@@ -99,7 +99,7 @@ def clock(times_s: np.ndarray, late_s: float = 0.0, num_rows: int = 998, step: i
     return WindowEmbeddings(
         name="clock",
         times_s=times_s,
-        pictures=np.stack([np.cos(times_s / 10), np.sin(times_s / 10)], 1),
+        frames=np.stack([np.cos(times_s / 10), np.sin(times_s / 10)], 1),
         starts=starts,
         windows=np.stack([np.cos((centres_s - late_s) / 10), np.sin((centres_s - late_s) / 10)], 1),
         own=own,
