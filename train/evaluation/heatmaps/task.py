@@ -44,9 +44,8 @@ class MapTask:
         return self.checkpoint.weights
 
     def heatmap_model(self) -> tuple[HeatmapModel, PromptReader]:
-        model = self.checkpoint.model
-        reader = PromptReader(self.checkpoint.window, model.config.patch_size, self.windows)
-        return HeatmapModel(model, self.map, self.checkpoint.device), reader
+        model = HeatmapModel(self.checkpoint.model, self.map, self.checkpoint.device)
+        return model, PromptReader.of(self.checkpoint, self.windows)
 
     def as_dict(self) -> dict[str, Any]:
         inputs = self.checkpoint.inputs

@@ -189,5 +189,5 @@ def test_padding_behind_a_short_sound_is_not_listened_to() -> None:
 
 
 def test_a_sound_of_less_than_a_row_says_so() -> None:
-    with pytest.raises(MediaError, match="399 samples of sound are less than one row"):
+    with pytest.raises(MediaError, match="399 samples of audio are less than one row"):
         PromptReader(RULE, patch_size=16).cut(np.ones(399, np.float32))
