@@ -50,7 +50,7 @@ def localization(
     from cavsync.train.evaluation.localization.report import localization_result
     from cavsync.train.reporting.record import write_evaluation
 
-    config = MapConfig(audio_feature=audio_features, similarity=similarity)
+    config = MapConfig(audio_features=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
     folder = data or model.root / "raw" / "vggss"
     boxes = BoxSet.open(folder, subset, negatives)

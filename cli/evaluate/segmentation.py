@@ -38,7 +38,7 @@ def segmentation(
     from cavsync.train.evaluation.segmentation.report import segmentation_result
     from cavsync.train.reporting.record import write_evaluation
 
-    config = MapConfig(audio_feature=audio_features, similarity=similarity)
+    config = MapConfig(audio_features=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
     folder = data or model.root / "raw" / "ade20k_sound"
     with counting("heatmaps", "rows", quiet=as_json) as on_row:

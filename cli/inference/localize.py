@@ -56,7 +56,7 @@ def localize(
     from cavsync.train.reporting.record import PAGE_NAME
 
     embedder = Embedder(model.load(**given_fields(overrides)), step)
-    config = MapConfig(audio_feature=audio_features, similarity=similarity)
+    config = MapConfig(audio_features=audio_features, similarity=similarity)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)
     with counting("heatmaps", "s", quiet=as_json) as on_second:

@@ -233,8 +233,8 @@ def test_other_scaling_and_sound_sides_give_other_maps(root: Path) -> None:
 
     plain = maps()
     assert np.array_equal(maps(), plain)
-    np.testing.assert_allclose(maps(audio_feature="mean"), plain, atol=1e-4)
-    for other in (maps(similarity="cosine"), maps(audio_feature="global"), maps("per-image")):
+    np.testing.assert_allclose(maps(audio_features="mean"), plain, atol=1e-4)
+    for other in (maps(similarity="cosine"), maps(audio_features="global"), maps("per-image")):
         assert np.abs(other - plain).max() > 0.01
 
 

@@ -28,7 +28,7 @@ VIEWS_PER_BATCH = 192
 class MapConfig:
     """How heatmaps are made. The first two fields concern `denseav`, the others `masked-view`."""
 
-    audio_feature: AudioFeatureKind = "tokens"
+    audio_features: AudioFeatureKind = "tokens"
     """What patches are compared with: each audio patch, the mean of them, or the audio embedding."""
     similarity: Similarity = "dot"
     repeats: int = 24
@@ -128,13 +128,13 @@ def audio_probe(encoding: Encoding, valid: Tensor, config: MapConfig) -> Tensor:
     "dot", "tokens" and "mean" therefore give the same heatmap. `valid` (S, columns) bool marks patches of audio.
     """
     as_compared = _unit if config.similarity == "cosine" else _as_is
-    if config.audio_feature == "global":
+    if config.audio_features == "global":
         return as_compared(encoding.global_token.float()).mean(dim=0)
     cells = encoding.patches.float()  # (S, frequency, time, D)
-    cells = as_compared(cells) if config.audio_feature == "tokens" else cells
+    cells = as_compared(cells) if config.audio_features == "tokens" else cells
     weights = valid.to(cells.dtype)[:, :, None]  # (S, time, 1)
     per_segment = (cells.mean(dim=1) * weights).sum(dim=1) / weights.sum(dim=1)  # (S, D)
-    return (as_compared(per_segment) if config.audio_feature == "mean" else per_segment).mean(dim=0)
+    return (as_compared(per_segment) if config.audio_features == "mean" else per_segment).mean(dim=0)
 
 
 def draw_views(num_patches: int, config: MapConfig) -> Tensor:

@@ -70,7 +70,7 @@ class MapTask:
             ("weights", str(self.weights)),
             (
                 "map denseav",
-                f"{config.similarity} product of image patches with audio {config.audio_feature}",
+                f"{config.similarity} product of image patches with audio {config.audio_features}",
             ),
             ("map masked-view (our method)", views),
             ("audio segments", self.windows),

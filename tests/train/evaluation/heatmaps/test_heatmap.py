@@ -60,7 +60,7 @@ def test_a_value_is_the_mean_of_the_products_with_every_valid_audio_patch(simila
             return row @ image_patch
         return torch.cosine_similarity(row, image_patch.expand_as(row), dim=-1)
 
-    config = MapConfig(audio_feature="tokens", similarity=similarity)  # type: ignore[arg-type]
+    config = MapConfig(audio_features="tokens", similarity=similarity)  # type: ignore[arg-type]
     probe = audio_probe(Encoding(torch.randn(3, 8), cells), valid, config)
     seen = normalize(patch, dim=0) if similarity == "cosine" else patch
     assert float(seen @ probe) == pytest.approx(brute_force(cells, patch, valid, compare), abs=1e-5)
@@ -70,14 +70,14 @@ def test_with_plain_products_each_patch_and_their_mean_ask_the_same() -> None:
     encoding = Encoding(torch.randn(2, 8), torch.randn(2, 2, 5, 8))
     valid = torch.ones(2, 5, dtype=torch.bool)
     tokens, mean = (
-        audio_probe(encoding, valid, MapConfig(audio_feature=feature)) for feature in ("tokens", "mean")
+        audio_probe(encoding, valid, MapConfig(audio_features=feature)) for feature in ("tokens", "mean")
     )
     torch.testing.assert_close(tokens, mean)
 
 
 def test_the_map_follows_the_rows_and_columns_of_the_picture() -> None:
     model = CavMaeSync(micro_model()).eval()
-    heatmap_model = HeatmapModel(model, MapConfig(audio_feature="global"), CPU)
+    heatmap_model = HeatmapModel(model, MapConfig(audio_features="global"), CPU)
     windows = AudioSegments(torch.randn(2, 32, 128), torch.ones(2, 2, dtype=torch.bool))
     cells = heatmap_model.encode_image(image(), "denseav").heatmap(heatmap_model.encode_audio(windows)).cells
     with torch.inference_mode():
