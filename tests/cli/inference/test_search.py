@@ -233,8 +233,8 @@ def test_a_file_that_is_gone_has_a_card_that_says_so(library: Path, weights: Pat
     [
         (["nowhere.wav", "--in", "LIBRARY"], 1, "nowhere.wav is not there"),
         (["text.wav", "--in", "LIBRARY"], 1, "text.wav is neither an image nor audio nor a video"),
-        (["broken.png", "--in", "LIBRARY"], 1, "broken.png cannot be read as a picture"),
-        (["silent.wav", "--in", "LIBRARY"], 1, "there is nothing to search for"),
+        (["broken.png", "--in", "LIBRARY"], 1, "broken.png cannot be read as an image"),
+        (["silent.wav", "--in", "LIBRARY"], 1, "so nothing can be searched with it"),
         (["query.png", "--in", "nowhere.parquet"], 1, "make it with `cavsync embed`"),
         (["query.png", "--in", "text.wav"], 1, "text.wav is no Parquet file"),
         (["query.png", "--in", "other.parquet"], 1, "is no file of `cavsync embed`"),

@@ -96,8 +96,8 @@ def score_video(
             f"{video} has {footage.duration_s:.2f} s of video and audio, and the model encodes {window_s:g} s of audio at once: "
             "there is no second window. Use a longer video, or a model of shorter windows."
         )
-    medium = _medium(video, footage, side)
-    embeddings = window_encoder.encode(medium, on_window)
+    clip = _av_clip(video, footage, side)
+    embeddings = window_encoder.encode(clip, on_window)
     curve = offset_curve(embeddings, embeddings, config.offsets_s)
     return VideoSynchrony(
         video=video,
