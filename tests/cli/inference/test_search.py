@@ -188,7 +188,7 @@ def test_the_table_names_files_and_times(
     query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
     result = run("search", query, "--in", library, "--checkpoint", weights, "--limit", 3)
     assert result.exit_code == 0
-    assert f"{query} (sound) among 72 windows" in flat(result)
+    assert f"{query} (audio) among 72 windows" in flat(result)
     for name in (clip.path.name, "sound.wav", "muted.mp4"):
         assert f"library/{name}" in result.output
     assert len(re.findall(r"0:0[34]\.\d\s+.\s+\S*library/", result.output)) == 3
