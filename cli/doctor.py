@@ -142,11 +142,15 @@ def _decoders() -> Iterator[Check]:
 
 
 def _codecs(decoder: DecoderName, folder: Path) -> Iterator[Check]:
-    from cavsync.pipeline.media.backends.codec_check import PICTURES, SOUNDS, tried
+    from cavsync.pipeline.media.backends.codec_check import (
+        AUDIO_ENCODERS,
+        VIDEO_ENCODERS,
+        unsupported_reason,
+    )
 
-    for codec in (*PICTURES, *SOUNDS):
+    for codec in (*VIDEO_ENCODERS, *AUDIO_ENCODERS):
         try:
-            why_not = tried(decoder, codec, folder)
+            why_not = unsupported_reason(decoder, codec, folder)
         except BROKEN_IMPORT as error:
             why_not = f"does not start: {_first_line(error)}"
         yield Check(decoder, codec, why_not is None, decoder == PrepareConfig.decoder, why_not or "decoded")

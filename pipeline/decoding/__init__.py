@@ -1,1 +1,1 @@
-"""Media read in a process of its own, so that a file costs itself only."""
+"""The one way to media files: a process decodes them, so that a file which kills or hangs it costs itself only."""

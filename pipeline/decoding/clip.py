@@ -1,4 +1,4 @@
-"""A listed clip decoded: from its plan row to its pictures, its log-mel and its row of the index."""
+"""Decodes a listed clip: from its plan row to its frames, its log-mel and its row of the index."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow, MediaFacts
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.sampling import window_starts
-from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.dataset.schema import SILENT_PEAK, ClipState, MediaError
 from cavsync.pipeline.decoding.requests import PreparedClip
-from cavsync.pipeline.media.audio import SILENT_PEAK
-from cavsync.pipeline.media.decode import DecodedClip, open_media
+from cavsync.pipeline.media.backends.choice import open_media
+from cavsync.pipeline.media.decode import DecodedClip
 from cavsync.pipeline.media.mel import log_mel
 
 

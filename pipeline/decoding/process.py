@@ -1,9 +1,9 @@
-"""Files decoded in a process of their own: one that kills its decoder, or never lets go of it, costs itself only.
+"""Starts the decoder process and sends it requests: a file that kills or hangs a decoder costs itself only.
 
-The process that writes a shard never runs a decoder. It asks this one, request by request; when that dies it starts
-another and asks again, and a clip that was in work at two deaths is `crashed`. The alarm of the kernel ends a native
-call that hangs, so it needs no thread and no lock of the interpreter. The decoder writes no file, so nothing of it
-is left when its owner is killed: it ends after the request in work.
+No other process decodes a media file. This one sends request by request; when the decoder process dies it starts
+another and sends the request again, and a file over which two have died is `crashed`. The alarm of the kernel ends a
+native call that hangs, so it needs no thread and no lock of the interpreter. The decoder process writes no file, so
+nothing of it is left when its owner is killed: it ends after the request in work.
 """
 
 import os
@@ -19,10 +19,19 @@ from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.decoding.requests import ClipRequest, PreparedClip, Request, failed
+from cavsync.pipeline.decoding.requests import (
+    ClipRequest,
+    DurationRequest,
+    MediaSegment,
+    PreparedClip,
+    Request,
+    SegmentRequest,
+    failed,
+)
 from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.pipeline.storage.path import AnyPath, as_path
 
-# What the other process runs; loading it here would load what decodes.
+# The module that the decoder process runs; importing it here would not be light.
 WORKER_MODULE = "cavsync.pipeline.decoding.worker"
 # A request is given up when its decoder has died so often.
 MAX_DEATHS = 2
@@ -33,11 +42,11 @@ REQUESTS_PER_PROCESS = 5_000
 
 
 class DecoderError(CavsyncError):
-    """The decoder does not even start."""
+    """The decoder process does not start."""
 
 
 class DecoderDiedError(Exception):
-    """The decoder died over a request."""
+    """The decoder process died over a request."""
 
     def __init__(self, cause: str, timed_out: bool) -> None:
         super().__init__(cause)
@@ -45,7 +54,7 @@ class DecoderDiedError(Exception):
 
 
 class DecoderProcess:
-    """A decoder that survives every file; use it in a `with` block, which ends its process."""
+    """A decoder that survives every file. Its process starts with the first request; the `with` block ends it."""
 
     def __init__(self) -> None:
         self._running: _Running | None = None
@@ -67,6 +76,28 @@ class DecoderProcess:
         except MediaError as error:
             return failed(row, error.state, error.reason)
         return clip
+
+    def read(self, request: SegmentRequest) -> MediaSegment:
+        """Raises MediaError for a file that cannot be read there, StoreError where its store fails."""
+        segment: MediaSegment = self.ask(request)
+        return segment
+
+    def duration_s(self, source: str | AnyPath) -> float | None:
+        """How long the file's header says it lasts; None where it does not say, or cannot be read.
+
+        Raises StoreError where its store fails.
+        """
+        request = DurationRequest(source)
+        try:
+            try:
+                seconds: float | None = self.ask(request)
+            except StoreError:
+                # The decoder process does not wait for a store; this does, for as long as the user allows.
+                as_path(source).is_file()
+                seconds = self.ask(request)
+        except MediaError:
+            return None
+        return seconds
 
     def ask(self, request: Request) -> Any:
         """The answer. Raises the answer's MediaError or StoreError, and MediaError for a request over which the decoder
@@ -102,7 +133,7 @@ class DecoderProcess:
 
 
 class _Running:
-    """One living decoder."""
+    """One decoder process while it lives."""
 
     def __init__(self) -> None:
         self.num_requests = 0
@@ -122,7 +153,7 @@ class _Running:
         self._ready = False
 
     def ask(self, request: Request) -> Any:
-        """Raises DecoderDiedError when there is no answer any more."""
+        """Raises DecoderDiedError when the process ends without an answer."""
         self.num_requests += 1
         self._wait_until_ready()
         try:

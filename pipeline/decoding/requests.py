@@ -1,16 +1,31 @@
-"""One listed clip: what its plan row says, and what became of it. Loads no decoder."""
+"""The questions that the decoder process answers, and its answers. Loads no decoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from cavsync.pipeline.dataset.choices import AudioChannel, Crop
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.plan_row import PlanRow
-from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.dataset.schema import SILENT_PEAK, ClipState, MediaError
+from cavsync.pipeline.storage.path import AnyPath
+
+
+class Request(Protocol):
+    """A question to the decoder process; it travels as a pickle. The worker knows which function answers its type."""
+
+    @property
+    def title(self) -> str:
+        """For messages, such as "Clip abc"."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """Wall clock for the answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class PreparedClip:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """Asks a decoder's process for the clip of a plan row that has a video."""
+    """Asks for the `PreparedClip` of a plan row that has a video."""
 
     row: PlanRow
     config: PrepareConfig
@@ -40,11 +55,6 @@ class ClipRequest:
     @property
     def timeout_s(self) -> float:
         return self.config.clip_timeout_s
-
-    def answer(self) -> PreparedClip:
-        from cavsync.pipeline.decoding.clip import prepare_clip
-
-        return prepare_clip(self.row, self.config)
 
 
 def failed(row: PlanRow, state: ClipState, reason: str) -> PreparedClip:
@@ -61,54 +71,77 @@ def without_video(row: PlanRow) -> PreparedClip | None:
 
 
 @dataclass(frozen=True)
-class MediaSegment:
-    """What a file holds of a span; times are seconds from the file's start."""
+class EvenFrames:
+    """So many frames, spread evenly over the part of a segment that has both audio and frames."""
 
-    start_s: float
-    times_s: tuple[float, ...]  # when the asked pictures came on screen; fewer where the pictures have ended
-    pictures: tuple[bytes, ...]  # JPEG
-    pictures_end_s: float | None  # the span's end at the latest; None for a file without pictures
-    waveform: np.ndarray  # (samples,) float32 at 16 kHz, from `start_s` to the end of its sound
-    sound_end_s: float | None  # as `pictures_end_s`
-
-    @property
-    def end_s(self) -> float:
-        """Where both have ended."""
-        return max(self.pictures_end_s or self.start_s, self.sound_end_s or self.start_s)
+    num_frames: int
 
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """Asks a decoder's process for [start_s, start_s + duration_s) of a file, and its pictures at some instants."""
+    """Asks for the `MediaSegment` [start_s, start_s + duration_s) of a media file; seconds from the file's start."""
 
-    path: Path
+    source: str | AnyPath
     start_s: float
     duration_s: float
-    instants_s: tuple[float, ...]  # ascending
-    side: int  # pixels of the pictures' sides, which are cropped to a square
-    timeout_s: float = 120.0
+    # Instants, ascending, at which frames are taken. None: the audio alone, whatever the file has beside it.
+    frames: tuple[float, ...] | EvenFrames | None = None
+    frame_size: int = PrepareConfig.frame_size  # pixels of the short side
+    crop: Crop = "centre"
+    jpeg_quality: int = PrepareConfig.jpeg_quality
+    channel: AudioChannel = "first"
+    timeout_s: float = PrepareConfig.clip_timeout_s
 
     @property
     def title(self) -> str:
-        return f"File {self.path}"
-
-    def answer(self) -> MediaSegment:
-        from cavsync.pipeline.decoding.span import read_segment
-
-        return read_segment(self)
+        return f"File {self.source}"
 
 
-class Request(Protocol):
-    """What is asked of a decoder. It travels as a pickle, and the asking process imports its module."""
+@dataclass(frozen=True)
+class MediaSegment:
+    """What a file holds of a span; times are seconds from the file's start."""
+
+    start_s: float
+    frame_times_s: tuple[
+        float, ...
+    ]  # when each frame came on screen; fewer than requested after the last frame
+    frames: tuple[bytes, ...]  # JPEG
+    frames_end_s: float | None  # the span's end at the latest; None without a video stream
+    waveform: np.ndarray  # (samples,) float32 at 16 kHz, from `start_s` to the end of its audio
+    audio_end_s: float | None  # as `frames_end_s`
+
+    @property
+    def end_s(self) -> float:
+        """Where both have ended."""
+        return max(self.frames_end_s or self.start_s, self.audio_end_s or self.start_s)
+
+    @property
+    def is_silent(self) -> bool:
+        return bool(np.abs(self.waveform).max(initial=0) < SILENT_PEAK)
+
+    def shared_s(self, min_duration_s: float) -> float:
+        """How long there are both audio and frames, from `start_s` on.
+
+        Raises MediaError with the state that a file ends in which lacks one, or has them for less than `min_duration_s`.
+        """
+        if self.frames_end_s is None:
+            raise MediaError(ClipState.NO_VIDEO, "the file has no video stream")
+        if self.audio_end_s is None:
+            raise MediaError(ClipState.NO_AUDIO, "the file has no audio stream")
+        shared_s = min(self.frames_end_s, self.audio_end_s) - self.start_s
+        if shared_s < min_duration_s:
+            reason = f"the segment holds {shared_s:.2f} s of audio and frames, less than {min_duration_s:g} s"
+            raise MediaError(ClipState.TOO_SHORT, reason)
+        return shared_s
+
+
+@dataclass(frozen=True)
+class DurationRequest:
+    """Asks for the seconds that a file's header says it lasts; None where it does not say, or cannot be opened."""
+
+    source: str | AnyPath
+    timeout_s: float = 10.0  # a header is read in milliseconds
 
     @property
     def title(self) -> str:
-        """For messages, such as "Clip abc"."""
-        ...
-
-    @property
-    def timeout_s(self) -> float: ...
-
-    def answer(self) -> Any:
-        """Called in the decoder's process; imports what decodes. May raise MediaError or StoreError."""
-        ...
+        return f"File {self.source}"

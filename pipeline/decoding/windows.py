@@ -1,7 +1,7 @@
-"""A file of any length as windows at a steady step: for each its picture and its log-mel, either of which may be missing.
+"""Cuts a file of any length into windows at a steady step: a frame and a log-mel each, either of which may be missing.
 
-The file is read stretch by stretch in a decoder's process, so only what is being looked at is in memory, and damage
-costs the stretch that it is in.
+The decoder process reads the file segment by segment, so only the windows in work are in memory, and damage costs the
+segment that it is in.
 """
 
 from collections.abc import Iterator
@@ -11,20 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from cavsync.pipeline.dataset.sampling import window_centre_s
-from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, SAMPLE_RATE_HZ, ClipState, MediaError
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, SAMPLE_RATE_HZ, SILENT_PEAK, ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
-from cavsync.pipeline.media.audio import SILENT_PEAK
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, SHIFT_SAMPLES, log_mel
 
-# The coded pictures of a stretch are held in memory.
-LONGEST_STRETCH_S = 60.0
+# The video packets of a segment are held in memory.
+LONGEST_SEGMENT_S = 60.0
 MOST_WINDOWS = 64
-# What a window's last row of log-mel hears beyond the window's end, and some room for rounding.
+# The last row of a window's log-mel covers samples beyond the window's end; and some room for rounding.
 REACH_S = (FRAME_SAMPLES - SHIFT_SAMPLES) / SAMPLE_RATE_HZ + 0.005
-# Headers are wrong by a picture or a packet of sound; what misses more at the end was cut off.
+# Headers are wrong by a frame or a packet of audio; what misses more at the end was cut off.
 HEADER_TOLERANCE_S = 1.0
-# After so many stretches that gave nothing the rest is given up, however long the header says the file is.
+# After so many segments that gave nothing the rest is given up, however long the header says the file is.
 MOST_EMPTY = 10
 
 
@@ -34,7 +33,7 @@ class WindowSpec:
 
     rows: int
     step_rows: int
-    side: int  # of pictures, in pixels
+    side: int  # of the frames, in pixels
 
     def __post_init__(self) -> None:
         if not 1 <= self.step_rows <= self.rows:
@@ -43,21 +42,21 @@ class WindowSpec:
             )
 
     @property
-    def windows_per_stretch(self) -> int:
-        return max(1, min(MOST_WINDOWS, int(LONGEST_STRETCH_S * MEL_ROWS_PER_S) // self.step_rows))
+    def windows_per_segment(self) -> int:
+        return max(1, min(MOST_WINDOWS, int(LONGEST_SEGMENT_S * MEL_ROWS_PER_S) // self.step_rows))
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is seen and heard in [start_s, end_s) of a file."""
+    """The frame and the log-mel of [start_s, end_s) of a file."""
 
     start_s: float
     end_s: float
-    frame_s: float | None  # when the picture came on screen
-    picture: bytes | None  # JPEG; the one on screen in the window's middle, None where pictures have ended
+    frame_s: float | None  # when the frame came on screen
+    frame: bytes | None  # JPEG; the one on screen in the window's middle, None after the last frame
     mel: (
         np.ndarray | None
-    )  # (rows, 128) float16, fewer at the sound's end; None for silence, and where sound has ended
+    )  # (rows, 128) float16, fewer at the audio's end; None for silence, and after the audio
 
 
 class SlidingWindows:
@@ -67,9 +66,9 @@ class SlidingWindows:
     shorter than a window is one window. Raises MediaError where nothing can be read at all.
     """
 
-    def __init__(self, path: Path, grid: WindowSpec, decoder: DecoderProcess, file_s: float | None) -> None:
-        """`file_s` is how long the header says the file is, None where it does not."""
-        self.path, self.grid, self.file_s = path, grid, file_s or 0.0
+    def __init__(self, path: Path, spec: WindowSpec, decoder: DecoderProcess) -> None:
+        self.path, self.spec = path, spec
+        self.file_s = decoder.duration_s(path) or 0.0  # as the header says; 0 where it does not
         self.duration_s = 0.0  # as far as anything was read
         self.damage: list[str] = []
         self._decoder = decoder
@@ -79,8 +78,8 @@ class SlidingWindows:
         first, until_s, ended, error, num_empty = 0, 0.0, False, None, 0
         while num_empty < MOST_EMPTY and (not ended or until_s + HEADER_TOLERANCE_S < self.file_s):
             num_empty += 1
-            starts = first + self.grid.step_rows * np.arange(self.grid.windows_per_stretch)
-            until_s = float(starts[-1] + self.grid.rows) / MEL_ROWS_PER_S
+            starts = first + self.spec.step_rows * np.arange(self.spec.windows_per_segment)
+            until_s = float(starts[-1] + self.spec.rows) / MEL_ROWS_PER_S
             try:
                 windows, ended = self._windows(starts)
             except MediaError as damage:
@@ -92,25 +91,25 @@ class SlidingWindows:
                 if windows:
                     num_empty = 0
                     yield windows
-            first = int(starts[-1]) + self.grid.step_rows
+            first = int(starts[-1]) + self.spec.step_rows
         if self._last_start < 0:
             raise error or MediaError(ClipState.TOO_SHORT, "it holds less than a row of log-mel, 25 ms")
         if self.duration_s + HEADER_TOLERANCE_S < self.file_s and not self.damage:
             self.damage.append(f"it ends after {self.duration_s:.1f} of {self.file_s:.1f} s")
 
     def _windows(self, starts: np.ndarray) -> tuple[list[Window], bool]:
-        """Those of the stretch that the file holds, and whether it ends there."""
-        stretch = self._read(starts, self.grid.rows)
-        num_rows = 1 + (round(stretch.end_s * SAMPLE_RATE_HZ) - FRAME_SAMPLES) // SHIFT_SAMPLES
-        inside = starts[starts + self.grid.rows <= num_rows]
-        self.duration_s = max(self.duration_s, stretch.end_s if len(inside) < len(starts) else 0.0)
-        windows = _cut(stretch, inside, self.grid.rows)
+        """The windows at rows `starts`, (W,), that the file holds, and whether it ends there."""
+        segment = self._read(starts, self.spec.rows)
+        num_rows = 1 + (round(segment.end_s * SAMPLE_RATE_HZ) - FRAME_SAMPLES) // SHIFT_SAMPLES
+        inside = starts[starts + self.spec.rows <= num_rows]
+        self.duration_s = max(self.duration_s, segment.end_s if len(inside) < len(starts) else 0.0)
+        windows = _cut(segment, inside, self.spec.rows)
         self._last_start = max([self._last_start, *inside.tolist()])
         if len(inside) == len(starts):
             return windows, False
-        tail = max(0, num_rows - self.grid.rows)
+        tail = max(0, num_rows - self.spec.rows)
         if tail > self._last_start and num_rows > 0:
-            held = min(self.grid.rows, num_rows)
+            held = min(self.spec.rows, num_rows)
             windows += _cut(self._read(np.array([tail]), held), np.array([tail]), held)
             self._last_start = tail
         return windows, True
@@ -118,35 +117,35 @@ class SlidingWindows:
     def _read(self, starts: np.ndarray, num_rows: int) -> MediaSegment:
         begin_s, end_s = float(starts[0]) / MEL_ROWS_PER_S, float(starts[-1] + num_rows) / MEL_ROWS_PER_S
         instants_s = tuple(window_centre_s(starts, num_rows).tolist())
-        asked = SegmentRequest(self.path, begin_s, end_s - begin_s + REACH_S, instants_s, self.grid.side)
-        stretch: MediaSegment = self._decoder.ask(asked)
-        return stretch
+        return self._decoder.read(
+            SegmentRequest(self.path, begin_s, end_s - begin_s + REACH_S, instants_s, self.spec.side)
+        )
 
 
-def _cut(stretch: MediaSegment, starts: np.ndarray, num_rows: int) -> list[Window]:
-    """The windows of a stretch that was read for at least these."""
-    first_row = round(stretch.start_s * MEL_ROWS_PER_S)
-    mel = log_mel(stretch.waveform).astype(np.float16) if len(stretch.waveform) >= FRAME_SAMPLES else None
+def _cut(segment: MediaSegment, starts: np.ndarray, num_rows: int) -> list[Window]:
+    """The windows at rows `starts`, (W,), of a segment that was read for at least these."""
+    first_row = round(segment.start_s * MEL_ROWS_PER_S)
+    mel = log_mel(segment.waveform).astype(np.float16) if len(segment.waveform) >= FRAME_SAMPLES else None
     windows = []
     for number, (start, centre_s) in enumerate(
         zip(starts.tolist(), window_centre_s(starts, num_rows), strict=True)
     ):
-        place = slice(start - first_row, start - first_row + num_rows)
-        heard = mel is not None and _is_heard(stretch, place, float(centre_s))
-        seen = number < len(stretch.pictures)
+        rows = slice(start - first_row, start - first_row + num_rows)
+        audible = mel is not None and _is_audible(segment, rows, float(centre_s))
+        has_frame = number < len(segment.frames)
         windows.append(
             Window(
                 start_s=start / MEL_ROWS_PER_S,
                 end_s=(start + num_rows) / MEL_ROWS_PER_S,
-                frame_s=stretch.times_s[number] if seen else None,
-                picture=stretch.pictures[number] if seen else None,
-                mel=mel[place] if heard and mel is not None else None,
+                frame_s=segment.frame_times_s[number] if has_frame else None,
+                frame=segment.frames[number] if has_frame else None,
+                mel=mel[rows] if audible and mel is not None else None,
             )
         )
     return windows
 
 
-def _is_heard(stretch: MediaSegment, rows: slice, centre_s: float) -> bool:
-    """Whether there is sound in the window's middle, and it is not silent from beginning to end."""
-    samples = stretch.waveform[rows.start * SHIFT_SAMPLES : rows.stop * SHIFT_SAMPLES]
-    return bool(centre_s < (stretch.sound_end_s or 0.0) and np.abs(samples).max(initial=0) >= SILENT_PEAK)
+def _is_audible(segment: MediaSegment, rows: slice, centre_s: float) -> bool:
+    """Whether there is audio in the window's middle, and it is not silent from beginning to end."""
+    samples = segment.waveform[rows.start * SHIFT_SAMPLES : rows.stop * SHIFT_SAMPLES]
+    return bool(centre_s < (segment.audio_end_s or 0.0) and np.abs(samples).max(initial=0) >= SILENT_PEAK)

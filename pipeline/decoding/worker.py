@@ -1,27 +1,41 @@
-"""The decoder process's own side: it answers requests until its parent is gone."""
+"""The decoder process: it answers requests until its parent is gone."""
 
 import pickle
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 from cavsync.pipeline.dataset.schema import MediaError
-from cavsync.pipeline.decoding.requests import Request
+from cavsync.pipeline.decoding.requests import ClipRequest, DurationRequest, Request, SegmentRequest
 from cavsync.pipeline.storage.filesystem import StoreError, retry_timeout
 
-# Decoders look at the clock between pictures; only a native call that hangs outlives the limit by this much.
+# Decoders check the clock between frames; only a native call that hangs outlives the limit by this much.
 HANG_FACTOR = 1.5
-# Far above what 8K pictures take, far below what a broken header may ask for.
+# Far above what 8K frames take, far below what a broken header may ask for.
 MAX_MEMORY_BYTES = 4 * 2**30
-# A store that does not answer is waited for by whoever asks, whose clock is not the request's.
-PATIENCE_S = 2.0
+# The process that asks waits for a store that does not answer; its clock is not the request's.
+RETRY_TIMEOUT_S = 2.0
+
+
+def answers() -> dict[type, Callable[[Any], Any]]:
+    """For each type of request the function that answers it; loads the libraries that only this process needs."""
+    from cavsync.pipeline.decoding.clip import prepare_clip
+    from cavsync.pipeline.decoding.span import read_segment
+    from cavsync.pipeline.media.probe import duration_s
+
+    return {
+        ClipRequest: lambda request: prepare_clip(request.row, request.config),
+        SegmentRequest: read_segment,
+        DurationRequest: lambda request: duration_s(request.source, request.timeout_s),
+    }
 
 
 def serve(connection: Connection) -> None:
-    """Answer requests until nobody asks any more. This is what the decoder's process does."""
-    import cavsync.pipeline.decoding.clip  # noqa: F401 (loads the libraries that only this process needs)
-
+    """Answer requests until the other end is closed."""
+    answer_to = answers()
     connection.send(True)
     while True:
         try:
@@ -30,8 +44,8 @@ def serve(connection: Connection) -> None:
             return
         signal.setitimer(signal.ITIMER_REAL, request.timeout_s * HANG_FACTOR)
         try:
-            with retry_timeout(PATIENCE_S):
-                answer = request.answer()
+            with retry_timeout(RETRY_TIMEOUT_S):
+                answer = answer_to[type(request)](request)
         except (MediaError, StoreError) as error:
             answer = error
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""Clips to look at: their index rows, frames, log-mel, and their sound from the source video if it is still there."""
+"""Reads sample clips: their index rows, frames, log-mel, and their audio from the source video if it is still there."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -15,26 +15,25 @@ from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError, plan_files, plan_inputs
 from cavsync.pipeline.dataset.reader import ClipContent, read_clip
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.container import Span, open_container
-from cavsync.pipeline.media.deadline import Deadline
-from cavsync.pipeline.media.decode import backend_class
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.media.encode import wav_bytes
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import as_path, readable
 
 # Comparing a key with more than these would take seconds; in order of the alphabet the nearest are neighbours.
 MAX_COMPARED = 5_000
-SOUND_TIMEOUT_S = 60.0
+AUDIO_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class SampleClip:
-    """One clip; what failed has neither stored content nor sound, what lost its source has no sound."""
+    """One clip; what failed has neither stored content nor audio, what lost its source has no audio."""
 
     row: IndexRow  # labels by their display names
     stored: ClipContent | None
     wav: bytes | None
-    no_sound: str  # why a clip in state ok has none
+    no_audio: str  # why a clip in state ok has none
 
 
 def clip_of_key(inventory: Inventory, key: str) -> SampleClip:
@@ -47,22 +46,24 @@ def clip_of_key(inventory: Inventory, key: str) -> SampleClip:
         )
     rows = [row for shard in shards for row in inventory.rows(shard) if row.key == key]
     prepared = [row for row in rows if row.state != ClipState.DUPLICATE]
-    return _exhibit(inventory, (prepared or rows)[-1])
+    with DecoderProcess() as decoder:
+        return _sample_clip(inventory, (prepared or rows)[-1], decoder)
 
 
 def first_clips(inventory: Inventory, num: int, *, split: str | None, state: str | None) -> list[SampleClip]:
     """Up to `num` clips of a split and state; shards mix the clips of their split, so these are a fair sample."""
     shards = list(inventory.shards_of(split))
     rows = (row for shard in shards for row in inventory.rows(shard) if state in (None, row.state))
-    exhibits = [_exhibit(inventory, row) for row in islice(rows, num)]
-    if not exhibits:
+    with DecoderProcess() as decoder:
+        clips = [_sample_clip(inventory, row, decoder) for row in islice(rows, num)]
+    if not clips:
         counted = ", ".join(f"{count:,} {name}" for name, count in inventory.states().most_common()) or "none"
         wanted = f"in state {state}" if state else "to show"
         raise InventoryError(
             f"{inventory.paths.root} has no clip {wanted}{f' in split {split}' if split else ''}; "
             f"{inventory.finished_share}, their clips are: {counted}."
         )
-    return exhibits
+    return clips
 
 
 def _shards_with(inventory: Inventory, key: str) -> Iterator[str]:
@@ -81,15 +82,15 @@ def _unknown_key(inventory: Inventory, key: str) -> str:
     planned = pq.read_table(readable(inventory.paths.plan), columns=["key"])["key"]
     keys = sorted({*pc.unique(planned).to_pylist()})
     if len(keys) > MAX_COMPARED:
-        place = bisect_left(keys, key)
-        keys = keys[max(0, place - MAX_COMPARED // 2) : place + MAX_COMPARED // 2]
+        index = bisect_left(keys, key)
+        keys = keys[max(0, index - MAX_COMPARED // 2) : index + MAX_COMPARED // 2]
     ids = {key, key.rpartition("_")[0]}  # the same video, whether a time was given or not
     nearest = [one for one in keys if one.rpartition("_")[0] in ids] or get_close_matches(key, keys)
     hint = f"the nearest is {', '.join(nearest[:3])}" if nearest else f"keys are like {keys[0]}"
     return f"{inventory.paths.root} lists no clip {key}; {hint}."
 
 
-def _exhibit(inventory: Inventory, row: IndexRow) -> SampleClip:
+def _sample_clip(inventory: Inventory, row: IndexRow, decoder: DecoderProcess) -> SampleClip:
     stored = read_clip(inventory.paths, row) if row.state == ClipState.OK else None
     names = inventory.label_names
     row = replace(row, labels=[names.get(label, label) for label in row.labels])
@@ -97,13 +98,13 @@ def _exhibit(inventory: Inventory, row: IndexRow) -> SampleClip:
         return SampleClip(row, None, None, "")
     try:
         channel = plan_inputs(inventory.paths).get("audio_channel", "first")
-        return SampleClip(row, stored, wav_bytes(sound_of(row, channel)), "")
+        return SampleClip(row, stored, wav_bytes(source_audio(row, channel, decoder)), "")
     except (MediaError, StoreError) as error:
-        return SampleClip(row, stored, None, f"no sound to play: {error}")
+        return SampleClip(row, stored, None, f"no audio to play: {error}")
 
 
-def sound_of(row: IndexRow, channel: AudioChannel) -> np.ndarray:
-    """(samples,) at 16 kHz: what the log-mel of an index row was computed from, decoded again from its source.
+def source_audio(row: IndexRow, channel: AudioChannel, decoder: DecoderProcess) -> np.ndarray:
+    """(samples,) float32 at 16 kHz: what the log-mel of an index row was computed from, decoded again from its source.
 
     Raises MediaError where that is gone or cannot be read any more, StoreError where its store does not answer.
     """
@@ -114,11 +115,11 @@ def sound_of(row: IndexRow, channel: AudioChannel) -> np.ndarray:
         or not as_path(row.source).is_file()
     ):
         raise MediaError(ClipState.MISSING, f"{row.source} is gone since it was prepared")
-    with open_container(row.source, Deadline(SOUND_TIMEOUT_S)) as container:
-        container.require_both_streams()
-        span = Span(container.origin_s + row.source_start_s, row.clip.duration_s)
-        sound, _ = backend_class("pyav")(container).read(span, channel)
-        if sound.end_s <= 0:
-            raise MediaError(ClipState.NO_AUDIO, "the clip has no sample of sound")
-        waveform: np.ndarray = sound.waveform()
-        return waveform
+    # Without frames, but not the audio alone: both streams are read from the video's keyframe on, as for the log-mel.
+    request = SegmentRequest(
+        row.source, row.source_start_s, row.clip.duration_s, (), channel=channel, timeout_s=AUDIO_TIMEOUT_S
+    )
+    segment = decoder.read(request)
+    if not len(segment.waveform):
+        raise MediaError(ClipState.NO_AUDIO, f"{row.source} has no audio there")
+    return segment.waveform

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from cavsync.pipeline.dataset.choices import FolderClips
+from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, MAX_START_S, ListedClip
 from cavsync.pipeline.lists.names import SAFE_NAME, hashed_id
 from cavsync.pipeline.lists.videos import VideoTree
@@ -18,19 +19,19 @@ def folder_clips(
     Files that end earlier give shorter clips. The last piece is listed if at least `min_duration_s` are left.
     """
     taken: set[str] = set()
-    for path in tree.names():
-        clip_id, source = _id_of(path, taken), str(tree.root / path)
-        taken.add(clip_id)
-        split = "test" if _fraction_of(clip_id) < test_fraction else "train"
-        for start_s in _starts(source, min_duration_s) if clips == "all" else [0.0]:
-            yield ListedClip(clip_id, split, start_s, start_s + DEFAULT_CLIP_S, (), path, source)
+    with DecoderProcess() as decoder:
+        for path in tree.names():
+            clip_id, source = _id_of(path, taken), str(tree.root / path)
+            taken.add(clip_id)
+            split = "test" if _fraction_of(clip_id) < test_fraction else "train"
+            starts_s = _starts(decoder.duration_s(source), min_duration_s) if clips == "all" else [0.0]
+            for start_s in starts_s:
+                yield ListedClip(clip_id, split, start_s, start_s + DEFAULT_CLIP_S, (), path, source)
 
 
-def _starts(source: str, min_duration_s: float) -> list[float]:
+def _starts(duration_s: float | None, min_duration_s: float) -> list[float]:
     """Starts of the pieces of a file; a file of unknown length is listed once."""
-    from cavsync.pipeline.media.probe import duration_s  # loads FFmpeg's libraries
-
-    length_s = min(duration_s(source) or 0.0, MAX_START_S - DEFAULT_CLIP_S)
+    length_s = min(duration_s or 0.0, MAX_START_S - DEFAULT_CLIP_S)
     num_pieces = max(1, int((length_s - min_duration_s) // DEFAULT_CLIP_S) + 1)
     return [piece * DEFAULT_CLIP_S for piece in range(num_pieces)]
 

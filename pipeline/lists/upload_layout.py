@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cavsync.pipeline.dataset.choices import VideoLayout
+from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import Holds, SourceError, VideoTree
 
@@ -52,25 +53,24 @@ def _found(tree: VideoTree, clips: Iterable[ListedClip]) -> Holds:
 
 
 def _votes(tree: VideoTree, clips: Iterable[ListedClip]) -> Iterator[_Vote]:
-    from cavsync.pipeline.media.probe import duration_s  # loads FFmpeg's libraries
-
     candidates = _candidates(tree)
     late = (
         (clip for clip in clips if clip.start_s > 0 and clip.clip_id in candidates)
         if candidates
         else iter(())
     )
-    for clip in islice(late, MAX_OPENED):
-        path = candidates[clip.clip_id]
-        length_s = duration_s(str(tree.root / path))
-        if length_s is None:
-            continue
-        if length_s <= clip.start_s:
-            begins = f"its clip begins at {clip.start_s:g} s"
-            yield _Vote("cut", f"{path} lasts {length_s:.1f} s and {begins}")
-        elif length_s > clip.end_s - clip.start_s + TOLERANCE_S:
-            lasts = f"its clip {clip.end_s - clip.start_s:g} s"
-            yield _Vote("whole", f"{path} lasts {length_s:.1f} s and {lasts}")
+    with DecoderProcess() as decoder:
+        for clip in islice(late, MAX_OPENED):
+            path = candidates[clip.clip_id]
+            length_s = decoder.duration_s(tree.root / path)
+            if length_s is None:
+                continue
+            if length_s <= clip.start_s:
+                begins = f"its clip begins at {clip.start_s:g} s"
+                yield _Vote("cut", f"{path} lasts {length_s:.1f} s and {begins}")
+            elif length_s > clip.end_s - clip.start_s + TOLERANCE_S:
+                lasts = f"its clip {clip.end_s - clip.start_s:g} s"
+                yield _Vote("whole", f"{path} lasts {length_s:.1f} s and {lasts}")
 
 
 def _candidates(tree: VideoTree) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The sound of a clip: samples placed by their own times, then resampled to 16 kHz."""
+"""Places decoded audio samples by their own times, and resamples them to 16 kHz."""
 
 from typing import Any
 
@@ -17,14 +17,12 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
 # What is resampled at a time: buffers of this size stay in the cache, and the allocator has them at hand.
 PIECE_SAMPLES = 16_384
-# Below this peak (-60 dB of full scale) a clip counts as silent.
-SILENT_PEAK = 1e-3
 
 
 class AudioTrack:
     """One channel on the clip's clock, at the file's own rate, filled frame by frame.
 
-    Sample n is the sound at `start_s + n / rate`; where the file has none, it is 0.
+    Sample n belongs to `start_s + n / rate`; where the file has no audio, it is 0.
     """
 
     def __init__(self, start_s: float, duration_s: float, channel: AudioChannel) -> None:
@@ -35,14 +33,14 @@ class AudioTrack:
 
     @property
     def end_s(self) -> float:
-        """Where the sound ends, seconds from the clip's start; 0 when there is none."""
+        """Where the audio ends, seconds from the clip's start; 0 when there is none."""
         return max(0, self._next or 0) / self.rate_hz if self.rate_hz else 0.0
 
     def add(self, frame: av.AudioFrame) -> None:
         """Raises MediaError when the sample rate changes or the frame has no time."""
         self._match_rate(frame)
         samples = one_channel(frame, self.channel)
-        first = self._place(frame)
+        first = self._position(frame)
         if self._next is not None and first < self._next:  # an overlap: what is there stays
             samples, first = samples[self._next - first :], self._next
         self._next = max(self._next or first, first + len(samples))
@@ -51,24 +49,24 @@ class AudioTrack:
         room[:] = samples[: len(room)]
 
     def waveform(self) -> np.ndarray:
-        """(samples,) float32 at 16 kHz from the clip's start to the end of its sound."""
-        heard = self._samples[: max(0, self._next or 0)]
-        return heard if self.rate_hz == SAMPLE_RATE_HZ else resampled(heard, self.rate_hz)
+        """(samples,) float32 at 16 kHz from the clip's start to the end of its audio."""
+        samples = self._samples[: max(0, self._next or 0)]
+        return samples if self.rate_hz == SAMPLE_RATE_HZ else resampled(samples, self.rate_hz)
 
     def _match_rate(self, frame: av.AudioFrame) -> None:
         if not self.rate_hz:
             if not MIN_RATE_HZ <= frame.sample_rate <= MAX_RATE_HZ:
-                raise MediaError(ClipState.DECODE_ERROR, f"{frame.sample_rate} Hz is no sample rate of sound")
+                raise MediaError(ClipState.DECODE_ERROR, f"{frame.sample_rate} Hz is no sample rate of audio")
             self.rate_hz = frame.sample_rate
             self._samples = np.zeros(round(self.duration_s * self.rate_hz), np.float32)
         if frame.sample_rate != self.rate_hz:
             change = f"from {self.rate_hz} to {frame.sample_rate} Hz"
             raise MediaError(ClipState.DECODE_ERROR, f"the sample rate changes {change} inside the clip")
 
-    def _place(self, frame: av.AudioFrame) -> int:
+    def _position(self, frame: av.AudioFrame) -> int:
         """Position of the frame's first sample; may be negative, before the clip."""
         if frame.time is None:
-            raise MediaError(ClipState.DECODE_ERROR, "a piece of the sound has no presentation time")
+            raise MediaError(ClipState.DECODE_ERROR, "an audio frame has no presentation time")
         position = round((frame.time - self.start_s) * self.rate_hz)
         if self._next is not None and abs(position - self._next) <= JITTER_S * self.rate_hz:
             return self._next

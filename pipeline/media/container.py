@@ -1,6 +1,6 @@
-"""An open media file as its demuxer shows it: streams, facts, clock and coded packets; nothing is decoded.
+"""Opens a media file and reads its streams, facts, clock and coded packets; decodes nothing.
 
-Whatever decodes, this is where times come from. Files cut without re-encoding begin with pictures that an edit
+Times come from here, whichever library decodes. Files cut without re-encoding begin with frames that an edit
 list hides; FFmpeg marks those packets and never shows them.
 """
 
@@ -27,20 +27,20 @@ from cavsync.pipeline.storage.path import AnyPath, as_path
 SEEK_MARGIN_S = 0.1
 # A stream this far past the clip's end shows that the other one has ended; no muxer interleaves wider.
 INTERLEAVE_S = 5.0
-# A picture of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
+# A frame of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
 MAX_PIXELS = 4096 * 2304
 # What a downloaded or recorded video may be. FFmpeg also opens play lists and scripts, whatever their suffix,
 # and those name other files and addresses to read.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac"
 OPEN_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
-# Codecs that store pictures out of order, which an AVI cannot say.
+# Codecs that store frames out of order, which an AVI cannot say.
 REORDERED = {"h264", "hevc"}
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of the file on the container's clock, in seconds."""
+    """[begin_s, begin_s + duration_s) of the file on the container's clock, in seconds."""
 
     begin_s: float
     duration_s: float
@@ -52,10 +52,10 @@ class Span:
 
 @dataclass
 class CodedFrames:
-    """The packets of pictures that a span needs, in decoding order."""
+    """The video packets that a span needs, in decoding order."""
 
     packets: list[Any] = field(default_factory=list)
-    end_s: float = -math.inf  # when the last picture leaves the screen, on the container's clock
+    end_s: float = -math.inf  # when the last frame leaves the screen, on the container's clock
 
 
 def url(path: str | Path) -> str:
@@ -83,25 +83,30 @@ def opened(source: str | AnyPath, timeout_s: float) -> Iterator[Any]:
 
 
 @contextmanager
-def open_container(source: str | AnyPath, deadline: Deadline) -> Iterator["Container"]:
-    """Raises MediaError for a file that no demuxer reads, also from within; StoreError where a store fails."""
+def open_container(
+    source: str | AnyPath, deadline: Deadline, *, audio_only: bool = False
+) -> Iterator["Container"]:
+    """The file, closed at the end; `audio_only` leaves its video stream aside.
+
+    Raises MediaError for a file that no demuxer reads, also from within; StoreError where a store fails.
+    """
     try:
         with opened(source, deadline.left_s) as media:
-            yield Container(as_path(source), media, deadline)
+            yield Container(as_path(source), media, deadline, audio_only)
     except FileNotFoundError as error:
         raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
     except av.error.ExitError as error:  # reading itself took too long
         raise deadline.passed() from error
     except av.error.FFmpegError as error:
-        raise MediaError(ClipState.DECODE_ERROR, _in_words(error)) from error
+        raise MediaError(ClipState.DECODE_ERROR, _message(error)) from error
 
 
 class Container:
-    """An open file with at most one stream of pictures and one of sound in use."""
+    """An open file with at most one video and one audio stream in use."""
 
-    def __init__(self, source: AnyPath, opened: Any, deadline: Deadline) -> None:
+    def __init__(self, source: AnyPath, opened: Any, deadline: Deadline, audio_only: bool) -> None:
         self._source, self.deadline, self._opened = source, deadline, opened
-        self.video = _main_video(opened)
+        self.video: Any = None if audio_only else _main_video(opened)
         self.audio = opened.streams.best("audio")
         self.origin_s = (opened.start_time or 0) / av.time_base
         for stream in filter(None, (self.video, self.audio)):
@@ -112,29 +117,33 @@ class Container:
 
     @property
     def path(self) -> Path:
-        """For a backend that opens the file itself, and so is given none at a URL."""
+        """The file on this machine, for a backend that opens it itself; such a backend gets no file at a URL."""
         assert isinstance(self._source, Path)
         return self._source
 
     def require_both_streams(self) -> None:
-        """Raises MediaError with the state that a file without pictures or sound ends in."""
+        """Raises MediaError with the state that a file without video or audio ends in."""
         if self.video is None:
-            raise MediaError(ClipState.NO_VIDEO, "the file has no stream of pictures")
-        if self.audio is None:
-            raise MediaError(ClipState.NO_AUDIO, "the file has no stream of sound")
+            raise MediaError(ClipState.NO_VIDEO, "the file has no video stream")
+        self.require_audio()
         self._require_size()
 
+    def require_audio(self) -> None:
+        """Raises MediaError for a file without audio."""
+        if self.audio is None:
+            raise MediaError(ClipState.NO_AUDIO, "the file has no audio stream")
+
     def require_a_stream(self) -> None:
-        """Raises MediaError for a file with neither pictures nor sound."""
+        """Raises MediaError for a file with neither video nor audio."""
         if self.video is None and self.audio is None:
-            raise MediaError(ClipState.DECODE_ERROR, "the file has neither pictures nor sound")
+            raise MediaError(ClipState.DECODE_ERROR, "the file has neither video nor audio")
         if self.video is not None:
             self._require_size()
 
     def _require_size(self) -> None:
         width, height = self.video.codec_context.width, self.video.codec_context.height
         if not 0 < width * height <= MAX_PIXELS:  # FFmpeg says 0 where it refuses the size itself
-            reason = f"the pictures have no size, or one beyond 4K ({MAX_PIXELS:,} pixels)"
+            reason = f"the frames have no size, or one beyond 4K ({MAX_PIXELS:,} pixels)"
             raise MediaError(ClipState.DECODE_ERROR, reason)
 
     def facts(self, decoder: str) -> MediaFacts:
@@ -146,23 +155,23 @@ class Container:
             audio_codec=audio and audio.codec.canonical_name,
             width=video and video.width,
             height=video and video.height,
-            fps=1 / self.picture_s if video else None,
+            fps=1 / self.frame_duration_s if video else None,
             sample_rate_hz=audio and audio.sample_rate,
             num_channels=audio and audio.channels,
         )
 
     @property
-    def has_picture_times(self) -> bool:
-        """Whether the file says when pictures are shown. AVI does not; what FFmpeg guesses is wrong by a picture
-        or two for codecs that store pictures out of order, and these packets have their places as times."""
+    def has_frame_times(self) -> bool:
+        """Whether the file says when frames are shown. AVI does not; what FFmpeg guesses is wrong by a frame or two
+        for codecs that store frames out of order, and these packets have their positions as times."""
         return (
             self._opened.format.name != "avi"
             or self.video.codec_context.codec.canonical_name not in REORDERED
         )
 
     @property
-    def picture_s(self) -> float:
-        """How long a picture is usually shown."""
+    def frame_duration_s(self) -> float:
+        """How long a frame is usually shown."""
         rate: Fraction | None = self.video.average_rate or self.video.base_rate
         return 1 / float(rate) if rate else 0.04
 
@@ -172,9 +181,9 @@ class Container:
             return None
         return max(self.origin_s, span.begin_s - SEEK_MARGIN_S)
 
-    def demux(self, span: Span, hear: Callable[[Any], None]) -> CodedFrames:
-        """Read the streams once, from the keyframe before `span`; `hear` gets the packets of sound."""
-        pictures = CodedFrames()
+    def demux(self, span: Span, on_audio: Callable[[Any], None]) -> CodedFrames:
+        """Read the streams once, from the keyframe before `span`; `on_audio` gets the audio packets."""
+        coded = CodedFrames()
         streams = [stream for stream in (self.video, self.audio) if stream is not None]
         seek_s = self.seek_s(span)
         if seek_s is not None:
@@ -190,27 +199,27 @@ class Container:
             if all(ended.values()) or read_s >= span.end_s + INTERLEAVE_S:
                 break
             if self.audio is not None and packet.stream_index == self.audio.index:
-                hear(packet)
+                on_audio(packet)
             elif packet.size and not ended[packet.stream_index]:
-                if not self.has_picture_times:
+                if not self.has_frame_times:
                     packet.pts = packet.dts
-                pictures.packets.append(packet)
-                pictures.end_s = max(pictures.end_s, self._shown_until_s(packet))
-        return pictures
+                coded.packets.append(packet)
+                coded.end_s = max(coded.end_s, self._shown_until_s(packet))
+        return coded
 
-    def all_pictures(self) -> Iterator[Any]:
-        """Every packet of pictures in the file. To be read on its own, before any `demux`."""
+    def video_packets(self) -> Iterator[Any]:
+        """Every video packet of the file. To be read on its own, before any `demux`."""
         for packet in self._opened.demux(self.video):
             self.deadline.check()
             if packet.size:
                 yield packet
 
     def _shown_until_s(self, packet: Any) -> float:
-        """When the picture leaves the screen, on the container's clock; -inf if it is never shown."""
+        """When the frame leaves the screen, on the container's clock; -inf if it is never shown."""
         begins_s = time_s(packet)
         if packet.is_discard or begins_s is None:
             return -math.inf
-        held_s = float(packet.duration * packet.time_base) if packet.duration else self.picture_s
+        held_s = float(packet.duration * packet.time_base) if packet.duration else self.frame_duration_s
         return begins_s + held_s
 
 
@@ -221,7 +230,7 @@ def _main_video(opened: Any) -> Any:
     return None if is_cover else stream
 
 
-def _in_words(error: av.error.FFmpegError) -> str:
+def _message(error: av.error.FFmpegError) -> str:
     """FFmpeg's message, and what the library logged last, without the path, which the index has."""
     log: Any = error.log  # (level, module, message)
     logged = f" ({log[2].strip()})" if log else ""

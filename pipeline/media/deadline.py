@@ -1,4 +1,4 @@
-"""How long one clip may take."""
+"""The wall clock that one clip may take."""
 
 import time
 
@@ -6,7 +6,7 @@ from cavsync.pipeline.dataset.schema import ClipState, MediaError
 
 
 class Deadline:
-    """Wall clock from its making on."""
+    """Runs from its creation on."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s, self._ends = timeout_s, time.monotonic() + timeout_s

@@ -1,52 +1,50 @@
-"""One pass over a clip: its pictures at chosen instants and its sound, both on the container's clock.
+"""Decodes one clip: its frames at chosen instants and its audio, both on the container's clock.
 
-Nothing is counted: a picture is chosen because it is on screen at the wanted instant. Which library decodes is a
-choice (cavsync.pipeline.decoders); what becomes of its pictures and sound is here, once.
+Nothing is counted: a frame is chosen because it is on screen at the wanted instant. A backend (backends/) decodes;
+what becomes of its frames and audio is here, once.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 import av
 import numpy as np
 
-from cavsync.pipeline.dataset.choices import AudioChannel, DecoderName
+from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio import AudioTrack
-from cavsync.pipeline.media.container import Container, Span, open_container
-from cavsync.pipeline.media.deadline import Deadline
+from cavsync.pipeline.media.container import Container, Span
 from cavsync.pipeline.media.frame_times import time_s
-from cavsync.pipeline.media.frames import Shrinker, is_still, jpeg
-from cavsync.pipeline.storage.path import AnyPath, as_path, local_copy
+from cavsync.pipeline.media.frames import FrameScaler, is_still, jpeg
 
 
 class Backend(Protocol):
-    """What decodes an open file, made as `Backend(container)`.
+    """A library that decodes an open file.
 
-    Both methods raise MediaError, also where the library would show pictures at other times than the container.
+    Both methods raise MediaError, also where the library would show frames at other times than the container.
     """
 
     name: str  # with the version, for the index
     opens_path: bool  # itself, so it needs a file on this machine
 
+    def __init__(self, container: Container) -> None: ...
+
     def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
-        """The span's sound, and when its last picture leaves the screen, on the container's clock."""
+        """The span's audio, and when its last frame leaves the screen, on the container's clock."""
         ...
 
-    def pictures(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+    def frames(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
         """For each instant of the span that was read, ascending, the frame on screen, with its own time."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedClip:
-    """Pictures as JPEG and one channel of sound; times are seconds from the clip's start."""
+    """Frames as JPEG and one channel of audio; times are seconds from the clip's start."""
 
     duration_s: float
     frame_pts_s: np.ndarray  # (num_frames,)
@@ -55,37 +53,7 @@ class DecodedClip:
     still: bool
 
 
-@contextmanager
-def open_media(source: str | AnyPath, timeout_s: float, decoder: DecoderName = "pyav") -> Iterator["Media"]:
-    """The file's streams, closed at the end. Raises MediaError for a file that cannot be read, and StoreError where
-    a store fails.
-
-    `timeout_s` is wall clock from here to the end of `decode`.
-    """
-    deadline, backend = Deadline(timeout_s), backend_class(decoder)
-    with _at_hand(source, backend) as file, open_container(file, deadline) as container:
-        yield Media(container, backend(container))
-
-
-@contextmanager
-def _at_hand(source: str | AnyPath, backend: Any) -> Iterator[str | AnyPath]:
-    """The source as the backend can take it; of one at a URL, PyAV reads what it needs, the others need all."""
-    if not backend.opens_path:
-        yield source
-        return
-    try:
-        with local_copy(as_path(source)) as path:
-            yield path
-    except FileNotFoundError as error:
-        raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
-
-
-def backend_class(decoder: DecoderName) -> Any:
-    """The class of that name; only what is used gets imported."""
-    return import_module(f"cavsync.pipeline.media.backends.{decoder}").Decoder
-
-
-class Media:
+class ClipDecoder:
     """An open file and the library that decodes it."""
 
     def __init__(self, container: Container, backend: Backend) -> None:
@@ -98,46 +66,57 @@ class Media:
     def decode(self, start_s: float, duration_s: float, config: PrepareConfig) -> DecodedClip:
         """The clip at [start_s, start_s + duration_s) after the file's start, or as much as the file holds.
 
-        A file that ends earlier gives a shorter clip: frames are spread over the part where there is both
-        sound and picture. Raises MediaError with the state that the clip ends in.
+        A file that ends earlier gives a shorter clip: frames are spread over the part where there are both
+        audio and frames. Raises MediaError with the state that the clip ends in.
         """
         self._container.require_both_streams()
         span = Span(self._container.origin_s + start_s, duration_s)
-        sound, video_end_s = self._backend.read(span, config.audio_channel)
-        held_s = min(duration_s, video_end_s - span.begin_s, sound.end_s)
-        if held_s < config.min_duration_s:
-            raise MediaError(ClipState.TOO_SHORT, _too_short(held_s, config))
-        times_s = frame_times_s(held_s, config.num_frames, config.frame_times, self._container.picture_s)
-        pts_s, rgbs = self._pictures_at(span.begin_s, times_s, config)
+        audio, video_end_s = self._backend.read(span, config.audio_channel)
+        shared_s = min(duration_s, video_end_s - span.begin_s, audio.end_s)
+        if shared_s < config.min_duration_s:
+            raise MediaError(ClipState.TOO_SHORT, _too_short(shared_s, config))
+        times_s = frame_times_s(
+            shared_s, config.num_frames, config.frame_times, self._container.frame_duration_s
+        )
+        pts_s, images = self._frames(span.begin_s, times_s, config)
         return DecodedClip(
-            duration_s=float(held_s),
+            duration_s=float(shared_s),
             frame_pts_s=pts_s,
-            frames=[jpeg(rgb, config.jpeg_quality) for rgb in rgbs],
-            waveform=sound.waveform()[: round(held_s * SAMPLE_RATE_HZ)],
-            still=is_still(rgbs),
+            frames=[jpeg(image, config.jpeg_quality) for image in images],
+            waveform=audio.waveform()[: round(shared_s * SAMPLE_RATE_HZ)],
+            still=is_still(images),
         )
 
-    def _pictures_at(
+    def _frames(
         self, begin_s: float, times_s: np.ndarray, config: PrepareConfig
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Times (num_frames,) and RGB pictures on screen at `times_s`, both relative to the clip's start."""
-        pts_s: list[float] = []
-        rgbs: list[np.ndarray] = []
-        shrinker = Shrinker(config.frame_size, config.crop)
-        for frame in self._backend.pictures((begin_s + times_s).tolist()):
-            self._container.deadline.check()
-            begins_s = time_s(frame)
-            if begins_s is None:
-                raise MediaError(ClipState.DECODE_ERROR, "a picture has no presentation time")
-            shown_again = bool(pts_s) and pts_s[-1] == begins_s - begin_s
-            rgbs.append(rgbs[-1] if shown_again else shrinker.rgb(frame))
-            pts_s.append(begins_s - begin_s)
-        if not rgbs:
-            raise MediaError(ClipState.DECODE_ERROR, "no picture of the clip could be decoded")
-        return np.array(pts_s), rgbs
+        """Times (num_frames,) and RGB images of what is on screen at `times_s`, both relative to the clip's start."""
+        scaler = FrameScaler(config.frame_size, config.crop)
+        found = list(frames_at((begin_s + times_s).tolist(), self._backend, self._container, scaler))
+        if not found:
+            raise MediaError(ClipState.DECODE_ERROR, "no frame of the clip could be decoded")
+        return np.array([pts_s - begin_s for pts_s, _ in found]), [image for _, image in found]
 
 
-def _too_short(held_s: float, config: PrepareConfig) -> str:
-    if held_s <= 0:
+def frames_at(
+    instants: Sequence[float], backend: Backend, container: Container, scaler: FrameScaler
+) -> Iterator[tuple[float, np.ndarray]]:
+    """For each instant, ascending, when the frame on screen began, and that frame as RGB (height, width, 3) uint8.
+
+    All times are on the container's clock. A frame that is still on screen is yielded as the same array again.
+    """
+    last: tuple[float, np.ndarray] | None = None
+    for frame in backend.frames(instants):
+        container.deadline.check()
+        begins_s = time_s(frame)
+        if begins_s is None:
+            raise MediaError(ClipState.DECODE_ERROR, "a frame has no presentation time")
+        if last is None or last[0] != begins_s:
+            last = begins_s, scaler.rgb(frame)
+        yield last
+
+
+def _too_short(shared_s: float, config: PrepareConfig) -> str:
+    if shared_s <= 0:
         return "the file ends before the clip begins; was it cut already? (--layout cut)"
-    return f"the clip holds {held_s:.2f} s of sound and picture, less than {config.min_duration_s:g} s"
+    return f"the clip holds {shared_s:.2f} s of audio and frames, less than {config.min_duration_s:g} s"

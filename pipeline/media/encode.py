@@ -1,7 +1,7 @@
-"""An mp4 file, written piece by piece.
+"""Writes mp4, mp3 and wav files.
 
-FFmpeg's AAC encoder puts 1024 samples of priming before the sound and stamps them with negative times; the
-mp4 muxer turns those into an edit list, so that the sound begins with the first picture again.
+FFmpeg's AAC encoder puts 1024 samples of priming before the audio and stamps them with negative times; the
+mp4 muxer turns those into an edit list, so that the audio begins with the first frame again.
 """
 
 import io
@@ -19,22 +19,22 @@ from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 
 # One thread: with more, x264's bytes depend on how many there are.
 H264_OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "1"}
-KEYFRAME_INTERVAL = 30  # pictures
+KEYFRAME_INTERVAL = 30  # frames
 AAC_BITS_PER_S = 64_000
 
 
 class Mp4:
-    """h264 pictures of one size at a steady rate, and mono AAC; same input, same bytes. Use it in a `with` block."""
+    """h264 frames of one size at a steady rate, and mono AAC; same input, same bytes. Use it in a `with` block."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float, sample_rate_hz: int) -> None:
         """`size` is (width, height), both even."""
-        self._picture_s = 1 / Fraction(fps).limit_denominator(1001)
+        self._frame_duration_s = 1 / Fraction(fps).limit_denominator(1001)
         self._sample_rate_hz = sample_rate_hz
-        self._num_pictures = self._num_samples = 0
+        self._num_frames = self._num_samples = 0
         self._container = av.open(str(path), "w", format="mp4")
         # Both streams must be known before the first packet is written.
         self._video: Any = self._container.add_stream(
-            "libx264", rate=1 / self._picture_s, options=H264_OPTIONS
+            "libx264", rate=1 / self._frame_duration_s, options=H264_OPTIONS
         )
         self._video.width, self._video.height = size
         self._video.pix_fmt = "yuv420p"
@@ -53,20 +53,20 @@ class Mp4:
                 self._container.mux(stream.encode())
         self._container.close()
 
-    def show(self, pictures: Iterable[np.ndarray]) -> None:
-        """The next (height, width, 3) uint8 pictures."""
-        for picture in pictures:
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = self._num_pictures, self._picture_s
+    def add_frames(self, images: Iterable[np.ndarray]) -> None:
+        """Appends (height, width, 3) uint8 images."""
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = self._num_frames, self._frame_duration_s
             self._container.mux(self._video.encode(frame))
-            self._num_pictures += 1
+            self._num_frames += 1
 
-    def play(self, waveform: np.ndarray) -> None:
-        """The next (samples,) float32."""
-        sound = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
-        sound.pts, sound.sample_rate = self._num_samples, self._sample_rate_hz
-        sound.time_base = Fraction(1, self._sample_rate_hz)
-        self._container.mux(self._audio.encode(sound))
+    def add_audio(self, waveform: np.ndarray) -> None:
+        """Appends (samples,) float32 in [-1, 1]."""
+        frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+        frame.pts, frame.sample_rate = self._num_samples, self._sample_rate_hz
+        frame.time_base = Fraction(1, self._sample_rate_hz)
+        self._container.mux(self._audio.encode(frame))
         self._num_samples += len(waveform)
 
 

@@ -1,4 +1,4 @@
-"""Which decoded picture is on screen at an instant, and which coded pictures need not be decoded to know it."""
+"""Selects the decoded frame that is on screen at an instant, and the packets that need not be decoded to know it."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 # Two times closer than this are the same instant; the clocks of containers are coarser.
 SAME_INSTANT_S = 1e-6
-# Decoders that leave out exactly the pictures they are told to, when no other picture depends on them
+# Decoders that leave out exactly the frames that they are asked to, when no other frame depends on them
 # (tests compare the result with plain decoding).
 CAN_SKIP = {"h264", "hevc"}
 
@@ -17,7 +17,7 @@ CAN_SKIP = {"h264", "hevc"}
 def time_s(item: Any) -> float | None:
     """Presentation time of a packet or frame on the container's clock.
 
-    Old AVI files have decoding times only; their pictures are in order, so those are the same.
+    Old AVI files have decoding times only; their frames are in order, so those are the same.
     """
     ticks = item.pts if item.pts is not None else item.dts
     if ticks is None:
@@ -65,7 +65,7 @@ def decoded(
         yield frame
 
 
-def placed(stream: Any, packets: Sequence[Any]) -> Iterator[av.VideoFrame]:
+def with_packet_times(stream: Any, packets: Sequence[Any]) -> Iterator[av.VideoFrame]:
     """The stream's frames, the n-th in order of presentation with the n-th packet's time."""
     for frame, packet in zip(decoded(stream, packets), packets, strict=False):
         frame.pts, frame.time_base = packet.pts, packet.time_base
@@ -78,5 +78,5 @@ def needed_times_s(packets: Sequence[Any], times_s: Sequence[float]) -> set[floa
     known = sorted(begin for begin in begins if begin is not None)
     if not known or len(known) < len(begins):
         return None
-    places = (bisect_right(known, instant + SAME_INSTANT_S) - 1 for instant in np.asarray(times_s))
-    return {known[max(0, place)] for place in places}
+    positions = (bisect_right(known, instant + SAME_INSTANT_S) - 1 for instant in np.asarray(times_s))
+    return {known[max(0, position)] for position in positions}

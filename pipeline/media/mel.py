@@ -16,13 +16,15 @@ SHIFT_SAMPLES = SAMPLE_RATE_HZ // MEL_ROWS_PER_S
 FFT_SAMPLES = 512
 PREEMPHASIS = 0.97
 LOW_HZ, HIGH_HZ = 20.0, SAMPLE_RATE_HZ / 2
+# Rows computed at a time, 5 minutes: 100 MB of spectra.
+ROWS_PER_BLOCK = 30_000
 FLOOR = float(np.finfo(np.float32).eps)  # of the energy, so that silence is ln(eps) = -15.94
 
 
 def log_mel(waveform: np.ndarray) -> np.ndarray:
     """(rows, 128) float32 from (samples,) at 16 kHz in [-1, 1]; row r covers samples [160 r, 160 r + 400).
 
-    Raises ValueError below 400 samples, which is no row.
+    Raises ValueError below 400 samples, which give no row.
     """
     if len(waveform) < FRAME_SAMPLES:
         raise ValueError(f"{len(waveform)} samples are less than one mel row ({FRAME_SAMPLES} samples)")
@@ -34,6 +36,17 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
     # The Nyquist bin lies on the last filter's edge and has no weight.
     mel: np.ndarray = np.log(np.maximum(power[:, :-1] @ mel_filters(), np.float32(FLOOR)))
     return mel
+
+
+def long_log_mel(waveform: np.ndarray) -> np.ndarray:
+    """(rows, 128) float16 from (samples,) of any length, as shards hold it; computed in blocks to bound the memory."""
+    num_rows = 1 + (len(waveform) - FRAME_SAMPLES) // SHIFT_SAMPLES
+    blocks = []
+    for first in range(0, num_rows, ROWS_PER_BLOCK):
+        last = min(first + ROWS_PER_BLOCK, num_rows) - 1
+        samples = waveform[first * SHIFT_SAMPLES : last * SHIFT_SAMPLES + FRAME_SAMPLES]
+        blocks.append(log_mel(samples).astype(np.float16))
+    return np.concatenate(blocks)
 
 
 def _preemphasised(frames: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.sampling import frame_times_s
-from cavsync.pipeline.media.decode import open_media
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
 from cavsync.pipeline.media.frame_times import SAME_INSTANT_S
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.synthetic.audio import render_audio
@@ -69,13 +69,16 @@ def write_prompted(
     for folder in ("frames", "annotations", "audio"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     rows = []
-    for number in sorted({target.clip for target in targets}):
-        of_clip = [target for target in targets if target.clip == number]
-        _write_images(world, out, clips[number], sorted({target.frame for target in of_clip}), config)
-        for target in of_clip:
-            prompt = _write_prompt(config, out, target.class_name, int(random.integers(PROMPTS_PER_CLASS)))
-            image = f"{_stem(clips[number], target.frame)}.jpg"
-            rows.append((image, target.class_name, CLASS_IDS[target.class_name], prompt))
+    with DecoderProcess() as decoder:
+        for number in sorted({target.clip for target in targets}):
+            of_clip = [target for target in targets if target.clip == number]
+            frames = sorted({target.frame for target in of_clip})
+            _write_images(world, out, clips[number], frames, config, decoder)
+            for target in of_clip:
+                solo = int(random.integers(PROMPTS_PER_CLASS))
+                prompt = _write_prompt(config, out, target.class_name, solo)
+                image = f"{_stem(clips[number], target.frame)}.jpg"
+                rows.append((image, target.class_name, CLASS_IDS[target.class_name], prompt))
     text = io.StringIO(newline="")
     csv.writer(text).writerows([COLUMNS, *rows])
     write_atomically(out / LIST_NAME, text.getvalue().encode())
@@ -120,17 +123,23 @@ def _draw(targets: list[_Target], rows_per_class: int, random: np.random.Generat
 
 
 def _write_images(
-    world: Path, out: Path, clip: dict[str, Any], frames: list[int], config: WorldConfig
+    world: Path,
+    out: Path,
+    clip: dict[str, Any],
+    frames: list[int],
+    config: WorldConfig,
+    decoder: DecoderProcess,
 ) -> None:
     """Write frames as `cavsync prepare` takes them from the video, each with its own mask."""
-    prepared = PrepareConfig(num_frames=NUM_FRAMES, frame_size=config.side_px)
-    with open_media(world / clip["video"], prepared.clip_timeout_s) as media:
-        decoded = media.decode(0.0, config.duration_s, prepared)
+    request = SegmentRequest(
+        world / clip["video"], 0.0, config.duration_s, EvenFrames(NUM_FRAMES), config.side_px
+    )
+    segment = decoder.read(request)
     times_s, masks = read_masks(world / clip["masks"])
-    shown = _on_screen(times_s, decoded.frame_pts_s)
+    shown = _on_screen(times_s, np.array(segment.frame_times_s))
     for frame in frames:
         stem = _stem(clip, frame)
-        (out / f"frames/{stem}.jpg").write_bytes(decoded.frames[frame])
+        (out / f"frames/{stem}.jpg").write_bytes(segment.frames[frame])
         Image.fromarray(_ade20k_colours(masks[shown[frame]])).save(out / f"annotations/{stem}_seg.png")
 
 

@@ -124,8 +124,8 @@ def _write_clip(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> bool
         with paths.written(video) as draft:
             size = (config.side_px, config.side_px)
             with Mp4(draft, size, config.fps, config.sample_rate_hz) as film:
-                film.show(rendered.frames)
-                film.play(rendered.waveform)
+                film.add_frames(rendered.frames)
+                film.add_audio(rendered.waveform)
     if clip.split != "solo" and not link.exists():
         os.link(video, link)
     return missing

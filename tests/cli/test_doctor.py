@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from cavsync.cli import doctor as module
 from cavsync.cli.doctor import Check, doctor
-from cavsync.pipeline.media.backends import codec_check as trial
+from cavsync.pipeline.media.backends import codec_check
 
 
 def run(*options: str) -> Result:
@@ -33,7 +33,10 @@ def test_this_machine_has_what_the_commands_need(tmp_path: Path) -> None:
     told = json.loads(result.stdout)
     assert told["usable"]
     checks = {(check["part"], check["name"]): check for check in told["checks"]}
-    assert all(checks["pyav", codec]["usable"] for codec in (*trial.PICTURES, *trial.SOUNDS))
+    assert all(
+        checks["pyav", codec]["usable"]
+        for codec in (*codec_check.VIDEO_ENCODERS, *codec_check.AUDIO_ENCODERS)
+    )
     for name in ("CPU cores", "memory", "disk", "GPU"):
         assert checks["machine", name]["found"]
     for name in ("av", "torch", "torchaudio", "ray", "decord"):
@@ -51,10 +54,10 @@ def test_the_table_shows_every_decoder_and_why_not(light: pytest.MonkeyPatch) ->
 
 
 def test_a_broken_default_exits_with_1(light: pytest.MonkeyPatch) -> None:
-    def tried(decoder: str, codec: str, folder: Path) -> str | None:
+    def unsupported_reason(decoder: str, codec: str, folder: Path) -> str | None:
         return "it is gone" if (decoder, codec) == ("pyav", "hevc") else None
 
-    light.setattr(trial, "tried", tried)
+    light.setattr(codec_check, "unsupported_reason", unsupported_reason)
     result = run()
     assert result.exit_code == 1
     assert "pyav, hevc: it is gone" in result.output
@@ -76,19 +79,19 @@ def test_a_library_that_does_not_import_is_named(light: pytest.MonkeyPatch) -> N
 def test_a_decoder_that_does_not_start_is_no_failure_unless_it_is_the_default(
     light: pytest.MonkeyPatch,
 ) -> None:
-    def tried(decoder: str, codec: str, folder: Path) -> str | None:
+    def unsupported_reason(decoder: str, codec: str, folder: Path) -> str | None:
         if decoder == "decord":
             raise ImportError("no decord here")
         return None
 
-    light.setattr(trial, "tried", tried)
+    light.setattr(codec_check, "unsupported_reason", unsupported_reason)
     result = run()
     assert result.exit_code == 0
     assert "decord, h264: does not start: no decord here" in result.output
 
 
 def test_a_codec_without_an_encoder_is_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(trial.PICTURES, "hevc", "no such encoder")
-    assert trial.tried("pyav", "hevc", tmp_path) is None
-    monkeypatch.setitem(trial.PICTURES, "vvc2", "no such encoder")
-    assert trial.tried("pyav", "vvc2", tmp_path) == "FFmpeg has no decoder of that name"
+    monkeypatch.setitem(codec_check.VIDEO_ENCODERS, "hevc", "no such encoder")
+    assert codec_check.unsupported_reason("pyav", "hevc", tmp_path) is None
+    monkeypatch.setitem(codec_check.VIDEO_ENCODERS, "vvc2", "no such encoder")
+    assert codec_check.unsupported_reason("pyav", "vvc2", tmp_path) == "FFmpeg has no decoder of that name"

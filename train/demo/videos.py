@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.jobs.work import Workers
-from cavsync.pipeline.media.audio_file import read_recording
 from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME
 from cavsync.train.demo.demo import DemoConfig
@@ -109,7 +109,7 @@ def search_section(searched: WorldSearch) -> Section:
 
 
 def _query(searched: Searched, file: WindowFile, decoder: DecoderProcess) -> RankedQuery:
-    mp3 = mp3_bytes(read_recording(searched.audio, AUDIO_S))
+    mp3 = mp3_bytes(decoder.read(SegmentRequest(searched.audio, 0.0, AUDIO_S)).waveform)
     shown = list(zip(searched.hits, searched.right, strict=True))[:NUM_HITS]
     answers = [
         Answer(_seen(hit, file, decoder), hit.score, number, right)

@@ -12,7 +12,6 @@ import torch
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, ClipState
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import SlidingWindows, Window, WindowSpec
-from cavsync.pipeline.media.probe import duration_s
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.images import decode_jpeg, fit
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
@@ -95,11 +94,11 @@ class Embedder:
         return _file_windows(parts, sliding)
 
     def windows(self, path: Path, decoder: DecoderProcess) -> SlidingWindows:
-        return SlidingWindows(path, self.spec, decoder, duration_s(str(path)))
+        return SlidingWindows(path, self.spec, decoder)
 
     def embed_frames(self, windows: list[Window]) -> np.ndarray:
         """(W, D) unit vectors, NaN where there is no frame."""
-        return self._scatter([window.picture for window in windows], self._unit_jpegs)
+        return self._scatter([window.frame for window in windows], self._unit_jpegs)
 
     def embed_segments(self, windows: list[Window]) -> np.ndarray:
         """(W, D) unit vectors, NaN where there is no audio."""
@@ -177,7 +176,7 @@ def state_of(windows: list[Window], sliding: SlidingWindows) -> tuple[ClipState,
         more = f", and {len(sliding.damage) - 1} more places" if len(sliding.damage) > 1 else ""
         return ClipState.DECODE_ERROR, f"damaged: {sliding.damage[0]}{more}; what could be read is used"
     has_frames, has_audio = (
-        any(getattr(one, part) is not None for one in windows) for part in ("picture", "mel")
+        any(getattr(one, part) is not None for one in windows) for part in ("frame", "mel")
     )
     if not has_frames and not has_audio:
         return ClipState.NO_AUDIO, "it has no frames, and is silent from beginning to end"

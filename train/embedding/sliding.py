@@ -14,8 +14,6 @@ from cavsync.model.encoder import Encoder
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.sampling import unbounded_starts, window_starts
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-from cavsync.pipeline.decoding.video import Footage
-from cavsync.train.data.images import decode_jpeg, fit
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.embedding.encode import unit_frames, unit_segments
 
@@ -28,12 +26,6 @@ class AVClip:
     frames: Tensor  # uint8 (F, side, side, 3)
     times_s: np.ndarray  # (F,)
     mel: np.ndarray  # (rows, mels) float16
-
-    @classmethod
-    def of(cls, name: str, footage: Footage, side: int) -> "AVClip":
-        """Of a whole video, with frames of `side` x `side` pixels."""
-        frames = [fit(decode_jpeg(bytearray(jpeg)), side) for jpeg in footage.pictures]
-        return cls(name, torch.stack(frames), footage.times_s, footage.mel())
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import numpy as np
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import SlidingWindows, Window
-from cavsync.pipeline.media.probe import duration_s
 from cavsync.train.embedding.embedder import Embedder, OnSecond, state_of
 from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
@@ -128,7 +127,7 @@ def localize(
         start_s=np.array([window.start_s for window in windows]),
         end_s=np.array([window.end_s for window in windows]),
         frame_s=np.array(frames_s, np.float64),
-        frames=tuple(window.picture for window in windows),
+        frames=tuple(window.frame for window in windows),
         maps={method: np.stack(cells) for method, cells in localizer.maps.items()},
         similarity=np.concatenate(localizer.similarity),
         calibration=None
@@ -147,7 +146,7 @@ def read_segments(embedder: Embedder, audio: Path, decoder: DecoderProcess) -> l
     """
     spec = replace(embedder.spec, step_rows=embedder.spec.rows)
     try:
-        first = next(iter(SlidingWindows(audio, spec, decoder, duration_s(str(audio)))))
+        first = next(iter(SlidingWindows(audio, spec, decoder)))
     except MediaError as error:
         raise EvaluationError(f"{audio} cannot be localised: {error}.") from error
     segments = [window for window in first if window.mel is not None and window.end_s <= MAX_AUDIO_S]
@@ -201,7 +200,7 @@ class _Localizer:
         """Raises EvaluationError where no window has both a frame and audio."""
         if np.isfinite(np.concatenate(self.similarity)).any():
             return
-        if all(window.picture is None for window in self.windows):
+        if all(window.frame is None for window in self.windows):
             raise EvaluationError(f"{video} has no frames, so nothing can be localised in it.")
         raise EvaluationError(
             f"{video} has no audio with its frames, or only silence, so nothing can be localised. Give other audio: "
@@ -214,8 +213,8 @@ class _Localizer:
 
     def _map(self, window: Window, audio: AudioFeatures, method: MapMethod) -> np.ndarray:
         """(rows, columns) float32"""
-        assert window.picture is not None
-        image = self._embedder.model_image(window.picture)
+        assert window.frame is not None
+        image = self._embedder.model_image(window.frame)
         cells = self._heatmap_model.encode_image(image, method).heatmap(audio).cells
         require_finite(cells, f"the {method} heatmap at {window.frame_s:.2f} s")
         values: np.ndarray = cells.float().numpy()

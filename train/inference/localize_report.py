@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.media.probe import duration_s
+from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.plots import heatmap_row
@@ -180,8 +180,11 @@ def localized_result(
 def warnings_of(found: LocalizedVideo) -> list[str]:
     """Sentences on what is missing in the video or in the audio."""
     lines = [] if found.state == ClipState.OK else [f"{found.video}: {found.state}: {found.reason}"]
-    if found.audio is not None and (duration_s(str(found.audio)) or 0) > MAX_AUDIO_S:
-        lines.append(f"{found.audio}: only its first {MAX_AUDIO_S:g} s are used")
+    if found.audio is not None:
+        with DecoderProcess() as decoder:
+            length_s = decoder.duration_s(found.audio) or 0.0
+        if length_s > MAX_AUDIO_S:
+            lines.append(f"{found.audio}: only its first {MAX_AUDIO_S:g} s are used")
     silent = int((~found.is_scored).sum())
     if silent:
         lines.append(

@@ -22,7 +22,7 @@ from cavsync.train.inference.localize import MAX_AUDIO_S, LocalizedVideo
 SIDE_PX, STRIP_PX = 448, 36
 FPS = 15
 # Decoded at a time.
-STRETCH_S = 10
+SEGMENT_S = 10
 # The heatmap at its highest hides this fraction of the frame.
 OPACITY = 0.75
 # Percentiles of all cells of the windows that pass, between which the heatmap is scaled: most of a frame is no source.
@@ -112,16 +112,18 @@ def write_overlay(
         size = (SIDE_PX, SIDE_PX + STRIP_PX)
         with Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as video, DecoderProcess() as decoder:
             audio = None if found.audio is None else _read_audio(found.audio, decoder)
-            for start_s in range(0, int(np.ceil(found.duration_s)), STRETCH_S):
-                end_s = min(start_s + STRETCH_S, found.duration_s)
-                request = _request(found.video, start_s, end_s)
+            for start_s in range(0, int(np.ceil(found.duration_s)), SEGMENT_S):
+                end_s = min(start_s + SEGMENT_S, found.duration_s)
+                instants_s = _instants_s(start_s, end_s)
                 try:
-                    stretch = decoder.ask(request)
+                    segment = decoder.read(
+                        SegmentRequest(found.video, start_s, end_s - start_s, instants_s, SIDE_PX)
+                    )
                 except MediaError as error:
                     damage.append(f"{start_s} to {end_s:.0f} s: {error.reason}")
-                    stretch = MediaSegment(start_s, (), (), None, np.zeros(0, np.float32), None)
-                video.show(_painted(painter, stretch, request))
-                video.play(_played_waveform(stretch, audio, start_s, end_s))
+                    segment = MediaSegment(start_s, (), (), None, np.zeros(0, np.float32), None)
+                video.add_frames(_painted(painter, segment, instants_s))
+                video.add_audio(_played_waveform(segment, audio, start_s, end_s))
                 on_second(round(end_s), round(found.duration_s))
         publish(temporary, path)
     finally:
@@ -130,34 +132,32 @@ def write_overlay(
 
 
 def _read_audio(audio: Path, decoder: DecoderProcess) -> np.ndarray:
-    """(samples,) at 16 kHz, of its beginning."""
-    stretch: MediaSegment = decoder.ask(SegmentRequest(audio, 0.0, MAX_AUDIO_S, (), SIDE_PX))
-    return stretch.waveform
+    """(samples,) float32 at 16 kHz, of its beginning."""
+    return decoder.read(SegmentRequest(audio, 0.0, MAX_AUDIO_S)).waveform
 
 
-def _request(video: Path, start_s: float, end_s: float) -> SegmentRequest:
-    first, stop = round(start_s * FPS), round(end_s * FPS)
-    instants_s = tuple(number / FPS for number in range(first, stop))
-    return SegmentRequest(video, start_s, end_s - start_s, instants_s, SIDE_PX)
+def _instants_s(start_s: float, end_s: float) -> tuple[float, ...]:
+    """When the frames of the overlay between `start_s` and `end_s` are on screen."""
+    return tuple(number / FPS for number in range(round(start_s * FPS), round(end_s * FPS)))
 
 
-def _painted(painter: Painter, stretch: MediaSegment, request: SegmentRequest) -> Iterator[np.ndarray]:
-    """One for every instant, black where frames have ended."""
+def _painted(painter: Painter, segment: MediaSegment, instants_s: tuple[float, ...]) -> Iterator[np.ndarray]:
+    """(SIDE_PX + STRIP_PX, SIDE_PX, 3) uint8 for every instant, black after the last frame."""
     black = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
-    for number, time_s in enumerate(request.instants_s):
-        there = number < len(stretch.pictures)
-        frame = decode_jpeg(bytearray(stretch.pictures[number])).numpy() if there else black
+    for number, time_s in enumerate(instants_s):
+        there = number < len(segment.frames)
+        frame = decode_jpeg(bytearray(segment.frames[number])).numpy() if there else black
         yield painter.paint(frame, time_s)
 
 
 def _played_waveform(
-    stretch: MediaSegment, audio: np.ndarray | None, start_s: float, end_s: float
+    segment: MediaSegment, audio: np.ndarray | None, start_s: float, end_s: float
 ) -> np.ndarray:
-    """(samples,) of [start_s, end_s)."""
+    """(samples,) float32 at 16 kHz for [start_s, end_s) of the overlay."""
     first, stop = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
     if audio is not None:
         return audio[np.arange(first, stop) % len(audio)]
     waveform = np.zeros(stop - first, np.float32)
-    samples = stretch.waveform[: stop - first]
+    samples = segment.waveform[: stop - first]
     waveform[: len(samples)] = samples
     return waveform

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
+from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.inference.search import Hit, SearchResults
@@ -59,10 +59,8 @@ def clock(seconds: float) -> str:
 
 def thumbnail(hit: Hit, medium: Path, decoder: DecoderProcess) -> bytes | None:
     """A JPEG of the hit's best instant; None for audio. Raises MediaError for a file that cannot be read any more."""
-    stretch: MediaSegment = decoder.ask(
-        SegmentRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX)
-    )
-    return stretch.pictures[0] if stretch.pictures else None
+    segment = decoder.read(SegmentRequest(medium, hit.best_s, READ_S, (hit.best_s,), THUMBNAIL_PX))
+    return segment.frames[0] if segment.frames else None
 
 
 def _card(hit: Hit, medium: Path, page: Path, decoder: DecoderProcess) -> HitCard:

@@ -1,4 +1,4 @@
-"""The sound of a prepared clip to listen to: from its source video, or, where that is out of reach, from its log-mel."""
+"""Makes the audio of a prepared clip playable: from its source video, or, where that is out of reach, from its log-mel."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,14 @@ from torchaudio.functional import griffinlim, lfilter
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.schema import MediaError
-from cavsync.pipeline.inspection.clips import sound_of
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.inspection.clips import source_audio
 from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.media.mel import FFT_SAMPLES, FRAME_SAMPLES, PREEMPHASIS, SHIFT_SAMPLES, mel_filters
 from cavsync.pipeline.storage.filesystem import StoreError
 
 NUM_ITERATIONS = 32
-PEAK = 0.5  # of a sound made from its log-mel, whose loudness is lost with the phase
+PEAK = 0.5  # of audio made from its log-mel, whose loudness is lost with the phase
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class ClipAudio:
     from_mel: bool  # reconstructed from the log-mel, so it is not what was recorded
 
 
-def listen(row: IndexRow, mel: np.ndarray, channel: AudioChannel) -> ClipAudio:
-    """An index row's sound; `mel` is its stored (rows, 128) log-mel."""
+def playable_audio(
+    row: IndexRow, mel: np.ndarray, channel: AudioChannel, decoder: DecoderProcess
+) -> ClipAudio:
+    """The audio of an index row; `mel` is its stored (rows, 128) log-mel."""
     try:
-        return ClipAudio(mp3_bytes(sound_of(row, channel)), from_mel=False)
+        return ClipAudio(mp3_bytes(source_audio(row, channel, decoder)), from_mel=False)
     except (MediaError, StoreError):  # shards travel without the videos that they were made from
         return ClipAudio(mp3_bytes(waveform_of_mel(mel)), from_mel=True)
 

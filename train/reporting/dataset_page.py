@@ -28,7 +28,7 @@ class Card:
     title: str
     picture: bytes | None
     wav: bytes | None
-    no_sound: str
+    no_audio: str
     failure: str  # why there is no picture
     end_s: float  # where the picture's time axis ends
     facts: Sequence[tuple[str, str]]
@@ -126,7 +126,7 @@ def _card(exhibit: SampleClip, picture: Image.Image | None) -> Card:
         title=title(replace(row, reason=None)),
         picture=_png(picture) if picture else None,
         wav=exhibit.wav,
-        no_sound=exhibit.no_sound,
+        no_audio=exhibit.no_audio,
         failure="" if picture else f"{row.state}: {row.reason}",
         end_s=end_s(row.clip) if row.clip else 0.0,
         facts=[(name, value) for name, value in _facts(row, exhibit) if value],

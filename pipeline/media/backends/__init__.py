@@ -1,1 +1,1 @@
-"""One module a decoding library."""
+"""The libraries that decode, a module each, and which of them decode what on this machine."""

@@ -1,7 +1,7 @@
-"""decord, for pictures: it counts them, so it is used only where its count is the container's.
+"""decord, for frames: it counts them, so it is used only where its count is the container's.
 
-Its AudioReader decodes the sound of the whole file at once and closes gaps, so sound is PyAV's. It decodes ahead,
-in RGB: a worker takes as much memory as with PyAV for small pictures, and three times as much for 4K.
+Its AudioReader decodes the audio of the whole file at once and closes gaps, so PyAV decodes the audio. It decodes
+ahead, in RGB: a worker takes as much memory as with PyAV for small frames, and three times as much for 4K.
 """
 
 from bisect import bisect_right
@@ -15,59 +15,59 @@ import numpy as np
 
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio import AudioTrack
-from cavsync.pipeline.media.backends import pyav
-from cavsync.pipeline.media.backends.timing import refusal, require_picture_times
+from cavsync.pipeline.media.backends.pyav import PyAvDecoder
+from cavsync.pipeline.media.backends.timing import require_frame_times, timing_error
 from cavsync.pipeline.media.container import Container, Span, open_container
 from cavsync.pipeline.media.frame_times import SAME_INSTANT_S, time_s
 
 # Clocks of containers are coarser than decord's floats.
 SAME_TIME_S = 1e-3
 TICKS_PER_S = 1_000_000
-# The share of pictures that may be a neighbour's copy because they cannot be decoded; 0 would mean any.
+# The ratio of frames that may be a neighbour's copy because they cannot be decoded; 0 would mean any.
 FAULT_TOLERANCE = 1e-6
-# How VideoReader says that it cannot: by its library, without a handle, without a picture.
+# What VideoReader raises: its library's error, one for no handle, one for no frame.
 OPENING_ERRORS = (decord.DECORDError, RuntimeError, AssertionError)
 DECODING_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError)
 
 decord.logging.set_level(decord.logging.QUIET)
 
 
-class Decoder:
+class DecordDecoder:
     name = f"decord-{decord.__version__}"
     opens_path = True
 
     def __init__(self, container: Container) -> None:
         self._container = container
-        self._sound = pyav.Decoder(container)
+        self._audio = PyAvDecoder(container)
 
     def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
-        require_picture_times(self.name, self._container)
-        self._times_s = self._picture_times_s()
+        require_frame_times(self.name, self._container)
+        self._times_s = self._packet_times_s()
         self._reader = self._opened()
         self._compare(self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0])
-        return self._sound.read(span, channel)
+        return self._audio.read(span, channel)
 
-    def pictures(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+    def frames(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
         for instant in instants:
-            place = max(0, bisect_right(self._times_s, instant + SAME_INSTANT_S) - 1)
+            number = max(0, bisect_right(self._times_s, instant + SAME_INSTANT_S) - 1)
             try:
-                rgb = self._reader[place].asnumpy()
+                rgb = self._reader[number].asnumpy()
             except DECODING_ERRORS as error:
-                self._refuse(f"picture {place} cannot be decoded", error)
+                self._refuse(f"frame {number} cannot be decoded", error)
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = round(self._times_s[place] * TICKS_PER_S), Fraction(1, TICKS_PER_S)
+            frame.pts, frame.time_base = round(self._times_s[number] * TICKS_PER_S), Fraction(1, TICKS_PER_S)
             yield frame
 
-    def _picture_times_s(self) -> list[float]:
-        """Presentation times of all the file's pictures, from its packets. A hidden or untimed one is refused."""
+    def _packet_times_s(self) -> list[float]:
+        """Presentation times of all the file's frames, from its packets. Raises MediaError for a hidden or untimed one."""
         with open_container(self._container.path, self._container.deadline) as again:
-            seen = [(time_s(packet), packet.is_discard) for packet in again.all_pictures()]
-        hidden = sum(is_hidden for _, is_hidden in seen)
+            packets = [(time_s(packet), packet.is_discard) for packet in again.video_packets()]
+        hidden = sum(is_hidden for _, is_hidden in packets)
         if hidden:
-            self._refuse(f"{hidden} pictures are hidden by an edit list and decord counts them")
-        times_s = [begins_s for begins_s, _ in seen if begins_s is not None]
-        if len(times_s) < len(seen):
-            self._refuse("some pictures have no presentation time")
+            self._refuse(f"{hidden} frames are hidden by an edit list and decord counts them")
+        times_s = [begins_s for begins_s, _ in packets if begins_s is not None]
+        if len(times_s) < len(packets):
+            self._refuse("some frames have no presentation time")
         return sorted(times_s)
 
     def _opened(self) -> decord.VideoReader:
@@ -78,13 +78,13 @@ class Decoder:
             self._refuse("decord cannot open it", error)
 
     def _compare(self, begins_s: np.ndarray) -> None:
-        """decord's clock begins with the file, and its pictures must be those of the container."""
+        """decord's clock begins with the file, and its frames must be those of the container."""
         if len(begins_s) != len(self._times_s):
-            self._refuse(f"decord counts {len(begins_s)} pictures, the container shows {len(self._times_s)}")
+            self._refuse(f"decord counts {len(begins_s)} frames, the container shows {len(self._times_s)}")
         expected_s = np.array(self._times_s) - self._container.origin_s
         worst_s = float(np.abs(begins_s - expected_s).max())
         if not worst_s <= SAME_TIME_S:
             self._refuse(f"decord's times are up to {worst_s:.3g} s off")
 
     def _refuse(self, why: str, cause: Exception | None = None) -> NoReturn:
-        raise refusal(self.name, why) from cause
+        raise timing_error(self.name, why) from cause

@@ -1,7 +1,7 @@
-"""The ffmpeg program through ffmpeg-python: uncoded pictures and samples in a pipe, with their times.
+"""The ffmpeg program through ffmpeg-python: uncoded frames and samples in a pipe, with their times.
 
-The pipe carries NUT, which keeps every frame's own time on the container's clock; PyAV reads it back. Which
-pictures are wanted is known from the packets, so only those are sent, chosen by their exact times.
+The pipe carries NUT, which keeps every frame's own time on the container's clock; PyAV reads it back. The
+packets say which frames are needed, so only those are sent, selected by their exact times.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ import ffmpeg
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, output_of
-from cavsync.pipeline.media.backends.timing import refusal, require_picture_times
+from cavsync.pipeline.media.backends.timing import require_frame_times, timing_error
 from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, CodedFrames, Container, Span, url
 from cavsync.pipeline.media.frame_times import SAME_INSTANT_S, needed_times_s, on_screen, time_s
 
@@ -22,7 +22,7 @@ from cavsync.pipeline.media.frame_times import SAME_INSTANT_S, needed_times_s, o
 QUIET = ["-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1"]
 
 
-class Decoder:
+class FfmpegDecoder:
     opens_path = True
 
     def __init__(self, container: Container) -> None:
@@ -31,25 +31,25 @@ class Decoder:
         self._coded = CodedFrames()
 
     def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
-        require_picture_times(self.name, self._container)
+        require_frame_times(self.name, self._container)
         self._span = span
-        self._coded = self._container.demux(span, hear=lambda packet: None)
-        sound = AudioTrack(span.begin_s, span.duration_s, channel)
+        self._coded = self._container.demux(span, on_audio=lambda packet: None)
+        track = AudioTrack(span.begin_s, span.duration_s, channel)
         samples = self._input(self._container.audio).filter("atrim", end=_plain(span.end_s))
-        for frame in self._frames(samples, acodec="pcm_f32le"):
-            sound.add(frame)
-        return sound, self._coded.end_s
+        for frame in self._decoded(samples, acodec="pcm_f32le"):
+            track.add(frame)
+        return track, self._coded.end_s
 
-    def pictures(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
-        pictures = self._input(self._container.video).filter("trim", end=_plain(self._span.end_s))
+    def frames(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+        video = self._input(self._container.video).filter("trim", end=_plain(self._span.end_s))
         needed = needed_times_s(self._coded.packets, instants)
         if needed is not None:
-            pictures = pictures.filter("select", self._is_one_of(needed))
-        frames = self._frames(pictures, vcodec="rawvideo", fps_mode="passthrough", enc_time_base="demux")
+            video = video.filter("select", self._is_one_of(needed))
+        frames = self._decoded(video, vcodec="rawvideo", fps_mode="passthrough", enc_time_base="demux")
         return on_screen(self._checked(frames, needed), instants)
 
     def _is_one_of(self, times_s: set[float]) -> str:
-        """An expression of ffmpeg's `select` that is true for the pictures of these times."""
+        """An expression of ffmpeg's `select` that is true for the frames of these times."""
         ticks = sorted(round(time_s / self._container.video.time_base) for time_s in times_s)
         return "+".join(f"eq(pts,{tick})" for tick in ticks)
 
@@ -64,7 +64,9 @@ class Decoder:
             yield frame
         if missing:
             shown_s = missing[0] - self._container.origin_s
-            raise refusal(self.name, f"it shows no picture at {shown_s:.3f} s, where the container has one")
+            raise timing_error(
+                self.name, f"it shows no frame at {shown_s:.3f} s, where the container has one"
+            )
 
     def _input(self, stream: Any) -> Any:
         """The stream from the keyframe before the span on, times kept as they are."""
@@ -75,15 +77,15 @@ class Decoder:
         source = ffmpeg.input(url(self._container.path), copyts=None, noaccurate_seek=None, **options)
         return source[str(stream.index)]
 
-    def _frames(self, stream: Any, **encoding: Any) -> Iterator[Any]:
+    def _decoded(self, stream: Any, **encoding: Any) -> Iterator[Any]:
         """What the stream decodes to, frame by frame."""
         output = stream.output("pipe:1", format="nut", avoid_negative_ts="disabled", **encoding)
         with output_of([*QUIET, *ffmpeg.get_args(output)], self._container.deadline) as pipe:
             try:
-                with av.open(pipe, "r", format="nut") as decoded:
-                    yield from decoded.decode(decoded.streams[0])
+                with av.open(pipe, "r", format="nut") as raw:
+                    yield from raw.decode(raw.streams[0])
             except av.error.FFmpegError:
-                return  # an empty pipe, or one that ends early: the program's exit code tells why
+                return  # an empty pipe, or one that ends early: the program's exit code says why
 
 
 def _plain(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The ffmpeg program as a child process: never a shell, never waiting for ever, its last words kept."""
+"""Runs the ffmpeg program as a child process: without a shell, within a deadline, keeping the end of its log."""
 
 import re
 import shutil
@@ -27,9 +27,11 @@ def ffmpeg_path() -> str:
 
 @cache
 def ffmpeg_version() -> str:
-    """As the program says it, such as 7.1.1."""
-    said = subprocess.run([ffmpeg_path(), "-version"], capture_output=True, text=True, timeout=60, check=True)
-    return said.stdout.split()[2]  # "ffmpeg version 7.1.1 Copyright ..."
+    """As the program prints it, such as 7.1.1."""
+    printed = subprocess.run(
+        [ffmpeg_path(), "-version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    return printed.stdout.split()[2]  # "ffmpeg version 7.1.1 Copyright ..."
 
 
 @contextmanager
@@ -54,11 +56,11 @@ def output_of(arguments: Sequence[str], deadline: Deadline) -> Iterator[IO[bytes
                 child.kill()
         deadline.check()
         if child.returncode:
-            raise MediaError(ClipState.DECODE_ERROR, f"the ffmpeg program failed: {_last_words(log)}")
+            raise MediaError(ClipState.DECODE_ERROR, f"the ffmpeg program failed: {_last_line(log)}")
 
 
-def _last_words(log: IO[bytes]) -> str:
+def _last_line(log: IO[bytes]) -> str:
     """The last line of the log, without addresses in memory, which differ from run to run."""
     log.seek(max(0, log.seek(0, 2) - TAIL_BYTES))
-    lines = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+    lines = log.read().decode(errors="replace").strip().splitlines() or ["its log is empty"]
     return re.sub(r" @ 0x[0-9a-f]+", "", lines[-1])

@@ -8,10 +8,10 @@ import av
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.container import CodedFrames, Container, Span
-from cavsync.pipeline.media.frame_times import decoded, on_screen, placed
+from cavsync.pipeline.media.frame_times import decoded, on_screen, with_packet_times
 
 
-class Decoder:
+class PyAvDecoder:
     name = f"pyav-{av.__version__}"
     opens_path = False
 
@@ -20,21 +20,21 @@ class Decoder:
         self._coded = CodedFrames()
 
     def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
-        sound = AudioTrack(span.begin_s, span.duration_s, channel)
+        track = AudioTrack(span.begin_s, span.duration_s, channel)
 
-        def hear(packet: Any) -> None:
+        def on_audio(packet: Any) -> None:
             for frame in packet.decode():
-                sound.add(frame)
+                track.add(frame)
 
-        self._coded = self._container.demux(span, hear)
-        return sound, self._coded.end_s
+        self._coded = self._container.demux(span, on_audio)
+        return track, self._coded.end_s
 
-    def pictures(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+    def frames(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
         return on_screen(self._decoded(instants), instants)
 
     def _decoded(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
         video, packets = self._container.video, self._coded.packets
-        timed = self._container.has_picture_times
-        for frame in decoded(video, packets, instants) if timed else placed(video, packets):
+        timed = self._container.has_frame_times
+        for frame in decoded(video, packets, instants) if timed else with_packet_times(video, packets):
             self._container.deadline.check()
             yield frame

@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
-from cavsync.pipeline.media.audio_file import read_recording
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.synthetic.classes import CLASS_IDS
 from cavsync.pipeline.synthetic.config import WorldConfig, WorldError
 from cavsync.pipeline.synthetic.segmentation_set import write_prompted, write_wav
@@ -158,7 +159,9 @@ def test_the_worlds_set_shows_what_it_asks_for_and_plays_that_class_alone(root: 
         assert pixels(data / "frames" / row.image_location).shape == (SIDE, SIDE, 3)
         assert CLASS_IDS[row.ade_class] == row.ade_class_id
         assert (class_ids(mask, SIDE) == row.ade_class_id).mean() > 0.004
-        assert len(read_recording(data / "audio" / row.vggsound_file, 20.0)) == 160_000
+        with DecoderProcess() as decoder:
+            prompt = decoder.read(SegmentRequest(data / "audio" / row.vggsound_file, 0.0, 20.0))
+        assert len(prompt.waveform) == 160_000
 
 
 def test_pictures_of_several_things_show_several_things(world: Path, tmp_path: Path) -> None:
@@ -255,7 +258,7 @@ def test_rows_that_cannot_be_scored_are_counted_and_named(root: Path, data: Path
     (data / "frames" / images[1]).write_bytes(b"no picture")
     write_wav(data / "audio" / sounds[0], np.zeros(16_000), 16_000)
     (data / "audio" / sounds[1]).write_bytes(b"no sound")
-    states = {images[0]: "missing", images[1]: "broken_picture"}
+    states = {images[0]: "missing", images[1]: "broken_image"}
     by_sound = {sounds[0]: "no_audio", sounds[1]: "decode_error"}
     options = ["--root", root, "--data", data, "--out", tmp_path / "out", "--map", "denseav"]
 

@@ -316,10 +316,10 @@ def test_sound_of_another_video_cannot_be_told(clip: KnownClip, weights: Path, t
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: write_clip(path, 4.0, audio_codec=None), "the file has no stream of sound"),
-        (lambda path: write_clip(path, 4.0, video_codec=None), "the file has no stream of pictures"),
+        (lambda path: write_clip(path, 4.0, audio_codec=None), "the file has no audio stream"),
+        (lambda path: write_clip(path, 4.0, video_codec=None), "the file has no video stream"),
         (lambda path: write_clip(path, 4.0, audio=silence), "is silent from beginning to end"),
-        (lambda path: write_clip(path, 4.0, picture_times_s=[0.0, 3.9]), "shows one picture"),
+        (lambda path: write_clip(path, 4.0, picture_times_s=[0.0, 3.9]), "shows one image"),
         (lambda path: write_clip(path, 0.68), "the model encodes 0.64 s of audio at once"),
     ],
 )

@@ -105,8 +105,8 @@ def film(path: Path, parts: Sequence[tuple[Squares, np.ndarray]]) -> Path:
     """Each part lasts as long as its sound."""
     with Mp4(path, (128, 128), 10, RATE_HZ) as writer:
         for squares, sound in parts:
-            writer.show([frame(squares)] * round(10 * len(sound) / RATE_HZ))
-            writer.play(sound)
+            writer.add_frames([frame(squares)] * round(10 * len(sound) / RATE_HZ))
+            writer.add_audio(sound)
     return path
 
 

@@ -200,7 +200,7 @@ def test_a_picture_beyond_4k_is_refused_before_it_is_decoded(codec: str, tmp_pat
     wide = ("-f", "lavfi", "-i", "color=s=8000x2304:d=1:r=2", "-f", "lavfi", "-i", "sine=d=1")
     run_ffmpeg(*wide, "-c:v", codec, path)
     answers, peak_mib = prepared([path])
-    assert answers[path] == ("decode_error", "the pictures have no size, or one beyond 4K (9,437,184 pixels)")
+    assert answers[path] == ("decode_error", "the frames have no size, or one beyond 4K (9,437,184 pixels)")
     assert peak_mib < WORKER_MIB
 
 

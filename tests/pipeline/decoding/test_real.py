@@ -25,7 +25,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
 from cavsync.pipeline.lists.clip_list import read_list
 from cavsync.pipeline.lists.manifest import load_manifest
-from cavsync.pipeline.media.decode import open_media
+from cavsync.pipeline.media.backends.choice import open_media
 
 pytestmark = pytest.mark.real
 

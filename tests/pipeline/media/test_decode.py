@@ -28,7 +28,8 @@ from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio import AudioTrack, one_channel, resampled
-from cavsync.pipeline.media.decode import DecodedClip, open_media
+from cavsync.pipeline.media.backends.choice import open_media
+from cavsync.pipeline.media.decode import DecodedClip
 from cavsync.pipeline.media.frame_times import CAN_SKIP, on_screen
 
 KnownClips = Callable[[str], KnownClip]
@@ -237,8 +238,8 @@ def test_stills_are_known(tmp_path: Path, known_clip: KnownClips) -> None:
 @pytest.mark.parametrize(
     ("name", "state", "reason"),
     [
-        ("no_audio", ClipState.NO_AUDIO, "no stream of sound"),
-        ("no_video", ClipState.NO_VIDEO, "no stream of pictures"),
+        ("no_audio", ClipState.NO_AUDIO, "no audio stream"),
+        ("no_video", ClipState.NO_VIDEO, "no video stream"),
         ("not_a_video", ClipState.DECODE_ERROR, "FFmpeg: Invalid data"),
         ("truncated", ClipState.DECODE_ERROR, "FFmpeg: "),
     ],
@@ -250,7 +251,7 @@ def test_bad_files_say_why(name: str, state: ClipState, reason: str, known_clip:
 
 
 def test_a_blink_is_too_short(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"holds 0\.3. s of sound and picture, less than 1 s") as raised:
+    with pytest.raises(MediaError, match=r"holds 0\.3. s of audio and frames, less than 1 s") as raised:
         decode(write_clip(tmp_path / "blink.mp4", 0.32).path)
     assert raised.value.state is ClipState.TOO_SHORT
 
@@ -271,7 +272,7 @@ def test_cover_art_is_no_video(tmp_path: Path) -> None:
         "attached_pic",
         tmp_path / "a.m4v",
     )
-    with pytest.raises(MediaError, match="no stream of pictures"):
+    with pytest.raises(MediaError, match="no video stream"):
         decode(tmp_path / "a.m4v")
 
 

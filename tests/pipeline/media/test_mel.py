@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchaudio.compliance.kaldi
 
-from cavsync.pipeline.media.mel import log_mel
+from cavsync.pipeline.media.mel import log_mel, long_log_mel
 
 # Rows of the fbank of one formula, recorded from torchaudio under upstream's settings, rounded to 4 digits.
 REFERENCE = json.loads((Path(__file__).parents[2] / "support" / "golden" / "fbank_rows.json").read_text())
@@ -71,3 +71,12 @@ def test_silence_is_the_floor() -> None:
 def test_less_than_a_row_is_refused() -> None:
     with pytest.raises(ValueError, match="399 samples are less than one mel row"):
         log_mel(noise(399))
+
+
+def test_blocks_of_a_long_waveform_join_to_its_log_mel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cavsync.pipeline.media.mel.ROWS_PER_BLOCK", 333)
+    mel = long_log_mel(two_tones())
+    assert mel.dtype == np.float16
+    # Each block is freed of its own mean, which shows in the quietest bands only.
+    loud = log_mel(two_tones()) > -4
+    np.testing.assert_allclose(mel[loud], log_mel(two_tones())[loud], rtol=0, atol=0.05)

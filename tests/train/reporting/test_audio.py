@@ -1,4 +1,4 @@
-"""Proves that a clip can be heard: from its source, or, where that is gone, as a sound with its log-mel."""
+"""Proves that a clip's audio can be played: from its source, or, where that is gone, made from its log-mel."""
 
 import io
 from collections.abc import Callable
@@ -11,9 +11,10 @@ from support.media import KnownClip
 from support.rows import prepared_row
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
+from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.media.mel import log_mel
-from cavsync.train.reporting.audio import listen, waveform_of_mel
+from cavsync.train.reporting.audio import playable_audio, waveform_of_mel
 
 
 def tone(hz: float, duration_s: float = 2.0) -> np.ndarray:
@@ -57,11 +58,12 @@ def test_the_source_is_heard_where_it_is_there(known_clip: Callable[[str], Known
     clip = known_clip("plain")
     row = prepared_row(source=str(clip.path), duration_s=1.5)
     mel = log_mel(tone(3000.0)).astype(np.float16)
-    heard = listen(row, mel, "first")
-    assert not heard.from_mel
-    # The clip's chirp begins at 500 Hz and rises by 300 Hz a second.
-    assert 500 < loudest_hz(decoded(heard.mp3)[:SAMPLE_RATE_HZ]) < 850
-    for source in (None, str(clip.path.with_name("gone.mp4"))):
-        from_log_mel = listen(replace(row, source=source), mel, "first")
-        assert from_log_mel.from_mel
-        assert loudest_hz(decoded(from_log_mel.mp3)) == pytest.approx(3000, rel=0.05)
+    with DecoderProcess() as decoder:
+        audio = playable_audio(row, mel, "first", decoder)
+        assert not audio.from_mel
+        # The clip's chirp begins at 500 Hz and rises by 300 Hz a second.
+        assert 500 < loudest_hz(decoded(audio.mp3)[:SAMPLE_RATE_HZ]) < 850
+        for source in (None, str(clip.path.with_name("gone.mp4"))):
+            from_log_mel = playable_audio(replace(row, source=source), mel, "first", decoder)
+            assert from_log_mel.from_mel
+            assert loudest_hz(decoded(from_log_mel.mp3)) == pytest.approx(3000, rel=0.05)

@@ -28,7 +28,7 @@ class Detail:
 
 
 def result(data: Path, items: list[str], scores: list[Score]) -> EvaluationResult:
-    unusable = (Unusable("c", "missing", "c.mp4 not there"), Unusable("d", "no_audio", "no stream of sound"))
+    unusable = (Unusable("c", "missing", "c.mp4 not there"), Unusable("d", "no_audio", "no audio stream"))
     return EvaluationResult(
         evaluation="retrieval",
         title="Retrieval",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
-from cavsync.pipeline.media.audio_file import read_recording
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, log_mel
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
@@ -38,9 +39,15 @@ class PromptReader:
     def of(cls, checkpoint: LoadedCheckpoint, windows: Windows = "mean") -> "PromptReader":
         return cls(checkpoint.window, checkpoint.model.config.patch_size, windows)
 
-    def read(self, path: Path) -> AudioSegments:
-        """Raises MediaError where the file gives no audio."""
-        return self.cut(read_recording(path, MAX_PROMPT_S))
+    def read(self, path: Path, decoder: DecoderProcess) -> AudioSegments:
+        """From the audio of any media file. Raises MediaError where it has none, or nothing but silence."""
+        try:
+            segment = decoder.read(SegmentRequest(path, 0.0, MAX_PROMPT_S))
+        except MediaError as error:
+            raise MediaError(error.state, f"{path}: {error.reason}") from error
+        if segment.is_silent:
+            raise MediaError(ClipState.NO_AUDIO, f"{path} is silent from beginning to end")
+        return self.cut(segment.waveform)
 
     def cut(self, waveform: np.ndarray) -> AudioSegments:
         """From (samples,) at 16 kHz."""

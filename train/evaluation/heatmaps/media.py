@@ -17,11 +17,11 @@ class RowError(Exception):
 
 
 def open_rgb(path: Path) -> Tensor:
-    """uint8 (height, width, 3); raises RowError for what is no picture."""
+    """uint8 (height, width, 3); raises RowError for what is no image."""
     try:
         with Image.open(path) as image:
             return torch.from_numpy(np.array(image.convert("RGB")))
     except FileNotFoundError as error:
         raise RowError("missing", f"{path} is not there") from error
     except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG
-        raise RowError("broken_picture", f"{path} cannot be read as a picture: {error}") from error
+        raise RowError("broken_image", f"{path} cannot be read as an image: {error}") from error

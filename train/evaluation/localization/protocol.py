@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.train.embedding.encode import require_finite
 from cavsync.train.evaluation.choices import Geometry, MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
@@ -84,16 +85,17 @@ def score_localization(
 ) -> LocalizationScores:
     """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
     heatmap_model, reader = task.heatmap_model()
-    media = BoxMedia(data.root, heatmap_model.model.config.image_size, geometry)
-    absent = {row: reason for row in data.rows if (reason := media.missing(row))}
-    missing = [Unusable(row.title, "missing", reason) for row, reason in absent.items()]
-    Coverage(len(data.rows), tuple(missing)).require(task.max_missing)
-    scored = _Scoring(task, data, heatmap_model, reader, media)
-    scored.unusable += missing
-    for number, row in enumerate(data.rows):
-        if row not in absent:
-            scored.add(row)
-        on_row(number + 1, len(data.rows))
+    with DecoderProcess() as decoder:
+        media = BoxMedia(data.root, heatmap_model.model.config.image_size, geometry, decoder)
+        absent = {row: reason for row in data.rows if (reason := media.missing(row))}
+        missing = [Unusable(row.title, "missing", reason) for row, reason in absent.items()]
+        Coverage(len(data.rows), tuple(missing)).require(task.max_missing)
+        scored = _Scoring(task, data, heatmap_model, reader, media)
+        scored.unusable += missing
+        for number, row in enumerate(data.rows):
+            if row not in absent:
+                scored.add(row)
+            on_row(number + 1, len(data.rows))
     return scored.result()
 
 
@@ -144,7 +146,7 @@ class _Scoring:
     def add(self, row: BoxRow) -> None:
         try:
             image, image_features = self._encode_image(row)
-            audio = self.heatmap_model.encode_audio(self.media.sound(row, self.reader))
+            audio = self.heatmap_model.encode_audio(self.media.audio(row, self.reader))
         except (RowError, MediaError) as error:
             self.unusable.append(Unusable(row.title, str(error.state), str(error)))
             return
@@ -166,7 +168,7 @@ class _Scoring:
     def _encode_image(self, row: BoxRow) -> tuple[Tensor, dict[MapMethod, ImageFeatures]]:
         """Rows come sorted by image, so that each is encoded once for all its audio."""
         if self._last is None or self._last[0] != row.image:
-            image = self.media.picture(row)
+            image = self.media.image(row)
             image_features = {
                 method: self.heatmap_model.encode_image(image, method) for method in self.task.methods
             }

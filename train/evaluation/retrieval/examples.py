@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
 from cavsync.pipeline.dataset.reader import ClipContent, Dataset, read_clip
+from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.train.evaluation.retrieval.protocol import RetrievalScores
 from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS, similarity
 from cavsync.train.evaluation.retrieval.tables import AUDIO_TO_VIDEO, VIDEO_TO_AUDIO
-from cavsync.train.reporting.audio import listen
+from cavsync.train.reporting.audio import playable_audio
 from cavsync.train.reporting.page import Answer, ClipPreview, RankedQuery, Section
 from cavsync.train.reporting.plots import mel_strip, thumbnail
 
@@ -36,8 +37,8 @@ class _Direction:
 class ClipPreviews:
     """Previews of the scored clips that a dataset holds; a clip is given by its index among the embeddings."""
 
-    def __init__(self, scores: RetrievalScores, dataset: Dataset) -> None:
-        self.scores, self._dataset = scores, dataset
+    def __init__(self, scores: RetrievalScores, dataset: Dataset, decoder: DecoderProcess) -> None:
+        self.scores, self._dataset, self._decoder = scores, dataset, decoder
         rows = dataset.index_table(scores.source.split)
         keys = pa.array([scores.source.key(name) for name in scores.embeddings.keys], pa.string())
         shown = rows.filter(pc.is_in(rows["key"], value_set=keys))
@@ -52,7 +53,8 @@ class ClipPreviews:
         """Made once for each clip: a good answer to one query is often one to others."""
         if clip not in self._audio_previews:
             row, stored = self._clip(clip)
-            audio, strip = listen(row, stored.mel, self._channel), mel_strip(stored.mel)
+            audio = playable_audio(row, stored.mel, self._channel, self._decoder)
+            strip = mel_strip(stored.mel)
             preview = ClipPreview(self._title(clip), mel=strip, mp3=audio.mp3, from_mel=audio.from_mel)
             self._audio_previews[clip] = preview
         return self._audio_previews[clip]
@@ -79,7 +81,11 @@ def example_sections(scores: RetrievalScores, seed: int = 0) -> list[Section]:
     if scores.source.dataset is None:
         text = "A file of embeddings holds neither frames nor audio; name the dataset with --data to see them here."
         return [Section("Examples", text)]
-    previews = ClipPreviews(scores, scores.source.dataset)
+    with DecoderProcess() as decoder:
+        return _sections(scores, ClipPreviews(scores, scores.source.dataset, decoder), seed)
+
+
+def _sections(scores: RetrievalScores, previews: ClipPreviews, seed: int) -> list[Section]:
     ranks = scores.primary.ranking.own_clip
     directions = [
         _Direction(

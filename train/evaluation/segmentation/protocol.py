@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.train.embedding.encode import require_finite
 from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
@@ -79,7 +80,8 @@ def score_segmentation(
     prompted = PromptedSet.open(data)
     missing = prompted.missing()
     Coverage(len(prompted.rows), missing).require(task.max_missing)
-    rows, unusable = _Mapping(task, prompted, *task.heatmap_model()).run(missing, on_row)
+    with DecoderProcess() as decoder:
+        rows, unusable = _Mapping(task, prompted, decoder, *task.heatmap_model()).run(missing, on_row)
     coverage = Coverage(len(prompted.rows), unusable)
     coverage.require(task.max_missing)
     methods = {name: _score(rows, name, scaling, task.seed) for name in (*task.methods, *BASELINES)}
@@ -118,6 +120,7 @@ class _Mapping:
 
     task: MapTask
     data: PromptedSet
+    decoder: DecoderProcess
     heatmap_model: HeatmapModel
     reader: PromptReader
     _audio: dict[str, AudioFeatures | MediaError] = field(default_factory=dict)
@@ -156,7 +159,7 @@ class _Mapping:
         if row.audio not in self._audio:
             try:
                 self._audio[row.audio] = self.heatmap_model.encode_audio(
-                    self.reader.read(self.data.audio(row))
+                    self.reader.read(self.data.audio(row), self.decoder)
                 )
             except MediaError as error:
                 self._audio[row.audio] = error

@@ -1,4 +1,4 @@
-"""The clips of a split: all their frames, and their whole log-mel."""
+"""Reads the clips of a split: all their frames, and their whole log-mel."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -8,12 +8,10 @@ from typing import Literal
 import numpy as np
 
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, MediaError
-from cavsync.pipeline.decoding.video import Footage, read_footage
-from cavsync.pipeline.media.audio import SILENT_PEAK
 from cavsync.pipeline.media.frames import is_still
 from cavsync.train.data.config import DataConfig
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-from cavsync.train.embedding.sliding import AVClip
+from cavsync.train.embedding.video import WholeVideo, read_video
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.offsets import (
@@ -88,16 +86,14 @@ def score_video(
     # Published alignment goes by the numbers of a clip's 16 frames, which a video does not have.
     inputs = replace(checkpoint.inputs, alignment="time")
     window_encoder = config.window_encoder(checkpoint, inputs)
-    side = checkpoint.model.config.image_size
-    footage = _read(video, frames_per_s, side, on_second)
+    whole = _read(video, frames_per_s, checkpoint.model.config.image_size, on_second)
     window_s = window_encoder.window.rows / MEL_ROWS_PER_S
-    if footage.duration_s < window_s + config.step_s:
+    if whole.duration_s < window_s + config.step_s:
         raise EvaluationError(
-            f"{video} has {footage.duration_s:.2f} s of video and audio, and the model encodes {window_s:g} s of audio at once: "
+            f"{video} has {whole.duration_s:.2f} s of video and audio, and the model encodes {window_s:g} s of audio at once: "
             "there is no second window. Use a longer video, or a model of shorter windows."
         )
-    clip = _av_clip(video, footage, side)
-    embeddings = window_encoder.encode(clip, on_window)
+    embeddings = window_encoder.encode(whole.clip, on_window)
     curve = offset_curve(embeddings, embeddings, config.offsets_s)
     return VideoSynchrony(
         video=video,
@@ -105,29 +101,25 @@ def score_video(
         inputs=inputs,
         config=config,
         frames_per_s=frames_per_s,
-        duration_s=footage.duration_s,
-        file_duration_s=footage.file_duration_s,
+        duration_s=whole.duration_s,
+        file_duration_s=whole.file_duration_s,
         curve=curve,
-        times_s=footage.times_s,
+        times_s=whole.clip.times_s,
         delay=estimate_delay(curve),
     )
 
 
-def _read(video: Path, frames_per_s: float, side: int, on_second: OnPart) -> Footage:
+def _read(video: Path, frames_per_s: float, side: int, on_second: OnPart) -> WholeVideo:
     """Raises EvaluationError for a file in which nothing can be in step."""
     try:
-        footage = read_footage(video, frames_per_s, side, on_second)
+        whole = read_video(video, frames_per_s, side, on_second)
     except MediaError as error:
         raise EvaluationError(f"{video} cannot be used: {error}.") from error
-    if np.abs(footage.waveform).max() < SILENT_PEAK:
+    if whole.is_silent:
         raise EvaluationError(f"{video} is silent from beginning to end: there is nothing to be in step.")
-    return footage
-
-
-def _av_clip(video: Path, footage: Footage, side: int) -> AVClip:
-    clip = AVClip.of(video.name, footage, side)
-    if len(clip.frames) > 1 and is_still([frame.numpy() for frame in clip.frames]):
+    frames = whole.clip.frames
+    if len(frames) > 1 and is_still([frame.numpy() for frame in frames]):
         raise EvaluationError(
-            f"{video} shows one picture from beginning to end: nothing in it can be in step with the sound."
+            f"{video} shows one image from beginning to end: nothing in it can be in step with the audio."
         )
-    return clip
+    return whole

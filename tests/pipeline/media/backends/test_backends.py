@@ -25,12 +25,13 @@ from cavsync.cli.main import app
 from cavsync.pipeline.dataset.choices import DecoderName
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
-from cavsync.pipeline.media.decode import DecodedClip, open_media
+from cavsync.pipeline.media.backends.choice import open_media
+from cavsync.pipeline.media.decode import DecodedClip
 
 KnownClips = Callable[[str], KnownClip]
 
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
-HIDDEN = "100 pictures are hidden by an edit list and decord counts them"
+HIDDEN = "100 frames are hidden by an edit list and decord counts them"
 UNTIMED = "does not say when they are shown"
 REFUSALS = {
     ("edit_list", "decord"): HIDDEN,
@@ -116,7 +117,7 @@ def check_sound(clip: DecodedClip, known: KnownClip, start_s: float) -> None:
 def test_a_blink_is_too_short(decoder: DecoderName, tmp_path: Path) -> None:
     require_decoder(decoder)
     blink = write_clip(tmp_path / "blink.mp4", 0.32)
-    with pytest.raises(MediaError, match=r"holds 0\.3. s of sound and picture") as raised:
+    with pytest.raises(MediaError, match=r"holds 0\.3. s of audio and frames") as raised:
         decode(blink.path, decoder)
     assert raised.value.state is ClipState.TOO_SHORT
 
@@ -241,8 +242,10 @@ def test_a_program_that_fails_is_quoted(
 def test_a_program_that_leaves_pictures_out_is_refused(
     known_clip: KnownClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cavsync.pipeline.media.backends.ffmpeg.Decoder._is_one_of", lambda *_: "eq(n,0)")
+    monkeypatch.setattr(
+        "cavsync.pipeline.media.backends.ffmpeg.FfmpegDecoder._is_one_of", lambda *_: "eq(n,0)"
+    )
     with pytest.raises(
-        MediaError, match=r"shows no picture at 0\.080 s, where the container has one; use --dec"
+        MediaError, match=r"shows no frame at 0\.080 s, where the container has one; use --dec"
     ):
         decode(known_clip("mono").path, "ffmpeg")

@@ -21,7 +21,7 @@ OUTCOMES = pd.DataFrame(
         ("twice_00000000", "ok", ""),
         ("twice_00010000", "ok", ""),
         ("half_00001500", "ok", ""),
-        ("mute_00000000", "no_audio", "the file has no stream of sound"),
+        ("mute_00000000", "no_audio", "the file has no audio stream"),
         ("file_000030_00000000", "ok", ""),  # a file file_000030.mp4 that was prepared as it is
     ],
     columns=["key", "state", "reason"],
@@ -80,7 +80,7 @@ def test_what_is_not_there_is_named_with_its_reason(tmp_path: Path) -> None:
     result = Gallery.read(tmp_path / "list.txt").find(OUTCOMES, "data/mine, split test")
     reasons = {one.item: (one.state, one.reason) for one in result.coverage.unusable}
     assert reasons == {
-        "mute": ("no_audio", "the file has no stream of sound"),
+        "mute": ("no_audio", "the file has no audio stream"),
         "nobody": ("not_in_dataset", "no clip of data/mine, split test is named nobody"),
         "twice": (
             "ambiguous",

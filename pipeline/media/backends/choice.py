@@ -1,0 +1,56 @@
+"""Opens a media file with the decoding library of a given name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+from cavsync.pipeline.dataset.choices import DecoderName
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.media.container import open_container
+from cavsync.pipeline.media.deadline import Deadline
+from cavsync.pipeline.media.decode import Backend, ClipDecoder
+from cavsync.pipeline.storage.path import AnyPath, as_path, local_copy
+
+# Module and class; only what is used gets imported, since a library may be absent.
+BACKENDS: dict[DecoderName, tuple[str, str]] = {
+    "pyav": ("cavsync.pipeline.media.backends.pyav", "PyAvDecoder"),
+    "decord": ("cavsync.pipeline.media.backends.decord", "DecordDecoder"),
+    "ffmpeg": ("cavsync.pipeline.media.backends.ffmpeg", "FfmpegDecoder"),
+}
+
+
+def backend_class(decoder: DecoderName) -> type[Backend]:
+    """Raises ImportError without the library."""
+    module, name = BACKENDS[decoder]
+    backend: type[Backend] = getattr(import_module(module), name)
+    return backend
+
+
+@contextmanager
+def open_media(
+    source: str | AnyPath, timeout_s: float, decoder: DecoderName = "pyav"
+) -> Iterator[ClipDecoder]:
+    """The open file, closed at the end. Raises MediaError for a file that cannot be read, and StoreError where a store
+    fails.
+
+    `timeout_s` is wall clock from here to the end of `decode`.
+    """
+    deadline, backend = Deadline(timeout_s), backend_class(decoder)
+    with (
+        _within_reach(source, backend.opens_path) as file,
+        open_container(file, deadline) as container,
+    ):
+        yield ClipDecoder(container, backend(container))
+
+
+@contextmanager
+def _within_reach(source: str | AnyPath, as_whole: bool) -> Iterator[str | AnyPath]:
+    """The source, or a copy of one at a URL: PyAV reads the parts that it needs, the others need the whole file."""
+    if not as_whole:
+        yield source
+        return
+    try:
+        with local_copy(as_path(source)) as path:
+            yield path
+    except FileNotFoundError as error:
+        raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
