@@ -3,7 +3,8 @@
 SABOTAGE is JSON. {"at": "replace", "path": "*.tar", "when": "after"} kills the process after it moved a file to a name
 like that; "fsync" and "member" (a file added to a tar) work alike, "nth" counts the calls, and "once" names a file
 that is made when it happens, so that it happens in one process only. {"clips": {"abc": "segfault"}} does that to
-the decoder at the clips with that id; with "once" to the first one only. A list holds several of these.
+the decoder at the clips with that id; with "once" to the first one only. {"files": {"a.wav": "segfault"}} does it at
+every other request for a file of that name. A list holds several of these.
 """
 
 import ctypes
@@ -18,6 +19,9 @@ def install(sabotage):
     if "clips" in sabotage:
         if "cavsync.pipeline.decoding.worker" in sys.orig_argv:
             break_decoder(sabotage["clips"], sabotage.get("once"))
+    elif "files" in sabotage:
+        if "cavsync.pipeline.decoding.worker" in sys.orig_argv:
+            break_files(sabotage["files"])
     elif sabotage["at"] == "member":
         import tarfile
 
@@ -74,6 +78,28 @@ def break_decoder(clips, once):
         return original(row, config)
 
     owner.prepare_clip = prepare_clip
+
+
+def break_files(harms):
+    from cavsync.pipeline.decoding import span
+    from cavsync.pipeline.media import probe
+
+    read_segment, duration_s = span.read_segment, probe.duration_s
+
+    def harm(source):
+        what = harms.get(os.path.basename(str(source)))
+        if what is not None:
+            HARMS[what]()
+
+    def harmed_segment(request):
+        harm(request.source)
+        return read_segment(request)
+
+    def harmed_duration(source, timeout_s):
+        harm(source)
+        return duration_s(source, timeout_s)
+
+    span.read_segment, probe.duration_s = harmed_segment, harmed_duration
 
 
 def raise_error():
