@@ -1,4 +1,4 @@
-"""Proves alignment from the mp4 to the model: the picture and the window of a pair show and sound the same time."""
+"""Proves alignment from the mp4 to the model: the frame and the audio segment of a pair have the same time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,35 +38,35 @@ def data(dataset: Path) -> DataConfig:
 
 
 @pytest.mark.parametrize("name", GOOD_CLIPS)
-def test_the_pair_that_the_model_gets_shows_and_sounds_one_time(
+def test_frame_and_audio_of_a_pair_have_the_same_time(
     name: str, data: DataConfig, known_clip: Callable[[str], KnownClip]
 ) -> None:
     clip, pairs = known_clip(name), ClipAllPairs(data, micro_model(audio_rows=WINDOW_ROWS, image_size=224))
     number = [key.rpartition("_")[0] for key in pairs.store.keys].index(name)
     item = pairs[number]
-    longest_picture_s = np.diff(clip.picture_times_s).max()
+    longest_frame_s = np.diff(clip.picture_times_s).max()
     for frame, (image, window) in enumerate(zip(item["image"], item["audio"], strict=True)):
         wanted_s = (frame + 0.5) * 10 / 16
         shown_s = clip.picture_times_s[read_frame_number(image.numpy())] - clip.source_start_s
-        assert abs(shown_s - wanted_s) <= longest_picture_s + 1e-6, f"frame {frame}"
+        assert abs(shown_s - wanted_s) <= longest_frame_s + 1e-6, f"frame {frame}"
         inside = wanted_s - WINDOW_S / 2 > clip.audio_start_s and wanted_s + WINDOW_S / 2 < clip.duration_s
         if inside:
-            # The first row of a window centred on the picture begins half a window before it.
-            heard_s = read_time_s(window.numpy()) - clip.source_start_s
-            assert heard_s == pytest.approx(shown_s - WINDOW_S / 2, abs=longest_picture_s + 0.010)
+            # The first row of a window centred on the frame begins half a window before it.
+            audio_s = read_time_s(window.numpy()) - clip.source_start_s
+            assert audio_s == pytest.approx(shown_s - WINDOW_S / 2, abs=longest_frame_s + 0.010)
 
 
-def test_sound_and_stored_time_agree_to_10_ms(
+def test_audio_and_stored_time_agree_to_10_ms(
     data: DataConfig, known_clip: Callable[[str], KnownClip]
 ) -> None:
-    # Against the stored pts, not the wanted time: no picture's length is in this error, only the row's 10 ms / 2.
+    # Against the stored pts, not the wanted time: no frame duration is in this error, only the row's 10 ms / 2.
     pairs = ClipAllPairs(data, micro_model(audio_rows=WINDOW_ROWS, image_size=224))
     for number, key in enumerate(pairs.store.keys):
         clip, item = known_clip(key.rpartition("_")[0]), pairs[number]
         for pts_s, window in zip(pairs.store.frame_pts_s(number), item["audio"], strict=True):
             if clip.audio_start_s < pts_s - WINDOW_S / 2 and pts_s + WINDOW_S / 2 < clip.duration_s:
-                heard_s = read_time_s(window.numpy()) - clip.source_start_s
-                assert heard_s + WINDOW_S / 2 == pytest.approx(pts_s, abs=0.010), key
+                audio_s = read_time_s(window.numpy()) - clip.source_start_s
+                assert audio_s + WINDOW_S / 2 == pytest.approx(pts_s, abs=0.010), key
 
 
 def test_training_draws_the_same_pairs_that_scoring_lists(data: DataConfig) -> None:

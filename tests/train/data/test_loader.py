@@ -46,14 +46,14 @@ def pairs(shards: Path, *, rows: int = 96, seed: int = 0, **data: object) -> Cli
     return ClipPairs(raw_data(shards, **data), micro_model(audio_rows=rows), seed)
 
 
-def test_a_picture_comes_with_the_window_around_its_own_time(shards: Path) -> None:
+def test_a_frame_comes_with_the_audio_segment_around_its_time(shards: Path) -> None:
     clips, rows = pairs(shards), 96
     for epoch in range(8):
         for clip in range(len(clips)):
             item = clips[SampleIndex(epoch, clip)]
-            seen, frame = read_image(item["image"])
-            heard, start = read_audio(item["audio"])
-            assert seen == heard == clip
+            image_clip, frame = read_image(item["image"])
+            audio_clip, start = read_audio(item["audio"])
+            assert image_clip == audio_clip == clip
             assert frame == item["frame"]
             # Row r is centred 12.5 ms after 10 r ms; windows at the ends are shifted inward.
             middle_s = (start + (rows - 1) / 2) / 100 + 0.0125
@@ -160,8 +160,8 @@ def test_ranks_share_each_batch_and_together_see_the_same_order() -> None:
 )
 def test_a_batch_holds_the_items_that_are_asked_for_one_by_one(shards: Path, changes: dict[str, Any]) -> None:
     clips = pairs(shards, **changes)
-    draws = [SampleIndex(2, clip) for clip in (5, 0, 11)]
-    batch, items = clips.batch(draws), default_collate([clips[draw] for draw in draws])
+    samples = [SampleIndex(2, clip) for clip in (5, 0, 11)]
+    batch, items = clips.batch(samples), default_collate([clips[sample] for sample in samples])
     assert batch.keys() == items.keys()
     assert equal(batch, items)
 
@@ -170,7 +170,7 @@ def test_fewer_frames_of_a_clip_are_spread_over_it_with_their_own_windows(shards
     model = micro_model()
     every = ClipAllPairs(raw_data(shards), model)[3]
     some = ClipAllPairs(raw_data(shards, num_frames=4), model)[3]
-    assert [read_image(picture) for picture in some["image"]] == [(3, 2), (3, 6), (3, 10), (3, 14)]
+    assert [read_image(image) for image in some["image"]] == [(3, 2), (3, 6), (3, 10), (3, 14)]
     torch.testing.assert_close(some["audio"], every["audio"][[2, 6, 10, 14]])
     upstream = {"alignment": "upstream"}
     every = ClipAllPairs(raw_data(shards, **upstream), model)[3]
@@ -201,11 +201,11 @@ def test_the_control_pairs_each_clip_with_one_other_and_no_fixed_frame(shards: P
     partners, starts = [], set()
     for clip in range(len(clips)):
         items = [clips[SampleIndex(epoch, clip)] for epoch in range(6)]
-        heard = {read_audio(item["audio"])[0] for item in items}
+        audio_clips = {read_audio(item["audio"])[0] for item in items}
         assert {read_image(item["image"])[0] for item in items} == {clip}
-        assert len(heard) == 1
-        assert heard != {clip}
-        partners += heard
+        assert len(audio_clips) == 1
+        assert audio_clips != {clip}
+        partners += audio_clips
         starts |= {(item["frame"], read_audio(item["audio"])[1]) for item in items}
     assert sorted(partners) == list(range(len(clips)))
     assert len({start for frame, start in starts if frame == 8}) > 1
@@ -222,8 +222,8 @@ def test_frames_of_another_size_are_resized_whole(shards: Path) -> None:
 
 def test_augmentation_keeps_shapes_and_changes_content() -> None:
     rng = np.random.default_rng(0)
-    picture = torch.randint(256, (40, 48, 3), dtype=torch.uint8)
-    assert crop_and_flip(picture, 32, rng).shape == (32, 32, 3)
+    image = torch.randint(256, (40, 48, 3), dtype=torch.uint8)
+    assert crop_and_flip(image, 32, rng).shape == (32, 32, 3)
     window = torch.zeros(20, 128)
     noisy = noise_and_roll(window, rng)
     assert noisy.shape == window.shape
@@ -269,7 +269,7 @@ def test_changed_bytes_are_found_by_checksum_on_request(tmp_path: Path) -> None:
         checked[SampleIndex(0, 1)]
 
 
-def test_bytes_that_are_no_picture_name_shard_and_clip(tmp_path: Path) -> None:
+def test_bytes_that_are_no_jpeg_name_shard_and_clip(tmp_path: Path) -> None:
     tar = DatasetPaths(write_known_shards(tmp_path)).tar("train-00000")
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(ShardError, match=r"train-00000\.tar .* a frame of clip001_00000000 is no JPEG"):

@@ -111,9 +111,9 @@ ALL_KEYS = [f"clip{clip:03d}_00000000" for clip in range(NUM_CLIPS)]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("place", ["http", "file", "folder"])
-def test_every_clip_comes_once_an_epoch(shards: Path, served: str, place: str, num_workers: int) -> None:
-    path = {"http": served, "file": f"file://{shards}", "folder": shards}[place]
+@pytest.mark.parametrize("kind", ["http", "file", "folder"])
+def test_every_clip_comes_once_an_epoch(shards: Path, served: str, kind: str, num_workers: int) -> None:
+    path = {"http": served, "file": f"file://{shards}", "folder": shards}[kind]
     found = keys(batches(run_from(path, num_workers=num_workers), 12))
     first, second = found[:NUM_CLIPS], found[NUM_CLIPS:]
     assert sorted(first) == sorted(second) == ALL_KEYS
@@ -208,7 +208,7 @@ def test_a_member_that_is_gone_or_damaged_is_named(member: str, what: str, conte
         clip.frame(0), clip.mel_of(0, 32, "time")
 
 
-def test_a_protocols_own_error_is_told(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_protocol_is_reported(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Files:
         def __getattr__(self, _: str) -> None:
             raise LookupError("Unable to locate credentials")
@@ -229,7 +229,7 @@ def test_a_url_is_streamed_or_refused(shards: Path) -> None:
         DataConfig(path="s3://bucket/set")
 
 
-def test_a_place_without_a_dataset_is_told(tmp_path: Path, served: str) -> None:
+def test_a_url_without_a_dataset_is_reported(tmp_path: Path, served: str) -> None:
     with pytest.raises(
         DatasetError,
         match=r"dataset\.json cannot be read: FileNotFoundError .* Are data\.path and your credentials right",
@@ -239,7 +239,7 @@ def test_a_place_without_a_dataset_is_told(tmp_path: Path, served: str) -> None:
         stream_of(run_from(tmp_path))
 
 
-def test_a_done_record_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_done_record_is_reported(tmp_path: Path) -> None:
     paths = DatasetPaths(write_known_shards(tmp_path))
     paths.done("train-00001").unlink()
     with pytest.raises(DatasetError, match=r"done/train-00001\.json cannot be read: .*Copy the folder done/"):

@@ -147,7 +147,7 @@ def test_a_dataset_without_held_out_clips_is_trained_on_all_the_same(
     assert (tmp_path / "run" / "curves.png").exists()
 
 
-def test_a_disk_without_room_for_pictures_does_not_end_a_run(
+def test_a_disk_without_room_for_images_does_not_end_a_run(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(path: Path, content: bytes) -> None:
