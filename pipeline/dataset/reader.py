@@ -114,13 +114,13 @@ def read_clip(paths: DatasetPaths, row: IndexRow) -> ClipContent:
     members = row.members
     if members is None:
         raise DatasetError(f"{row.key} ended as {row.state} in {paths.root}; no shard holds it.")
-    places = [
+    spans = [
         *zip(members.frame_offset, members.frame_size, strict=True),
         (members.mel_offset, members.mel_size),
     ]
-    start, stop = min(offset for offset, _ in places), max(offset + size for offset, size in places)
+    start, stop = min(offset for offset, _ in spans), max(offset + size for offset, size in spans)
     content = read_range(paths.tar(row.shard), start, stop)
-    *frames, mel = (content[offset - start : offset - start + size] for offset, size in places)
+    *frames, mel = (content[offset - start : offset - start + size] for offset, size in spans)
     return ClipContent(frames, read_mel(mel))
 
 

@@ -165,8 +165,8 @@ def _members_of(row: IndexRow) -> list[Member]:
     if (at := row.members) is None:
         return []
     frames = [
-        Member(frame_member(row.key, frame), *place)
-        for frame, place in enumerate(zip(at.frame_offset, at.frame_size, strict=True))
+        Member(frame_member(row.key, frame), offset, size)
+        for frame, (offset, size) in enumerate(zip(at.frame_offset, at.frame_size, strict=True))
     ]
     text = Member(json_member(row.key), at.json_offset, at.json_size)
     return [*frames, text, Member(mel_member(row.key), at.mel_offset, at.mel_size)]

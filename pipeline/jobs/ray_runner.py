@@ -207,7 +207,7 @@ class _Driver:
         # Another machine has another working folder.
         self._work = replace(work, paths=replace(work.paths, root=work.paths.root.absolute()))
         self._most, self._log = workers.number, log
-        self._tally = _TALLY.remote()
+        self._counter = _STATE_COUNTER.remote()
         self._progress = _Progress(on_clips)
         self._running: dict[Any, ShardTask] = {}
         self._lost: Counter[str] = Counter()
@@ -225,11 +225,11 @@ class _Driver:
             done, _ = ray.wait(list(self._running), timeout=REPORT_EVERY_S)
             for reference in done:
                 yield from self._finished(reference)
-            self._progress.update(ray.get(self._tally.states.remote()))
+            self._progress.update(ray.get(self._counter.states.remote()))
 
     def _start(self, task: ShardTask) -> None:
         make = _make_shard.options(memory=_worker_bytes(self._work))
-        self._running[make.remote(task, self._tally)] = task
+        self._running[make.remote(task, self._counter)] = task
 
     def _finished(self, reference: Any) -> Iterator[DoneRecord]:
         """The record of an ended task; nothing when its worker was lost and the task starts again."""
@@ -297,7 +297,7 @@ class _Progress:
         self._reported = total
 
 
-class _Tally:
+class _StateCounter:
     """Collects the counts that workers report, for the driver to read."""
 
     def __init__(self) -> None:
@@ -311,7 +311,7 @@ class _Tally:
 
 
 # It restarts on another node when its own is lost; counts of unfinished shards are lost then.
-_TALLY: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tally)
+_STATE_COUNTER: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_StateCounter)
 
 
 @cache
@@ -322,7 +322,7 @@ def _decoder() -> DecoderProcess:
 
 # num_cpus=1 also makes Ray set OMP_NUM_THREADS=1, which OpenBLAS obeys.
 @ray.remote(num_cpus=1, max_retries=0, max_calls=SHARDS_PER_WORKER)
-def _make_shard(task: ShardTask, tally: Any) -> DoneRecord:
+def _make_shard(task: ShardTask, counter: Any) -> DoneRecord:
     states: Counter[ClipState] = Counter()
     reported = time.monotonic()
 
@@ -331,7 +331,7 @@ def _make_shard(task: ShardTask, tally: Any) -> DoneRecord:
         states[state] += 1
         if time.monotonic() - reported >= REPORT_EVERY_S:
             reported = time.monotonic()
-            tally.report.remote(task.rows[0].shard, states)
+            counter.report.remote(task.rows[0].shard, states)
 
     record: DoneRecord = process_shard(task, _decoder(), on_clip)
     return record
