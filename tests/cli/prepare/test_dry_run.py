@@ -28,7 +28,7 @@ from cavsync.pipeline.lists.listing import folder_listing
 from cavsync.pipeline.jobs.prepare import prepare
 from cavsync.pipeline.jobs.runner import Workers
 class Quiet:
-    say = start = clips = lambda *_: None
+    log = start = clips = lambda *_: None
 def core_s():
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
