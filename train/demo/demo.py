@@ -31,7 +31,7 @@ from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
 from cavsync.train.pretrain.plots import training_curves
 from cavsync.train.pretrain.presets import tiny
-from cavsync.train.reporting.page import Picture, Report, Score, Section, write_report
+from cavsync.train.reporting.page import CaptionedImage, Report, Score, Section, write_report
 from cavsync.train.reporting.plots import frames_over_mel
 
 CLIPS_SHOWN = 2
@@ -155,7 +155,7 @@ def write_demo_report(
         "Training",
         "Loss parts by step: thin lines are single batches, thick ones their running mean. "
         "The reconstruction is part of the method; this world does not show that it helps retrieval.",
-        pictures=[Picture(training_curves(metrics), f"{len(metrics)} logged steps")],
+        images=[CaptionedImage(training_curves(metrics), f"{len(metrics)} logged steps")],
     )
     report = Report(
         title="cavsync demo"
@@ -187,9 +187,9 @@ def aligned_section(scores: RetrievalScores) -> Section:
         clip = read_clip(dataset.paths, row)
         pts_s = row.clip.frame_pts_s if row.clip else ()
         starts = window_starts(pts_s, len(clip.mel), window_rows, scores.task.data.alignment)
-        pictures.append(Picture(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
+        pictures.append(CaptionedImage(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
     text = (
         "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "
         "segments that belong to the two marked frames: this pair is what the model is given."
     )
-    return Section("Frames and their audio segments", text, pictures=pictures)
+    return Section("Frames and their audio segments", text, images=pictures)

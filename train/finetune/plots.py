@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cavsync.train.reporting.plots import draw_curve, draw_validation, png
+from cavsync.train.reporting.images import png
+from cavsync.train.reporting.plots import draw_curve, draw_validation
 
 
 def class_curves(metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:

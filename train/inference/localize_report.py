@@ -26,8 +26,9 @@ from cavsync.train.inference.localize import MAX_AUDIO_S, LocalizedVideo, spans_
 from cavsync.train.inference.overlay import middles_s, write_overlay
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import Film, Picture, Score, Section
-from cavsync.train.reporting.plots import ACCENT, png
+from cavsync.train.reporting.images import png
+from cavsync.train.reporting.page import CaptionedImage, Film, Score, Section
+from cavsync.train.reporting.plots import ACCENT
 from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
 
 OVERLAY, MAPS, FRAMES = "overlay.mp4", "maps.npz", "frames"
@@ -66,7 +67,7 @@ def shown_windows(found: LocalizedVideo) -> list[int]:
     return chosen
 
 
-def frame_pictures(found: LocalizedVideo) -> list[Picture]:
+def frame_pictures(found: LocalizedVideo) -> list[CaptionedImage]:
     """Each shown window's frame, and the heatmap of each method over it."""
     nowhere = np.zeros((SIDE_PX, SIDE_PX), bool)
     stills = []
@@ -75,7 +76,7 @@ def frame_pictures(found: LocalizedVideo) -> list[Picture]:
         assert jpeg is not None
         maps: dict[str, np.ndarray] = {method: cells[number] for method, cells in found.maps.items()}
         row = heatmap_row(decode_jpeg(bytearray(jpeg)).numpy(), nowhere, maps)
-        stills.append(Picture(row, f"{found.frame_s[number]:.2f} s: {_caption(found, number)}"))
+        stills.append(CaptionedImage(row, f"{found.frame_s[number]:.2f} s: {_caption(found, number)}"))
     return stills
 
 
@@ -98,7 +99,9 @@ def similarity_section(found: LocalizedVideo) -> Section:
             f"The dashed line is passed by {1 - ERROR_RATE:.0%} of the frames of {found.calibration.source} with their own "
             f"audio, and by {found.calibration.unrelated_fraction:.0%} with another clip's."
         )
-    return Section("Similarity over time", text, pictures=[Picture(similarity_curve(found), _spans(found))])
+    return Section(
+        "Similarity over time", text, images=[CaptionedImage(similarity_curve(found), _spans(found))]
+    )
 
 
 def similarity_curve(found: LocalizedVideo) -> bytes:
@@ -130,13 +133,13 @@ def localized_rows(found: LocalizedVideo) -> list[Score]:
 
 
 def localized_result(
-    found: LocalizedVideo, stills: Sequence[Picture], damage: Sequence[str]
+    found: LocalizedVideo, stills: Sequence[CaptionedImage], damage: Sequence[str]
 ) -> EvaluationResult:
     calibration = found.calibration
     still_section = Section(
         "Frames",
         "As the model takes them, and each heatmap on its own scale: dark is cold, yellow is hot.",
-        pictures=stills,
+        images=stills,
     )
     return EvaluationResult(
         evaluation="localize-video",

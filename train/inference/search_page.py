@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader
-
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
-from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.inference.search import Hit, SearchResults
-from cavsync.train.reporting.page import data_url
+from cavsync.train.reporting.page import data_url, write_page
 
 THUMBNAIL_PX = 224
 # Around the best instant; a frame is on screen for less.
@@ -40,13 +37,10 @@ class HitCard:
 def write_search_page(found: SearchResults, file: WindowFile, path: Path) -> None:
     with DecoderProcess() as decoder:
         cards = [_card(hit, file.media(hit.file), path, decoder) for hit in found.hits]
-    environment = Environment(
-        loader=PackageLoader("cavsync.train.reporting"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("search.html.j2")
-    query = _address(found.query.path, path)
-    page = template.render(found=found, file=file, cards=cards, query=query)
-    write_atomically(path, page.encode())
+    name, query = found.query.path.name, _address(found.query.path, path)
+    among = f"{found.num_windows:,} windows of {len(file.files)} files, in {found.seconds:.2f} s"
+    title, lead = f"Search by {found.query.kind}", f"{name} among {among}"
+    write_page("search.html.j2", path, title, lead, found=found, cards=cards, query=query)
 
 
 def clock(seconds: float) -> str:

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
 from cavsync.train.pretrain.held_out import Reconstructions
-from cavsync.train.reporting.plots import HIDDEN_GREY, MEL_COLOURS, draw_curve, draw_validation, png
+from cavsync.train.reporting.images import png
+from cavsync.train.reporting.plots import HIDDEN_GREY, MEL_COLOURS, draw_curve, draw_validation
 
 
 def training_curves(metrics: pd.DataFrame) -> bytes:

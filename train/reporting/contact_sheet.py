@@ -1,4 +1,4 @@
-"""A prepared clip as one picture: its frames, its log-mel, and which rows of it belong to which frame."""
+"""A prepared clip as one plot: its frames, its log-mel, and the rows of it that belong to each frame."""
 
 import io
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow
 from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.pipeline.inspection.clips import SampleClip
+from cavsync.train.reporting.images import DPI, png
 
-WIDTH_IN, DPI = 12.0, 110
-# The time axis in shares of the picture's width: a page puts its cursor there.
+WIDTH_IN = 12.0
+# The time axis in fractions of the plot's width: a page puts its cursor there.
 LEFT, RIGHT = 0.045, 0.99
 FRAME_IN = 0.95  # tallest a frame is drawn
 MEL_IN, WINDOWS_IN = 1.5, 0.75
@@ -27,40 +28,36 @@ MAX_DRAWN = 16  # of a clip's frames
 TITLE_PX = 30
 
 
-def clip_picture(clip: ClipFacts, stored: ClipContent) -> Image.Image:
+def clip_plot(clip: ClipFacts, stored: ClipContent) -> Image.Image:
     """Frames above the log-mel above the window of each frame; colours go with the frames."""
     drawn = np.unique(np.linspace(0, len(stored.frames) - 1, MAX_DRAWN).round().astype(int)).tolist()
-    colours = [mpl.colormaps["turbo"](share) for share in np.linspace(0.08, 0.92, len(drawn))]
+    colours = [mpl.colormaps["turbo"](level) for level in np.linspace(0.08, 0.92, len(drawn))]
     frames = [Image.open(io.BytesIO(stored.frames[number])) for number in drawn]
     height_in = _frame_height_in(clip, frames)
-    figure, (pictures, mel, windows) = _panels([height_in, MEL_IN, WINDOWS_IN])
-    _draw_frames(pictures, frames, height_in, clip, drawn, colours)
+    figure, (frame_axes, mel, windows) = _panels([height_in, MEL_IN, WINDOWS_IN])
+    _draw_frames(frame_axes, frames, height_in, clip, drawn, colours)
     _draw_mel(mel, stored.mel)
     _draw_windows(windows, clip, drawn, colours)
-    for axes in (pictures, mel, windows):
+    for axes in (frame_axes, mel, windows):
         axes.set_xlim(0, end_s(clip))
-    _connect(pictures, mel, clip, drawn, colours)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")
+    _connect(frame_axes, mel, clip, drawn, colours)
+    return Image.open(io.BytesIO(png(figure))).convert("RGB")
 
 
 def end_s(clip: ClipFacts) -> float:
-    """Where the time axis of a clip's picture ends."""
+    """The end of the time axis of a clip's plot, in seconds."""
     return max(clip.duration_s, max(clip.window_stop) / MEL_ROWS_PER_S)
 
 
-def sheet(exhibits: Sequence[SampleClip], pictures: Sequence[Image.Image | None]) -> bytes:
+def sheet(clips: Sequence[SampleClip], plots: Sequence[Image.Image | None]) -> bytes:
     """All clips below each other as one PNG, each with its title; a failed one is its title alone."""
-    parts = [_titled(exhibit.row, picture) for exhibit, picture in zip(exhibits, pictures, strict=True)]
+    parts = [_titled(clip.row, plot) for clip, plot in zip(clips, plots, strict=True)]
     whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
     top = 0
     for part in parts:
         whole.paste(part, (0, top))
         top += part.height
-    buffer = io.BytesIO()
-    whole.save(buffer, "PNG")
-    return buffer.getvalue()
+    return png(whole)
 
 
 def title(row: IndexRow) -> str:
@@ -70,7 +67,7 @@ def title(row: IndexRow) -> str:
 
 
 def _panels(heights_in: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """A figure of axes below each other, all over the same stretch of time."""
+    """A figure of axes below each other, all over the same time span."""
     total_in = TOP_IN + sum(heights_in) + GAP_IN * (len(heights_in) - 1) + BOTTOM_IN
     figure = Figure(figsize=(WIDTH_IN, total_in), dpi=DPI)
     below_in, panels = total_in - TOP_IN, []
@@ -114,7 +111,7 @@ def _draw_frames(
 
 
 def _slot(clip: ClipFacts, num_frames: int, slot: int) -> tuple[float, float]:
-    """Width and centre, in seconds, of the place where a frame is drawn."""
+    """Width and centre, in seconds, of the slot in which a frame is drawn."""
     slot_s = clip.duration_s / num_frames
     return slot_s, (slot + 0.5) * slot_s
 
@@ -132,7 +129,7 @@ def _draw_mel(axes: Axes, mel: np.ndarray) -> None:
     axes.set_ylabel("mel band", fontsize=8)
     axes.set_xticks([])
     axes.tick_params(labelsize=7)
-    axes.set_facecolor("#eeeeee")  # where a window goes past the sound
+    axes.set_facecolor("#eeeeee")  # where a window goes past the audio
 
 
 def _draw_windows(axes: Axes, clip: ClipFacts, drawn: Sequence[int], colours: Sequence[Any]) -> None:
@@ -150,7 +147,7 @@ def _draw_windows(axes: Axes, clip: ClipFacts, drawn: Sequence[int], colours: Se
 
 
 def _connect(
-    pictures: Axes, mel: Axes, clip: ClipFacts, drawn: Sequence[int], colours: Sequence[Any]
+    frame_axes: Axes, mel: Axes, clip: ClipFacts, drawn: Sequence[int], colours: Sequence[Any]
 ) -> None:
     """From each frame to its own time, and down through the log-mel."""
     top = mel.get_ylim()[1]
@@ -160,17 +157,17 @@ def _connect(
         if 0 <= time_s <= end_s(clip):
             mel.axvline(time_s, color=colour, linewidth=0.8, linestyle=":")
             line = ConnectionPatch(
-                (centre_s, 0), (time_s, top), "data", "data", axesA=pictures, axesB=mel, color=colour
+                (centre_s, 0), (time_s, top), "data", "data", axesA=frame_axes, axesB=mel, color=colour
             )
             mel.add_artist(line)
 
 
-def _titled(row: IndexRow, picture: Image.Image | None) -> Image.Image:
-    width, height = picture.size if picture else (round(WIDTH_IN * DPI), 4)
+def _titled(row: IndexRow, plot: Image.Image | None) -> Image.Image:
+    width, height = plot.size if plot else (round(WIDTH_IN * DPI), 4)
     whole = Image.new("RGB", (width, height + TITLE_PX), "white")
     font = ImageFont.truetype(findfont("DejaVu Sans"), 15)
-    colour = "#1f2933" if picture else "#b83b4b"
+    colour = "#1f2933" if plot else "#b83b4b"
     ImageDraw.Draw(whole).text((round(width * LEFT), 8), title(row)[:150], fill=colour, font=font)
-    if picture:
-        whole.paste(picture, (0, TITLE_PX))
+    if plot:
+        whole.paste(plot, (0, TITLE_PX))
     return whole

@@ -1,36 +1,35 @@
-"""Self-contained pages about a dataset: what it consists of, and clips to look at and listen to."""
+"""Self-contained pages about a dataset: its statistics, and sample clips with their audio."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from cavsync.pipeline.dataset.index_row import IndexRow, MediaFacts
 from cavsync.pipeline.inspection.clips import SampleClip
 from cavsync.pipeline.inspection.statistics import PERCENTILES, Statistics
 from cavsync.pipeline.storage.atomic import write_atomically
-from cavsync.train.reporting.contact_sheet import LEFT, RIGHT, clip_picture, end_s, sheet, title
+from cavsync.train.reporting.contact_sheet import LEFT, RIGHT, clip_plot, end_s, sheet, title
 from cavsync.train.reporting.dataset_plots import dataset_plots
-from cavsync.train.reporting.page import Picture, Section, Table, data_url
+from cavsync.train.reporting.images import png
+from cavsync.train.reporting.page import CaptionedImage, Section, Table, write_page
 
 MAX_KEYS = 50  # listed on a page
 NUM_LABELS = 15  # top and rare ones
 
 
 @dataclass(frozen=True)
-class Card:
+class ClipCard:
     """A clip on a page."""
 
     title: str
-    picture: bytes | None
+    plot: bytes | None  # PNG
     wav: bytes | None
     no_audio: str
-    failure: str  # why there is no picture
-    end_s: float  # where the picture's time axis ends
+    failure: str  # why there is no plot
+    end_s: float  # the end of the plot's time axis, in seconds
     facts: Sequence[tuple[str, str]]
 
 
@@ -41,47 +40,41 @@ def write_statistics(statistics: Statistics, out: Path) -> Path:
         write_atomically(out / name, content)
     lead = f"{statistics.num_listed:,} listed clips, {statistics.finished}, {statistics.ok_hours:,.2f} h prepared"
     sections = list(_sections(statistics, plots))
-    return _write(out / "stats.html", f"Dataset {statistics.name}: what is in it", lead, sections=sections)
+    return _write(out / "stats.html", f"Dataset {statistics.name}: statistics", lead, sections=sections)
 
 
-def write_sheet(name: str, lead: str, exhibits: Sequence[SampleClip], out: Path) -> Path:
+def write_sheet(name: str, lead: str, clips: Sequence[SampleClip], out: Path) -> Path:
     """`contact-sheet.png` and `contact-sheet.html`; returns the page."""
-    pictures = [
-        clip_picture(exhibit.row.clip, exhibit.stored) if exhibit.row.clip and exhibit.stored else None
-        for exhibit in exhibits
+    plots = [
+        clip_plot(sample.row.clip, sample.stored) if sample.row.clip and sample.stored else None
+        for sample in clips
     ]
-    write_atomically(out / "contact-sheet.png", sheet(exhibits, pictures))
-    cards = [_card(*pair) for pair in zip(exhibits, pictures, strict=True)]
+    write_atomically(out / "contact-sheet.png", sheet(clips, plots))
+    cards = [_card(*pair) for pair in zip(clips, plots, strict=True)]
     return _write(out / "contact-sheet.html", f"Dataset {name}: clips", lead, cards=cards)
 
 
-def _write(path: Path, heading: str, lead: str, **content: Any) -> Path:
-    environment = Environment(
-        loader=PackageLoader("cavsync.train.reporting"), autoescape=True, trim_blocks=True
-    )
-    environment.filters["png"] = lambda picture: data_url(picture, "image/png")
-    environment.filters["wav"] = lambda sound: data_url(sound, "audio/wav")
-    template = environment.get_template("dataset_page.html.j2")
+def _write(path: Path, title: str, lead: str, **content: Any) -> Path:
     axis = {"axis_left": LEFT, "axis_width": RIGHT - LEFT}
-    write_atomically(path, template.render(heading=heading, lead=lead, **axis, **content).encode())
+    write_page("dataset_page.html.j2", path, title, lead, **axis, **content)
     return path
 
 
 def _sections(statistics: Statistics, plots: Mapping[str, bytes]) -> Iterator[Section]:
-    def picture(name: str) -> list[Picture]:
-        return [Picture(plots[name], "")] if name in plots else []
+    def plot(name: str) -> list[CaptionedImage]:
+        return [CaptionedImage(plots[name], "")] if name in plots else []
 
-    yield Section("States", "Every listed clip ends in exactly one.", picture("states.png"))
-    yield Section("Log-mel", _mel_text(statistics), picture("mel.png"), tables=[_mel_table(statistics)])
+    yield Section("States", "Every listed clip ends in exactly one.", plot("states.png"))
+    yield Section("Log-mel", _mel_text(statistics), plot("mel.png"), tables=[_mel_table(statistics)])
     if statistics.clips_per_label:
         tables = _label_tables(statistics.clips_per_label)
-        yield Section("Labels", "Prepared clips of each label.", picture("labels.png"), tables=tables)
+        yield Section("Labels", "Prepared clips of each label.", plot("labels.png"), tables=tables)
     if statistics.durations_s:
         tables = [_duration_table(statistics)]
-        yield Section("Durations", "Of prepared clips.", picture("durations.png"), tables=tables)
-    yield Section("Source files", "Of every file that could be opened.", picture("sources.png"))
+        yield Section("Durations", "Of prepared clips.", plot("durations.png"), tables=tables)
+    yield Section("Source files", "Of every file that could be opened.", plot("sources.png"))
     yield _listed("Silent clips", "No sample is louder than -60 dB of full scale.", statistics.silent)
-    yield _listed("Still clips", "All frames show the same picture.", statistics.still)
+    yield _listed("Still clips", "All frames show the same image.", statistics.still)
 
 
 def _mel_text(statistics: Statistics) -> str:
@@ -120,20 +113,20 @@ def _listed(name: str, meaning: str, keys: Sequence[str]) -> Section:
     return Section(f"{name}: {len(keys):,}", meaning + listed)
 
 
-def _card(exhibit: SampleClip, picture: Image.Image | None) -> Card:
-    row = exhibit.row
-    return Card(
+def _card(sample: SampleClip, plot: Image.Image | None) -> ClipCard:
+    row = sample.row
+    return ClipCard(
         title=title(replace(row, reason=None)),
-        picture=_png(picture) if picture else None,
-        wav=exhibit.wav,
-        no_audio=exhibit.no_audio,
-        failure="" if picture else f"{row.state}: {row.reason}",
+        plot=png(plot) if plot else None,
+        wav=sample.wav,
+        no_audio=sample.no_audio,
+        failure="" if plot else f"{row.state}: {row.reason}",
         end_s=end_s(row.clip) if row.clip else 0.0,
-        facts=[(name, value) for name, value in _facts(row, exhibit) if value],
+        facts=[(name, value) for name, value in _facts(row, sample) if value],
     )
 
 
-def _facts(row: IndexRow, exhibit: SampleClip) -> Iterator[tuple[str, str]]:
+def _facts(row: IndexRow, sample: SampleClip) -> Iterator[tuple[str, str]]:
     yield "listed in", row.listed_in or ""
     yield "source", row.source or ""
     inside = f", from {row.source_start_s:g} s of the file" if row.source_start_s is not None else ""
@@ -141,9 +134,9 @@ def _facts(row: IndexRow, exhibit: SampleClip) -> Iterator[tuple[str, str]]:
     if row.media is not None:
         yield from _media_facts(row.media)
     yield "shard", row.shard
-    if row.clip is not None and row.members is not None and exhibit.stored is not None:
+    if row.clip is not None and row.members is not None and sample.stored is not None:
         notes = [name for name in ("silent", "still") if getattr(row.clip, name)]
-        stored = f"{len(exhibit.stored.frames)} frames, {row.clip.num_mel_rows:,} mel rows"
+        stored = f"{len(sample.stored.frames)} frames, {row.clip.num_mel_rows:,} mel rows"
         yield "stored", _joined(f"{row.clip.duration_s:.2f} s", stored, *notes)
         yield "crc32", f"{row.members.crc32:08x}"
 
@@ -159,9 +152,3 @@ def _media_facts(media: MediaFacts) -> Iterator[tuple[str, str]]:
 
 def _joined(*parts: Any) -> str:
     return ", ".join(str(part) for part in parts if part)
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -1,6 +1,5 @@
 """Plots of what a dataset consists of, as PNG bytes."""
 
-import io
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cavsync.pipeline.inspection.statistics import MelStatistics, Statistics
+from cavsync.train.reporting.images import png
 
 ACCENT, QUIET, GOOD = "#d1495b", "#9db4c0", "#2e6f8e"
 MAX_BARS = 12
@@ -31,7 +31,7 @@ def _states(states: Mapping[str, int]) -> bytes:
     figure, axes = _figure(1 + 0.3 * len(states))
     _bars(axes, states)
     axes.set_title("clips by state", loc="left")
-    return _png(figure)
+    return png(figure)
 
 
 def _labels(clips: Mapping[str, int]) -> bytes:
@@ -47,7 +47,7 @@ def _labels(clips: Mapping[str, int]) -> bytes:
     if len(clips) <= 30:
         axes.set_xticks(range(len(clips)), list(clips), rotation=45, ha="right")
     axes.set_ylabel("clips")
-    return _png(figure)
+    return png(figure)
 
 
 def _durations(statistics: Statistics) -> bytes:
@@ -59,7 +59,7 @@ def _durations(statistics: Statistics) -> bytes:
     axes.set_title("how long the prepared clips are", loc="left")
     axes.set_xlabel("seconds")
     axes.set_ylabel("clips")
-    return _png(figure)
+    return png(figure)
 
 
 def _sources(facts: Mapping[str, Mapping[str, int]]) -> bytes:
@@ -67,7 +67,7 @@ def _sources(facts: Mapping[str, Mapping[str, int]]) -> bytes:
     for axes, (title, counts) in zip(figure.subplots(2, 3).flat, facts.items(), strict=True):
         _bars(axes, counts)
         axes.set_title(title, loc="left")
-    return _png(figure)
+    return png(figure)
 
 
 def _mel(mel: MelStatistics) -> bytes:
@@ -84,7 +84,7 @@ def _mel(mel: MelStatistics) -> bytes:
     axes.set_xlabel("mel band")
     axes.set_xlim(0, len(bands) - 1)
     axes.legend(frameon=False, fontsize=8, ncols=4)
-    return _png(figure)
+    return png(figure)
 
 
 def _count(axes: Axes) -> None:
@@ -113,9 +113,3 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

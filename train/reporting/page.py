@@ -16,7 +16,7 @@ from cavsync.train.reporting.estimate import Estimate
 
 MAX_MISSING_SHOWN = 100
 # Filters of the templates.
-MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "mp3": "audio/mpeg"}
+MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     png: bytes
     caption: str
 
@@ -115,7 +115,7 @@ class Table:
 class Section:
     title: str
     text: str
-    pictures: Sequence[Picture] = ()
+    images: Sequence[CaptionedImage] = ()
     queries: Sequence[RankedQuery] = ()
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
@@ -151,17 +151,21 @@ def unusable_sections(coverage: Coverage) -> list[Section]:
 
 
 def write_report(report: Report, path: Path) -> None:
-    write_page("report.html.j2", path, report=report)
+    write_page("report.html.j2", path, report.title, report.lead, report=report)
 
 
-def write_page(template: str, path: Path, **content: Any) -> None:
-    """A page from a template of this folder, in which bytes of media become part of the page itself."""
+def write_page(template: str, path: Path, title: str, lead: str, **content: Any) -> None:
+    """A page from a template that extends page.html.j2; bytes of media become part of the page itself."""
     environment = Environment(
-        loader=PackageLoader("cavsync.train.reporting"), autoescape=True, trim_blocks=True
+        loader=PackageLoader("cavsync.train.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     for name, media_type in MEDIA_TYPES.items():
         environment.filters[name] = partial(data_url, media_type=media_type)
-    write_atomically(path, environment.get_template(template).render(**content).encode())
+    page = environment.get_template(template).render(title=title, lead=lead, **content)
+    write_atomically(path, page.encode())
 
 
 def data_url(content: bytes, media_type: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures for reports, as PNG bytes: training curves, reconstructions, and a clip's frames over its log-mel."""
+"""Plots that several reports share: training curves, and a clip's frames over its log-mel."""
 
 import io
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from PIL import Image
 
 from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.train.reporting.images import jpeg, png
 
 ACCENT = "#d1495b"
-# Seen on dark and on bright parts of the magma map alike.
+# Visible on dark and on bright parts of the magma map alike.
 WINDOW_COLOURS = ("#00d5ff", "#7dff4f", "#ffffff")
 MEL_STRIP_SIZE = (320, 72)
-THUMBNAIL_SIDE = 112
-# Of what a model does not see.
+# Of the masked parts of a model's input.
 HIDDEN_GREY = 0.75
 MEL_COLOURS = mpl.colormaps["magma"].with_extremes(bad=str(HIDDEN_GREY))
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
@@ -65,9 +65,9 @@ def frames_over_mel(
     colours = dict(zip(marked, WINDOW_COLOURS, strict=False))
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     grid = figure.add_gridspec(2, num_frames, height_ratios=[1, 2.2])
-    for number, jpeg in enumerate(clip.frames):
+    for number, frame in enumerate(clip.frames):
         axes = figure.add_subplot(grid[0, number])
-        axes.imshow(Image.open(io.BytesIO(jpeg)))
+        axes.imshow(Image.open(io.BytesIO(frame)))
         axes.set_xticks([], [])
         axes.set_yticks([], [])
         axes.set_title(f"{frame_pts_s[number]:.2f} s", fontsize=7)
@@ -90,28 +90,9 @@ def frames_over_mel(
 
 
 def mel_strip(mel: np.ndarray) -> bytes:
-    """The log-mel alone, as a JPEG thumbnail without axes; time goes to the right, frequency up."""
+    """A (rows, mels) log-mel as a JPEG thumbnail without axes; time goes to the right, frequency up."""
     values = mel.astype(np.float32).T[::-1]
     low, high = np.percentile(values, [1, 99.9])
     colours = MEL_COLOURS(np.clip((values - low) / max(high - low, 1e-6), 0, 1), bytes=True)[..., :3]
-    picture = Image.fromarray(np.ascontiguousarray(colours))
-    return small_jpeg(picture.resize(MEL_STRIP_SIZE, Image.Resampling.BILINEAR))
-
-
-def thumbnail(jpeg: bytes, side: int = THUMBNAIL_SIDE) -> bytes:
-    """A frame of a shard, smaller: a page holds hundreds."""
-    picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    picture.thumbnail((side, side))
-    return small_jpeg(picture)
-
-
-def small_jpeg(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
-
-
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    strip = Image.fromarray(np.ascontiguousarray(colours))
+    return jpeg(strip.resize(MEL_STRIP_SIZE, Image.Resampling.BILINEAR))

@@ -16,7 +16,7 @@ from support.prepared import data, index_rows, prepare_vggsound, write_videos
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError
 from cavsync.pipeline.inspection.clips import clip_of_key
 from cavsync.pipeline.media.mel import log_mel
-from cavsync.train.reporting.contact_sheet import clip_picture
+from cavsync.train.reporting.contact_sheet import clip_plot
 
 KEY = "b_00001000"  # 1.5 s, from the first second of its video on
 
@@ -66,12 +66,12 @@ def test_the_page_has_images_and_facts_and_loads_no_other_file(prepared: Path, t
 
 
 def test_each_frame_is_drawn_above_its_window(prepared: Path) -> None:
-    exhibit = clip_of_key(Inventory.read(prepared), KEY)
-    assert exhibit.stored is not None
-    assert exhibit.row.clip is not None
-    whole = np.asarray(clip_picture(exhibit.row.clip, exhibit.stored))
-    clip = replace(exhibit.row.clip, window_start=[40, 40, 40, 40])
-    moved = np.asarray(clip_picture(clip, exhibit.stored))
+    sample = clip_of_key(Inventory.read(prepared), KEY)
+    assert sample.stored is not None
+    assert sample.row.clip is not None
+    whole = np.asarray(clip_plot(sample.row.clip, sample.stored))
+    clip = replace(sample.row.clip, window_start=[40, 40, 40, 40])
+    moved = np.asarray(clip_plot(clip, sample.stored))
     changed = np.flatnonzero((whole != moved).any(axis=(1, 2)))
     assert changed.min() > 0.6 * len(whole), "only the windows, below the log-mel, move"
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cavsync.pipeline.dataset.reader import ClipContent
-from cavsync.train.reporting.plots import png
+from cavsync.train.reporting.images import png
 
 FRAMES_SHOWN = 4
 RIGHT_COLOUR, WRONG_COLOUR = "#2f855a", "#b83b4b"

@@ -16,7 +16,7 @@ from cavsync.train.evaluation.classification.protocol import OFFICIAL_CLIPS, Cla
 from cavsync.train.evaluation.classification.vggsounder_report import vggsounder_record, vggsounder_sections
 from cavsync.train.evaluation.published import FINETUNED, PROBED, cells
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import Picture, Score, Section, Table
+from cavsync.train.reporting.page import CaptionedImage, Score, Section, Table
 from cavsync.train.reporting.record import EvaluationResult
 
 CLIPS_SHOWN = 8
@@ -88,14 +88,14 @@ def clips_section(scores: ClassificationScores) -> Section:
     clips = sorted(drawn.tolist())
     rows = index_rows(dataset.index_table(scores.clips.config.split).take(pa.array(clips, pa.int64())))
     plots = [
-        Picture(
+        CaptionedImage(
             answer_plot(read_clip(dataset.paths, row), _answers(scores, clip)),
             _caption(scores, clip),
         )
         for clip, row in zip(clips, rows, strict=True)
     ]
     text = "Clips drawn at random, with the likeliest classes; green ones are labels of the clip."
-    return Section("What was answered", text, pictures=plots)
+    return Section("What was answered", text, images=plots)
 
 
 def confusions_section(scores: ClassificationScores) -> Section:
@@ -112,10 +112,10 @@ def confusions_section(scores: ClassificationScores) -> Section:
     if len(names) <= MAX_MATRIX_CLASSES:
         matrix = confusion_matrix(scores.probabilities, scores.truth, names)
         caption = "Rows: the class of a clip; columns: its likeliest class; shades: fraction of the row."
-        plots = [Picture(matrix, caption)]
+        plots = [CaptionedImage(matrix, caption)]
     text = "The most frequent mistakes: clips whose likeliest class is not one of their labels."
     table = Table(["class → likeliest class", "clips", "of the class"], rows)
-    return Section(title, text, pictures=plots, tables=[table])
+    return Section(title, text, images=plots, tables=[table])
 
 
 def classes_section(scores: ClassificationScores) -> Section:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from cavsync.train.reporting.plots import png
+from cavsync.train.reporting.images import png
 
 PANEL_INCHES = 2.3
 TRUTH_COLOUR = "#ffffff"

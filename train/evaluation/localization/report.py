@@ -17,7 +17,7 @@ from cavsync.train.evaluation.published import (
     cells,
 )
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import Picture, Score, Section, Table
+from cavsync.train.reporting.page import CaptionedImage, Score, Section, Table
 from cavsync.train.reporting.record import EvaluationResult
 
 NAMES = {"vggss": "VGG-SS", "flickr": "Flickr-SoundNet"}
@@ -107,12 +107,12 @@ def maps_section(scores: LocalizationScores) -> Section:
     for example in scores.examples:
         maps = {f"{method}, cIoU {example.cious[method]:.2f}": one for method, one in example.maps.items()}
         caption = f"{example.row.title} · {example.row.label}".rstrip(" ·")
-        plots.append(Picture(heatmap_row(example.image, example.truth, maps), caption))
+        plots.append(CaptionedImage(heatmap_row(example.image, example.truth, maps), caption))
     return Section(
         "Example maps",
         "Rows drawn at random. The white line is around the boxes; colours run from the least value of each map (dark) to "
         "its greatest (yellow).",
-        pictures=plots,
+        images=plots,
     )
 
 

@@ -16,8 +16,9 @@ from cavsync.train.evaluation.retrieval.protocol import RetrievalScores
 from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS, similarity
 from cavsync.train.evaluation.retrieval.tables import AUDIO_TO_VIDEO, VIDEO_TO_AUDIO
 from cavsync.train.reporting.audio import playable_audio
+from cavsync.train.reporting.images import thumbnail
 from cavsync.train.reporting.page import Answer, ClipPreview, RankedQuery, Section
-from cavsync.train.reporting.plots import mel_strip, thumbnail
+from cavsync.train.reporting.plots import mel_strip
 
 FRAMES_SHOWN = 4
 ANSWERS_SHOWN = 4

@@ -15,7 +15,7 @@ from cavsync.train.evaluation.segmentation.protocol import (
     SegmentationScores,
 )
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import Picture, Score, Section, Table
+from cavsync.train.reporting.page import CaptionedImage, Score, Section, Table
 from cavsync.train.reporting.record import EvaluationResult
 
 ROWS_SHOWN = 8
@@ -102,12 +102,12 @@ def maps_section(scores: SegmentationScores) -> Section:
     for number in sorted(drawn.tolist()):
         row = scores.rows[number]
         shown = {name: upsampled(row.cells[name], len(row.ids)) for name in (*scores.task.methods, DISC)}
-        plots.append(Picture(heatmap_row(row.image, row.truth, shown), row.row.title))
+        plots.append(CaptionedImage(heatmap_row(row.image, row.truth, shown), row.row.title))
     text = (
         "Rows drawn at random. The white line is the mask of the prompted class; the caption names image, class and audio "
         "prompt. Colours run from the least value of each map (dark) to its greatest (yellow)."
     )
-    return Section("Example maps", text, pictures=plots)
+    return Section("Example maps", text, images=plots)
 
 
 def classes_section(scores: SegmentationScores) -> Section:

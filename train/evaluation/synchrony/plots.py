@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from cavsync.train.evaluation.synchrony.clip import ClipSynchrony
 from cavsync.train.evaluation.synchrony.metrics import MeanCurve, ShiftDetection
 from cavsync.train.evaluation.synchrony.offsets import Delay, OffsetCurve
-from cavsync.train.reporting.plots import ACCENT, WINDOW_COLOURS, png
+from cavsync.train.reporting.images import png
+from cavsync.train.reporting.plots import ACCENT, WINDOW_COLOURS
 
 QUIET = "#9db4c0"
 CURVES_PER_ROW = 4

@@ -19,7 +19,7 @@ from cavsync.train.evaluation.synchrony.plots import (
 )
 from cavsync.train.evaluation.synchrony.protocol import SynchronyScores
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import Picture, Score, Section, Table
+from cavsync.train.reporting.page import CaptionedImage, Score, Section, Table
 from cavsync.train.reporting.record import EvaluationResult
 
 CLIPS_SHOWN = 8
@@ -76,8 +76,8 @@ def curve_section(scores: SynchronyScores) -> Section:
         f"which is its similarity with another clip's audio. Windows are {window_s:g} s long, so the peak cannot be much "
         "narrower. The curve ends where more than half of the frames have no window left."
     )
-    plot = Picture(mean_curve(scores.figures.curve), f"mean over {len(scores.clips)} clips")
-    return Section("Similarity by offset", text, pictures=[plot])
+    plot = CaptionedImage(mean_curve(scores.figures.curve), f"mean over {len(scores.clips)} clips")
+    return Section("Similarity by offset", text, images=[plot])
 
 
 def _delay_section(scores: SynchronyScores) -> Section:
@@ -100,8 +100,8 @@ def _delay_section(scores: SynchronyScores) -> Section:
         rows.append([f"of the reliable ones, {tolerance}", *_cells(delay.reliable_within), ""])
     rows.append(["median delay", f"{delay.bias_s:+.3f} s", ""])
     table = Table(["delay", "own audio", "another clip's audio"], rows)
-    plots = [Picture(delay_histogram(own, other, scores.config.max_offset_s), "estimated delays")]
-    return Section("Delay of the audio", text, pictures=plots, tables=[table])
+    plots = [CaptionedImage(delay_histogram(own, other, scores.config.max_offset_s), "estimated delays")]
+    return Section("Delay of the audio", text, images=plots, tables=[table])
 
 
 def _detection_section(figures: SynchronyFigures) -> Section:
@@ -116,15 +116,15 @@ def _detection_section(figures: SynchronyFigures) -> Section:
     if figures.other_audio:
         rows.append(["another clip's audio", *_detection_cells(figures.other_audio)])
     table = Table(["audio moved by", "clips", "AUC", "each clip by itself"], rows)
-    plots = [Picture(detection_curve(known), "bars: 95 % over resampled clips")] if known else []
-    return Section("Detection of moved audio", text, pictures=plots, tables=[table])
+    plots = [CaptionedImage(detection_curve(known), "bars: 95 % over resampled clips")] if known else []
+    return Section("Detection of moved audio", text, images=plots, tables=[table])
 
 
 def _clips_section(scores: SynchronyScores) -> Section:
     drawn = np.random.default_rng(scores.config.seed).permutation(len(scores.clips))[:CLIPS_SHOWN]
     clips = [scores.clips[number] for number in sorted(drawn.tolist())]
-    plot = Picture(clip_curves(clips, scores.config.offsets_s), "red: own audio; grey: another clip's")
-    return Section("Single clips", "Drawn at random, with the estimated delay.", pictures=[plot])
+    plot = CaptionedImage(clip_curves(clips, scores.config.offsets_s), "red: own audio; grey: another clip's")
+    return Section("Single clips", "Drawn at random, with the estimated delay.", images=[plot])
 
 
 def facts(scores: SynchronyScores) -> list[tuple[str, str]]:

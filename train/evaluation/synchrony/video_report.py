@@ -7,7 +7,7 @@ from cavsync.train.evaluation.synchrony.plots import frame_curves, video_curve
 from cavsync.train.evaluation.synchrony.video import VideoSynchrony
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import Picture, Score, Section
+from cavsync.train.reporting.page import CaptionedImage, Score, Section
 from cavsync.train.reporting.record import EvaluationResult
 
 
@@ -61,7 +61,7 @@ def _curve_section(found: VideoSynchrony) -> Section:
         "Every frame with the windows of audio around it. At 1 s each frame is paired with the audio one second after it, as "
         "if the audio were a second late. The peak is where frames and audio match best. The curve ends where more than half "
         "of the frames have no audio left.",
-        pictures=[Picture(plot, f"mean over {len(found.times_s)} frames")],
+        images=[CaptionedImage(plot, f"mean over {len(found.times_s)} frames")],
     )
 
 
@@ -71,7 +71,7 @@ def _frames_section(found: VideoSynchrony) -> Section:
         "Each frame by itself",
         "A column a frame, bright where the audio matches. A real delay shows as a bright band at one level from end to end; a "
         "band that climbs is a delay that grows. Slanted edges are long sounds: the later the frame, the sooner they end.",
-        pictures=[Picture(plot, "dashed: the peak of the mean")],
+        images=[CaptionedImage(plot, "dashed: the peak of the mean")],
     )
 
 
