@@ -202,7 +202,7 @@ def test_the_page_shows_the_picture_of_a_hit_and_plays_from_there(
     options = ("--checkpoint", weights, "--html", page, "--json")
     hits = json.loads(run("search", query, "--in", library, *options).stdout)["hits"]
     text = page.read_text()
-    assert len(re.findall('class="card"', text)) == len(hits)
+    assert len(re.findall('class="hit"', text)) == len(hits)
     players = re.findall(r'<(video|audio) [^>]*src="([^"#]+)#t=([\d.]+),([\d.]+)"', text)
     assert len(players) == len(hits)
     for (tag, address, start_s, end_s), hit in zip(players, hits, strict=True):
