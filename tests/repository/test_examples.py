@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.known_shards import micro_model, micro_run, write_known_shards
 from support.media import write_clip
-from support.small_hub import small_hub
+from support.servers.small_hub import small_hub
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.small_hub import small_hub
+from support.servers.small_hub import small_hub
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model, save_model

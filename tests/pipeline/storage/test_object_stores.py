@@ -29,7 +29,7 @@ from support.known_shards import micro_run, write_known_shards
 from support.media import write_clip
 from support.prepared import data, said
 from support.runs import SMALL, content, started
-from support.stores import Fault, S3Store, http_server
+from support.servers.stores import Fault, S3Store, http_server
 from typer.testing import CliRunner
 
 from cavsync.cli.main import app

@@ -49,7 +49,7 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
     asked = pd.read_csv(demo / "raw" / "ade20k_sound" / "prompted_segmentation.csv")["ade_class"]
     assert {path.stem for path in (run / "search").iterdir()} == set(asked)
     localized = json.loads((run / "localized" / "report.json").read_text())
-    assert localized["results"]["num_asked"] == 20
+    assert localized["results"]["num_scored"] == 20
     page = (run / "report.html").read_text()
     for part in (
         "masked-view: prompted object first",
