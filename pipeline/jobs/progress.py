@@ -143,9 +143,9 @@ class _Recorder:
         path = self._root / RECORD_NAME
         if isinstance(path, Path):
             # No fsync: no run survives a crash of the machine.
-            draft = temporary_name(path)
-            draft.write_text(text)
-            draft.replace(path)
+            partial = temporary_name(path)
+            partial.write_text(text)
+            partial.replace(path)
             return
         with retry_timeout(0.0), suppress(StoreError):  # a failed report ends no run
             write_atomically(path, text.encode())

@@ -39,11 +39,11 @@ class Plan:
         return cls(table, json.loads(table.schema.metadata[PLAN_INPUTS]))
 
     def write(self, path: AnyPath) -> None:
-        with AtomicWriter(path) as draft:
+        with AtomicWriter(path) as output:
             pq.write_table(
-                self.table.replace_schema_metadata({PLAN_INPUTS: json.dumps(self.inputs)}), draft.file
+                self.table.replace_schema_metadata({PLAN_INPUTS: json.dumps(self.inputs)}), output.file
             )
-            draft.publish()
+            output.publish()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -65,9 +65,9 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def write_atomically(where: AnyPath, content: bytes) -> None:
-    with AtomicWriter(where) as draft:
-        draft.file.write(content)
-        draft.publish()
+    with AtomicWriter(where) as output:
+        output.file.write(content)
+        output.publish()
 
 
 def temporary_name(path: Path) -> Path:

@@ -73,12 +73,12 @@ def _create(path: AnyPath) -> None:
 
 def _link(path: Path, holder: str) -> None:
     """Write the lock whole, then link it to its name; a link never replaces a file."""
-    draft = path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}.tmp")
-    draft.write_text(holder)
+    partial = path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}.tmp")
+    partial.write_text(holder)
     try:
-        os.link(draft, path)
+        os.link(partial, path)
     finally:
-        draft.unlink()
+        partial.unlink()
 
 
 def _remove_if_stale(path: AnyPath) -> None:

@@ -27,8 +27,8 @@ def write_lists(paths: WorldPaths, config: WorldConfig, clips: Sequence[WorldCli
     if by_split["solo"]:
         contents[paths.vggsound / "solo.csv"] = _vggsound(by_split["solo"])
     for path, content in contents.items():
-        with paths.written(path) as draft:
-            draft.write_text(content)
+        with paths.written(path) as partial:
+            partial.write_text(content)
 
 
 def _vggsound(clips: Sequence[WorldClip]) -> str:

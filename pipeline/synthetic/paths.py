@@ -55,6 +55,6 @@ class WorldPaths:
     @contextmanager
     def written(self, path: Path) -> Iterator[Path]:
         """A temporary path, which is renamed to `path` when the block ends without an error."""
-        draft = self.partial / f"{os.getpid()}.{path.name}"
-        yield draft
-        draft.replace(path)
+        partial = self.partial / f"{os.getpid()}.{path.name}"
+        yield partial
+        partial.replace(path)

@@ -119,11 +119,11 @@ def _write_clip(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> bool
     if missing:
         rendered = render_clip(config, clip.split, clip.number)
         if clip.split in config.masked_splits:
-            with paths.written(paths.masks(clip)) as draft:
-                write_masks(draft, rendered.masks, rendered.frame_times_s)
-        with paths.written(video) as draft:
+            with paths.written(paths.masks(clip)) as partial:
+                write_masks(partial, rendered.masks, rendered.frame_times_s)
+        with paths.written(video) as partial:
             size = (config.side_px, config.side_px)
-            with Mp4(draft, size, config.fps, config.sample_rate_hz) as film:
+            with Mp4(partial, size, config.fps, config.sample_rate_hz) as film:
                 film.add_frames(rendered.frames)
                 film.add_audio(rendered.waveform)
     if clip.split != "solo" and not link.exists():
@@ -165,5 +165,5 @@ def _facts(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> dict[str,
 
 
 def _write_json(paths: WorldPaths, path: Path, content: dict[str, Any]) -> None:
-    with paths.written(path) as draft:
-        draft.write_text(json.dumps(content, indent=1) + "\n")
+    with paths.written(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")

@@ -182,14 +182,14 @@ def aligned_section(scores: RetrievalScores) -> Section:
     dataset = scores.task.dataset
     rows = index_rows(dataset.index_table(scores.task.data.split).slice(0, CLIPS_SHOWN))
     window_rows = scores.model.audio_rows
-    pictures = []
+    images = []
     for row in rows:
         clip = read_clip(dataset.paths, row)
         pts_s = row.clip.frame_pts_s if row.clip else ()
         starts = window_starts(pts_s, len(clip.mel), window_rows, scores.task.data.alignment)
-        pictures.append(CaptionedImage(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
+        images.append(CaptionedImage(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
     text = (
         "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "
         "segments that belong to the two marked frames: this pair is what the model is given."
     )
-    return Section("Frames and their audio segments", text, images=pictures)
+    return Section("Frames and their audio segments", text, images=images)

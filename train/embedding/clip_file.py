@@ -17,7 +17,7 @@ from cavsync.train.embedding.clip_file_schema import (
     COLUMNS,
     SIDES,
     EmbeddingFileError,
-    RowPlaces,
+    RowIndices,
     require_columns,
 )
 from cavsync.train.embedding.clips import ClipEmbeddings
@@ -47,13 +47,13 @@ def write_embeddings(
     types = [pa.string(), pa.int32(), vectors, vectors, pa.list_(pa.string())]
     schema = pa.schema(list(zip((*COLUMNS, "labels"), types, strict=True)))
     schema = schema.with_metadata({ABOUT: json.dumps(about).encode()})
-    with AtomicWriter(path) as draft:
+    with AtomicWriter(path) as output:
         # Compression and dictionaries gain nothing on such numbers.
-        with pq.ParquetWriter(draft.file, schema, compression="none", use_dictionary=["clip"]) as writer:
+        with pq.ParquetWriter(output.file, schema, compression="none", use_dictionary=["clip"]) as writer:
             for first in range(0, len(embeddings.keys), CLIPS_PER_GROUP):
                 chosen = slice(first, first + CLIPS_PER_GROUP)
                 writer.write_table(_rows(embeddings, labels, chosen, schema))
-        draft.publish()
+        output.publish()
 
 
 def read_embeddings(path: Path) -> EmbeddingFile:
@@ -61,9 +61,9 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     try:
         with pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False) as file:
             require_columns(path, file.schema_arrow)
-            place = RowPlaces.of(path, file)
-            audio, image = (_matrix(path, file, place, side) for side in SIDES)
-            labels = _labels(file, place) if "labels" in file.schema_arrow.names else None
+            indices = RowIndices.of(path, file)
+            audio, image = (_matrix(path, file, indices, side) for side in SIDES)
+            labels = _labels(file, indices) if "labels" in file.schema_arrow.names else None
             about = _about(path, file)
     except FileNotFoundError as error:
         raise EmbeddingFileError(f"{path} is not there; --embeddings names a Parquet file.") from error
@@ -75,7 +75,7 @@ def read_embeddings(path: Path) -> EmbeddingFile:
             "they are compared with each other, so give both the same width."
         )
     tensors = map(torch.from_numpy, (audio, image))
-    return EmbeddingFile(path, ClipEmbeddings(place.clips, *tensors), labels, about)
+    return EmbeddingFile(path, ClipEmbeddings(indices.clips, *tensors), labels, about)
 
 
 def _about(path: Path, file: pq.ParquetFile) -> dict[str, Any]:
@@ -104,35 +104,35 @@ def _rows(
     return pa.table(columns, schema=schema)
 
 
-def _matrix(path: Path, file: pq.ParquetFile, place: RowPlaces, side: str) -> np.ndarray:
+def _matrix(path: Path, file: pq.ParquetFile, indices: RowIndices, side: str) -> np.ndarray:
     """(clips, pairs, width) float16 of one column, filled batch by batch, so that nothing exists twice."""
     matrix: np.ndarray | None = None
     first = 0
     for batch in file.iter_batches(BATCH_ROWS, columns=[side]):
-        vectors = _vectors(path, batch.column(0), place, side, first)
+        vectors = _vectors(path, batch.column(0), indices, side, first)
         if matrix is None:
-            matrix = np.empty((len(place.clips), place.num_pairs, vectors.shape[1]), np.float16)
+            matrix = np.empty((len(indices.clips), indices.num_pairs, vectors.shape[1]), np.float16)
         rows = slice(first, first + len(vectors))
         if vectors.shape[1] != matrix.shape[2]:
-            raise _width_error(path, place, side, first, vectors.shape[1], matrix.shape[2])
-        matrix[place.clip[rows], place.pair[rows]] = vectors
+            raise _width_error(path, indices, side, first, vectors.shape[1], matrix.shape[2])
+        matrix[indices.clip[rows], indices.pair[rows]] = vectors
         first += len(vectors)
     assert matrix is not None, "there is a row"
     return matrix
 
 
-def _vectors(path: Path, column: Any, place: RowPlaces, side: str, first: int) -> np.ndarray:
+def _vectors(path: Path, column: Any, indices: RowIndices, side: str, first: int) -> np.ndarray:
     """(rows, width) unit vectors of a batch that begins at row `first` of the file."""
     if column.null_count:
         row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise EmbeddingFileError(
-            f"{path}, row {row}: pair {place.pair[row]} of {place.clips[place.clip[row]]} has no {side} embedding. "
+            f"{path}, row {row}: pair {indices.pair[row]} of {indices.clips[indices.clip[row]]} has no {side} embedding. "
             "Every frame needs its audio segment and every segment its frame."
         )
     widths = pc.list_value_length(column).to_numpy()
     other = np.flatnonzero(widths != widths[0])
     if len(other):
-        raise _width_error(path, place, side, first + int(other[0]), widths[other[0]], widths[0])
+        raise _width_error(path, indices, side, first + int(other[0]), widths[other[0]], widths[0])
     if not widths[0]:
         raise EmbeddingFileError(f"{path}, row {first}: the {side} embedding is an empty list.")
     vectors: np.ndarray = column.flatten().to_numpy(zero_copy_only=False).reshape(len(widths), -1)
@@ -140,32 +140,34 @@ def _vectors(path: Path, column: Any, place: RowPlaces, side: str, first: int) -
     lengths = np.linalg.norm(vectors, axis=1)
     broken = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
     if len(broken):
-        raise _direction_error(path, place, side, first + int(broken[0]), lengths[broken[0]])
+        raise _direction_error(path, indices, side, first + int(broken[0]), lengths[broken[0]])
     # Rounded unit vectors stay as they are, so that what we write is read back to the last bit.
     lengths[np.abs(lengths - 1) < ROUNDED] = 1
     unit_vectors: np.ndarray = vectors / lengths[:, None]
     return unit_vectors
 
 
-def _direction_error(path: Path, place: RowPlaces, side: str, row: int, length: float) -> EmbeddingFileError:
+def _direction_error(
+    path: Path, indices: RowIndices, side: str, row: int, length: float
+) -> EmbeddingFileError:
     what = "is all zeros" if length == 0 else "holds NaN or infinity"
     return EmbeddingFileError(
-        f"{path}, row {row}: the {side} embedding of pair {place.pair[row]} of {place.clips[place.clip[row]]} {what}, "
+        f"{path}, row {row}: the {side} embedding of pair {indices.pair[row]} of {indices.clips[indices.clip[row]]} {what}, "
         "and ranks over it mean nothing. Look at the model and at this clip, or leave the clip out."
     )
 
 
 def _width_error(
-    path: Path, place: RowPlaces, side: str, row: int, width: int, expected: int
+    path: Path, indices: RowIndices, side: str, row: int, width: int, expected: int
 ) -> EmbeddingFileError:
     return EmbeddingFileError(
-        f"{path}, row {row}: the {side} embedding of pair {place.pair[row]} of {place.clips[place.clip[row]]} "
+        f"{path}, row {row}: the {side} embedding of pair {indices.pair[row]} of {indices.clips[indices.clip[row]]} "
         f"is {width} wide, those before it {expected}."
     )
 
 
-def _labels(file: pq.ParquetFile, place: RowPlaces) -> list[list[str]]:
+def _labels(file: pq.ParquetFile, indices: RowIndices) -> list[list[str]]:
     """The labels of each clip, from its first row."""
-    _, firsts = np.unique(place.clip, return_index=True)
+    _, firsts = np.unique(indices.clip, return_index=True)
     column = file.read(columns=["labels"])["labels"].take(pa.array(firsts))
     return [list(labels or ()) for labels in column.to_pylist()]

@@ -60,7 +60,7 @@ def _is_string(type_: pa.DataType) -> bool:
 
 
 @dataclass(frozen=True)
-class RowPlaces:
+class RowIndices:
     """Where each row of a file belongs."""
 
     clips: list[str]  # in order of appearance
@@ -69,7 +69,7 @@ class RowPlaces:
     num_pairs: int
 
     @classmethod
-    def of(cls, path: Path, file: pq.ParquetFile) -> "RowPlaces":
+    def of(cls, path: Path, file: pq.ParquetFile) -> "RowIndices":
         table = file.read(columns=["clip", "pair"])
         for name in ("clip", "pair"):
             _require_values(path, table[name], name)

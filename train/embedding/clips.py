@@ -52,8 +52,8 @@ def embed_split(
     loader = DataLoader(Subset(clips, wanted), batch_size=None, num_workers=clips.config.num_workers)
     for number, item in enumerate(loader):
         # Frames near a clip's ends share a window; each is encoded once.
-        windows, place = torch.unique(item["audio"].to(device), dim=0, return_inverse=True)
-        audio[number] = unit_segments(model, windows, device, f"the audio of {item['key']}")[place.cpu()]
+        windows, window_of = torch.unique(item["audio"].to(device), dim=0, return_inverse=True)
+        audio[number] = unit_segments(model, windows, device, f"the audio of {item['key']}")[window_of.cpu()]
         image[number] = unit_frames(model, item["image"], device, f"the frames of {item['key']}")
         on_clip(number + 1, len(wanted))
     return ClipEmbeddings([keys[clip] for clip in wanted], audio, image)

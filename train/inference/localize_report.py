@@ -54,9 +54,9 @@ def write_maps(found: LocalizedVideo, path: Path) -> None:
         name: getattr(found, name) for name in ("start_s", "end_s", "frame_s", "similarity", "passes")
     }
     arrays |= {f"map_{method}": cells for method, cells in found.maps.items()}
-    with AtomicWriter(path) as draft:
-        np.savez_compressed(draft.file, **arrays)
-        draft.publish()
+    with AtomicWriter(path) as output:
+        np.savez_compressed(output.file, **arrays)
+        output.publish()
 
 
 def shown_windows(found: LocalizedVideo) -> list[int]:

@@ -36,7 +36,7 @@ def list_files(source: Path) -> list[Path]:
         found = sorted(path for path in source.rglob("*") if _is_medium(path, source))
         if not found:
             kinds = " ".join(sorted(VIDEO_SUFFIXES | SOUND_SUFFIXES))
-            raise SourceListError(f"{source} holds no video and no sound file; known suffixes are {kinds}.")
+            raise SourceListError(f"{source} holds no video and no audio file; known suffixes are {kinds}.")
         return found
     if not source.is_file():
         raise SourceListError(

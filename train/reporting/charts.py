@@ -44,16 +44,16 @@ def bar_chart(
     parts = []
     for number, (name, values) in enumerate(series.items()):
         style = LINES[number % len(LINES)]
-        for place, value in enumerate(values):
+        for position, value in enumerate(values):
             height = (HEIGHT - TOP - BOTTOM) * value / most
-            x = LEFT + place * step + 0.1 * step + number * width
-            tip = escape(f"{name}, {labels[place]}: {value:g}")
+            x = LEFT + position * step + 0.1 * step + number * width
+            tip = escape(f"{name}, {labels[position]}: {value:g}")
             parts.append(
                 f'<rect class="{style}" x="{x:.1f}" y="{HEIGHT - BOTTOM - height:.1f}" width="{width:.1f}" '
                 f'height="{height:.1f}"><title>{tip}</title></rect>'
             )
         parts.append(_key(number, name, style))
-    parts += [_x_tick(LEFT + (place + 0.5) * step, label) for place, label in enumerate(labels)]
+    parts += [_x_tick(LEFT + (position + 0.5) * step, label) for position, label in enumerate(labels)]
     parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{TOP + 8}">{most:g}</text>')
     return f"{_frame(x_label, y_label)}{''.join(parts)}</svg>"
 
@@ -64,8 +64,8 @@ def interval_chart(lines: Mapping[str, Sequence[Estimate]], names: Sequence[str]
     bottom = TOP + row * len(lines)
     height = bottom + 40 + LEGEND_STEP * len(names)
     parts = [_grid_line(percent, bottom) for percent in range(0, 101, 25)]
-    for place, (figure, estimates) in enumerate(lines.items()):
-        middle = TOP + row * (place + 0.5)
+    for position, (figure, estimates) in enumerate(lines.items()):
+        middle = TOP + row * (position + 0.5)
         parts.append(_label(figure, DOTS_LEFT - 8, middle + 4, "end"))
         for number, (name, estimate) in enumerate(zip(names, estimates, strict=True)):
             y = middle + DOT_STEP * (number - (len(names) - 1) / 2)

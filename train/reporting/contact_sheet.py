@@ -73,8 +73,8 @@ def _panels(heights_in: Sequence[float]) -> tuple[Figure, list[Axes]]:
     below_in, panels = total_in - TOP_IN, []
     for height_in in heights_in:
         below_in -= height_in
-        place = (LEFT, below_in / total_in, RIGHT - LEFT, height_in / total_in)
-        panels.append(figure.add_axes(place))
+        position = (LEFT, below_in / total_in, RIGHT - LEFT, height_in / total_in)
+        panels.append(figure.add_axes(position))
         below_in -= GAP_IN
     return figure, panels
 
@@ -134,10 +134,10 @@ def _draw_mel(axes: Axes, mel: np.ndarray) -> None:
 
 def _draw_windows(axes: Axes, clip: ClipFacts, drawn: Sequence[int], colours: Sequence[Any]) -> None:
     """One bar a frame: the rows of the log-mel that belong to it, and where in them the frame is."""
-    for place, (number, colour) in enumerate(zip(drawn, colours, strict=True)):
+    for position, (number, colour) in enumerate(zip(drawn, colours, strict=True)):
         start, stop = (rows[number] / MEL_ROWS_PER_S for rows in (clip.window_start, clip.window_stop))
-        axes.barh(-place, stop - start, left=start, height=0.62, color=colour, alpha=0.75)
-        axes.plot([clip.frame_pts_s[number]], [-place], "|", color="black", markersize=4)
+        axes.barh(-position, stop - start, left=start, height=0.62, color=colour, alpha=0.75)
+        axes.plot([clip.frame_pts_s[number]], [-position], "|", color="black", markersize=4)
     axes.set_ylim(-len(drawn) + 0.3, 0.7)
     axes.set_yticks([])
     axes.set_ylabel("windows", fontsize=8)

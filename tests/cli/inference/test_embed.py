@@ -274,7 +274,7 @@ def test_a_list_names_files_beside_it_each_once(clip: KnownClip, weights: Path, 
     ("arguments", "code", "message"),
     [
         (["nowhere.mp4", "--out", "x.parquet"], 1, "nowhere.mp4 is not there"),
-        (["bare", "--out", "x.parquet"], 1, "bare holds no video and no sound file"),
+        (["bare", "--out", "x.parquet"], 1, "bare holds no video and no audio file"),
         (["empty.txt", "--out", "x.parquet"], 1, "empty.txt names no file"),
         (["clip.mp4", "--out", "bare"], 1, "bare is a folder; name a file"),
         (["clip.mp4", "--out", "clip.mp4"], 1, "clip.mp4 is there and would be lost"),

@@ -58,12 +58,12 @@ def confusion_matrix(probabilities: np.ndarray, truth: np.ndarray, names: Sequen
 
 
 def _draw_answers(axes: Axes, answers: Sequence[tuple[str, float, bool]]) -> None:
-    for place, (name, probability, right) in enumerate(answers):
-        axes.barh(-place, probability, color=RIGHT_COLOUR if right else WRONG_COLOUR, height=0.62)
+    for position, (name, probability, right) in enumerate(answers):
+        axes.barh(-position, probability, color=RIGHT_COLOUR if right else WRONG_COLOUR, height=0.62)
         inside = probability > 0.5
         axes.text(
             probability + (-0.015 if inside else 0.015),
-            -place,
+            -position,
             f"{_short(name)}  {probability:.2f}",
             ha="right" if inside else "left",
             va="center",

@@ -135,8 +135,10 @@ def _ranked_query(direction: _Direction, previews: ClipPreviews, clip: int) -> R
     order = scores.argsort(descending=True, stable=True).tolist()
     rank = int(direction.ranks[clip]) + 1
     answers = [
-        Answer(direction.preview_answer(one), float(scores[one]), rank if one == clip else place, one == clip)
-        for place, one in enumerate(order[:ANSWERS_SHOWN], 1)
+        Answer(
+            direction.preview_answer(one), float(scores[one]), rank if one == clip else position, one == clip
+        )
+        for position, one in enumerate(order[:ANSWERS_SHOWN], 1)
         if previews.has(one)
     ]
     if not any(answer.right for answer in answers):

@@ -172,9 +172,9 @@ def write_ranks(scores: RetrievalScores, out: Path) -> None:
         for right, ranks in vars(result.ranking).items():
             for direction, one in vars(ranks).items() if ranks else ():
                 columns[f"{aggregation} {right} {direction}"] = pa.array((one + 1)[order].astype(np.int32))
-    with AtomicWriter(out / RANKS_NAME) as draft:
-        pq.write_table(pa.table(columns), draft.file, compression="zstd")
-        draft.publish()
+    with AtomicWriter(out / RANKS_NAME) as output:
+        pq.write_table(pa.table(columns), output.file, compression="zstd")
+        output.publish()
 
 
 def read_ranks(path: Path, aggregation: str) -> tuple[list[str], dict[str, np.ndarray]]:

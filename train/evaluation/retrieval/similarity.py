@@ -1,4 +1,4 @@
-"""How well the sound of one clip fits the picture of another: scores of clips with clips, by matrix products.
+"""How well the audio of one clip fits the frames of another: scores of clips with clips, by matrix products.
 
 Axis words: N clips, F (frame, audio segment) pairs a clip, D embedding width. Row i of a score matrix is the audio of clip
 i, column j the image side of clip j; the diagonal holds the right pairs.
