@@ -23,7 +23,7 @@ from support.media_kinds import KINDS
 
 @pytest.fixture(scope="session")
 def known_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], KnownClip]:
-    """`known_clip("edit_list")`: the clip of that recipe in tests/media.py or media_kinds.py, made once a session."""
+    """`known_clip("edit_list")`: the clip of that recipe in support/media.py or media_kinds.py, made once a session."""
     folder = tmp_path_factory.mktemp("known_clips")
     made: dict[str, KnownClip] = {}
 

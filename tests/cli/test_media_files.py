@@ -10,13 +10,12 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from support.command_line import output_text, run
 from support.known_shards import micro_model
 from support.media import write_clip
-from support.opened_files import OpenedFile, watched
+from support.opened_files import OpenedFile, record_opens
 from support.runs import SABOTAGE, SMALL, index
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.decoding.process import DecoderProcess
@@ -43,7 +42,7 @@ def target(clip: Path, tmp_path: Path) -> Iterator[OpenedFile]:
     """A video that no command lists, since no media file has its suffix."""
     (tmp_path / "files").mkdir()
     path = Path(shutil.copy(clip, tmp_path / "files" / "target.bin"))
-    with watched(path) as opened:
+    with record_opens(path) as opened:
         yield opened
 
 
@@ -54,10 +53,10 @@ def script(folder: Path, name: str) -> Path:
 
 
 def output_of(*arguments: object) -> str:
-    """Of a command that may fail, without the frame and the line breaks that the terminal's width puts in."""
-    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    """The output of a command that may fail."""
+    result = run(*arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return " ".join(result.output.replace("│", " ").split())
+    return output_text(result)
 
 
 # A command on a media file, with the clip, the weights and a folder to write to; its output.
@@ -189,10 +188,10 @@ def test_no_command_follows_a_script_to_another_file(
     path = script(target.path.parent, name)
     with av.open(str(path)):
         assert target.was_opened(), "FFmpeg alone follows the script"
-    said = command(path, clip, weights, tmp_path)
+    output = command(path, clip, weights, tmp_path)
     assert not target.was_opened()
-    assert name in said
-    assert "FFmpeg: Invalid" in said or "decode_error" in said
+    assert name in output
+    assert "FFmpeg: Invalid" in output or "decode_error" in output
 
 
 Harm = Callable[[dict[str, str]], None]
@@ -223,9 +222,9 @@ def test_a_file_that_kills_the_decoder_costs_itself_only(
 ) -> None:
     path = Path(shutil.copy(clip, tmp_path / name))
     harm({name: "segfault"})
-    said = command(path, clip, weights, tmp_path)
-    assert outcome in said
-    assert name in said
+    output = command(path, clip, weights, tmp_path)
+    assert outcome in output
+    assert name in output
 
 
 def test_a_source_that_hangs_the_decoder_leaves_the_other_clips_their_audio(

@@ -132,12 +132,12 @@ def test_folders_stay_small() -> None:
 
 
 def test_a_public_class_name_has_one_meaning() -> None:
-    places: dict[str, list[str]] = defaultdict(list)
+    defined_in: dict[str, list[str]] = defaultdict(list)
     for module, path in modules().items():
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(module)
-    doubled = {name: found for name, found in places.items() if len(found) > 1}
+                defined_in[node.name].append(module)
+    doubled = {name: found for name, found in defined_in.items() if len(found) > 1}
     assert not doubled
 
 
@@ -157,7 +157,7 @@ def documented_folders() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_heavy_libraries_stay_in_their_place(library: str) -> None:
+def test_heavy_libraries_are_imported_only_where_they_are_used(library: str) -> None:
     for module, path in modules().items():
         roots = {name.split(".")[0] for name in imported_names(path)}
         # The command line may import torch inside a function, as it does with everything heavy.

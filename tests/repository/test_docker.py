@@ -92,7 +92,7 @@ def test_images_are_pinned_and_run_as_a_user(dockerfile: Path) -> None:
     stages = {match[1] for _, argument in steps if (match := re.search(r" AS (\w+)$", argument))}
     bases = [argument.split()[0] for name, argument in steps if name == "FROM"]
     assert all(base in stages or re.search(r":\d+\.\d+\.\d+", base) for base in bases)
-    last_stage = steps[max(place for place, (name, _) in enumerate(steps) if name == "FROM") :]
+    last_stage = steps[max(index for index, (name, _) in enumerate(steps) if name == "FROM") :]
     assert ("USER", "cavsync") in last_stage
     assert ("ENTRYPOINT", '["cavsync"]') in last_stage
     assert copied(dockerfile) == copied(DOCKERFILES[0])

@@ -1,4 +1,4 @@
-"""A callback of functions, for tests that watch a run or interfere with it."""
+"""A callback of functions, for tests that observe a run or interfere with it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,6 +1,6 @@
-"""Stand-ins for a model that read the time off a picture and off a window, so that every similarity is arithmetic.
+"""Models that read the time from an image and from an audio segment, so that every similarity is arithmetic.
 
-A time t becomes the vector (cos a, sin a) with a = 2 pi t / PERIOD_S; the cosine of a picture and a window whose times
+A time t becomes the vector (cos a, sin a) with a = 2 pi t / PERIOD_S; the cosine of an image and a segment whose times
 are d apart is cos(2 pi d / PERIOD_S): 1 for the right pair, and less the farther they are from each other.
 """
 
@@ -33,14 +33,14 @@ def load_instead(monkeypatch: pytest.MonkeyPatch, model: nn.Module, inputs: Data
 
 
 def similarity(apart_s: float | np.ndarray) -> np.ndarray:
-    """Of a picture and a window that are so far apart."""
+    """Of an image and an audio segment that are `apart_s` apart."""
     return np.cos(2 * np.pi * np.asarray(apart_s) / PERIOD_S)
 
 
 class ShardClock(nn.Module):
-    """Reads tests/known_shards.py's raw pictures and log-mels. Sound that says t belongs to t - `late_s`.
+    """Reads support/known_shards.py's raw images and log-mels. Audio of time t belongs to t - `late_s`.
 
-    With `knows_clips` a second pair of coordinates tells the clip: foreign pairs lose up to 1 of 2.
+    With `knows_clips` a second pair of coordinates stands for the clip: foreign pairs lose up to 1 of 2.
     """
 
     def __init__(self, late_s: float = 0.0, knows_clips: bool = False) -> None:
@@ -55,7 +55,7 @@ class ShardClock(nn.Module):
         return self._vectors(centres_s.tolist(), audio[:, 0, 0].tolist(), -self.late_s)
 
     def encode_image(self, image: Tensor) -> Encoding:
-        clips, frames = zip(*(read_image(picture) for picture in raw_pictures(image)), strict=True)
+        clips, frames = zip(*(read_image(raw) for raw in raw_images(image)), strict=True)
         times_s = frame_times_s(CLIP_ROWS / 100, NUM_FRAMES)[list(frames)]
         return self._vectors(times_s, clips, 0.0)
 
@@ -74,7 +74,7 @@ class DeafClock(ShardClock):
 
 
 class VideoClock(nn.Module):
-    """Reads the pictures and the chirp of tests/media.py's clips, with `inputs` as the sound was normalised."""
+    """Reads the frames and the chirp of support/media.py's clips; `inputs` normalised the log-mels."""
 
     def __init__(self, inputs: DataConfig, fps: float = 25) -> None:
         super().__init__()
@@ -89,12 +89,12 @@ class VideoClock(nn.Module):
         return _encoding(_circle(np.array(centres_s) / PERIOD_S))
 
     def encode_image(self, image: Tensor) -> Encoding:
-        numbers = [read_frame_number(picture.numpy()) for picture in raw_pictures(image)]
+        numbers = [read_frame_number(raw.numpy()) for raw in raw_images(image)]
         return _encoding(_circle(np.array(numbers) / self.fps / PERIOD_S))
 
 
-def raw_pictures(image: Tensor) -> Tensor:
-    """(n, 3, side, side) normalised pictures as they were, (n, side, side, 3) in 0-255."""
+def raw_images(image: Tensor) -> Tensor:
+    """(n, 3, side, side) normalised images as they were, (n, side, side, 3) in 0-255."""
     mean, std = torch.tensor(IMAGE_MEAN), torch.tensor(IMAGE_STD)
     return (image.movedim(1, -1) * std + mean) * 255
 

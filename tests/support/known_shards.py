@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from support.rows import prepared_row
 
 from cavsync.model.config import ModelConfig
+from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.schema import NUM_MELS, SCHEMA_VERSION, ClipState
+from cavsync.pipeline.dataset.sampling import frame_times_s
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, NUM_MELS, SCHEMA_VERSION, ClipState, clip_key
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
@@ -59,6 +60,31 @@ def write_known_shards(
     }
     paths.summary.write_text(json.dumps(summary))
     return root
+
+
+def prepared_row(
+    clip_id: str = "clip", *, duration_s: float = 10.0, num_frames: int = 16, source: str | None = None
+) -> IndexRow:
+    """A clip of split "train" in state ok, with its frames at equal distances and no windows."""
+    return IndexRow(
+        key=clip_key(clip_id, 0.0),
+        clip_id=clip_id,
+        split="train",
+        source=source,
+        source_start_s=0.0,
+        start_s=0.0,
+        end_s=duration_s,
+        state=ClipState.OK,
+        clip=ClipFacts(
+            duration_s=duration_s,
+            frame_pts_s=frame_times_s(duration_s, num_frames).tolist(),
+            num_mel_rows=round(duration_s * MEL_ROWS_PER_S),
+            window_start=(),
+            window_stop=(),
+            silent=False,
+            still=False,
+        ),
+    )
 
 
 def frame_jpeg(clip: int, frame: int, side: int) -> bytes:

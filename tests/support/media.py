@@ -1,12 +1,12 @@
-"""Small clips whose content is known: picture n shows the number n, the sound's pitch tells the time.
+"""Small clips with known content: frame n shows the number n, the pitch of the audio gives the time.
 
-The arithmetic, all on the source's clock, which begins with picture 0:
+The arithmetic, all on the source's clock, which begins with frame 0:
 
-    picture n     is on screen from n / fps until the next one
-    sound         at t is sin 2 pi (500 t + 150 t^2): a chirp whose frequency is 500 + 300 t Hz
+frame n       is on screen from n / fps until the next one
+audio         at t is sin 2 pi (500 t + 150 t^2): a chirp whose frequency is 500 + 300 t Hz
 
-A cut that begins at source time s shows picture floor((s + u) fps) at u seconds after the file's start, and
-sounds at 500 + 300 (s + u) Hz there. Up to 21 s the chirp stays below 7 kHz, inside every mel bank.
+A cut that begins at source time s shows frame floor((s + u) fps) at u seconds after the file's start, and its
+audio has 500 + 300 (s + u) Hz there. Up to 21 s the chirp stays below 7 kHz, inside every mel bank.
 """
 
 import math
@@ -25,13 +25,13 @@ import numpy as np
 CHIRP_START_HZ = 500.0
 CHIRP_HZ_PER_S = 300.0
 BLOCKS_PER_SIDE = 4  # 16 bits in the central square, the part that a centre crop keeps
-CLOCK_HZ = 90_000  # a time base that NTSC rates divide: 30000/1001 is 3003 ticks a picture
+CLOCK_HZ = 90_000  # a time base that NTSC rates divide: 30000/1001 is 3003 ticks a frame
 
-Sound = Callable[[np.ndarray], np.ndarray]
+Waveform = Callable[[np.ndarray], np.ndarray]
 
 
 def chirp(times_s: np.ndarray) -> np.ndarray:
-    """The sound at those source times, peak 0.5."""
+    """The samples at those source times, peak 0.5."""
     return 0.5 * np.sin(2 * np.pi * (CHIRP_START_HZ * times_s + CHIRP_HZ_PER_S / 2 * times_s**2))
 
 
@@ -41,47 +41,47 @@ def silence(times_s: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownClip:
-    """A file, and what it must show and sound at any time after its start."""
+    """A file, with the frame and the samples expected at any time after its start."""
 
     path: Path
-    picture_times_s: tuple[float, ...]  # source time of every coded picture, its number being its place
+    frame_times_s: tuple[float, ...]  # source time of every coded frame, by frame number
     duration_s: float
     source_start_s: float = 0.0  # source time at the file's start
-    audio_start_s: float = 0.0  # the sound's first sample, from the file's start
-    sound: Sound = chirp
+    audio_start_s: float = 0.0  # the first sample, from the file's start
+    waveform: Waveform = chirp
     turned: int = 0  # quarter turns to the left that a player makes
 
-    def picture_at(self, time_s: float) -> int:
+    def frame_number_at(self, time_s: float) -> int:
         """The number on screen `time_s` after the file's start."""
-        source_s = self.source_start_s + time_s + 1e-6  # a picture is on screen at its own time
-        return max(0, bisect_right(self.picture_times_s, source_s) - 1)
+        source_s = self.source_start_s + time_s + 1e-6  # a frame is on screen at its own time
+        return max(0, bisect_right(self.frame_times_s, source_s) - 1)
 
     def chirp_hz_at(self, time_s: float) -> float:
         return CHIRP_START_HZ + CHIRP_HZ_PER_S * (self.source_start_s + time_s)
 
 
-def number_picture(number: int, size: tuple[int, int]) -> np.ndarray:
-    """A grey (height, width, 3) picture; its central square is 4 x 4 blocks, the bits of `number`, highest first."""
+def numbered_frame(number: int, size: tuple[int, int]) -> np.ndarray:
+    """A grey (height, width, 3) image; its central square is 4 x 4 blocks, the bits of `number`, highest first."""
     width, height = size
     side = min(size) // BLOCKS_PER_SIDE * BLOCKS_PER_SIDE
     bits = (number >> np.arange(BLOCKS_PER_SIDE**2)[::-1]) & 1
     blocks = np.kron(bits.reshape(BLOCKS_PER_SIDE, -1), np.ones((side // BLOCKS_PER_SIDE,) * 2))
-    picture = np.full((height, width, 3), 128, np.uint8)
+    image = np.full((height, width, 3), 128, np.uint8)
     top, left = (height - side) // 2, (width - side) // 2
-    picture[top : top + side, left : left + side] = (blocks * 255).astype(np.uint8)[..., None]
-    return picture
+    image[top : top + side, left : left + side] = (blocks * 255).astype(np.uint8)[..., None]
+    return image
 
 
-def read_frame_number(picture: np.ndarray) -> int:
-    """The number that a (height, width, 3) picture shows, whole or cropped to its central square."""
-    height, width = picture.shape[:2]
+def read_frame_number(image: np.ndarray) -> int:
+    """The number that a (height, width, 3) image shows, whole or cropped to its central square."""
+    height, width = image.shape[:2]
     cell = min(height, width) / BLOCKS_PER_SIDE
     top, left = (height - BLOCKS_PER_SIDE * cell) / 2, (width - BLOCKS_PER_SIDE * cell) / 2
     number = 0
     for row, column in np.ndindex(BLOCKS_PER_SIDE, BLOCKS_PER_SIDE):
         ys = slice(int(top + (row + 0.25) * cell), int(top + (row + 0.75) * cell))
         xs = slice(int(left + (column + 0.25) * cell), int(left + (column + 0.75) * cell))
-        grey = picture[ys, xs].mean()
+        grey = image[ys, xs].mean()
         if 80 < grey < 176:
             raise ValueError(f"block ({row}, {column}) is neither black nor white: {grey=:.0f}")
         number = 2 * number + int(grey >= 128)
@@ -106,12 +106,12 @@ def _mel(hz: float) -> float:
     return 1127 * math.log1p(hz / 700)
 
 
-def lag_s(heard: np.ndarray, expected: np.ndarray, rate_hz: int) -> float:
-    """How much later `heard` comes than `expected`, both (samples,), by the peak of their correlation."""
-    size = len(heard) + len(expected)
-    spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(expected, size))
+def lag_s(audio: np.ndarray, expected: np.ndarray, rate_hz: int) -> float:
+    """How much later `audio` comes than `expected`, both (samples,), by the peak of their correlation."""
+    size = len(audio) + len(expected)
+    spectrum = np.fft.rfft(audio, size) * np.conj(np.fft.rfft(expected, size))
     lag = int(np.argmax(np.fft.irfft(spectrum, size)))
-    return (lag if lag < len(heard) else lag - size) / rate_hz
+    return (lag if lag < len(audio) else lag - size) / rate_hz
 
 
 def write_clip(
@@ -120,7 +120,7 @@ def write_clip(
     fps: Fraction | float = 25,
     size: tuple[int, int] = (160, 120),
     *,
-    audio: Sound = chirp,
+    audio: Waveform = chirp,
     video_codec: str | None = "libx264",
     audio_codec: str | None = "aac",
     sample_rate: int = 44100,
@@ -128,33 +128,33 @@ def write_clip(
     start_s: float = 0.0,
     audio_start_s: float = 0.0,
     audio_stop_s: float | None = None,
-    picture_times_s: Sequence[float] | None = None,
+    frame_times_s: Sequence[float] | None = None,
     video_options: dict[str, str] | None = None,
 ) -> KnownClip:
-    """Write a clip of numbered pictures and `audio`; the container follows the path's suffix.
+    """Write a clip of numbered frames and `audio`; the container follows the path's suffix.
 
-    Both streams are stamped `start_s` later than their source time, and the sound before `audio_start_s` is
-    left out, not delayed. `audio_stop_s` replaces `duration_s` for the sound, `picture_times_s` replaces n / fps.
+    Both streams are stamped `start_s` later than their source time, and the audio before `audio_start_s` is
+    left out, not delayed. `audio_stop_s` replaces `duration_s` for the audio, `frame_times_s` replaces n / fps.
     A codec of None leaves that stream out.
     """
-    times_s = picture_times_s or [n / fps for n in range(math.ceil(duration_s * fps))]
+    times_s = frame_times_s or [n / fps for n in range(math.ceil(duration_s * fps))]
     with av.open(str(path), "w") as container:
         # Both streams must exist before the first packet is written.
         video = video_codec and _add_video(container, video_codec, fps, size, video_options)
-        sound = audio_codec and container.add_stream(
+        audio_stream = audio_codec and container.add_stream(
             audio_codec, rate=sample_rate, layout="mono" if channels == 1 else "stereo"
         )
         if video:
-            _encode_pictures(container, video, times_s, size, start_s)
-        if sound:
+            _encode_frames(container, video, times_s, size, start_s)
+        if audio_stream:
             span_s = (audio_start_s, audio_stop_s or duration_s)
-            _encode_sound(container, sound, audio, sample_rate, span_s, start_s)
+            _encode_audio(container, audio_stream, audio, sample_rate, span_s, start_s)
     return KnownClip(
         path=path,
-        picture_times_s=tuple(float(time_s) for time_s in times_s),
+        frame_times_s=tuple(float(time_s) for time_s in times_s),
         duration_s=min(duration_s, audio_stop_s or duration_s),
         audio_start_s=audio_start_s,
-        sound=audio,
+        waveform=audio,
     )
 
 
@@ -170,18 +170,18 @@ def _add_video(
     return stream
 
 
-def _encode_pictures(
+def _encode_frames(
     container: Any, stream: Any, times_s: Sequence[float], size: tuple[int, int], start_s: float
 ) -> None:
     for number, time_s in enumerate(times_s):
-        frame = av.VideoFrame.from_ndarray(number_picture(number, size), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(numbered_frame(number, size), format="rgb24")
         frame.pts, frame.time_base = round((start_s + time_s) * CLOCK_HZ), Fraction(1, CLOCK_HZ)
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
 
 
-def _encode_sound(
-    container: Any, stream: Any, audio: Sound, rate: int, span_s: tuple[float, float], start_s: float
+def _encode_audio(
+    container: Any, stream: Any, audio: Waveform, rate: int, span_s: tuple[float, float], start_s: float
 ) -> None:
     first, stop = round(span_s[0] * rate), round(span_s[1] * rate)
     samples = audio(np.arange(first, stop) / rate).astype(np.float32)
@@ -201,16 +201,16 @@ def run_ffmpeg(*arguments: str | Path) -> None:
 
 
 def cut_without_decoding(source: KnownClip, path: Path, start_s: float, duration_s: float) -> KnownClip:
-    """`ffmpeg -ss S -t D -c copy`, the usual way to cut: the file keeps pictures from before the cut, and an
-    edit list that hides them. Players that count pictures instead of reading their times are seconds off."""
+    """`ffmpeg -ss S -t D -c copy`, the usual way to cut: the file keeps frames from before the cut, and an
+    edit list that hides them. Players that count frames instead of reading their times are seconds off."""
     run_ffmpeg("-ss", f"{start_s}", "-i", source.path, "-t", f"{duration_s}", "-c", "copy", path)
     return replace(source, path=path, source_start_s=start_s, duration_s=duration_s)
 
 
-# Recipes: each writes one clip into a folder and says what it must show.
+# Recipes: each writes one clip into a folder and returns its expected content.
 NTSC = Fraction(30000, 1001)
-# Just before picture 100, at 3.33667 s, so that pictures 0 to 99 are hidden. A cut inside a picture is less
-# telling: FFmpeg's demuxer drops the begun picture and shows the next one early, a picture off the sound.
+# Just before frame 100, at 3.33667 s, so that frames 0 to 99 are hidden. A cut inside a frame proves
+# less: FFmpeg's demuxer drops the begun frame and shows the next one early, a frame off the audio.
 EDIT_LIST_START_S = 3.3366
 
 
@@ -237,9 +237,9 @@ def b_frames(folder: Path) -> KnownClip:
 
 
 def variable_rate(folder: Path) -> KnownClip:
-    """5 s at 10 pictures/s, then 5 s at 30."""
+    """5 s at 10 frames/s, then 5 s at 30."""
     times_s = [n / 10 for n in range(50)] + [5 + n / 30 for n in range(150)]
-    return write_clip(folder / "variable_rate.mp4", fps=30, picture_times_s=times_s)
+    return write_clip(folder / "variable_rate.mp4", fps=30, frame_times_s=times_s)
 
 
 def late_audio(folder: Path) -> KnownClip:
@@ -262,7 +262,7 @@ def no_video(folder: Path) -> KnownClip:
 def not_a_video(folder: Path) -> KnownClip:
     path = folder / "not_a_video.mp4"
     path.write_text("<html><title>410 Gone</title></html>\n" * 40)
-    return KnownClip(path=path, picture_times_s=(), duration_s=0.0)
+    return KnownClip(path=path, frame_times_s=(), duration_s=0.0)
 
 
 def truncated(folder: Path) -> KnownClip:

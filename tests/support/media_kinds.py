@@ -29,7 +29,7 @@ def converted(name: str, folder: Path, *options: str, **known: Any) -> KnownClip
 
 
 def turned(degrees: int, folder: Path) -> KnownClip:
-    """As a phone writes it: the pictures lie on their side, and a matrix in the header says how to turn them."""
+    """As a phone writes it: the frames lie on their side, and a matrix in the header gives the turn."""
     plain = of_kind(f"lying_{degrees}.mp4", folder)
     path = folder / f"turned_{degrees}.mp4"
     run_ffmpeg("-display_rotation", f"{degrees}", "-i", plain.path, "-c", "copy", path)
@@ -62,7 +62,7 @@ def two_minutes(folder: Path) -> KnownClip:
 H264_B = ("-c:v", "libx264", "-bf", "2", "-b_strategy", "0")
 SVT = {"preset": "8", "crf": "20", "svtav1-params": "lp=1"}
 PCM = ("-c:a", "pcm_s16le")
-# The file begins with what this encoder puts before the sound.
+# The file begins with what this encoder puts before the audio.
 MP2_DELAY_S = 481 / 44100
 FLAC = {"audio_codec": "flac"}
 
@@ -107,8 +107,8 @@ KINDS: dict[str, Recipe] = {
     "44_khz": partial(of_kind, "44_khz.mkv", sample_rate=44100, **FLAC),
     "48_khz": partial(of_kind, "48_khz.mkv", sample_rate=48000, **FLAC),
     "96_khz": partial(of_kind, "96_khz.mkv", sample_rate=96000, **FLAC),
-    "short_sound": partial(of_kind, "short_sound.mp4", audio_stop_s=2.0),
-    "long_sound": partial(of_kind, "long_sound.mp4", duration_s=2.0, audio_stop_s=SECONDS),
+    "short_audio": partial(of_kind, "short_audio.mp4", audio_stop_s=2.0),
+    "long_audio": partial(of_kind, "long_audio.mp4", duration_s=2.0, audio_stop_s=SECONDS),
     "two_minutes": two_minutes,
     "mov": partial(of_kind, "clip.mov", audio_codec="pcm_s16le"),
     "mkv": partial(of_kind, "clip.mkv"),
@@ -116,7 +116,7 @@ KINDS: dict[str, Recipe] = {
     "avi_mpeg4_b": lambda folder: converted("mpeg4_b.avi", folder, "-c:v", "mpeg4", "-bf", "2", *PCM),
     "avi_divx": lambda folder: converted("divx.avi", folder, "-c:v", "msmpeg4v3", *PCM),
     "avi_h264": lambda folder: converted("h264.avi", folder, *H264_B, *PCM),
-    # A thumbnail of the film comes first; the film and its sound are streams 1 and 2.
+    # A thumbnail of the film comes first; the film and its audio are streams 1 and 2.
     "two_videos": lambda folder: converted(
         "two_videos.mkv",
         folder,

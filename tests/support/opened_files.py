@@ -1,4 +1,4 @@
-"""Tells whether any process has opened a file, by inotify."""
+"""Detects by inotify whether any process has opened a file."""
 
 import ctypes
 import os
@@ -10,13 +10,13 @@ IN_OPEN = 0x20
 
 
 class OpenedFile:
-    """A file that is watched from now on."""
+    """A file whose openings inotify records."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path, self._descriptor = path, descriptor
 
     def was_opened(self) -> bool:
-        """Since the last call, or since the watch began."""
+        """Since the last call, or since the recording began."""
         try:
             return bool(os.read(self._descriptor, 2**16))
         except BlockingIOError:
@@ -24,7 +24,7 @@ class OpenedFile:
 
 
 @contextmanager
-def watched(path: Path) -> Iterator[OpenedFile]:
+def record_opens(path: Path) -> Iterator[OpenedFile]:
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(os.O_NONBLOCK)
     try:

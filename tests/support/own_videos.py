@@ -1,4 +1,4 @@
-"""`cavsync embed`, `search` and `localize` on known clips, with a stand-in that reads the time off picture and sound."""
+"""`cavsync embed`, `search` and `localize` on known clips, with a model that reads the time from image and audio."""
 
 import math
 from pathlib import Path
@@ -9,11 +9,9 @@ import pyarrow.parquet as pq
 import torch
 from support.clock_models import PERIOD_S, VideoClock
 from support.known_shards import micro_model
-from support.media import Sound
+from support.media import Waveform
 from torch import Tensor
-from typer.testing import CliRunner, Result
 
-from cavsync.cli.main import app
 from cavsync.model.output import Encoding
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
 
@@ -22,7 +20,7 @@ EMBED_DIM = micro_model().embed_dim
 
 
 class OwnClock(VideoClock):
-    """A VideoClock as wide as its configuration says: the time is in the first two coordinates."""
+    """A VideoClock as wide as its configuration asks: the time is in the first two coordinates."""
 
     def __init__(self, fps: float = 25) -> None:
         super().__init__(PUBLISHED_INPUTS, fps)
@@ -34,8 +32,8 @@ class OwnClock(VideoClock):
         return _widened(super().encode_image(image))
 
 
-def told_s(vectors: pd.Series) -> np.ndarray:
-    """The times that embeddings tell."""
+def read_times_s(vectors: pd.Series) -> np.ndarray:
+    """The times, in seconds, that (clips,) embeddings stand for."""
     stacked = np.stack(list(vectors))
     turns: np.ndarray = np.arctan2(stacked[:, 1], stacked[:, 0]) / (2 * math.pi)
     return turns % 1 * PERIOD_S
@@ -51,20 +49,11 @@ def metadata_of(path: Path) -> dict[bytes, bytes]:
     return metadata
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(one) for one in arguments])
-
-
-def flat(result: Result) -> str:
-    """The output without the frame and the line breaks that the terminal's width puts in."""
-    return " ".join(result.output.replace("│", " ").split())
-
-
-def from_second(first_s: float, sound: Sound) -> Sound:
-    """The same sound, but silent before."""
+def from_second(first_s: float, waveform: Waveform) -> Waveform:
+    """`waveform`, silent before `first_s`."""
 
     def later(times_s: np.ndarray) -> np.ndarray:
-        return np.where(times_s >= first_s, sound(times_s), 0.0)
+        return np.where(times_s >= first_s, waveform(times_s), 0.0)
 
     return later
 

@@ -28,10 +28,6 @@ def data(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["data", *map(str, arguments)])
 
 
-def said(result: Result) -> str:
-    return " ".join(result.output.split())
-
-
 def write_videos(root: Path) -> None:
     """a plain, b 2.5 s, c silent, d still, e broken, f missing, g plain; and the list of them."""
     videos = root / "videos"
@@ -77,10 +73,10 @@ def rewrite_record(out: Path, shard: str, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def flip(path: Path, place: int) -> None:
-    """Change one bit of a file."""
+def flip(path: Path, offset: int) -> None:
+    """Change the lowest bit of a file's byte at `offset`."""
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[offset] ^= 1
     path.write_bytes(content)
 
 

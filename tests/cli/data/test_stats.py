@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.prepared import data, index_rows, prepare_vggsound, said, shard_of, write_videos
+from support.command_line import output_text
+from support.prepared import data, index_rows, prepare_vggsound, shard_of, write_videos
 
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.dataset.reader import Dataset, read_mel
@@ -78,7 +79,7 @@ def test_the_page_has_every_plot_and_loads_no_other_file(told: dict[str, Any]) -
 
 def test_the_command_prints_tables(out: Path, tmp_path: Path) -> None:
     result = data("stats", out, "--out", tmp_path / "page")
-    words = said(result)
+    words = output_text(result)
     for part in (
         "9 listed clips, all shards are finished",
         "dog (4), cat (2), cow (0)",
@@ -103,7 +104,7 @@ def test_statistics_of_an_unfinished_dataset_cover_its_finished_shards(out: Path
         (part / "done" / f"{shard}.json").unlink()
         result = data("stats", part)
         assert result.exit_code == 0, result.output
-    assert "is unfinished: 0 of 3 shards are finished" in said(result)
+    assert "is unfinished: 0 of 3 shards are finished" in output_text(result)
     assert (part / "stats" / "stats.html").is_file()
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.prepared import data, prepare_vggsound, said, write_videos
+from support.command_line import output_text
+from support.prepared import data, prepare_vggsound, write_videos
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import DoneRecord
@@ -47,7 +48,7 @@ def test_status_of_a_finished_dataset(out: Path) -> None:
     result = data("status", out)
     assert result.exit_code == 0
     for words in ("shards 3 of 3", "clips 9 of 9", "run finished", "decode_error"):
-        assert words in said(result)
+        assert words in output_text(result)
     told = json.loads(data("status", out, "--json").stdout)
     assert (told["finished"], told["states"], told["eta_s"]) == (True, STATES, None)
 
@@ -56,12 +57,12 @@ def test_status_of_an_interrupted_preparation_shows_what_is_left(out: Path) -> N
     (out / "done" / "train-00000.json").unlink()
     (out / "dataset.json").unlink()
     result = data("status", out)
-    assert "shards 2 of 3" in said(result)
-    assert "run none; repeat the prepare command to continue" in said(result)
+    assert "shards 2 of 3" in output_text(result)
+    assert "run none; repeat the prepare command to continue" in output_text(result)
 
 
 def test_watch_ends_when_the_dataset_is_finished(out: Path) -> None:
-    assert "shards 3 of 3" in said(data("status", out, "--watch"))
+    assert "shards 3 of 3" in output_text(data("status", out, "--watch"))
 
 
 class Listener:
@@ -119,19 +120,19 @@ def test_a_killed_run_is_distinguished_from_a_living_one(out: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=out, check=False).returncode == 9
     leave_record(out, json.loads((out / ".lock").read_text()), updated=datetime.now(UTC))
     result = data("status", out)
-    assert "it has ended. Repeat the prepare command to continue." in said(result)
-    assert "clips 6 of 9" in said(result), "what a dead run said of unfinished shards is worth nothing"
+    assert "it has ended. Repeat the prepare command to continue." in output_text(result)
+    assert "clips 6 of 9" in output_text(result), "what a dead run said of unfinished shards is worth nothing"
 
 
 def test_a_run_on_another_host_without_updates_is_reported_as_silent(out: Path) -> None:
     holder = {"pid": 7, "host": "elsewhere", "since": "2026-01-01T00:00:00+00:00"}
     (out / ".lock").write_text(json.dumps(holder))
-    assert "process 7 on elsewhere, since" in said(data("status", out))
+    assert "process 7 on elsewhere, since" in output_text(data("status", out))
     leave_record(out, holder, updated=datetime.now(UTC))
     assert read_runner_life(out) == "running"
     leave_record(out, holder, updated=datetime.now(UTC) - timedelta(hours=1))
     assert read_runner_life(out) == "silent"
-    assert "last update 1:00:00 ago: it may have died; check that host" in said(data("status", out))
+    assert "last update 1:00:00 ago: it may have died; check that host" in output_text(data("status", out))
 
 
 def read_runner_life(out: Path) -> str:
@@ -189,13 +190,13 @@ def test_four_thousand_shards_are_counted_fast(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["status", "validate", "stats", "show"])
 def test_a_folder_without_a_dataset_is_an_error(command: str, out: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is no dataset: plan.parquet is not there" in said(data(command, tmp_path / "empty"))
+    assert "is no dataset: plan.parquet is not there" in output_text(data(command, tmp_path / "empty"))
     (tmp_path / "empty" / ".lock").write_text("{}")
-    assert "is being planned" in said(data(command, tmp_path / "empty"))
+    assert "is being planned" in output_text(data(command, tmp_path / "empty"))
     summary = out / "dataset.json"
     summary.write_text(summary.read_text().replace('"schema_version": 1', '"schema_version": 99'))
     result = data(command, out)
     assert result.exit_code == 1
-    assert "has schema version 99, this cavsync reads 1" in said(result)
+    assert "has schema version 99, this cavsync reads 1" in output_text(result)
     summary.write_text("{")
-    assert "dataset.json is damaged" in said(data(command, out))
+    assert "dataset.json is damaged" in output_text(data(command, out))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from support.command_line import output_text
 from support.prepared import (
     data,
     flip,
@@ -19,7 +20,6 @@ from support.prepared import (
     rewrite_index,
     rewrite_record,
     rewrite_tar,
-    said,
     shard_of,
     write_videos,
 )
@@ -69,8 +69,8 @@ def damaged(out: Path, *options: str) -> dict[str, list[str]]:
 def test_a_whole_dataset_is_clean_and_its_leak_is_listed(out: Path) -> None:
     result = data("validate", out)
     assert result.exit_code == 0
-    assert "3 shards are whole." in said(result)
-    assert "1 videos have clips in training and in test splits: b" in said(result)
+    assert "3 shards are whole." in output_text(result)
+    assert "1 videos have clips in training and in test splits: b" in output_text(result)
     assert damaged(out, "--quick") == {}
 
 
@@ -86,9 +86,11 @@ def test_a_flipped_bit_is_found_removed_and_made_again(root: Path, out: Path) ->
     result = data("validate", out, "--fix")
     assert result.exit_code == 1
     assert f"{shard} is damaged" in result.output
-    assert "The damaged shards were removed" in said(result)
+    assert "The damaged shards were removed" in output_text(result)
     assert not list(out.rglob(f"{shard}.*"))
-    assert f"done/{shard}.json is missing" in said(data("validate", out)), "until prepare has run again"
+    assert f"done/{shard}.json is missing" in output_text(data("validate", out)), (
+        "until prepare has run again"
+    )
     prepare_vggsound(root)
     assert data("validate", out).exit_code == 0
     assert content(out) == before
@@ -269,7 +271,7 @@ def test_a_summary_that_does_not_add_up_is_made_again(root: Path, out: Path) -> 
     summary = json.loads((out / "dataset.json").read_text())
     summary["states"]["ok"] += 1
     (out / "dataset.json").write_text(json.dumps(summary))
-    assert "dataset.json counts" in said(data("validate", out))
+    assert "dataset.json counts" in output_text(data("validate", out))
     data("validate", out, "--fix")
     prepare_vggsound(root)
     assert content(out) == before
@@ -304,14 +306,14 @@ def test_an_unfinished_dataset_is_no_damage(out: Path) -> None:
     (out / "done" / "train-00001.json").unlink()
     result = data("validate", out)
     assert result.exit_code == 0
-    assert "2 shards are whole." in said(result)
-    assert "1 shards are not made yet." in said(result)
-    assert "is unfinished: 2 of 3 shards are finished" in said(result)
+    assert "2 shards are whole." in output_text(result)
+    assert "1 shards are not made yet." in output_text(result)
+    assert "is unfinished: 2 of 3 shards are finished" in output_text(result)
 
 
 def test_tars_of_no_plan_are_named(out: Path) -> None:
     shutil.copy(out / "shards" / "test-00000.tar", out / "shards" / "test-00009.tar")
-    assert "no plan has: test-00009.tar" in said(data("validate", out))
+    assert "no plan has: test-00009.tar" in output_text(data("validate", out))
 
 
 def test_nothing_is_removed_while_a_run_goes_on(out: Path) -> None:
@@ -319,7 +321,7 @@ def test_nothing_is_removed_while_a_run_goes_on(out: Path) -> None:
     with run_lock(out):
         result = data("validate", out, "--fix")
     assert result.exit_code == 1
-    assert "is being prepared by process" in said(result)
+    assert "is being prepared by process" in output_text(result)
     assert (out / "shards" / "test-00000.tar").is_file()
 
 
@@ -328,6 +330,6 @@ def test_retried_clips_are_no_repetition(tmp_path: Path) -> None:
     out = prepare_vggsound(tmp_path)
     shutil.copy(tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "e.mp4")
     prepare_vggsound(tmp_path, "--retry-failed")
-    assert "4 shards are whole." in said(data("validate", out))
+    assert "4 shards are whole." in output_text(data("validate", out))
     flip(out / "shards" / "train-00000r1.tar", 5000)
     assert list(damaged(out)) == ["train-00000r1"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.command_line import output_text
 from support.known_shards import micro_model
 from support.labelled_shards import CLASSES, NUM_TEST, micro_finetuning, pretrained, write_labelled_shards
 from typer.testing import CliRunner, Result
@@ -83,8 +84,8 @@ def test_the_newest_classifier_is_scored_as_its_training_scored_it(run: Path, da
         assert content["figures"][name]["value"] == pytest.approx(100 * scores[stored], abs=1e-4)
     assert (content["counts"]["scored"], content["counts"]["listed"]) == (NUM_TEST, NUM_LISTED)
     assert content["results"]["without_positives"] == ["never"]
-    assert "4 of 6 clips; 2 missing" in flat(result)
-    assert "Not in the means, because no clip has them: never" in flat(result)
+    assert "4 of 6 clips; 2 missing" in output_text(result)
+    assert "Not in the means, because no clip has them: never" in output_text(result)
 
 
 def test_the_page_is_self_contained_and_has_every_part(run: Path, tmp_path: Path) -> None:
@@ -243,16 +244,11 @@ def test_a_split_that_is_mostly_missing_is_not_scored_silently(run: Path) -> Non
 def test_an_unknown_field_is_wrong_usage(run: Path) -> None:
     result = classify("--checkpoint", run, "--set", "num_head=2")
     assert result.exit_code == 2
-    assert "did you mean 'num_heads'" in flat(result)
+    assert "did you mean 'num_heads'" in output_text(result)
 
 
 def refused(result: Result, *messages: str) -> None:
     assert result.exit_code == 1, result.output
     assert "Traceback" not in result.output
     for message in messages:
-        assert message in flat(result)
-
-
-def flat(result: Result) -> str:
-    """The output without the frame and the line breaks that the terminal's width puts in."""
-    return " ".join(result.output.replace("│", " ").split())
+        assert message in output_text(result)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from support.command_line import output_text
 from typer.testing import CliRunner, Result
 
 from cavsync.cli.main import app
@@ -19,10 +20,6 @@ NUM_CLIPS = 40
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["eval", *map(str, arguments)], env={"COLUMNS": "200"})
-
-
-def flat(result: Result) -> str:
-    return " ".join(result.output.replace("│", " ").split())
 
 
 def scored(folder: Path, num_wrong: int, clips: list[str] | None = None) -> Path:
@@ -58,12 +55,12 @@ def test_figures_stand_side_by_side_with_their_difference(folder: Path, tmp_path
     page = tmp_path / "two.html"
     result = run("compare", folder / "better", folder / "worse" / "report.json", "--out", page)
     assert result.exit_code == 0, result.output
-    said = flat(result)
-    assert "worse - better" in said
-    assert "audio → video R@1 75.0 % 50.0 % -25.0 (" in said
-    assert "data.path" in said  # what was not the same
+    output = output_text(result)
+    assert "worse - better" in output
+    assert "audio → video R@1 75.0 % 50.0 % -25.0 (" in output
+    assert "data.path" in output  # what was not the same
     path = str(folder / "worse" / "embeddings.parquet")
-    assert (path if len(path) <= 64 else f"{path[:32]}...{path[-32:]}") in said
+    assert (path if len(path) <= 64 else f"{path[:32]}...{path[-32:]}") in output
     text = page.read_text()
     assert "Retrieval, side by side" in text
     assert re.search(r"<td>audio → video R@1</td>\s*<td[^>]*>75\.0 %</td>", text)
@@ -138,9 +135,9 @@ def test_reports_of_other_evaluations_and_undefined_figures_are_shown(folder: Pa
             json.dumps(record | {"evaluation": "synchrony", "figures": figures})
         )
     options = ("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "x.html")
-    said = flat(run(*options))
-    assert "error 0.73 s 0.71 s -0.02" in said
-    assert "Figures that only some reports have are left empty in the others (a against b)" in said
+    output = output_text(run(*options))
+    assert "error 0.73 s 0.71 s -0.02" in output
+    assert "Figures that only some reports have are left empty in the others (a against b)" in output
     found = compared(*options[1:])
     assert found["figures"]["agreement"]["differences"] == [None]
     assert found["figures"]["error"]["differences"][0]["verdict"] == ""
@@ -179,14 +176,14 @@ def test_what_cannot_be_compared_is_refused(
         (tmp_path / "report.json").write_text(content)
     result = run("compare", folder / "better", tmp_path, "--out", tmp_path / "x.html")
     assert result.exit_code == 1
-    assert message in flat(result)
+    assert message in output_text(result)
     assert not (tmp_path / "x.html").exists()
 
 
 def test_one_report_is_wrong_usage(folder: Path) -> None:
     result = run("compare", folder / "better")
     assert result.exit_code == 2
-    assert "Name two reports or more" in flat(result)
+    assert "Name two reports or more" in output_text(result)
 
 
 def test_the_paired_interval_is_what_resampling_gives() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.command_line import output_text
 from support.known_shards import micro_model
 from typer.testing import CliRunner, Result
 
@@ -39,10 +40,6 @@ HALF_BOX = [[0.0, 0.5, 1.0, 1.0]]  # the lower half
 
 def localization(*options: object) -> Result:
     return CliRunner().invoke(app, ["eval", "localization", *map(str, options)])
-
-
-def flat(result: Result) -> str:
-    return " ".join(result.output.replace("│", " ").split())
 
 
 # The published rules
@@ -250,7 +247,7 @@ def test_pictures_with_several_sounds_get_a_row_of_their_own(root: Path, tmp_pat
     write_vggss(data, pair)
     result = localization("--root", root, "--data", data, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "denseav: IIoU" in flat(result)
+    assert "denseav: IIoU" in output_text(result)
 
 
 def test_squeezing_and_cropping_give_different_pictures_of_a_wide_frame(root: Path, tmp_path: Path) -> None:
@@ -269,10 +266,11 @@ def test_what_is_missing_is_counted_and_named(root: Path, tmp_path: Path) -> Non
     options = ["--root", root, "--data", data, "--out", tmp_path / "out"]
     refused = localization(*options)
     assert refused.exit_code == 1
-    assert "only 3 of 4 rows; 1 missing can be scored, and --max-missing allows 5% to be left out" in flat(
-        refused
+    assert (
+        "only 3 of 4 rows; 1 missing can be scored, and --max-missing allows 5% to be left out"
+        in output_text(refused)
     )
-    assert f"{data / 'audio/b.wav'} not there, nor a video in" in flat(refused)
+    assert f"{data / 'audio/b.wav'} not there, nor a video in" in output_text(refused)
     assert localization(*options, "--max-missing", "0.25").exit_code == 0
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert [one["item"] for one in report["counts"]["unusable"]] == ["b"]
@@ -302,5 +300,5 @@ def test_data_that_cannot_be_read_is_refused_in_one_message(
         (tmp_path / "vggss.json").write_text(content)
     result = localization("--checkpoint", root / "runs/micro", "--data", tmp_path, *options)
     assert result.exit_code == 1
-    assert message in flat(result)
+    assert message in output_text(result)
     assert "Traceback" not in result.output

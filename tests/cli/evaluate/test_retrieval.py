@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support.command_line import output_text
 from support.known_shards import micro_model, micro_run, raw_data, write_known_shards
 from support.labelled_shards import NUM_TEST, NUM_TRAIN, write_labelled_shards
 from typer.testing import CliRunner, Result
@@ -59,7 +60,7 @@ def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, da
         expected = retrieve(embedded.audio, embedded.image, name)
         assert stored["audio_to_video"]["recalls"]["1"]["value"] == expected.audio_to_video.recalls[1].value
         assert stored["video_to_audio"]["median"]["value"] == expected.video_to_audio.median.value
-    assert "Retrieval, split train: 12 of 15 clips; 3 missing (diagonal-mean)" in flat(result)
+    assert "Retrieval, split train: 12 of 15 clips; 3 missing (diagonal-mean)" in output_text(result)
     page = (run / "retrieval-train" / "report.html").read_text()
     assert "Examples: audio → video" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)  # self-contained
@@ -93,7 +94,7 @@ def test_a_published_file_gets_published_inputs_and_needs_a_dataset(dataset: Pat
     save_model(CavMaeSync(micro_model()), weights)
     result = retrieval("--checkpoint", weights)
     assert result.exit_code == 1
-    assert "belongs to no run folder" in flat(result)
+    assert "belongs to no run folder" in output_text(result)
     task = SplitTask.of(LoadedCheckpoint.load(weights), dataset, "train")
     assert (task.data.mel_mean, task.data.alignment) == (PUBLISHED_INPUTS.mel_mean, "upstream")
     assert task.data.path == str(dataset)
@@ -130,7 +131,7 @@ def test_what_cannot_be_scored_is_refused_in_one_message(
     paths = {"RUN": run, "DATA": dataset, "EMPTY": tmp_path / "empty", "TEXT": tmp_path / "text.pth"}
     result = retrieval(*(paths.get(option, option) for option in options))
     assert result.exit_code == 1
-    assert message in flat(result)
+    assert message in output_text(result)
     assert "Traceback" not in result.output
 
 
@@ -169,13 +170,13 @@ def test_a_gallery_that_is_mostly_missing_is_an_error(run: Path, tmp_path: Path)
     )
     refused = retrieval(*options)
     assert refused.exit_code == 1
-    said = flat(refused)
+    output = output_text(refused)
     assert (
-        "only 2 of 5 clips; 1 missing, 2 not_in_dataset can be scored, and --max-missing allows 50%" in said
+        "only 2 of 5 clips; 1 missing, 2 not_in_dataset can be scored, and --max-missing allows 50%" in output
     )
-    assert "not found; no clip of" in said  # the reasons
-    assert "is named nobody" in said
-    assert "accept it with --max-missing 0.6" in said
+    assert "not found; no clip of" in output  # the reasons
+    assert "is named nobody" in output
+    assert "accept it with --max-missing 0.6" in output
     assert not (tmp_path / "out").exists()
     assert retrieval(*options, "--max-missing", "0.6").exit_code == 0
     counts = json.loads((tmp_path / "out" / "report.json").read_text())["counts"]
@@ -191,7 +192,7 @@ def test_one_clip_is_no_gallery(run: Path, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("clip001\n")
     result = retrieval("--checkpoint", run, "--split", "train", "--gallery", tmp_path / "one.txt")
     assert result.exit_code == 1
-    assert "1 clip can be scored, and retrieval chooses among two clips or more" in flat(result)
+    assert "1 clip can be scored, and retrieval chooses among two clips or more" in output_text(result)
 
 
 @pytest.fixture(scope="module")
@@ -244,12 +245,12 @@ def test_what_a_model_was_trained_on_can_be_named_or_stays_unknown(
     save_model(load_model(labelled_run / "model.safetensors"), weights)
     options = ("--checkpoint", weights, "--data", labelled, "--split", "all", "--out", tmp_path)
     result = retrieval(*options)
-    assert "Not checked: " in flat(result)
-    assert "Name the training dataset with --trained-on" in flat(result)
-    assert "8 of the 12 clips come from videos" in flat(retrieval(*options, "--trained-on", labelled))
+    assert "Not checked: " in output_text(result)
+    assert "Name the training dataset with --trained-on" in output_text(result)
+    assert "8 of the 12 clips come from videos" in output_text(retrieval(*options, "--trained-on", labelled))
     refused = retrieval(*options, "--trained-on", tmp_path)
     assert refused.exit_code == 1
-    assert "is no prepared dataset" in flat(refused)
+    assert "is no prepared dataset" in output_text(refused)
 
 
 def test_a_run_that_started_from_another_was_trained_on_its_clips_too(
@@ -341,12 +342,12 @@ def test_somebodys_embeddings_are_scored_under_the_names_they_use(labelled: Path
     table.to_parquet(tmp_path / "broken.parquet")
     broken = retrieval("--embeddings", tmp_path / "broken.parquet")
     assert broken.exit_code == 1
-    assert "row 3: the image embedding of pair 0 of clip003 holds NaN or infinity" in flat(broken)
+    assert "row 3: the image embedding of pair 0 of clip003 holds NaN or infinity" in output_text(broken)
     other = table.assign(clip=[f"x{number}" for number in range(12)], image=vectors)
     other.to_parquet(tmp_path / "other.parquet")
     foreign = retrieval("--embeddings", tmp_path / "other.parquet", "--data", labelled)
     assert foreign.exit_code == 1
-    assert "holds no clip of" in flat(foreign)
+    assert "holds no clip of" in output_text(foreign)
 
 
 @pytest.mark.parametrize(
@@ -366,15 +367,10 @@ def test_somebodys_embeddings_are_scored_under_the_names_they_use(labelled: Path
 def test_contradicting_options_are_wrong_usage(options: list[str], message: str) -> None:
     result = retrieval(*options)
     assert result.exit_code == 2
-    assert message in flat(result)
+    assert message in output_text(result)
 
 
 def test_an_unknown_aggregation_is_wrong_usage() -> None:
     result = retrieval("--aggregation", "median")
     assert result.exit_code == 2
     assert "diagonal-mean" in result.output
-
-
-def flat(result: Result) -> str:
-    """The output without the frame and the line breaks that the terminal's width puts in."""
-    return " ".join(result.output.replace("│", " ").split())

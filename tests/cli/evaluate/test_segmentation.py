@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from support.command_line import output_text
 from support.known_shards import micro_model
 from typer.testing import CliRunner, Result
 
@@ -65,11 +66,6 @@ def data(root: Path, tmp_path: Path) -> Path:
 
 def segmentation(*options: object) -> Result:
     return CliRunner().invoke(app, ["eval", "segmentation", *map(str, options)])
-
-
-def flat(result: Result) -> str:
-    """The output without the frame and the line breaks that the terminal's width puts in."""
-    return " ".join(result.output.replace("│", " ").split())
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -202,7 +198,7 @@ def test_it_runs_as_it_stands_on_the_conventional_layout(root: Path) -> None:
         "centred disc",
         "constant map",
     ]
-    assert f"{len(table)} of {len(table)} rows" in flat(result)
+    assert f"{len(table)} of {len(table)} rows" in output_text(result)
     page = (folder / "report.html").read_text()
     for part in ("Example maps", "our own method", "DenseAV paper", "data:image/png"):
         assert part in page
@@ -264,8 +260,8 @@ def test_rows_that_cannot_be_scored_are_counted_and_named(root: Path, data: Path
 
     refused = segmentation(*options, "--max-missing", "0")
     assert refused.exit_code == 1
-    assert f"{images[0]} not there" in flat(refused)
-    assert "Complete the data, or accept it with --max-missing" in flat(refused)
+    assert f"{images[0]} not there" in output_text(refused)
+    assert "Complete the data, or accept it with --max-missing" in output_text(refused)
     assert not (tmp_path / "out").exists()
 
     result = segmentation(*options, "--max-missing", "0.9")
@@ -290,8 +286,8 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(root: Path, data: Path)
     Image.fromarray(pixels(mask)).resize((20, 30)).save(mask)
     result = segmentation("--root", root, "--data", data, "--map", "denseav", "--max-missing", "0")
     assert result.exit_code == 1
-    assert f"{mask} is 20 x 30, its image" in flat(result)
-    assert "is 64 x 64" in flat(result)
+    assert f"{mask} is 20 x 30, its image" in output_text(result)
+    assert "is 64 x 64" in output_text(result)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +313,7 @@ def test_data_that_cannot_be_read_is_refused_in_one_message(
         (tmp_path / "prompted_segmentation.csv").write_text(content)
     result = segmentation("--root", root, "--data", tmp_path)
     assert result.exit_code == 1
-    assert message in flat(result)
+    assert message in output_text(result)
     assert "Traceback" not in result.output
 
 
@@ -327,12 +323,12 @@ def test_a_model_that_diverged_gets_no_score(root: Path, tmp_path: Path) -> None
     save_model(model, tmp_path / "nan.safetensors")
     result = segmentation("--root", root, "--checkpoint", tmp_path / "nan.safetensors")
     assert result.exit_code == 1
-    assert "values are NaN or infinite, and no score can be made of them" in flat(result)
+    assert "values are NaN or infinite, and no score can be made of them" in output_text(result)
 
 
 def test_a_file_that_is_no_model_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     result = segmentation("--root", root, "--checkpoint", tmp_path / "text.pth")
     assert result.exit_code == 1
-    assert "text.pth" in flat(result)
+    assert "text.pth" in output_text(result)
     assert "Traceback" not in result.output

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.clock_models import DeafClock, ShardClock, VideoClock, load_instead, similarity
+from support.command_line import output_text
 from support.known_shards import NUM_FRAMES, micro_model, micro_run, raw_data, write_known_shards
 from support.media import KnownClip, run_ffmpeg, silence, write_clip
 from support.prepared import rewrite_index
@@ -73,11 +74,6 @@ def record_of(*options: object) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     record: dict[str, Any] = json.loads(result.stdout)
     return record
-
-
-def flat(result: Result) -> str:
-    """The output without the frame and the line breaks that the terminal's width puts in."""
-    return " ".join(result.output.replace("│", " ").split())
 
 
 def test_a_clock_in_step_matches_every_frame_and_has_no_delay(
@@ -175,7 +171,7 @@ def test_clips_that_cannot_be_in_step_are_named_and_counted(
     use_model(ShardClock())
     out = tmp_path / "out"
     result = synchrony("--checkpoint", run, "--data", data, "--split", "train", "--out", out)
-    assert "4 of 8 clips; 2 missing, 1 silent, 1 still" in flat(result)
+    assert "4 of 8 clips; 2 missing, 1 silent, 1 still" in output_text(result)
     report = json.loads((out / "report.json").read_text())
     reasons = {item["item"]: item["reason"] for item in report["counts"]["unusable"]}
     assert reasons["clip000_00000000"] == "no audible audio from beginning to end"
@@ -186,7 +182,7 @@ def test_clips_that_cannot_be_in_step_are_named_and_counted(
 def test_a_run_on_its_own_dataset_needs_no_option_but_the_root(run: Path) -> None:
     result = synchrony("--root", run.parents[1], "--split", "train", "--step", "1")
     assert result.exit_code == 0, result.output
-    assert "Synchrony: 6 of 8 clips; 2 missing" in flat(result)
+    assert "Synchrony: 6 of 8 clips; 2 missing" in output_text(result)
     assert (run / "synchrony-train" / "report.html").is_file()
 
 
@@ -235,7 +231,7 @@ def test_what_cannot_be_measured_is_refused_in_one_message(
     paths = {"RUN": run, "WEIGHTS": weights, "SHORT": short, "TEXT": tmp_path / "text.mp4"}
     result = synchrony(*(paths.get(option, option) for option in options))
     assert result.exit_code == code
-    assert message in flat(result)
+    assert message in output_text(result)
     assert "Traceback" not in result.output
 
 
@@ -244,7 +240,7 @@ def test_a_model_that_hears_whole_clips_is_refused(dataset: Path, tmp_path: Path
     save_model(CavMaeSync(micro_model(audio_rows=1024)), path)
     result = synchrony("--checkpoint", path, "--data", dataset, "--split", "train")
     assert result.exit_code == 1
-    assert "encodes 10.24 s of audio at once, a whole clip" in flat(result)
+    assert "encodes 10.24 s of audio at once, a whole clip" in output_text(result)
 
 
 def test_the_commands_defaults_are_the_configurations() -> None:
@@ -294,7 +290,7 @@ def test_the_delay_of_a_video_is_found(
     assert report["verdict"] == verdict
     assert sentence in report["sentence"]
     assert "Each frame by itself" in (tmp_path / "out" / "report.html").read_text()
-    assert flat(synchrony(*options)).count(" ".join(report["sentence"].split())) == 1
+    assert output_text(synchrony(*options)).count(" ".join(report["sentence"].split())) == 1
 
 
 @pytest.mark.usefixtures("use_video_clock")
@@ -319,7 +315,7 @@ def test_sound_of_another_video_cannot_be_told(clip: KnownClip, weights: Path, t
         (lambda path: write_clip(path, 4.0, audio_codec=None), "the file has no audio stream"),
         (lambda path: write_clip(path, 4.0, video_codec=None), "the file has no video stream"),
         (lambda path: write_clip(path, 4.0, audio=silence), "is silent from beginning to end"),
-        (lambda path: write_clip(path, 4.0, picture_times_s=[0.0, 3.9]), "shows one image"),
+        (lambda path: write_clip(path, 4.0, frame_times_s=[0.0, 3.9]), "shows one image"),
         (lambda path: write_clip(path, 0.68), "the model encodes 0.64 s of audio at once"),
     ],
 )
@@ -330,7 +326,7 @@ def test_a_video_in_which_nothing_can_be_in_step_is_refused(
     path = make(tmp_path / "video.mp4").path
     result = synchrony("--checkpoint", weights, "--video", path)
     assert result.exit_code == 1
-    assert message in flat(result)
+    assert message in output_text(result)
 
 
 @pytest.mark.usefixtures("use_video_clock")

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from support.clock_models import PERIOD_S, VideoClock, load_instead
+from support.command_line import output_text, run
 from support.known_shards import micro_model
 from support.media import KnownClip, run_ffmpeg, silence, write_clip
 from support.own_videos import (
     STEP_S,
     WINDOW_S,
     OwnClock,
-    flat,
     from_second,
     metadata_of,
-    run,
+    read_times_s,
     table_of,
-    told_s,
 )
 
 from cavsync.model.cavmae_sync import CavMaeSync
@@ -85,12 +84,12 @@ def test_each_window_has_the_sound_and_the_picture_of_its_middle(
     np.testing.assert_allclose(table.end_s - table.start_s, WINDOW_S)
     middles_s = ((table.start_s + table.end_s) / 2).to_numpy()
     heard = (table.start_s >= known.audio_start_s) & (table.end_s <= known.duration_s)
-    told = told_s(table.audio[heard])
+    told = read_times_s(table.audio[heard])
     np.testing.assert_allclose(told, known.source_start_s + middles_s[heard], atol=0.02)
     inside = (middles_s < known.duration_s - 0.1) & table.image.notna()
     assert inside.sum() >= len(table) - 1
-    shown = told_s(table.image[inside]) * 25  # the clock counts 25 pictures a second
-    expected = [known.picture_at(time_s) for time_s in middles_s[inside]]
+    shown = read_times_s(table.image[inside]) * 25  # the clock counts 25 pictures a second
+    expected = [known.frame_number_at(time_s) for time_s in middles_s[inside]]
     assert np.abs(shown - expected).max() <= 1.01
     frame_s = table.frame_s[inside].to_numpy()
     assert (frame_s <= middles_s[inside] + 0.011).all()
@@ -109,9 +108,9 @@ def test_a_file_of_many_stretches_has_every_window_once(
     np.testing.assert_allclose(table.start_s[:-1], STEP_S * np.arange(len(table) - 1), atol=1e-9)
     middles_s = ((table.start_s + table.end_s) / 2).to_numpy()
     near_turn = np.abs((middles_s + 5) % 10 - 5) < 0.4  # there the chirp begins anew, within the window
-    np.testing.assert_allclose(told_s(table.audio[~near_turn]), (middles_s % 10)[~near_turn], atol=0.02)
-    expected = np.array([known.picture_at(time_s) / 10 for time_s in middles_s])
-    apart_s = (told_s(table.image) - expected + PERIOD_S / 2) % PERIOD_S - PERIOD_S / 2
+    np.testing.assert_allclose(read_times_s(table.audio[~near_turn]), (middles_s % 10)[~near_turn], atol=0.02)
+    expected = np.array([known.frame_number_at(time_s) / 10 for time_s in middles_s])
+    apart_s = (read_times_s(table.image) - expected + PERIOD_S / 2) % PERIOD_S - PERIOD_S / 2
     assert np.abs(apart_s).max() <= 0.11
 
 
@@ -200,7 +199,7 @@ def test_a_file_gives_what_it_has(
     assert table.audio.notna().sum() == record["num_with_audio"]  # null, not zeros
     assert table.image.notna().sum() == table.frame_s.notna().sum() == record["num_with_image"]
     assert (reason is None) == ("Warning" not in result.output)
-    assert reason is None or reason in flat(result)
+    assert reason is None or reason in output_text(result)
 
 
 @pytest.mark.usefixtures("clock")
@@ -224,9 +223,9 @@ def test_what_was_cut_off_is_said_and_the_rest_is_embedded(weights: Path, tmp_pa
     assert record["state"] == "decode_error"
     assert "of 6.0 s" in record["reason"]
     assert 2 < record["duration_s"] < 4
-    assert "what could be read is used" in flat(result)
+    assert "what could be read is used" in output_text(result)
     middles_s = (table_of(out).start_s + table_of(out).end_s) / 2
-    np.testing.assert_allclose(told_s(table_of(out).audio[:4]), middles_s[:4], atol=0.02)
+    np.testing.assert_allclose(read_times_s(table_of(out).audio[:4]), middles_s[:4], atol=0.02)
 
 
 @pytest.mark.usefixtures("clock")
@@ -248,7 +247,7 @@ def test_a_file_that_gives_nothing_has_a_state_and_the_others_are_embedded(
         "text.mp4": "decode_error",
         "empty.mp4": "decode_error",
     }
-    assert "empty.mp4: decode_error: the file is empty" in flat(result)
+    assert "empty.mp4: decode_error: the file is empty" in output_text(result)
     assert set(table_of(out).file) == {str(folder / "below" / "good.mp4")}
 
 
@@ -301,7 +300,7 @@ def test_what_cannot_be_done_is_refused_in_one_message(
     chosen = [] if "--checkpoint" in arguments else ["--checkpoint", weights]
     result = run("embed", *arguments, *chosen)
     assert result.exit_code == code
-    assert message in flat(result)
+    assert message in output_text(result)
     assert "Traceback" not in result.output
     assert Path("clip.mp4").read_bytes() == clip.path.read_bytes()
 
@@ -314,7 +313,7 @@ def test_a_model_that_answers_nan_is_refused(clip: KnownClip, tmp_path: Path) ->
         "embed", clip.path, "--out", tmp_path / "x.parquet", "--checkpoint", tmp_path / "nan.safetensors"
     )
     assert result.exit_code == 1
-    assert "did its training diverge?" in flat(result)
+    assert "did its training diverge?" in output_text(result)
     assert not (tmp_path / "x.parquet").exists()
 
 

@@ -11,10 +11,10 @@ import av
 import numpy as np
 import pytest
 import torch
-from support.clock_models import load_instead, raw_pictures
+from support.clock_models import load_instead, raw_images
+from support.command_line import output_text, run
 from support.known_shards import micro_model
 from support.media import run_ffmpeg, write_clip
-from support.own_videos import flat, run
 from support.prepared import prepare_vggsound, write_videos
 from torch import Tensor, nn
 
@@ -52,7 +52,7 @@ class Colours(nn.Module):
 
     def encode_image(self, image: Tensor, kept: Tensor | None = None) -> Encoding:
         """How much of each colour is in the patches that are visible."""
-        red, green, blue = raw_pictures(image).movedim(-1, 0)
+        red, green, blue = raw_images(image).movedim(-1, 0)
         colours = torch.stack([red - (green + blue) / 2, blue - (green + red) / 2], dim=-1) / 190
         cells = colours.clamp(min=0).reshape(len(image), 4, 16, 4, 16, 2).mean(dim=(2, 4))
         patches = self._vectors(cells)
@@ -386,7 +386,7 @@ def test_a_video_in_which_nothing_can_be_found_is_refused(
     out = tmp_path / "out"
     result = run("localize", tmp_path / "file.mp4", "--checkpoint", weights, "--out", out)
     assert result.exit_code == 1
-    assert message in flat(result)
+    assert message in output_text(result)
     assert "Traceback" not in result.output
     assert not out.exists()
 
@@ -404,7 +404,7 @@ def test_a_muted_video_is_localised_with_other_audio(moving: Path, weights: Path
         tmp_path / "out",
     )
     assert result.exit_code == 0, result.output
-    assert "no_audio: it has no audio, or only silence; its frames are used" in flat(result)
+    assert "no_audio: it has no audio, or only silence; its frames are used" in output_text(result)
     assert np.isfinite(arrays_in(tmp_path / "out")["similarity"]).all()
 
 
@@ -413,7 +413,7 @@ def test_a_silent_sound_is_refused(moving: Path, weights: Path, tmp_path: Path) 
     options = ("--checkpoint", weights, "--audio", tmp_path / "silent.mp4", "--out", tmp_path / "out")
     result = run("localize", moving, *options)
     assert result.exit_code == 1
-    assert "silent.mp4 cannot be localised: it has no audio, or only silence" in flat(result)
+    assert "silent.mp4 cannot be localised: it has no audio, or only silence" in output_text(result)
 
 
 def test_silent_windows_have_no_map_and_are_counted(weights: Path, tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_silent_windows_have_no_map_and_are_counted(weights: Path, tmp_path: Pat
     assert not silent[arrays["end_s"] < SECONDS].any()
     assert np.isnan(arrays["map_masked-view"][silent]).all()
     assert not arrays["passes"][silent].any()
-    assert f"{silent.sum()} of {len(silent)} windows lack audio or a frame" in flat(result)
+    assert f"{silent.sum()} of {len(silent)} windows lack audio or a frame" in output_text(result)
 
 
 def test_what_was_cut_off_is_said_and_the_rest_is_localised(
@@ -437,7 +437,7 @@ def test_what_was_cut_off_is_said_and_the_rest_is_localised(
     (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
     result = run("localize", tmp_path / "cut.mkv", "--checkpoint", weights, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "decode_error: damaged: it ends after" in flat(result)
+    assert "decode_error: damaged: it ends after" in output_text(result)
     cells = arrays_in(tmp_path / "out")["map_masked-view"]
     assert hottest(cells[0]) == TOP_LEFT
 
@@ -447,4 +447,4 @@ def test_only_the_beginning_of_long_audio_is_used_and_a_warning_says_so(
 ) -> None:
     film(tmp_path / "long.mp4", [({}, tone(LOW_HZ, 13))])
     options = ("--checkpoint", weights, "--audio", tmp_path / "long.mp4", "--out", tmp_path / "out")
-    assert "only its first 10.5 s are used" in flat(run("localize", moving, *options))
+    assert "only its first 10.5 s are used" in output_text(run("localize", moving, *options))

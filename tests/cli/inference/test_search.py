@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support.clock_models import load_instead
+from support.command_line import output_text, run
 from support.known_shards import micro_model
-from support.media import KnownClip, number_picture, read_frame_number, run_ffmpeg, silence, write_clip
-from support.own_videos import STEP_S, WINDOW_S, OwnClock, flat, run, table_of
+from support.media import KnownClip, numbered_frame, read_frame_number, run_ffmpeg, silence, write_clip
+from support.own_videos import STEP_S, WINDOW_S, OwnClock, table_of
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
@@ -76,7 +77,7 @@ def cut_sound(clip: KnownClip, path: Path, start_s: float, duration_s: float) ->
 
 
 def numbered(path: Path, number: int) -> Path:
-    Image.fromarray(number_picture(number, (160, 120))).save(path)
+    Image.fromarray(numbered_frame(number, (160, 120))).save(path)
     return path
 
 
@@ -188,7 +189,7 @@ def test_the_table_names_files_and_times(
     query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
     result = run("search", query, "--in", library, "--checkpoint", weights, "--limit", 3)
     assert result.exit_code == 0
-    assert f"{query} (audio) among 72 windows" in flat(result)
+    assert f"{query} (audio) among 72 windows" in output_text(result)
     for name in (clip.path.name, "sound.wav", "muted.mp4"):
         assert f"library/{name}" in result.output
     assert len(re.findall(r"0:0[34]\.\d\s+.\s+\S*library/", result.output)) == 3
@@ -213,7 +214,7 @@ def test_the_page_shows_the_picture_of_a_hit_and_plays_from_there(
     seen = [hit for hit in hits if not hit["file"].endswith(".wav")]
     for poster, hit in zip(posters, seen, strict=True):
         picture = np.array(Image.open(io.BytesIO(base64.b64decode(poster))))
-        assert read_frame_number(picture) == pytest.approx(clip.picture_at(hit["best_s"]), abs=1)
+        assert read_frame_number(picture) == pytest.approx(clip.frame_number_at(hit["best_s"]), abs=1)
 
 
 def test_a_file_that_is_gone_has_a_card_that_says_so(library: Path, weights: Path, tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_what_cannot_be_searched_is_refused_in_one_message(
     chosen = [] if "--checkpoint" in arguments else ["--checkpoint", weights]
     result = run("search", *(library if one == "LIBRARY" else one for one in arguments), *chosen)
     assert result.exit_code == code
-    assert message in flat(result)
+    assert message in output_text(result)
     assert "Traceback" not in result.output
 
 
@@ -277,4 +278,4 @@ def test_nan_in_the_embeddings_is_refused_with_its_row(library: Path, weights: P
     query = numbered(tmp_path / "query.png", 3)
     result = run("search", query, "--in", library, "--checkpoint", weights)
     assert result.exit_code == 1
-    assert "row 5: its image embedding is NaN or infinite" in flat(result)
+    assert "row 5: its image embedding is NaN or infinite" in output_text(result)

@@ -318,8 +318,8 @@ def test_wrong_inputs_are_named(arguments: tuple[str, ...], code: int, message: 
     (tmp_path / "one.csv").write_text("abc,0,dog,test\n")
     result = prepare(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert result.exit_code == code, result.output
-    said = "".join(result.output.replace("│", "").split())  # boxes break lines anywhere
-    assert "".join(message.format(tmp=tmp_path).split()) in said
+    output = "".join(result.output.replace("│", "").split())  # boxes break lines anywhere
+    assert "".join(message.format(tmp=tmp_path).split()) in output
     assert "Traceback" not in result.output
 
 
@@ -337,9 +337,9 @@ def test_a_list_without_any_video_is_no_dataset(tmp_path: Path, videos: Path) ->
     (tmp_path / "v.csv").write_text("abc,30,dog,test\n")
     result = prepare("vggsound", "--list", tmp_path / "v.csv", "--videos", videos, "--out", tmp_path / "out")
     assert result.exit_code == 1
-    said = " ".join(result.output.split())
-    assert "holds the video of none of the 1 listed clips" in said
-    assert "abc_000030.mp4, abc_30.000.mp4, abc_30000_40000.mp4, abc.mp4" in said
+    output = " ".join(result.output.split())
+    assert "holds the video of none of the 1 listed clips" in output
+    assert "abc_000030.mp4, abc_30.000.mp4, abc_30000_40000.mp4, abc.mp4" in output
 
 
 def test_a_full_disk_is_an_error_not_a_traceback(

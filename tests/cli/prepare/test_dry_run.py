@@ -112,9 +112,9 @@ def test_more_workers_take_less_time_on_the_clock(
     text = prepare(
         "folder", videos, "--out", tmp_path / "out", *OPTIONS, "--workers", "64", "--dry-run"
     ).stdout
-    said = " ".join(text.split())
+    output = " ".join(text.split())
     for words in ("36 clips to decode, in 5 shards", "12 ok", "with --workers 64", "Nothing was written."):
-        assert words in said.replace("│", "").replace("  ", " "), said
+        assert words in output.replace("│", "").replace("  ", " "), output
 
 
 @pytest.fixture
@@ -159,5 +159,5 @@ def test_a_dry_run_raises_the_errors_of_the_run(root: Path) -> None:
     assert prepare("audioset", "--root", root, *OPTIONS).exit_code == 0
     result = prepare("audioset", "--root", root, *OPTIONS, "--crop", "none", "--dry-run")
     assert result.exit_code == 1
-    said = " ".join(result.output.split())
-    assert "data/audioset was planned with other inputs: crop was 'centre' and is now 'none'" in said
+    output = " ".join(result.output.split())
+    assert "data/audioset was planned with other inputs: crop was 'centre' and is now 'none'" in output

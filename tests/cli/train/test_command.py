@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from click.testing import Result
+from support.command_line import output_text
 from support.known_shards import write_known_shards
 from support.labelled_shards import pretrained, write_labelled_shards
 from typer.testing import CliRunner
@@ -43,11 +44,6 @@ def micro(*arguments: str | Path) -> list[str | Path]:
     return ["pretrain", "--preset", "tiny", "--device", "cpu", "--steps", "2", *sets, *arguments]
 
 
-def message(result: Result) -> str:
-    """Error output without the frame that rich draws around it."""
-    return re.sub(r"[\s│]+", " ", result.output)
-
-
 def test_pretrain_shows_the_run_before_the_first_step_and_the_weights_after_the_last(
     root: Path, tmp_path: Path
 ) -> None:
@@ -60,24 +56,24 @@ def test_pretrain_shows_the_run_before_the_first_step_and_the_weights_after_the_
         "2 of 2 clips",
         "cpu, float32",
     ):
-        assert fact in message(result)
-    assert f"Done: 2 steps. Weights: {tmp_path / 'run' / 'model.safetensors'}" in message(result)
+        assert fact in output_text(result)
+    assert f"Done: 2 steps. Weights: {tmp_path / 'run' / 'model.safetensors'}" in output_text(result)
 
 
 def test_pretrain_shows_its_time_and_all_its_fields_before_the_first_step(root: Path, tmp_path: Path) -> None:
-    told = message(run(train.app, *micro("--root", root, "--run", tmp_path / "run")))
+    told = output_text(run(train.app, *micro("--root", root, "--run", tmp_path / "run")))
     assert re.search(r"time about \d+ s \([\d.]+ clips/s, measured on 2 steps of 2 clips", told)
     # The dataset's own statistics, which the preset leaves open.
     assert "mel_mean=-5.0" in told
     assert "embed_dim=16" in told
     assert "seed=0" in told
     quiet = run(train.app, *micro("--root", root, "--run", tmp_path / "other", "--no-estimate"))
-    assert "measured on" not in message(quiet)
+    assert "measured on" not in output_text(quiet)
 
 
 def test_frames_of_another_size_are_shown_as_resized(root: Path, tmp_path: Path) -> None:
     result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--set", "model.image_size=48"))
-    assert "frames of 32 x 32 px, resized to 48 x 48" in message(result)
+    assert "frames of 32 x 32 px, resized to 48 x 48" in output_text(result)
 
 
 def test_json_prints_one_line_for_each_event(root: Path, tmp_path: Path) -> None:
@@ -128,7 +124,7 @@ def test_the_error_of_a_missing_dataset_names_the_file_and_how_to_make_it(tmp_pa
 def test_wrong_usage_is_named_and_ends_in_2(root: Path, arguments: list[str], expected: str) -> None:
     result = run(train.app, "pretrain", "--root", root, *arguments)
     assert result.exit_code == 2
-    assert expected in message(result)
+    assert expected in output_text(result)
 
 
 def test_a_stopped_run_ends_in_130_and_can_continue(root: Path, tmp_path: Path) -> None:
@@ -171,7 +167,7 @@ def test_finetune_and_probe_show_their_run_and_its_scores(
     preset = ["--preset", f"{command[0]}-tiny"]
     result = run(train.app, *command, *labelled, *preset, "--run", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    told = message(result)
+    told = output_text(result)
     assert f"{kind} on both" in told
     assert "classes 3, single-label; no clip to learn from: never" in told
     assert re.search(
@@ -216,7 +212,7 @@ def test_probes_are_named_after_their_head_and_taken_once(labelled: list[str | P
 def test_wrong_usage_of_finetune_and_probe_ends_in_2(arguments: list[str], expected: str) -> None:
     result = run(train.app, *arguments)
     assert result.exit_code == 2
-    assert expected in message(result)
+    assert expected in output_text(result)
 
 
 def test_missing_initial_weights_or_a_missing_dataset_are_named(
@@ -258,4 +254,4 @@ def test_config_show_prints_the_resolved_run() -> None:
 def test_config_show_refuses_an_unknown_preset() -> None:
     result = run(config.app, "show", "--preset", "sync-bass")
     assert result.exit_code == 2
-    assert "did you mean 'sync-base'?" in message(result)
+    assert "did you mean 'sync-base'?" in output_text(result)

@@ -12,12 +12,12 @@ def test_centred_frames_are_the_middles_of_equal_parts() -> None:
     np.testing.assert_allclose(frame_times_s(10.0, 4), [1.25, 3.75, 6.25, 8.75])
 
 
-def test_upstream_frames_run_from_the_first_picture_to_the_last() -> None:
+def test_upstream_frames_run_from_the_first_frame_to_the_last() -> None:
     np.testing.assert_allclose(frame_times_s(10.0, 3, "upstream", frame_duration_s=0.04), [0.0, 4.98, 9.96])
 
 
 def test_upstream_windows_are_the_published_table() -> None:
-    # (T = 416 of 1024 rows, 16 frames): frames 0-3 share one window, 13-15 another.
+    # (T = 416 of 1024 rows, 16 frames): frames 0-3 have one window, 13-15 another.
     starts = window_starts(np.arange(16), 998, 416, "upstream")
     assert starts.tolist() == [0, 0, 0, 0, 48, 112, 176, 240, 304, 368, 432, 496, 560, 608, 608, 608]
 
@@ -49,7 +49,7 @@ def test_a_window_past_the_end_is_padded(rows: int, kept: int) -> None:
     assert (window[kept:] == -7).all()
 
 
-def test_windows_have_a_place_also_where_the_clip_has_no_rows() -> None:
+def test_windows_have_a_position_also_where_the_clip_has_no_rows() -> None:
     # Row r's centre is 10 r + 12.5 ms; 11 rows around row 5.75 begin 5 rows before it.
     np.testing.assert_allclose(unbounded_starts([0.07, 5.0], 11), [5.75 - 5, 498.75 - 5])
     assert unbounded_starts([0.01], 416)[0] < 0

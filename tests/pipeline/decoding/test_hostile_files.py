@@ -19,7 +19,7 @@ from support.media_kinds import converted, of_kind
 
 # What DESIGN calls the memory of a worker.
 WORKER_MIB = 150
-# The pictures that a 4K codec keeps for itself, to predict others from: at most 8 of 12 MiB.
+# The frames that a 4K codec keeps for itself, to predict others from: at most 8 of 12 MiB.
 PICTURES_4K_MIB = 8 * 12
 COPIES = 64  # of each container, 8 of each damage
 
@@ -85,28 +85,28 @@ def cut_off(content: bytearray, random: Random) -> None:
 
 
 def flipped_bits(content: bytearray, random: Random) -> None:
-    for place in random.integers(len(content), size=100):
-        content[place] ^= 1 << int(random.integers(8))
+    for offset in random.integers(len(content), size=100):
+        content[offset] ^= 1 << int(random.integers(8))
 
 
 def flipped_header_bits(content: bytearray, random: Random) -> None:
-    for place in random.integers(min(1500, len(content)), size=12):
-        content[place] ^= 1 << int(random.integers(8))
+    for offset in random.integers(min(1500, len(content)), size=12):
+        content[offset] ^= 1 << int(random.integers(8))
 
 
 def missing_piece(content: bytearray, random: Random) -> None:
-    place = int(random.integers(len(content)))
-    del content[place : place + 3000]
+    offset = int(random.integers(len(content)))
+    del content[offset : offset + 3000]
 
 
 def zeros(content: bytearray, random: Random) -> None:
-    place = int(random.integers(len(content)))
-    content[place : place + 2000] = bytes(len(content[place : place + 2000]))
+    offset = int(random.integers(len(content)))
+    content[offset : offset + 2000] = bytes(len(content[offset : offset + 2000]))
 
 
 def huge_numbers(content: bytearray, random: Random) -> None:
-    place = int(random.integers(min(1500, len(content))))
-    content[place : place + 8] = bytes([255, 0, 127, 255] * 2)
+    offset = int(random.integers(min(1500, len(content))))
+    content[offset : offset + 8] = bytes([255, 0, 127, 255] * 2)
 
 
 def huge_fields(content: bytearray, random: Random) -> None:
@@ -119,14 +119,14 @@ def huge_fields(content: bytearray, random: Random) -> None:
             content[:] = content.replace(field, b"\x7f" + b"\xff" * (len(field) - 1))
 
 
-def huge_pictures(content: bytearray, random: Random) -> None:
-    """Coded pictures that claim 65535 x 65535 pixels, in JPEG's and VP9's own headers; for others, any place."""
+def huge_frames(content: bytearray, random: Random) -> None:
+    """Coded frames that claim 65535 x 65535 pixels, in JPEG's and VP9's own headers; for others, at any offset."""
     for mark, gap in ((b"\xff\xc0\x00\x11\x08", 0), (b"\x49\x83\x42", 1)):
-        place = content.find(mark)
-        while place >= 0:
-            start = place + len(mark) + gap
+        offset = content.find(mark)
+        while offset >= 0:
+            start = offset + len(mark) + gap
             content[start : start + 4] = b"\xff" * 4
-            place = content.find(mark, start)
+            offset = content.find(mark, start)
     flipped_header_bits(content, random)
 
 
@@ -138,7 +138,7 @@ DAMAGES: list[Callable[[bytearray, Random], None]] = [
     zeros,
     huge_numbers,
     huge_fields,
-    huge_pictures,
+    huge_frames,
 ]
 
 
@@ -195,7 +195,7 @@ def test_what_is_no_video_is_a_decode_error(decoder: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
-def test_a_picture_beyond_4k_is_refused_before_it_is_decoded(codec: str, tmp_path: Path) -> None:
+def test_a_frame_beyond_4k_is_refused_before_it_is_decoded(codec: str, tmp_path: Path) -> None:
     path = tmp_path / "wide.mp4"
     wide = ("-f", "lavfi", "-i", "color=s=8000x2304:d=1:r=2", "-f", "lavfi", "-i", "sine=d=1")
     run_ffmpeg(*wide, "-c:v", codec, path)
@@ -204,7 +204,7 @@ def test_a_picture_beyond_4k_is_refused_before_it_is_decoded(codec: str, tmp_pat
     assert peak_mib < WORKER_MIB
 
 
-def test_a_4k_file_takes_the_codecs_pictures_more(tmp_path: Path) -> None:
+def test_a_4k_file_takes_the_codecs_frames_more(tmp_path: Path) -> None:
     path = tmp_path / "4k.mp4"
     large = ("-f", "lavfi", "-i", "testsrc2=s=3840x2160:d=2:r=5", "-f", "lavfi", "-i", "sine=d=2")
     run_ffmpeg(*large, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", path)

@@ -68,14 +68,14 @@ def test_every_clip_ends_in_a_state(real_data: Path, dataset: Path, rows: pd.Dat
     assert states["small_mp4-with-audio"] == "no_video"
 
 
-def all_pictures(path: Path, size: tuple[int, int]) -> list[tuple[float, np.ndarray]]:
-    """(presentation time, grey picture) of everything that the ffmpeg program shows, the edit list applied."""
+def all_frames(path: Path, size: tuple[int, int]) -> list[tuple[float, np.ndarray]]:
+    """(presentation time, grey image) of everything that the ffmpeg program shows, the edit list applied."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostats", "-copyts", "-i", f"file:{path}"]
     shown = ["-vf", f"scale={size[0]}:{size[1]},format=gray,showinfo", "-fps_mode", "passthrough"]
     done = subprocess.run([*command, *shown, "-f", "rawvideo", "-"], check=True, capture_output=True)
     times_s = [float(time_s) for time_s in re.findall(r" pts_time:([\d.]+)", done.stderr.decode())]
-    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, size[1], size[0]).astype(float)
-    return list(zip(times_s, pictures, strict=True))
+    frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, size[1], size[0]).astype(float)
+    return list(zip(times_s, frames, strict=True))
 
 
 def test_frames_behind_an_edit_list_are_those_on_screen(
@@ -86,21 +86,20 @@ def test_frames_behind_an_edit_list_are_those_on_screen(
     pts_s = np.array(row.clip.frame_pts_s)
     assert np.abs(pts_s - (np.arange(16) + 0.5) * row.clip.duration_s / 16).max() < 1 / 29.9
     width = round(224 * 1280 / 720)
-    shown = all_pictures(real_data / "clips" / f"{EDIT_LIST}.mp4", (width, 224))
+    shown = all_frames(real_data / "clips" / f"{EDIT_LIST}.mp4", (width, 224))
     left = (width - 224) // 2
     for frame_s, jpeg in zip(pts_s, read_clip(DatasetPaths(dataset), row).frames, strict=True):
         frame = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")).astype(float)
         # ffmpeg's grey is limited range and differently rounded: compare the shape of the brightness.
         distances = [
-            np.abs(_normalised(frame) - _normalised(picture[:, left : left + 224])).mean()
-            for _, picture in shown
+            np.abs(_normalised(frame) - _normalised(image[:, left : left + 224])).mean() for _, image in shown
         ]
         best_s = shown[int(np.argmin(distances))][0]
         assert best_s == pytest.approx(frame_s, abs=1 / 30)
 
 
-def _normalised(picture: np.ndarray) -> np.ndarray:
-    centred = picture - picture.mean()
+def _normalised(image: np.ndarray) -> np.ndarray:
+    centred = image - image.mean()
     normalised: np.ndarray = centred / centred.std()
     return normalised
 

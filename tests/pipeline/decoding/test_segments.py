@@ -38,7 +38,7 @@ def test_segments_join_without_a_seam(clip: KnownClip) -> None:
     assert np.diff(frame_times_s) == pytest.approx(0.5, abs=0.041)
     frames = [np.asarray(Image.open(io.BytesIO(jpeg))) for segment in segments for jpeg in segment.frames]
     assert [read_frame_number(frame) for frame in frames] == [
-        clip.picture_at(time_s) for time_s in frame_times_s
+        clip.frame_number_at(time_s) for time_s in frame_times_s
     ]
     waveform = np.concatenate([segment.waveform for segment in segments])
     assert len(waveform) / SAMPLE_RATE_HZ == pytest.approx(14.5, abs=0.05)

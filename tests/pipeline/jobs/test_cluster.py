@@ -55,11 +55,11 @@ def test_a_node_that_dies_takes_nothing_along(
         cluster.add_node(num_cpus=1, **SMALL_STORE)
         wait_for(lambda: len(list(out.glob("done/*"))) == 11)  # all but the one that hangs
         cluster.remove_node(first, allow_graceful=False)
-        _, said = run.communicate(timeout=120)
-    assert run.returncode == 0, said
-    assert "Ray's dashboard: http://127.0.0.1:" in said
-    assert "8 workers were requested, there are CPUs for 1: running 1." in said
-    assert "was lost (NodeDiedError); making it again." in said
+        _, output = run.communicate(timeout=120)
+    assert run.returncode == 0, output
+    assert "Ray's dashboard: http://127.0.0.1:" in output
+    assert "8 workers were requested, there are CPUs for 1: running 1." in output
+    assert "was lost (NodeDiedError); making it again." in output
     assert content(out) == undisturbed
     assert not list(out.rglob(".*"))
 

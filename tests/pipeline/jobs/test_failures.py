@@ -38,7 +38,7 @@ def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def harmed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A dataset of which most clips kill their decoder, and what the command said."""
+    """A dataset of which most clips kill their decoder, and the output of the command."""
     harms = {"clip0": "segfault", "clip1": "abort", "clip2": "be_killed", "clip3": "eat_memory"}
     harms |= {"clip4": "raise", "clip5": "hang"}
     out = tmp_path_factory.mktemp("harmed") / "data"
@@ -61,7 +61,7 @@ def test_a_clip_that_kills_its_decoder_twice_is_crashed(harmed: tuple[Path, str]
     assert Dataset.open(harmed[0]).summary["states"] == {"crashed": 5, "ok": 2, "timeout": 1}
 
 
-def test_it_costs_nobody_else(harmed: tuple[Path, str], undisturbed: Path) -> None:
+def test_a_failure_changes_no_other_clip(harmed: tuple[Path, str], undisturbed: Path) -> None:
     data, whole = Dataset.open(harmed[0]), Dataset.open(undisturbed)
     expected = {row.key: read_clip(whole.paths, row) for row in index_rows(whole.index_table("train"))}
     for row in index_rows(data.index_table("train")):
@@ -104,11 +104,11 @@ def test_a_polite_kill_ends_a_run_within_two_seconds(
         wait_for(lambda: len(list(out.glob("done/*"))) == 3)
         begun = time.monotonic()
         os.killpg(run.pid, number) if number == signal.SIGINT else run.send_signal(number)
-        _, said = run.communicate(timeout=30)
+        _, output = run.communicate(timeout=30)
         assert time.monotonic() - begun < 2
     assert run.returncode == 130
-    assert "Interrupted. The same command continues where it stopped." in said
-    assert "Traceback" not in said
+    assert "Interrupted. The same command continues where it stopped." in output
+    assert "Traceback" not in output
     assert not list(out.rglob(".*"))
     finished = stamps(out)
     assert prepare(videos, "--out", out).returncode == 0
@@ -219,7 +219,7 @@ def test_a_folder_that_vanishes_is_an_error(videos: Path, undisturbed: Path, tmp
     assert tars == {path.name: path.read_bytes() for path in undisturbed.glob("shards/*")}
 
 
-def test_the_second_run_is_told_who_is_at_work(videos: Path, tmp_path: Path) -> None:
+def test_the_second_run_names_the_process_at_work(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "data"
     with started(videos, "--out", out, sabotage=[{"clips": {"clip3": "hang"}}]) as run:
         wait_for((out / "plan.parquet").exists)

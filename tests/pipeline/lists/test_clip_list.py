@@ -1,4 +1,4 @@
-"""Lists are read as they are published and as their copies circulate; a broken row is refused with its place."""
+"""Proves that lists are read as published and as their copies circulate; an error names the broken row."""
 
 import json
 import os
@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
+from support.command_line import prepare
 
-from cavsync.cli.main import app
 from cavsync.pipeline.lists.clip_list import ListedClip, read_list, spec_from_titles
 from cavsync.pipeline.lists.manifest import ManifestError, load_manifest
 from cavsync.pipeline.lists.tables import ListError
@@ -139,7 +138,7 @@ abcdefghijk,0,10,"\""/m/03l9g\""",
 }
 
 
-def without_place(clips: Sequence[ListedClip]) -> list[ListedClip]:
+def without_row(clips: Sequence[ListedClip]) -> list[ListedClip]:
     return [clip._replace(listed_in="") for clip in clips]
 
 
@@ -151,7 +150,7 @@ def test_copies_that_circulate_say_the_same(copy: str, tmp_path: Path) -> None:
     assert [clip.clip_id for clip in clips] == ["-_a-bcdefg0", "ABCDEFGHIJK", "abcdefghijk"]
     assert clips[0][2:5] == (30.0, 40.0, ("/m/068hy", "/m/07q6cd_"))
     official = read_list(write(tmp_path, "official.csv", OFFICIAL), EVAL)
-    assert without_place(clips) == without_place(list(official))
+    assert without_row(clips) == without_row(list(official))
 
 
 @pytest.mark.parametrize(
@@ -214,16 +213,9 @@ def test_tables_keep_their_types(suffix: str, tmp_path: Path) -> None:
 def test_columns_are_found_by_title(separator: str, tmp_path: Path) -> None:
     text = '# mine\nwho,id,label,start_s\nx,-a_b,"woman speaking, female",30\n'.replace(",", separator)
     path = write(tmp_path, "own.csv", text.replace(f"speaking{separator}", "speaking,"))
-    nothing_said = dict.fromkeys(["id", "start_s", "label", "labels", "file"])
-    (clip,) = read_list(path, spec_from_titles(path, nothing_said))
+    no_columns = dict.fromkeys(["id", "start_s", "label", "labels", "file"])
+    (clip,) = read_list(path, spec_from_titles(path, no_columns))
     assert clip[:5] == ("-a_b", "train", 30.0, 40.0, ("woman speaking, female",))
-
-
-def prepare(*arguments: str | Path) -> tuple[int, str]:
-    """Exit code and what was said, in one line."""
-    result = CliRunner().invoke(app, ["prepare", *map(str, arguments)])
-    assert "Traceback" not in result.output
-    return result.exit_code, " ".join(result.output.split())
 
 
 HOSTILE = ["../x", "a/../../x", "/etc/passwd", "a\0b", "a\nb", "a\\b", "..\\x", "x" * 5000, "", "\udc80"]
@@ -237,10 +229,10 @@ def test_nothing_in_a_list_leads_out_of_its_folder(value: str, column: str, tmp_
     good = {"id": "a", "start_s": 0, "file": "a.mp4", "split": "train"}
     path = own_list(tmp_path, ".jsonl", [good, good | {column: value}])
     out = tmp_path / "out"
-    code, said = prepare("manifest", path, "--videos", tmp_path / "videos", "--out", out)
-    assert code == 1, said
-    assert "own.jsonl, line 2: " in said
-    assert "is no " in said
+    code, output = prepare("manifest", path, "--videos", tmp_path / "videos", "--out", out)
+    assert code == 1, output
+    assert "own.jsonl, line 2: " in output
+    assert "is no " in output
     assert not list(out.rglob("*.parquet"))
 
 
@@ -256,25 +248,25 @@ def test_nothing_in_a_list_leads_out_of_its_folder(value: str, column: str, tmp_
 def test_a_list_that_says_no_clip_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
     path = write(tmp_path, "own.csv", text)
     (tmp_path / "a.mp4").touch()
-    code, said = prepare("manifest", path, "--videos", tmp_path, "--out", tmp_path / "out")
-    assert (code, complaint in said) == (1, True), said
+    code, output = prepare("manifest", path, "--videos", tmp_path, "--out", tmp_path / "out")
+    assert (code, complaint in output) == (1, True), output
 
 
 def test_a_wrong_title_names_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, "own.csv", "clip_id,start_s\na,0\n")
     paths = ("--videos", tmp_path, "--out", tmp_path / "out")
-    code, said = prepare("manifest", path, *paths, "--id-column", "clip")
+    code, output = prepare("manifest", path, *paths, "--id-column", "clip")
     assert code == 1
-    assert "has no column 'clip'; did you mean 'clip_id'? It has: clip_id, start_s." in said
+    assert "has no column 'clip'; did you mean 'clip_id'? It has: clip_id, start_s." in output
 
 
 @pytest.mark.parametrize("name", ["own.parquet", "own.jsonl", "own.json"])
 def test_what_is_no_table_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b"<html>" + b"[" * 100_000)
-    code, said = prepare("manifest", path, "--videos", tmp_path, "--out", tmp_path / "out")
+    code, output = prepare("manifest", path, "--videos", tmp_path, "--out", tmp_path / "out")
     assert code == 1
-    assert f"{name} is no Parquet" in said or "this is no JSON in UTF-8" in said
+    assert f"{name} is no Parquet" in output or "this is no JSON in UTF-8" in output
 
 
 @pytest.mark.parametrize(
@@ -291,8 +283,8 @@ def test_a_broken_label_list_is_refused(text: str, complaint: str, tmp_path: Pat
     (raw / "videos").mkdir(parents=True)
     write(raw, "eval_segments.csv", OFFICIAL)
     write(raw, "class_labels_indices.csv", f"index,mid,display_name\n{text}")
-    code, said = prepare("audioset", "--root", tmp_path)
-    assert (code, complaint in said) == (1, True), said
+    code, output = prepare("audioset", "--root", tmp_path)
+    assert (code, complaint in output) == (1, True), output
 
 
 @pytest.fixture(scope="module")
@@ -325,9 +317,9 @@ def test_a_handful_of_videos_of_the_eval_list_adds_up(real_lists: Path, tmp_path
     source = real_lists.parent / "clips" / "KlsG1EnBEjc_000361.mp4"
     for name in ("--4gqARaEJE.mp4", "--BfvyPmVMo_000020.mp4"):
         (raw / "videos" / name).symlink_to(source)
-    code, said = prepare("audioset", "--root", tmp_path, "--num-frames", 2, "--frame-size", 32)
-    assert code == 0, said
-    assert "eval_segments.csv: 20,371 clips Planned" in said
+    code, output = prepare("audioset", "--root", tmp_path, "--num-frames", 2, "--frame-size", 32)
+    assert code == 0, output
+    assert "eval_segments.csv: 20,371 clips Planned" in output
     summary = json.loads((tmp_path / "data" / "audioset" / "dataset.json").read_text())
     assert summary["states"] == {"missing": 20_369, "ok": 2}
     assert len(summary["labels"]) == 527

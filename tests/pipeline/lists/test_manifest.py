@@ -7,23 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command_line import prepare
 from support.media import write_clip
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.lists.manifest import ManifestError, load_manifest, parse_manifest, read_manifest
 
 PAGE = Path(__file__).parents[3] / "docs" / "datasets.md"
 SMALL = ("--num-frames", "2", "--frame-size", "32")
 Content = dict[str, Any]
-
-
-def prepare(*arguments: str | Path) -> tuple[int, str]:
-    """Exit code and what was said, in one line."""
-    result = CliRunner().invoke(app, ["prepare", *map(str, arguments)])
-    assert "Traceback" not in result.output
-    return result.exit_code, " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -52,9 +44,9 @@ def test_an_unknown_dataset_names_those_that_there_are() -> None:
 
 
 def test_a_dataset_without_videos_says_who_reads_it(tmp_path: Path) -> None:
-    code, said = prepare("manifest", "--dataset-file", "ade20k_sound", "--root", tmp_path)
+    code, output = prepare("manifest", "--dataset-file", "ade20k_sound", "--root", tmp_path)
     assert code == 1
-    assert "ADE20K_Sound has no videos to prepare; `cavsync eval segmentation` reads it as it is." in said
+    assert "ADE20K_Sound has no videos to prepare; `cavsync eval segmentation` reads it as it is." in output
 
 
 def fenced(language: str) -> list[str]:
@@ -74,14 +66,14 @@ def test_the_example_of_the_page_is_prepared(tmp_path: Path) -> None:
     (command,) = [line for line in fenced("sh")[0].splitlines() if "--dataset-file" in line]
     assert command == "cavsync prepare manifest --dataset-file kitchen.toml"
     root = ("--root", tmp_path)
-    code, said = prepare("manifest", "--dataset-file", tmp_path / "kitchen.toml", *root, *SMALL)
-    assert code == 0, said
+    code, output = prepare("manifest", "--dataset-file", tmp_path / "kitchen.toml", *root, *SMALL)
+    assert code == 0, output
     data = Dataset.open(tmp_path / "data" / "kitchen")
     assert data.summary["states"] == {"missing": 1, "ok": 3}
     assert data.summary["splits"] == {"train": "train", "held_out": "test"}
     assert data.summary["label_names"] == ["Frying", "Chopping, slowly"]
-    assert "clips.csv: 4 clips" in said
-    assert "(the published list" not in said
+    assert "clips.csv: 4 clips" in output
+    assert "(the published list" not in output
     train = data.index("train")
     (stove,) = train[train["start_s"] == 4].to_dict("records")
     assert stove["clip_id"].startswith("stove-")  # and a hash, as the file lies in a sub-folder
@@ -93,25 +85,25 @@ def test_the_first_clip_of_a_list_with_files_is_cut_where_it_says(tmp_path: Path
     clip = write_clip(tmp_path / "one.mp4", 8.0)
     (tmp_path / "own.csv").write_text("file,start_s,end_s,split\none.mp4,2,4,val\ngone.mp4,0,4,val\n")
     out = tmp_path / "out"
-    code, said = prepare("manifest", tmp_path / "own.csv", "--videos", tmp_path, "--out", out, *SMALL)
-    assert code == 0, said
-    assert "1 of the 2 files that the lists name" in said
+    code, output = prepare("manifest", tmp_path / "own.csv", "--videos", tmp_path, "--out", out, *SMALL)
+    assert code == 0, output
+    assert "1 of the 2 files that the lists name" in output
     data = Dataset.open(out)
     assert data.summary["states"] == {"missing": 1, "ok": 1}
     assert data.summary["splits"] == {"val": "test"}
     (row,) = data.index("test").to_dict("records")
     assert (row["key"], row["source"], row["source_start_s"]) == ("one_00002000", str(clip.path), 2.0)
     paths = ("--videos", tmp_path, "--out", tmp_path / "other")
-    code, said = prepare("manifest", tmp_path / "own.csv", *paths, "--layout", "cut")
-    assert (code, "leave out --layout cut" in said) == (1, True)
+    code, output = prepare("manifest", tmp_path / "own.csv", *paths, "--layout", "cut")
+    assert (code, "leave out --layout cut" in output) == (1, True)
 
 
 def test_a_list_is_named_like_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(tmp_path / "-a_b.mp4", 2.0)
     (tmp_path / "-list.csv").write_text("id,start_s\n-a_b,0\n")
     monkeypatch.chdir(tmp_path)
-    code, said = prepare("manifest", "--videos", ".", "--out", "out", *SMALL, "--", "-list.csv")
-    assert code == 0, said
+    code, output = prepare("manifest", "--videos", ".", "--out", "out", *SMALL, "--", "-list.csv")
+    assert code == 0, output
     assert Dataset.open(tmp_path / "out").index("train")["clip_id"].tolist() == ["-a_b"]
 
 
@@ -191,6 +183,6 @@ def test_every_key_of_what_ships_is_explained_on_the_page() -> None:
     ],
 )
 def test_wrong_usage_says_the_way_out(arguments: tuple[str, ...], complaint: str) -> None:
-    code, said = prepare("manifest", *arguments)
+    code, output = prepare("manifest", *arguments)
     assert code == 2
-    assert complaint in " ".join(said.replace("│", "").split())
+    assert complaint in output

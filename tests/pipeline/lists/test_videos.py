@@ -1,25 +1,17 @@
-"""Which video belongs to which clip, and what a file without a time in its name holds: its length tells."""
+"""Proves which video belongs to which clip, and that the length of a file without a time in its name decides."""
 
 from pathlib import Path
 
 import pytest
+from support.command_line import prepare
 from support.media import write_clip
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.lists.videos import SourceError, listed_files
 from cavsync.pipeline.plan.plan import Plan
 
 SMALL = ("--num-frames", "2", "--frame-size", "32", "--max-failure-rate", "1")
 IDS = [f"-Upload_{n:03d}" for n in range(4)]
-
-
-def prepare(*arguments: str | Path) -> tuple[int, str]:
-    """Exit code and what was said, in one line."""
-    result = CliRunner().invoke(app, ["prepare", *map(str, arguments)])
-    assert "Traceback" not in result.output
-    return result.exit_code, " ".join(result.output.split())
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +45,18 @@ LATE = dict.fromkeys(IDS, 30)
 
 def test_long_files_are_whole_uploads(tmp_path: Path, lengths: dict[int, Path]) -> None:
     videos = {f"{one}.mp4": lengths[45] for one in IDS[:3]} | {f"{IDS[3]}_000030.mp4": lengths[10]}
-    code, said = prepare(*vggsound(tmp_path, videos | {"A talk (1).mp4": lengths[3]}, LATE))
-    assert code == 0, said
-    assert "5 videos in" in said
-    assert "(5 mp4): 3 whole uploads, 1 cut clips, 1 other" in said
+    code, output = prepare(*vggsound(tmp_path, videos | {"A talk (1).mp4": lengths[3]}, LATE))
+    assert code == 0, output
+    assert "5 videos in" in output
+    assert "(5 mp4): 3 whole uploads, 1 cut clips, 1 other" in output
     assert starts_inside(tmp_path / "out") == {**dict.fromkeys(IDS[:3], 30.0), IDS[3]: 0.0}
 
 
 def test_files_that_end_before_their_clip_begins_were_cut(tmp_path: Path, lengths: dict[int, Path]) -> None:
     videos = {f"{one}.mp4": lengths[10] for one in IDS}
-    code, said = prepare(*vggsound(tmp_path, videos, LATE))
-    assert code == 0, said
-    assert ": 0 whole uploads, 4 cut clips, 0 other" in said
+    code, output = prepare(*vggsound(tmp_path, videos, LATE))
+    assert code == 0, output
+    assert ": 0 whole uploads, 4 cut clips, 0 other" in output
     assert Dataset.open(tmp_path / "out").summary["states"] == {"ok": 4}
     assert set(starts_inside(tmp_path / "out").values()) == {0.0}
 
@@ -72,36 +64,36 @@ def test_files_that_end_before_their_clip_begins_were_cut(tmp_path: Path, length
 def test_where_files_disagree_the_user_is_asked(tmp_path: Path, lengths: dict[int, Path]) -> None:
     videos = {f"{one}.mp4": lengths[length] for one, length in zip(IDS, (45, 10, 45, 10), strict=True)}
     arguments = vggsound(tmp_path, videos, LATE)
-    code, said = prepare(*arguments)
+    code, output = prepare(*arguments)
     assert code == 1
     assert (
         "-Upload_000.mp4 lasts 45.0 s and its clip 10 s, but -Upload_001.mp4 lasts 10.0 s and its clip"
-        in said
+        in output
     )
-    assert "Say with --layout whole or --layout cut" in said
-    code, said = prepare(*arguments, "--layout", "cut")
-    assert code == 0, said
+    assert "Say with --layout whole or --layout cut" in output
+    code, output = prepare(*arguments, "--layout", "cut")
+    assert code == 0, output
     assert set(starts_inside(tmp_path / "out").values()) == {0.0}
 
 
 def test_some_downloads_that_stopped_early_do_not_matter(tmp_path: Path, lengths: dict[int, Path]) -> None:
     videos = {f"{one}.mp4": lengths[length] for one, length in zip(IDS, (45, 10, 45, 45), strict=True)}
-    code, said = prepare(*vggsound(tmp_path, videos, LATE))
-    assert code == 0, said
+    code, output = prepare(*vggsound(tmp_path, videos, LATE))
+    assert code == 0, output
     assert Dataset.open(tmp_path / "out").summary["states"] == {"ok": 3, "too_short": 1}
 
 
-def test_where_nothing_tells_a_file_is_taken_for_the_upload(tmp_path: Path, lengths: dict[int, Path]) -> None:
+def test_a_file_of_undecided_length_is_taken_for_the_upload(tmp_path: Path, lengths: dict[int, Path]) -> None:
     starts_s = dict(zip(IDS, (0, 5, 0, 0), strict=True))
-    code, said = prepare(*vggsound(tmp_path, {f"{one}.mp4": lengths[10] for one in IDS}, starts_s))
-    assert code == 0, said
+    code, output = prepare(*vggsound(tmp_path, {f"{one}.mp4": lengths[10] for one in IDS}, starts_s))
+    assert code == 0, output
     assert starts_inside(tmp_path / "out") == starts_s
 
 
 def test_ids_that_differ_in_case_are_two_clips(tmp_path: Path, lengths: dict[int, Path]) -> None:
     videos = {"ABC_000000.mp4": lengths[3], "abc_000000.mp4": lengths[3]}
-    code, said = prepare(*vggsound(tmp_path, videos, {"ABC": 0, "abc": 0}))
-    assert code == 0, said
+    code, output = prepare(*vggsound(tmp_path, videos, {"ABC": 0, "abc": 0}))
+    assert code == 0, output
     assert sorted(Dataset.open(tmp_path / "out").index("train")["key"]) == ["ABC_00000000", "abc_00000000"]
 
 
@@ -111,8 +103,8 @@ def test_a_folder_is_cut_into_all_its_clips(tmp_path: Path, lengths: dict[int, P
         (tmp_path / "videos" / f"v{seconds}.mp4").symlink_to(path)
     (tmp_path / "videos" / "broken.mp4").write_text("<html>")
     out = tmp_path / "out"
-    code, said = prepare("folder", tmp_path / "videos", "--clips", "all", "--out", out, *SMALL)
-    assert code == 0, said
+    code, output = prepare("folder", tmp_path / "videos", "--clips", "all", "--out", out, *SMALL)
+    assert code == 0, output
     rows = Dataset.open(out).index("train").sort_values("key")
     pieces = rows.groupby("clip_id")["start_s"].apply(list).to_dict()
     assert pieces == {"v3": [0], "v10": [0], "v25": [0, 10, 20], "v45": [0, 10, 20, 30, 40]}
@@ -125,9 +117,9 @@ def test_another_choice_of_clips_is_seen(tmp_path: Path, lengths: dict[int, Path
     (tmp_path / "videos" / "v.mp4").symlink_to(lengths[25])
     command = ("folder", tmp_path / "videos", "--out", tmp_path / "out", *SMALL)
     assert prepare(*command)[0] == 0
-    code, said = prepare(*command, "--clips", "all")
-    assert code == 0, said
-    assert "2 new clips" in said
+    code, output = prepare(*command, "--clips", "all")
+    assert code == 0, output
+    assert "2 new clips" in output
     assert Dataset.open(tmp_path / "out").summary["states"] == {"ok": 3}
 
 

@@ -1,4 +1,4 @@
-"""Frames are the pictures on screen at their instants and sound lies at its time, whatever the container does.
+"""Proves that frames are those on screen at their instants and that audio is at its time, for any container.
 
 What frames and windows show together is proved in test_alignment.py; here is each part alone, and odd files.
 """
@@ -45,12 +45,12 @@ def facts(path: Path) -> MediaFacts:
         return media.facts
 
 
-def picture(jpeg: bytes) -> np.ndarray:
+def read_jpeg(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg)))
 
 
 def numbers(clip: DecodedClip) -> list[int]:
-    return [read_frame_number(picture(frame)) for frame in clip.frames]
+    return [read_frame_number(read_jpeg(frame)) for frame in clip.frames]
 
 
 @pytest.mark.parametrize("name", GOOD_CLIPS)
@@ -58,13 +58,13 @@ def test_frames_are_on_screen_at_their_instants(name: str, known_clip: KnownClip
     known, clip = known_clip(name), decode(known_clip(name).path)
     assert clip.duration_s == pytest.approx(10.0, abs=0.03)
     wanted_s = (np.arange(16) + 0.5) * clip.duration_s / 16
-    assert numbers(clip) == [known.picture_at(time_s) for time_s in wanted_s]
-    begins_s = [known.picture_times_s[number] - known.source_start_s for number in numbers(clip)]
+    assert numbers(clip) == [known.frame_number_at(time_s) for time_s in wanted_s]
+    begins_s = [known.frame_times_s[number] - known.source_start_s for number in numbers(clip)]
     np.testing.assert_allclose(clip.frame_pts_s, begins_s, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", GOOD_CLIPS)
-def test_sound_lies_at_its_time(name: str, known_clip: KnownClips) -> None:
+def test_audio_is_at_its_time(name: str, known_clip: KnownClips) -> None:
     known, clip = known_clip(name), decode(known_clip(name).path)
     times_s = np.arange(len(clip.waveform)) / SAMPLE_RATE_HZ
     expected = np.where(times_s < known.audio_start_s, 0.0, chirp(known.source_start_s + times_s))
@@ -90,7 +90,7 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> KnownClip:
 def test_a_clip_is_cut_out_of_a_whole_upload(start_s: float, upload: KnownClip) -> None:
     clip = decode(upload.path, start_s)
     wanted_s = start_s + (np.arange(16) + 0.5) * 10 / 16
-    assert numbers(clip) == [upload.picture_at(time_s) for time_s in wanted_s]
+    assert numbers(clip) == [upload.frame_number_at(time_s) for time_s in wanted_s]
     assert len(clip.waveform) == 10 * SAMPLE_RATE_HZ
     expected = chirp(start_s + np.arange(len(clip.waveform)) / SAMPLE_RATE_HZ)
     for part in (slice(0, 4000), slice(-16000, None)):  # right from its first sample on
@@ -102,7 +102,7 @@ def test_a_file_that_ends_early_gives_a_shorter_clip(upload: KnownClip) -> None:
     clip = decode(upload.path, 14.0)
     assert clip.duration_s == pytest.approx(6.0, abs=0.05)
     wanted_s = 14.0 + (np.arange(16) + 0.5) * clip.duration_s / 16
-    assert numbers(clip) == [upload.picture_at(time_s) for time_s in wanted_s]
+    assert numbers(clip) == [upload.frame_number_at(time_s) for time_s in wanted_s]
 
 
 def test_a_clip_past_the_end_is_too_short(upload: KnownClip) -> None:
@@ -111,15 +111,13 @@ def test_a_clip_past_the_end_is_too_short(upload: KnownClip) -> None:
     assert raised.value.state is ClipState.TOO_SHORT
 
 
-def test_upstream_frames_end_with_the_last_picture(upload: KnownClip) -> None:
+def test_upstream_frames_end_with_the_last_frame(upload: KnownClip) -> None:
     clip = decode(upload.path, 0.0, frame_times="upstream", num_frames=4)
-    assert numbers(clip) == [upload.picture_at(time_s) for time_s in (0.0, 3.32, 6.64, 9.96)]
+    assert numbers(clip) == [upload.frame_number_at(time_s) for time_s in (0.0, 3.32, 6.64, 9.96)]
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_skipping_pictures_changes_no_byte(
-    codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skipping_frames_changes_no_byte(codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"preset": "veryfast", "x265-params": "log-level=none:pools=1:bframes=4"}
     clip = write_clip(tmp_path / "clip.mp4", 4.0, video_codec=codec, video_options=options)
     skipping = decode(clip.path, num_frames=7)
@@ -145,18 +143,18 @@ def test_a_turned_phone_video_is_stored_upright(degrees: int, tmp_path: Path) ->
     plain = write_clip(tmp_path / "plain.mp4", 2.0, size=(160, 96))
     turned = tmp_path / "turned.mp4"
     run_ffmpeg("-display_rotation", f"{degrees}", "-i", plain.path, "-c", "copy", turned)
-    reference = tmp_path / "reference.png"  # ffmpeg turns pictures by itself
+    reference = tmp_path / "reference.png"  # ffmpeg turns frames by itself
     run_ffmpeg("-ss", "1.0", "-i", turned, "-frames:v", "1", reference)
     clip = decode(turned, num_frames=1, frame_size=96, crop="none")
     expected = np.asarray(Image.open(reference)).astype(int)
-    assert picture(clip.frames[0]).shape == expected.shape
-    assert np.abs(picture(clip.frames[0]) - expected).mean() < 4
+    assert read_jpeg(clip.frames[0]).shape == expected.shape
+    assert np.abs(read_jpeg(clip.frames[0]) - expected).mean() < 4
 
 
 @pytest.mark.parametrize(("crop", "shape"), [("centre", (64, 64, 3)), ("none", (64, 85, 3))])
 def test_the_short_side_has_the_asked_size(crop: str, shape: tuple[int, ...], known_clip: KnownClips) -> None:
     clip = decode(known_clip("plain").path, frame_size=64, crop=crop, num_frames=2)
-    assert [picture(frame).shape for frame in clip.frames] == [shape, shape]
+    assert [read_jpeg(frame).shape for frame in clip.frames] == [shape, shape]
 
 
 def left_and_right(path: Path) -> Path:
@@ -201,7 +199,7 @@ def test_resampling_in_pieces_changes_no_bit(monkeypatch: pytest.MonkeyPatch) ->
     assert np.array_equal(in_pieces, resampled(samples, 44_100))
 
 
-def sound_frame(pts: int, value: float, size: int = 100) -> av.AudioFrame:
+def audio_frame(pts: int, value: float, size: int = 100) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(np.full((1, size), value, np.float32), format="flt", layout="mono")
     frame.pts, frame.sample_rate, frame.time_base = pts, SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ)
     return frame
@@ -211,7 +209,7 @@ def test_gaps_are_silent_overlaps_are_trimmed_and_jitter_is_closed() -> None:
     track = AudioTrack(start_s=0.0, duration_s=0.1, channel="first")
     # Before the clip; a gap of 150; 3 samples of jitter; 100 samples back over the last frame.
     for pts, value in ((-50, 0.1), (200, 0.2), (303, 0.3), (300, 0.4)):
-        track.add(sound_frame(pts, value))
+        track.add(audio_frame(pts, value))
     runs = [(0, 50, 0.1), (50, 200, 0.0), (200, 300, 0.2), (300, 400, 0.3)]
     waveform = track.waveform()
     assert len(waveform) == 400
@@ -221,15 +219,15 @@ def test_gaps_are_silent_overlaps_are_trimmed_and_jitter_is_closed() -> None:
 
 def test_a_changing_sample_rate_is_an_error() -> None:
     track = AudioTrack(0.0, 1.0, "first")
-    track.add(sound_frame(0, 0.1))
-    odd = sound_frame(100, 0.1)
+    track.add(audio_frame(0, 0.1))
+    odd = audio_frame(100, 0.1)
     odd.sample_rate = 8000
     with pytest.raises(MediaError, match="the sample rate changes from 16000 to 8000 Hz"):
         track.add(odd)
 
 
 def test_stills_are_known(tmp_path: Path, known_clip: KnownClips) -> None:
-    still = write_clip(tmp_path / "still.mp4", 2.0, picture_times_s=[0.0, 1.96], audio=silence)
+    still = write_clip(tmp_path / "still.mp4", 2.0, frame_times_s=[0.0, 1.96], audio=silence)
     run_ffmpeg("-i", still.path, "-vf", "select='eq(n,0)',loop=50:1,setpts=N/25/TB", tmp_path / "same.mp4")
     assert decode(tmp_path / "same.mp4").still
     assert not decode(known_clip("plain").path).still
@@ -302,15 +300,15 @@ def damaged(content: bytes, seed: int) -> bytes:
     """A copy that is cut off, has flipped bits, lost a piece, or claims absurd things in its header."""
     random = np.random.default_rng(seed)
     broken = bytearray(content)
-    place = int(random.integers(len(broken)))
+    offset = int(random.integers(len(broken)))
     match seed % 4:
         case 0:
-            return bytes(broken[:place])
+            return bytes(broken[:offset])
         case 1:
             for flipped in random.integers(len(broken), size=100):
                 broken[flipped] ^= 1 << int(random.integers(8))
         case 2:
-            del broken[place : place + 3000]
+            del broken[offset : offset + 3000]
         case 3:
             start = int(random.integers(1500))
             broken[start : start + 8] = bytes([255, 0, 127, 255] * 2)

@@ -32,8 +32,8 @@ def torchaudio_mel(waveform: np.ndarray) -> np.ndarray:
 def two_tones() -> np.ndarray:
     """0.5 sin(2 pi 440 t) and a rising tone, 10 s."""
     n = np.arange(160_000)
-    tone, sweep = 440 * n / 16000, (50 + 0.01 * n) * n / 16000
-    return (0.5 * np.sin(2 * np.pi * tone) + 0.25 * np.sin(2 * np.pi * sweep)).astype(np.float32)
+    tone, rising = 440 * n / 16000, (50 + 0.01 * n) * n / 16000
+    return (0.5 * np.sin(2 * np.pi * tone) + 0.25 * np.sin(2 * np.pi * rising)).astype(np.float32)
 
 
 def noise(num_samples: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every listed clip has a place in one shard, and the video that its name promises."""
+"""Proves that every listed clip is in exactly one shard, with the video that its name gives."""
 
 from collections.abc import Sequence
 from pathlib import Path

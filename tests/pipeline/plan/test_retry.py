@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
+from support.command_line import output_text
 from support.media import write_clip
 from support.runs import content, prepare, stamps
 from typer.testing import CliRunner
@@ -41,10 +42,6 @@ def vggsound(root: Path, *options: str) -> Result:
     return CliRunner().invoke(app, ["prepare", "vggsound", *map(str, paths), *SMALL, *options])
 
 
-def said(result: Result) -> str:
-    return " ".join(result.output.split())
-
-
 def untouched(finished: dict[Path, int]) -> bool:
     return {path: path.stat().st_mtime_ns for path in finished} == finished
 
@@ -56,10 +53,10 @@ def test_failed_clips_are_tried_again_in_new_shards(root: Path, good: bytes) -> 
     finished, plan = stamps(out), (out / "plan.parquet").read_bytes()
     for clip_id in "bc":
         (root / "videos" / f"{clip_id}.mp4").write_bytes(good)
-    assert "All 6 clips are prepared already." in said(vggsound(root))
+    assert "All 6 clips are prepared already." in output_text(vggsound(root))
     result = vggsound(root, "--retry-failed")
     assert result.exit_code == 0, result.output
-    assert "Trying 2 of 2 failed clips again: " in said(result)
+    assert "Trying 2 of 2 failed clips again: " in output_text(result)
     data = Dataset.open(out)
     assert data.summary["states"] == {"duplicate": 1, "ok": 5}
     assert data.outcomes("test")["state"].tolist() == ["ok"] * 4  # the duplicate is one of them
@@ -74,8 +71,8 @@ def test_failed_clips_are_tried_again_in_new_shards(root: Path, good: bytes) -> 
 def test_what_fails_again_is_counted_once(root: Path, good: bytes) -> None:
     vggsound(root)
     result = vggsound(root, "--retry-failed")
-    assert "1 missing clips still have no video." in said(result)
-    assert "Trying 1 of 2 failed clips again: 1 decode_error." in said(result)
+    assert "1 missing clips still have no video." in output_text(result)
+    assert "Trying 1 of 2 failed clips again: 1 decode_error." in output_text(result)
     assert sum(Dataset.open(root / "out").summary["states"].values()) == 6
     (root / "videos" / "b.mp4").write_bytes(good)
     (root / "videos" / "c_000000.mp4").write_bytes(good)
@@ -90,7 +87,7 @@ def test_what_fails_again_is_counted_once(root: Path, good: bytes) -> None:
         "test-00002",
     ]
     before = content(root / "out")
-    assert "No clip is to be tried again." in said(vggsound(root, "--retry-failed"))
+    assert "No clip is to be tried again." in output_text(vggsound(root, "--retry-failed"))
     assert content(root / "out") == before
 
 
@@ -121,7 +118,7 @@ def test_a_longer_list_adds_shards_and_touches_none(root: Path, good: bytes) -> 
     write_list(root, "f,0,fish,train", *ROWS, "f,0,fish,test", "a,0,dog,train")
     result = vggsound(root)
     assert result.exit_code == 0, result.output
-    assert "The lists have 3 new clips: 2 new shards." in said(result)
+    assert "The lists have 3 new clips: 2 new shards." in output_text(result)
     longer = pq.read_table(out / "plan.parquet")
     assert longer.slice(0, len(plan)).equals(plan)
     assert [row["shard"] for row in longer.slice(len(plan)).to_pylist()] == [
@@ -151,8 +148,8 @@ def test_a_list_that_lost_or_changed_clips_is_refused(
     write_list(root, *rows)
     result = vggsound(root)
     assert result.exit_code == 1
-    assert complaint in said(result)
-    assert "choose another --out" in said(result)
+    assert complaint in output_text(result)
+    assert "choose another --out" in output_text(result)
     assert content(root / "out") == before
 
 
@@ -168,6 +165,6 @@ def test_a_folder_may_grow_and_lose_videos(good: bytes, tmp_path: Path) -> None:
     (videos / "b.mp4").unlink()
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert "The lists have 1 new clips: 1 new shards." in said(result)
+    assert "The lists have 1 new clips: 1 new shards." in output_text(result)
     assert Dataset.open(out).summary["states"] == {"ok": 3}
     assert untouched(finished)

@@ -25,9 +25,10 @@ import pytest
 import torch
 from click.testing import Result
 from safetensors.torch import load_file
+from support.command_line import output_text
 from support.known_shards import micro_run, write_known_shards
 from support.media import write_clip
-from support.prepared import data, said
+from support.prepared import data
 from support.runs import SMALL, content, started
 from support.servers.stores import Fault, S3Store, http_server
 from typer.testing import CliRunner
@@ -43,7 +44,7 @@ from cavsync.train.pretrain.trainer import pretrain
 
 LISTED = "clip,path,tag\na,a.mp4,dog\nb,b c#1.mp4,cat\nd,d/d.mp4,dog\ne,e.mp4,dog\n"
 COLUMNS = ("--id-column", "clip", "--file-column", "path", "--label-column", "tag")
-# Where a run is killed, in the order in which it comes by: when the store has heard nothing of it, or done it.
+# Where a run is killed, in the order of a run: before the store received the request, or after it was carried out.
 KILLS = [
     ("after", "PUT */data/shards/train-00000.tar[?]partNumber=*"),
     ("after", "POST */data/shards/train-00000.tar[?]uploadId=*"),
@@ -97,7 +98,7 @@ def local(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def out(s3: S3Store) -> Iterator[str]:
-    """A place for a dataset in the store, empty again after the test."""
+    """A folder for a dataset in the store, empty again after the test."""
     yield "s3://bucket/data"
     for name in s3.files("data"):
         s3.delete(f"data/{name}")
@@ -118,7 +119,7 @@ def refused(*arguments: str | Path) -> str:
     result = prepare(*arguments)
     assert result.exit_code == 1, result.output
     assert "Traceback" not in result.output
-    return said(result)
+    return output_text(result)
 
 
 def without_done(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -278,7 +279,7 @@ def test_a_store_that_gives_no_video_stops_the_run(
     assert not list(tmp_path.glob("data/done/*"))
 
 
-def test_a_second_run_is_told_who_is_there(s3: S3Store, videos: Path, out: str) -> None:
+def test_a_second_run_names_the_first(s3: S3Store, videos: Path, out: str) -> None:
     with run_lock(as_path(out)):
         message = refused("folder", videos, "--out", out)
     assert f"{out} is being prepared by process {os.getpid()} on {socket.gethostname()} since" in message
@@ -319,15 +320,15 @@ def test_data_commands_read_a_url_and_mend_it(
     assert without_done(s3.files("data")) == content(local)
 
 
-def test_what_is_wrong_with_a_store_is_told(
+def test_an_error_names_what_is_wrong_with_a_store(
     s3: S3Store, videos: Path, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "bucket does not exist" in refused("folder", "s3://nowhere/videos", "--out", tmp_path / "data")
     assert "bucket does not exist" in refused("folder", videos, "--out", "s3://nowhere/data")
     assert "s3://bucket/nothing is no folder" in refused("folder", "s3://bucket/nothing", "--out", out)
     assert "Protocol not known: foo. Name a path, or a URL" in refused("folder", "foo://a/b", "--out", out)
-    assert "a chain of URLs" in said(prepare("folder", "simplecache::s3://bucket/a", "--out", out))
-    assert "s3:// names no file or folder" in said(prepare("folder", "s3://", "--out", out))
+    assert "a chain of URLs" in output_text(prepare("folder", "simplecache::s3://bucket/a", "--out", out))
+    assert "s3:// names no file or folder" in output_text(prepare("folder", "s3://", "--out", out))
     with s3.failing(Fault("*", status=403)):
         assert "your credentials and what they allow" in refused("folder", videos, "--out", out)
     forget_connections()
@@ -336,7 +337,7 @@ def test_what_is_wrong_with_a_store_is_told(
     assert "`pip install 'cavsync[remote]'` brings it" in refused("folder", videos, "--out", out)
 
 
-def test_no_credentials_are_told(
+def test_missing_credentials_are_an_error(
     s3: S3Store, videos: Path, out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -1,4 +1,4 @@
-"""The synthetic world is what it claims: sound and picture agree in time, pitch and level, the masks agree with
+"""The synthetic world is what it claims: audio and frames agree in time, pitch and level, the masks agree with
 the pixels, the files with what was drawn, and the same config gives the same bytes however it was made."""
 
 import csv
@@ -58,7 +58,7 @@ def still_turn(class_name: str, y: float = 0.5, radius: float = 0.2) -> Turn:
 
 
 def middle_of(turn: Turn) -> np.ndarray:
-    """Its sound without the fades."""
+    """Its audio without the fades."""
     times_s = np.arange(int(turn.start_s * RATE_HZ), int(turn.end_s * RATE_HZ)) / RATE_HZ
     return render_turn(turn, times_s, RATE_HZ, generator())[RATE_HZ // 4 : -RATE_HZ // 4]
 
@@ -67,7 +67,7 @@ def middle_of(turn: Turn) -> np.ndarray:
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_turns_fill_the_clip_and_at_most_two_sound_at_once(number: int) -> None:
+def test_turns_fill_the_clip_and_at_most_two_are_audible_at_once(number: int) -> None:
     turns = plan_clip(CONFIG, "train", number).turns
     sounding = np.array([turn.presence(CONFIG.sample_times_s) > 0 for turn in turns]).sum(axis=0)
     assert len({turn.class_index for turn in turns}) == len(turns)
@@ -77,7 +77,7 @@ def test_turns_fill_the_clip_and_at_most_two_sound_at_once(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_thing_is_visible_exactly_while_it_sounds(number: int) -> None:
+def test_a_thing_is_visible_exactly_while_it_is_audible(number: int) -> None:
     silent = Timeline((), ())
     noise = render_audio(CONFIG, silent, generator())
     for turn in plan_clip(CONFIG, "test", number).turns:
@@ -87,12 +87,12 @@ def test_a_thing_is_visible_exactly_while_it_sounds(number: int) -> None:
         presence = turn.presence(CONFIG.frame_times_s)
         assert visible[presence > 0.1].all()
         assert not visible[presence == 0].any()
-        heard = np.flatnonzero(render_audio(CONFIG, alone, generator()) - noise) / RATE_HZ
-        assert heard[0] == pytest.approx(max(0, turn.start_s), abs=0.03)  # a fade in begins at nothing
-        assert heard[-1] == pytest.approx(min(10, turn.end_s), abs=0.15)  # the last click may be earlier
+        audible_s = np.flatnonzero(render_audio(CONFIG, alone, generator()) - noise) / RATE_HZ
+        assert audible_s[0] == pytest.approx(max(0, turn.start_s), abs=0.03)  # a fade in begins at nothing
+        assert audible_s[-1] == pytest.approx(min(10, turn.end_s), abs=0.15)  # the last click may be earlier
 
 
-def test_mute_things_do_not_sound() -> None:
+def test_mute_things_have_no_audio() -> None:
     timeline = plan_clip(CONFIG, "test", 0)
     assert timeline.mutes
     without = replace(timeline, mutes=())
@@ -128,8 +128,8 @@ def test_every_class_is_drawn_within_its_radius(sounding) -> None:  # type: igno
 def test_higher_is_higher_in_pitch() -> None:
     peaks_hz = {}
     for y in (0.25, 0.75):
-        sound = middle_of(still_turn("flute", y=y))
-        peaks_hz[y] = np.abs(np.fft.rfft(sound)).argmax() * RATE_HZ / len(sound)
+        waveform = middle_of(still_turn("flute", y=y))
+        peaks_hz[y] = np.abs(np.fft.rfft(waveform)).argmax() * RATE_HZ / len(waveform)
     octaves = np.log2(peaks_hz[0.25] / peaks_hz[0.75])
     assert octaves == pytest.approx(OCTAVES_PER_HEIGHT / 2, abs=0.01)
 
@@ -137,16 +137,16 @@ def test_higher_is_higher_in_pitch() -> None:
 @pytest.mark.parametrize("name", [sounding.name for sounding in CLASSES])
 def test_larger_is_louder(name: str) -> None:
     for radius, level_dbfs in zip(RADIUS, LEVEL_DBFS, strict=True):
-        sound = middle_of(still_turn(name, radius=radius))
-        assert 10 * np.log10(np.mean(sound**2)) == pytest.approx(level_dbfs, abs=1)
-        assert np.abs(sound).max() <= 1
+        waveform = middle_of(still_turn(name, radius=radius))
+        assert 10 * np.log10(np.mean(waveform**2)) == pytest.approx(level_dbfs, abs=1)
+        assert np.abs(waveform).max() <= 1
 
 
 @pytest.mark.parametrize("name", [sounding.name for sounding in CLASSES])
 def test_every_window_of_a_timbre_holds_a_change(name: str) -> None:
-    sound = middle_of(still_turn(name))
+    waveform = middle_of(still_turn(name))
     hop, window = 160, 96  # rows of 10 ms
-    chunks = np.lib.stride_tricks.sliding_window_view(sound, 400)[::hop] * np.hanning(400)
+    chunks = np.lib.stride_tricks.sliding_window_view(waveform, 400)[::hop] * np.hanning(400)
     power = np.abs(np.fft.rfft(chunks)) ** 2
     for start in range(0, len(power) - window, 8):
         part = np.sqrt(power[start : start + window])
@@ -170,40 +170,40 @@ def test_solo_clips_take_the_classes_in_turn() -> None:
 # Files
 
 
-def decoded_pictures(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+def decoded_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             yield frame.time, frame.to_ndarray(format="rgb24").astype(np.float32)
 
 
-def decoded_sound(path: Path) -> np.ndarray:
+def decoded_audio(path: Path) -> np.ndarray:
     """From time 0 on, each frame put where its time stamp says."""
     with av.open(str(path)) as container:
         frames = [(frame.pts, frame.to_ndarray()[0]) for frame in container.decode(audio=0)]
-    sound = np.zeros(max(pts + len(samples) for pts, samples in frames), np.float32)
+    waveform = np.zeros(max(pts + len(samples) for pts, samples in frames), np.float32)
     for pts, samples in frames:
-        sound[max(0, pts) : pts + len(samples)] = samples[max(0, -pts) :]
-    return sound
+        waveform[max(0, pts) : pts + len(samples)] = samples[max(0, -pts) :]
+    return waveform
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_file_sounds_and_shows_what_was_drawn_when_it_was_drawn(split: str, world: Path) -> None:
+def test_the_file_holds_the_rendered_audio_and_frames_at_their_times(split: str, world: Path) -> None:
     clip = next(clip for clip in list_clips(CONFIG) if clip.split == split)
     rendered = render_clip(CONFIG, clip.split, clip.number)
     path = WorldPaths(world).video(clip)
 
-    sound = decoded_sound(path)
-    assert len(sound) >= len(rendered.waveform) == 160_000
-    assert abs(lag_s(sound, rendered.waveform, RATE_HZ)) < 0.005
+    waveform = decoded_audio(path)
+    assert len(waveform) >= len(rendered.waveform) == 160_000
+    assert abs(lag_s(waveform, rendered.waveform, RATE_HZ)) < 0.005
     # Locally too: each second on its own.
     for first in range(0, 160_000, RATE_HZ):
         second = slice(first, first + RATE_HZ)
-        assert abs(lag_s(sound[second], rendered.waveform[second], RATE_HZ)) < 0.005
+        assert abs(lag_s(waveform[second], rendered.waveform[second], RATE_HZ)) < 0.005
 
-    times_s, pictures = zip(*decoded_pictures(path), strict=True)
+    times_s, frames = zip(*decoded_frames(path), strict=True)
     assert times_s == pytest.approx(rendered.frame_times_s, abs=1e-4)
-    assert len(pictures) == 63
-    errors = np.abs(np.array(pictures)[:, None] - rendered.frames[None, ::6]).mean(axis=(2, 3, 4))
+    assert len(frames) == 63
+    errors = np.abs(np.array(frames)[:, None] - rendered.frames[None, ::6]).mean(axis=(2, 3, 4))
     assert errors[::6].argmin(axis=1).tolist() == list(range(len(errors[::6])))
     assert np.diag(errors[::6]).max() < 6  # grey levels
 
@@ -277,7 +277,7 @@ def test_an_interrupted_world_is_continued(world: Path, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         make_world(CONFIG, tmp_path, on_clip=stop_at_the_second)
-    (tmp_path / "partial/123.half.mp4").write_bytes(b"a draft of a killed run")
+    (tmp_path / "partial/123.half.mp4").write_bytes(b"a partial file of a killed run")
     with pytest.raises(WorldError, match=r"holds no complete world: world\.json is not there"):
         read_world(tmp_path)
     assert make_world(CONFIG, tmp_path).num_written == 3

@@ -11,17 +11,17 @@ from cavsync.model.encoder import Encoder
 
 
 def formula_weights(model: Encoder) -> dict[str, Tensor]:
-    """Upstream's tensors for `model`: each tensor's formula depends on its place among the sorted names."""
+    """Upstream's tensors for `model`: each tensor's formula depends on its index among the sorted names."""
     tensors = official_state_dict(model)
     return {
-        name: tensors[name] if "pos_embed" in name else formula(name, place, tensors[name])
-        for place, name in enumerate(sorted(tensors))
+        name: tensors[name] if "pos_embed" in name else formula(name, index, tensors[name])
+        for index, name in enumerate(sorted(tensors))
     }
 
 
-def formula(name: str, place: int, like: Tensor) -> Tensor:
+def formula(name: str, index: int, like: Tensor) -> Tensor:
     i = torch.arange(like.numel(), dtype=torch.float64)
-    x = torch.sin(0.7 * i + 0.3 * place + 0.11)
+    x = torch.sin(0.7 * i + 0.3 * index + 0.11)
     if ("norm" in name or name.startswith("mlp_head.0")) and name.endswith("weight"):
         x = 1 + 0.1 * x
     elif name.endswith("bias"):

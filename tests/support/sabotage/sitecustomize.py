@@ -1,4 +1,4 @@
-"""Runs at the start of every Python that has this folder on PYTHONPATH, and breaks it where a test says.
+"""Runs at the start of every Python that has this folder on PYTHONPATH, and breaks it where a test asks for it.
 
 SABOTAGE is JSON. {"at": "replace", "path": "*.tar", "when": "after"} kills the process after it moved a file to a name
 like that; "fsync" and "member" (a file added to a tar) work alike, "nth" counts the calls, and "once" names a file

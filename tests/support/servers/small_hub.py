@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         (self.folder / path).write_bytes(content)
 
     def _chunks(self) -> bytes:
-        """A body whose length is told part by part."""
+        """A chunked body: each part carries its own length."""
         content = b""
         while size := int(self.rfile.readline(), 16):
             content += self.rfile.read(size)

@@ -79,7 +79,7 @@ class S3Store:
         threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
 
     def stop(self) -> None:
-        """From now on nobody can connect, and who is connected gets no answer any more."""
+        """From now on no client can connect, and open connections get no answer."""
         self.is_up = False
         self._server.shutdown()
         self._server.server_close()

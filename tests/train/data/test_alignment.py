@@ -44,10 +44,10 @@ def test_frame_and_audio_of_a_pair_have_the_same_time(
     clip, pairs = known_clip(name), ClipAllPairs(data, micro_model(audio_rows=WINDOW_ROWS, image_size=224))
     number = [key.rpartition("_")[0] for key in pairs.store.keys].index(name)
     item = pairs[number]
-    longest_frame_s = np.diff(clip.picture_times_s).max()
+    longest_frame_s = np.diff(clip.frame_times_s).max()
     for frame, (image, window) in enumerate(zip(item["image"], item["audio"], strict=True)):
         wanted_s = (frame + 0.5) * 10 / 16
-        shown_s = clip.picture_times_s[read_frame_number(image.numpy())] - clip.source_start_s
+        shown_s = clip.frame_times_s[read_frame_number(image.numpy())] - clip.source_start_s
         assert abs(shown_s - wanted_s) <= longest_frame_s + 1e-6, f"frame {frame}"
         inside = wanted_s - WINDOW_S / 2 > clip.audio_start_s and wanted_s + WINDOW_S / 2 < clip.duration_s
         if inside:

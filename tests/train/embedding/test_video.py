@@ -24,7 +24,7 @@ def test_frames_and_log_mel_are_those_of_the_whole_file(clip: KnownClip) -> None
     whole = read_video(clip.path, 2.0, 32, lambda done, total: reported.append((done, total)))
     assert whole.clip.frames.shape == (29, 32, 32, 3)
     numbers = [read_frame_number(frame.numpy()) for frame in whole.clip.frames]
-    assert numbers == [clip.picture_at(time_s) for time_s in whole.clip.times_s]
+    assert numbers == [clip.frame_number_at(time_s) for time_s in whole.clip.times_s]
     for first_row in (0, 450, 950, 1300):  # at the seams too
         rows = whole.clip.mel[first_row : first_row + 100]
         assert read_time_s(rows) == pytest.approx(first_row / 100, abs=0.005)

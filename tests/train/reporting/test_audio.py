@@ -7,8 +7,8 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
+from support.known_shards import prepared_row
 from support.media import KnownClip
-from support.rows import prepared_row
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 from cavsync.pipeline.decoding.process import DecoderProcess

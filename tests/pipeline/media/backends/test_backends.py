@@ -1,6 +1,6 @@
-"""Every decoder shows the right picture and sound at the right time for every kind of file, or refuses the file.
+"""Proves that every decoder returns the right frames and audio for every kind of file, or refuses the file.
 
-What a decoder may refuse stands in REFUSALS; a new refusal fails, and so does one that is no longer needed.
+REFUSALS lists what a decoder may refuse; a new error fails, and so does an entry that is no longer needed.
 """
 
 import io
@@ -71,15 +71,13 @@ def decode(path: Path, decoder: DecoderName, start_s: float = 0.0, **config: obj
 
 def numbers(clip: DecodedClip, turned: int = 0) -> list[int]:
     """What the frames show, turned back to how they were coded."""
-    pictures = [np.asarray(Image.open(io.BytesIO(frame))) for frame in clip.frames]
-    return [read_frame_number(np.rot90(picture, -turned)) for picture in pictures]
+    images = [np.asarray(Image.open(io.BytesIO(frame))) for frame in clip.frames]
+    return [read_frame_number(np.rot90(image, -turned)) for image in images]
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_and_sound_lie_at_their_times(
-    kind: str, decoder: DecoderName, known_clip: KnownClips
-) -> None:
+def test_frames_and_audio_are_at_their_times(kind: str, decoder: DecoderName, known_clip: KnownClips) -> None:
     require_decoder(decoder)
     require(has_encoder(NEEDS.get(kind, "libx264")), f"FFmpeg's encoder {NEEDS.get(kind)}")
     known, start_s = known_clip(kind), START_S.get(kind, 0.0)
@@ -91,21 +89,21 @@ def test_pictures_and_sound_lie_at_their_times(
         return
     clip = decode(known.path, decoder, start_s)
     assert clip.duration_s == pytest.approx(min(10.0, known.duration_s), abs=0.05)
-    check_pictures(clip, known, start_s)
-    check_sound(clip, known, start_s)
+    check_frames(clip, known, start_s)
+    check_audio(clip, known, start_s)
 
 
-def check_pictures(clip: DecodedClip, known: KnownClip, start_s: float) -> None:
+def check_frames(clip: DecodedClip, known: KnownClip, start_s: float) -> None:
     wanted_s = start_s + (np.arange(16) + 0.5) * clip.duration_s / 16
     shown = np.array(numbers(clip, known.turned))
-    assert np.abs(shown - [known.picture_at(time_s) for time_s in wanted_s]).max() <= 1
-    begins_s = np.array(known.picture_times_s)[shown] - known.source_start_s - start_s
+    assert np.abs(shown - [known.frame_number_at(time_s) for time_s in wanted_s]).max() <= 1
+    begins_s = np.array(known.frame_times_s)[shown] - known.source_start_s - start_s
     np.testing.assert_allclose(clip.frame_pts_s, begins_s, atol=0.041)
 
 
-def check_sound(clip: DecodedClip, known: KnownClip, start_s: float) -> None:
+def check_audio(clip: DecodedClip, known: KnownClip, start_s: float) -> None:
     times_s = np.arange(len(clip.waveform)) / SAMPLE_RATE_HZ
-    expected = known.sound(known.source_start_s + start_s + times_s)
+    expected = known.waveform(known.source_start_s + start_s + times_s)
     expected[times_s < known.audio_start_s] = 0.0
     for part in np.array_split(np.arange(len(expected))[1600:], 4):  # a hole or a jump anywhere would show
         assert abs(lag_s(clip.waveform[part], expected[part], SAMPLE_RATE_HZ)) <= 0.01
@@ -131,14 +129,14 @@ def test_a_clip_past_the_end_is_too_short(decoder: DecoderName, known_clip: Know
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_damaged_pictures_end_the_clip(decoder: DecoderName, tmp_path: Path, known_clip: KnownClips) -> None:
-    # Not one of the libraries may show a neighbour in their place.
+def test_damaged_frames_end_the_clip(decoder: DecoderName, tmp_path: Path, known_clip: KnownClips) -> None:
+    # Not one of the libraries may show a neighbouring frame instead.
     require_decoder(decoder)
     content = bytearray(known_clip("b_frames").path.read_bytes())
     with av.open(str(known_clip("b_frames").path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    for place, size in places[100:110]:
-        content[place : place + size] = bytes(size)
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for offset, size in packets[100:110]:
+        content[offset : offset + size] = bytes(size)
     path = tmp_path / "damaged.mp4"
     path.write_bytes(content)
     with pytest.raises(MediaError) as raised:
@@ -146,14 +144,14 @@ def test_damaged_pictures_end_the_clip(decoder: DecoderName, tmp_path: Path, kno
     assert raised.value.state is ClipState.DECODE_ERROR
 
 
-def test_counting_pictures_is_seconds_off(known_clip: KnownClips) -> None:
+def test_counting_frames_is_seconds_off(known_clip: KnownClips) -> None:
     # What decord's users do, and why it is refused: the proof above can fail.
     decord = pytest.importorskip("decord")
     known = known_clip("edit_list")
     reader = decord.VideoReader(str(known.path), num_threads=1)
-    places = (np.arange(16) * len(reader) / 16).astype(int)
-    shown = [read_frame_number(reader[place].asnumpy()) for place in places]
-    wanted = [known.picture_at(i * 10 / 16) for i in range(16)]
+    indices = (np.arange(16) * len(reader) / 16).astype(int)
+    shown = [read_frame_number(reader[index].asnumpy()) for index in indices]
+    wanted = [known.frame_number_at(i * 10 / 16) for i in range(16)]
     assert np.abs(np.array(shown) - wanted).max() / 29.97 > 1.0
 
 
@@ -163,8 +161,8 @@ def test_decoders_agree_on_the_pixels(kind: str, known_clip: KnownClips) -> None
     reference, *others = [
         [np.asarray(Image.open(io.BytesIO(frame))).astype(int) for frame in clip.frames] for clip in clips
     ]
-    for pictures in others:
-        assert max(np.abs(one - two).mean() for one, two in zip(reference, pictures, strict=True)) < 1.0
+    for frames in others:
+        assert max(np.abs(one - two).mean() for one, two in zip(reference, frames, strict=True)) < 1.0
 
 
 def test_the_mean_of_opposed_channels_is_silent(known_clip: KnownClips) -> None:
@@ -239,7 +237,7 @@ def test_a_program_that_fails_is_quoted(
         decode(known_clip("mono").path, "ffmpeg")
 
 
-def test_a_program_that_leaves_pictures_out_is_refused(
+def test_a_program_that_leaves_frames_out_is_refused(
     known_clip: KnownClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
