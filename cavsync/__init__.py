@@ -7,7 +7,7 @@ load_model    a CAV-MAE Sync, CAV-MAE or classifier file to a model
 embed         videos to unit vectors of their frames and audio segments, with times
 Dataset       a prepared dataset: its splits, its index, its clips
 open_run      a folder of `cavsync train`: configuration, metrics, model
-CavsyncError  the root of every error that a user can mend
+CavsyncError  the root of every error that the user can fix
 """
 
 from importlib import import_module

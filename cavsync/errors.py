@@ -1,4 +1,4 @@
-"""The root of the errors that a user can cause and mend; every other one derives from it."""
+"""The root of the errors that the user can fix; every other one derives from it."""
 
 
 class CavsyncError(Exception):

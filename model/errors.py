@@ -1,4 +1,4 @@
-"""Errors of the model that a user can cause and mend. Imports no torch, so that the command line may name them."""
+"""Errors of the model that the user can fix. Imports no torch, so that the command line may name them."""
 
 from cavsync.errors import CavsyncError
 

@@ -1,4 +1,4 @@
-"""What a user can mend."""
+"""Errors of training and evaluation that the user can fix."""
 
 from cavsync.errors import CavsyncError
 

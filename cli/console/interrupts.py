@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command in the same way: the run cleans up, and the exit code is 130."""
+"""The exit code of an interrupted command, and SIGTERM that interrupts a preparation as Ctrl-C does."""
 
 import signal
 from collections.abc import Iterator

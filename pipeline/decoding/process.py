@@ -1,7 +1,7 @@
-"""Starts the decoder process and sends it requests: a file that kills or hangs a decoder costs itself only.
+"""Starts the decoder process and sends it requests: a bad file loses only its own clip.
 
-No other process decodes a media file. This one sends request by request; when the decoder process dies it starts
-another and sends the request again, and a file over which two have died is `crashed`. The alarm of the kernel ends a
+No command decodes a user's file elsewhere. The owner sends request by request; when the decoder process dies it starts
+another and sends the request again, and a file over which two have died is `crashed`. A timer of the kernel, armed in `worker.py`, ends a
 native call that hangs, so it needs no thread and no lock of the interpreter. The decoder process writes no file, so
 nothing of it is left when its owner is killed: it ends after the request in work.
 """

@@ -11,7 +11,7 @@ from cavsync.pipeline.media.backends.pyav import PyAvDecoder
 from cavsync.pipeline.media.container import Container, Span, open_container
 from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.decode import frames_at
-from cavsync.pipeline.media.frames import FrameScaler, jpeg
+from cavsync.pipeline.media.frame_images import FrameScaler, jpeg
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
 

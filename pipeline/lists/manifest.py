@@ -1,4 +1,4 @@
-"""Manifests describe datasets: `cavsync/manifests/*.toml`, or a user's own TOML file (docs/datasets.md)."""
+"""Manifests describe datasets: the shipped `manifests/*.toml`, or a user's own TOML file (docs/datasets.md)."""
 
 import tomllib
 from collections.abc import Collection, Mapping

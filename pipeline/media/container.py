@@ -20,7 +20,7 @@ from av.stream import Disposition
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.deadline import Deadline
-from cavsync.pipeline.media.frame_times import time_s
+from cavsync.pipeline.media.frame_selection import time_s
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
 # A codec's first samples after a seek fade in, so the seek aims a little earlier.

@@ -18,8 +18,8 @@ from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.container import Container, Span
-from cavsync.pipeline.media.frame_times import time_s
-from cavsync.pipeline.media.frames import FrameScaler, is_still, jpeg
+from cavsync.pipeline.media.frame_images import FrameScaler, is_still, jpeg
+from cavsync.pipeline.media.frame_selection import time_s
 
 
 class Backend(Protocol):

@@ -17,7 +17,7 @@ from PIL import Image
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
-from cavsync.pipeline.media.frame_times import SAME_INSTANT_S
+from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.synthetic.audio import render_audio
 from cavsync.pipeline.synthetic.classes import CLASS_IDS, CLASSES

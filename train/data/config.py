@@ -45,7 +45,7 @@ class DataConfig:
     num_workers: int = 0
     """Processes that decode; 0 decodes in the training process. The items do not depend on it."""
     check_crc: bool = False
-    """Compare each clip's checksum at every read: slow, for a disk under suspicion."""
+    """Compare each clip's checksum at every read: slow, to check a disk that may be faulty."""
 
     def __post_init__(self) -> None:
         require(

@@ -1,4 +1,4 @@
-"""The inputs that a checkpoint was trained on."""
+"""How a checkpoint's inputs were normalised and aligned, and where its weights lie."""
 
 import json
 from dataclasses import fields

@@ -36,7 +36,7 @@ from cavsync.train.data.sampler import Epochs, Position, epoch_order
 from cavsync.train.data.store import ShardError, used_frames
 from cavsync.train.engine.distributed import Ranks
 
-CHUNK_STREAM = 4  # see data.ITEM_STREAM
+CHUNK_STREAM = 4  # a random stream of its own, as ITEM_STREAM in pairs.py
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A checkpoint that is loaded once for all that is done with it."""
+"""A model loaded with the preprocessing that it was trained with, and its device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -97,7 +97,7 @@ def embed_files(
 ) -> WindowFile:
     """Writes `out`, with a record for every file; a file without windows has one with the reason.
 
-    `on_second` is called with the progress of a file where one runs at a time. Raises CavsyncError on what a user can mend.
+    `on_second` is called with the progress of a file where one runs at a time. Raises CavsyncError on what the user can fix.
     """
     require_writable(out)
     embedder = spec.open()

@@ -1,7 +1,7 @@
 """Optimizer, learning rate, gradient clipping and averaging of weights.
 
-The learning rate is a pure function of the step, so that the step alone restores it: timm's cosine starts its climb
-at a given rate, not at the rate of one step, and torch's LambdaLR keeps a state.
+The learning rate is a pure function of the step, so that the step alone restores it: timm's warm-up starts at a fixed rate,
+ours at lr / warm-up steps, and torch's LambdaLR keeps a state.
 """
 
 import math

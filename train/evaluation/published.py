@@ -1,4 +1,4 @@
-"""Figures that others published, to read ours beside. `source` says where each was read.
+"""Scores that papers report, for comparison. `source` says where each was read.
 
 "second-hand" marks figures quoted in other places than the paper itself; look them up before you build on them.
 """

@@ -1,4 +1,4 @@
-"""Figures with their 95 % intervals: each method of making an interval is one function here.
+"""Scores with their 95 % intervals: the percentile interval, and the resampling that several protocols share.
 
 Axis words: N queries, clips or rows; S resamples.
 """

@@ -48,7 +48,7 @@ def finetune(
 ) -> FinetuneResult:
     """Train `config` in `run_dir` to its end, or until SIGTERM or Ctrl-C, which save first.
 
-    On the CPU a resumed run is bit-equal to one that was never stopped. Raises CavsyncError on what a user can mend.
+    On the CPU a resumed run is bit-equal to one that was never stopped. Raises CavsyncError on what the user can fix.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError(

@@ -27,7 +27,7 @@ from cavsync.train.inference.overlay import middles_s, write_overlay
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
 from cavsync.train.reporting.images import png
-from cavsync.train.reporting.page import CaptionedImage, Film, Score, Section
+from cavsync.train.reporting.page import CaptionedImage, PlayableVideo, Score, Section
 from cavsync.train.reporting.plots import ACCENT
 from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
 
@@ -88,7 +88,7 @@ def overlay_section(found: LocalizedVideo, address: str) -> Section:
         "The heatmap is bright where the audio comes from, on one scale for all windows that pass, which starts at the median of "
         "their cells. Where the frame is dimmed, its similarity to the audio is below the threshold. There is one heatmap for each "
         "window; between two windows it is interpolated.",
-        films=[Film(address, found.sentence)],
+        films=[PlayableVideo(address, found.sentence)],
     )
 
 

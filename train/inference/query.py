@@ -12,7 +12,7 @@ from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import Window
-from cavsync.pipeline.media.frames import jpeg
+from cavsync.pipeline.media.frame_images import jpeg
 from cavsync.train.embedding.embedder import Embedder, FileEmbeddings
 
 # Pillow knows more, and runs other programs for some of them.

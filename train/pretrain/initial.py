@@ -1,4 +1,4 @@
-"""The model at step 0."""
+"""The model that a pretraining begins with."""
 
 import torch
 

@@ -74,24 +74,27 @@ class PretrainObjective:
     def _in_parts(self, parts: list[Inputs], scaled: Callable[[Tensor], Tensor]) -> LossTensors:
         """One backward a part, as if it were the whole batch at once.
 
-        All embeddings first, without a graph; from them the contrastive loss and its gradient in each embedding.
-        Then each part again, now with a graph, into which that gradient is fed.
+        This is gradient caching (GradCache): all embeddings are computed without a graph, and from them the contrastive
+        loss and its gradient with respect to each embedding. Then each part is computed again with a graph, whose
+        backward starts from the cached gradient.
         """
         with torch.no_grad():
             embedded = [self._embed(inputs) for inputs in parts]
         audio, image = (torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True))
         contrast = self._contrast(audio, image)
-        slopes = [slope.chunk(len(parts)) for slope in torch.autograd.grad(contrast.loss, (audio, image))]
+        cached = [
+            gradient.chunk(len(parts)) for gradient in torch.autograd.grad(contrast.loss, (audio, image))
+        ]
 
         sum_audio, sum_image = torch.zeros(2, device=self.device)
-        for number, (inputs, slope_audio, slope_image) in enumerate(
-            zip(parts, *slopes, strict=True), start=1
-        ):
+        for number, (inputs, grad_audio, grad_image) in enumerate(zip(parts, *cached, strict=True), start=1):
             with self._averaging(number == len(parts)):
                 out = self._forward(inputs)
                 reconstruction = out.reconstruction_audio / len(parts), out.reconstruction_image / len(parts)
-                pull = (out.embedding_audio * slope_audio).sum() + (out.embedding_image * slope_image).sum()
-                torch.autograd.backward(scaled(total_loss(self.model.config, *reconstruction, pull)))
+                surrogate = (out.embedding_audio * grad_audio).sum() + (
+                    out.embedding_image * grad_image
+                ).sum()
+                torch.autograd.backward(scaled(total_loss(self.model.config, *reconstruction, surrogate)))
             sum_audio += reconstruction[0].detach()
             sum_image += reconstruction[1].detach()
         return _detached(sum_audio, sum_image, contrast)

@@ -1,4 +1,4 @@
-"""How much of what was listed could be scored: nothing that fails leaves silently."""
+"""How much of what was listed could be scored: every skipped item is counted with its reason."""
 
 import math
 from collections import Counter

@@ -60,7 +60,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Film:
+class PlayableVideo:
     """A video that the page plays: its address relative to the page, or a data URL."""
 
     address: str
@@ -119,7 +119,7 @@ class Section:
     queries: Sequence[RankedQuery] = ()
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
-    films: Sequence[Film] = ()
+    films: Sequence[PlayableVideo] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends.pyav import PyAvDecoder
 from cavsync.pipeline.media.backends.timing import require_frame_times, timing_error
 from cavsync.pipeline.media.container import Container, Span, open_container
-from cavsync.pipeline.media.frame_times import SAME_INSTANT_S, time_s
+from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, time_s
 
 # Clocks of containers are coarser than decord's floats.
 SAME_TIME_S = 1e-3

@@ -16,7 +16,7 @@ from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, output_of
 from cavsync.pipeline.media.backends.timing import require_frame_times, timing_error
 from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, CodedFrames, Container, Span, url
-from cavsync.pipeline.media.frame_times import SAME_INSTANT_S, needed_times_s, on_screen, time_s
+from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, needed_times_s, on_screen, time_s
 
 # A damaged packet ends the clip, as with PyAV, instead of being left out.
 QUIET = ["-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1"]

@@ -8,7 +8,7 @@ import av
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.container import CodedFrames, Container, Span
-from cavsync.pipeline.media.frame_times import decoded, on_screen, with_packet_times
+from cavsync.pipeline.media.frame_selection import decoded, on_screen, with_packet_times
 
 
 class PyAvDecoder:

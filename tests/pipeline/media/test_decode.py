@@ -30,7 +30,7 @@ from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaErro
 from cavsync.pipeline.media.audio import AudioTrack, one_channel, resampled
 from cavsync.pipeline.media.backends.choice import open_media
 from cavsync.pipeline.media.decode import DecodedClip
-from cavsync.pipeline.media.frame_times import CAN_SKIP, on_screen
+from cavsync.pipeline.media.frame_selection import CAN_SKIP, on_screen
 
 KnownClips = Callable[[str], KnownClip]
 
@@ -121,7 +121,7 @@ def test_skipping_frames_changes_no_byte(codec: str, tmp_path: Path, monkeypatch
     options = {"preset": "veryfast", "x265-params": "log-level=none:pools=1:bframes=4"}
     clip = write_clip(tmp_path / "clip.mp4", 4.0, video_codec=codec, video_options=options)
     skipping = decode(clip.path, num_frames=7)
-    monkeypatch.setattr("cavsync.pipeline.media.frame_times.CAN_SKIP", CAN_SKIP - {"h264", "hevc"})
+    monkeypatch.setattr("cavsync.pipeline.media.frame_selection.CAN_SKIP", CAN_SKIP - {"h264", "hevc"})
     plain = decode(clip.path, num_frames=7)
     assert skipping.frames == plain.frames
     assert skipping.frame_pts_s.tolist() == plain.frame_pts_s.tolist()

@@ -115,7 +115,7 @@ def _trained_modality(weights: Path, overrides: Mapping[str, Any]) -> Modality |
 
 
 def score_classification(task: ClassificationTask, on_clip: OnClip) -> ClassificationScores:
-    """Scores every usable clip of the split; raises CavsyncError or CheckpointError on what a user can mend."""
+    """Scores every usable clip of the split; raises CavsyncError or CheckpointError on what the user can fix."""
     split, checkpoint = task.split, task.split.checkpoint
     model = checkpoint.model
     assert isinstance(model, CavMaeClassifier), "open_classifier loads it"

@@ -16,7 +16,7 @@ from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
 from cavsync.train.data.images import fit
 from cavsync.train.evaluation.choices import Geometry
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader
-from cavsync.train.evaluation.heatmaps.media import open_rgb
+from cavsync.train.evaluation.heatmaps.image_files import open_rgb
 from cavsync.train.evaluation.localization.boxes import BoxRow
 
 # Of a 10-s video the one image is the frame at 5 s, the instant that the boxes of VGG-SS were drawn at.

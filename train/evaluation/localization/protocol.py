@@ -13,7 +13,7 @@ from cavsync.train.evaluation.choices import Geometry, MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
 from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, ImageFeatures, upsampled
-from cavsync.train.evaluation.heatmaps.media import RowError
+from cavsync.train.evaluation.heatmaps.image_files import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
 from cavsync.train.evaluation.localization.media import BoxMedia
@@ -83,7 +83,7 @@ def score_localization(
     geometry: Geometry,
     on_row: Callable[[int, int], None] = lambda done, total: None,
 ) -> LocalizationScores:
-    """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
+    """Maps and scores every usable row; raises CavsyncError on what the user can fix."""
     heatmap_model, reader = task.heatmap_model()
     with DecoderProcess() as decoder:
         media = BoxMedia(data.root, heatmap_model.model.config.image_size, geometry, decoder)

@@ -27,7 +27,7 @@ def embed_gallery(
     config: RetrievalConfig,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
 ) -> GalleryEmbeddings:
-    """Encodes the task's clips, each once; raises CavsyncError on what a user can mend."""
+    """Encodes the task's clips, each once; raises CavsyncError on what the user can fix."""
     model, dataset = task.checkpoint.model, task.dataset
     gallery = Gallery.read(config.gallery) if config.gallery else None
     found = _clips_of(dataset, task.data.split, gallery)

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from cavsync.train.data.images import fit
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.heatmaps.media import RowError, open_rgb
+from cavsync.train.evaluation.heatmaps.image_files import RowError, open_rgb
 from cavsync.train.reporting.coverage import Unusable
 
 LIST_NAME, PUBLISHED_FOLDER = "prompted_segmentation.csv", "ADE20KSoundPrompted"

@@ -19,7 +19,7 @@ from cavsync.train.evaluation.heatmaps.heatmap import (
     ImageFeatures,
     upsampled,
 )
-from cavsync.train.evaluation.heatmaps.media import RowError
+from cavsync.train.evaluation.heatmaps.image_files import RowError
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.segmentation.dataset import PromptedRow, PromptedSet
 from cavsync.train.evaluation.segmentation.metrics import Segmentation, segment
@@ -76,7 +76,7 @@ def score_segmentation(
     scaling: Scaling,
     on_row: OnRow = lambda done, total: None,
 ) -> SegmentationScores:
-    """Maps and scores every usable row; raises CavsyncError on what a user can mend."""
+    """Maps and scores every usable row; raises CavsyncError on what the user can fix."""
     prompted = PromptedSet.open(data)
     missing = prompted.missing()
     Coverage(len(prompted.rows), missing).require(task.max_missing)

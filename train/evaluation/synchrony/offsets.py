@@ -1,4 +1,4 @@
-"""The similarity of frames with audio that comes sooner or later, and the delay of the audio.
+"""The similarity of frames with audio that comes earlier or later, and the delay of the audio.
 
 An offset of 1 s pairs each frame with the window of audio that is 1 s after its own: the right one where the audio of
 a video is 1 s late. Axis words: P frames, W windows, O offsets, D embedding width.

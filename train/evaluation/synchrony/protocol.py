@@ -1,4 +1,4 @@
-"""`cavsync eval synchrony` on a split: each clip's frames with its own audio, sooner and later, and with another's."""
+"""`cavsync eval synchrony` on a split: each clip's frames with its own audio, earlier and later, and with another's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ def score_synchrony(
     config: SynchronyConfig,
     on_clip: OnClip = lambda done, total: None,
 ) -> SynchronyScores:
-    """Slides over every usable clip of the task's split; raises CavsyncError on what a user can mend."""
+    """Slides over every usable clip of the task's split; raises CavsyncError on what the user can fix."""
     scoring = _Scoring(config, config.window_encoder(task.checkpoint, task.data))
     model = task.checkpoint.model.config
     clips = SplitClips(task.dataset, task.data, model.image_size)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, MediaError
-from cavsync.pipeline.media.frames import is_still
+from cavsync.pipeline.media.frame_images import is_still
 from cavsync.train.data.config import DataConfig
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.video import WholeVideo, read_video
@@ -79,7 +79,7 @@ def score_video(
     on_second: OnPart = lambda done, total: None,
     on_window: OnPart = lambda done, total: None,
 ) -> VideoSynchrony:
-    """Encodes windows over the whole file; raises CavsyncError on what a user can mend.
+    """Encodes windows over the whole file; raises CavsyncError on what the user can fix.
 
     `on_second` is called with the decoded seconds of the file, `on_window` with the encoded windows of its audio.
     """

@@ -1,4 +1,4 @@
-"""The images and audio that a row of a list names."""
+"""Opens the image that a row of a list names, and names the row that fails."""
 
 from pathlib import Path
 
