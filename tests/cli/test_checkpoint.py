@@ -1,4 +1,4 @@
-"""Proves what `cavsync checkpoint` prints and writes, and how it refuses."""
+"""Proves what `cavsync checkpoint` prints and writes, and its errors."""
 
 import json
 from dataclasses import asdict, replace

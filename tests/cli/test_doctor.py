@@ -1,4 +1,4 @@
-"""`cavsync doctor` tries things for real, and its exit code says whether the defaults work."""
+"""Proves that `cavsync doctor` really decodes and computes, and that its exit code is that of the defaults."""
 
 import json
 from pathlib import Path
@@ -30,9 +30,9 @@ def light(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_this_machine_has_what_the_commands_need(tmp_path: Path) -> None:
     result = run("--json", "--root", str(tmp_path / "not" / "there" / "yet"))
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["usable"]
-    checks = {(check["part"], check["name"]): check for check in told["checks"]}
+    report = json.loads(result.stdout)
+    assert report["usable"]
+    checks = {(check["part"], check["name"]): check for check in report["checks"]}
     assert all(
         checks["pyav", codec]["usable"]
         for codec in (*codec_check.VIDEO_ENCODERS, *codec_check.AUDIO_ENCODERS)
@@ -90,7 +90,9 @@ def test_a_decoder_that_does_not_start_is_no_failure_unless_it_is_the_default(
     assert "decord, h264: does not start: no decord here" in result.output
 
 
-def test_a_codec_without_an_encoder_is_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_codec_without_an_encoder_is_checked_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(codec_check.VIDEO_ENCODERS, "hevc", "no such encoder")
     assert codec_check.unsupported_reason("pyav", "hevc", tmp_path) is None
     monkeypatch.setitem(codec_check.VIDEO_ENCODERS, "vvc2", "no such encoder")

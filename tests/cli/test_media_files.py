@@ -1,4 +1,4 @@
-"""Proves for every command that reads media files: it never follows a script in a media file's clothes to other files, and
+"""Proves for every command that reads media files: it never follows a script named as a media file to other files, and
 a file that kills or hangs the decoder costs itself only."""
 
 import json
@@ -74,7 +74,7 @@ def prepare_all(path: Path, clip: Path, weights: Path, out: Path) -> str:
 
 
 def show(path: Path, clip: Path, weights: Path, out: Path) -> str:
-    """The path's file takes the place of a video that was prepared."""
+    """The path's file replaces a video that was prepared."""
     content = path.read_bytes()
     shutil.copy(clip, path)
     output_of("prepare", "folder", path.parent, "--out", out / "data", *SMALL)
@@ -151,8 +151,7 @@ def boxed(root: Path, path: Path, clip: Path) -> Path:
 
 
 def link_with_target(path: Path, link: Path) -> None:
-    """A script names a file of its own folder, so that file is linked beside it; both links are to the files that are
-    watched."""
+    """A script names a file of its own folder, so that file is linked beside it; inotify records both files."""
     link.hardlink_to(path)
     target = path.with_name("target.bin")
     if target.exists():

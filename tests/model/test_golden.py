@@ -2,7 +2,7 @@
 
 `golden/forward.json` holds what the unmodified classes of edsonroteia/cav-mae-sync and YuanGongND/cav-mae
 (CPU, float32) computed at small widths. Weights, inputs and masking noise follow formulas, so no weights are
-stored: each tensor's formula depends on its place among the sorted names, so a wrong name shifts them all.
+stored: each tensor's formula depends on its index among the sorted names, so a wrong name shifts them all.
 """
 
 import json
@@ -43,8 +43,13 @@ def entry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     torch.save(
         {f"module.{name}": tensor for name, tensor in formula_weights(CavMaeSync(config)).items()}, path
     )
-    asked = {"num_heads": 4, "decoder_num_heads": 4, "norm_pix": config.norm_pix, "contrastive_weight": 0.1}
-    return request.param, load_model(path, **asked)
+    overrides = {
+        "num_heads": 4,
+        "decoder_num_heads": 4,
+        "norm_pix": config.norm_pix,
+        "contrastive_weight": 0.1,
+    }
+    return request.param, load_model(path, **overrides)
 
 
 @pytest.fixture(scope="module")

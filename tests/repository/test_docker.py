@@ -1,4 +1,4 @@
-"""The containers' steps, as far as they run without an engine: the wheel is built and installed by the Dockerfiles' own
+"""Proves the containers' steps, as far as they run without an engine: the wheel is built and installed by the Dockerfiles' own
 commands, and the commands of compose.yaml and rayjob.yaml are understood by what was installed.
 
 Not run: base images, apt-get, the download of dependencies, useradd, Docker, Kubernetes.
@@ -106,7 +106,7 @@ def load(name: str) -> Any:
 
 
 def understood(command: list[str], installed: Path, cwd: Path) -> str:
-    """What `cavsync ...` says where there is nothing to prepare; unknown options would end with code 2."""
+    """The output of `cavsync ...` where there is nothing to prepare; unknown options would end with code 2."""
     command = [word for word in command if word not in ("--ray-address", "auto")]
     result = subprocess.run(
         [str(installed / "cavsync"), *command[1:]], cwd=cwd, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Proves that what `import cavsync` promises is there, works on a run and a dataset, and costs nothing until it is used."""
+"""Proves that the public names of `cavsync` exist, work on a run and a dataset, and load nothing until they are used."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`cavsync prepare folder` in a process of its own, sabotaged on request, and what it leaves."""
+"""`cavsync prepare folder` in another process, sabotaged on request, and the files that it leaves."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`with_options` turns the fields of a dataclass into options of a command."""
+"""Proves that `with_options` turns the fields of a dataclass into options of a command."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""`cavsync data show`: the clips that were asked for, with their sound, on a page that needs nothing else."""
+"""Proves `cavsync data show`: the requested clips, with their audio, on a page that needs no other file."""
 
 import base64
 import io
@@ -40,15 +40,15 @@ def show(out: Path, to: Path, *options: str) -> str:
 def test_the_page_plays_the_audio_that_was_prepared(prepared: Path, tmp_path: Path) -> None:
     page = show(prepared, tmp_path, "--key", KEY)
     (encoded,) = re.findall(r"data:audio/wav;base64,([^\"]+)", page)
-    with wave.open(io.BytesIO(base64.b64decode(encoded))) as sound:
-        assert (sound.getframerate(), sound.getnchannels()) == (16_000, 1)
-        samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2") / 32767
+    with wave.open(io.BytesIO(base64.b64decode(encoded))) as wav:
+        assert (wav.getframerate(), wav.getnchannels()) == (16_000, 1)
+        samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2") / 32767
     stored = clip_of_key(Inventory.read(prepared), KEY).stored
     assert stored is not None
     loud = stored.mel > -4  # 16 bits hide the rest
-    heard = log_mel(samples)[: len(stored.mel)]
+    computed = log_mel(samples)[: len(stored.mel)]
     assert loud.mean() > 0.02
-    assert np.abs(heard - stored.mel)[loud].max() < 0.05
+    assert np.abs(computed - stored.mel)[loud].max() < 0.05
 
 
 def test_the_page_has_images_and_facts_and_loads_no_other_file(prepared: Path, tmp_path: Path) -> None:

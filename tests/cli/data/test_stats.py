@@ -1,4 +1,4 @@
-"""`cavsync data stats`: every count against the clips that were made, the log-mel against the stored arrays."""
+"""Proves `cavsync data stats`: its counts are those of the clips that were made, its log-mel that of the stored arrays."""
 
 import io
 import json
@@ -28,53 +28,53 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(out: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def report(out: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     result = data("stats", out, "--out", tmp_path_factory.mktemp("page"), "--json")
     assert result.exit_code == 0, result.output
     return dict(json.loads(result.stdout))
 
 
-def test_every_clip_is_counted_by_state_label_and_source(told: dict[str, Any]) -> None:
-    assert told["num_listed"] == 9
-    assert told["states"] == {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}
-    assert told["clips_per_label"] == {"dog": 4, "cat": 2, "cow": 0}
-    assert told["facts"]["video codec"] == {"h264": 6}
-    assert told["facts"]["frame size"] == {"160 x 120": 6}
-    assert told["facts"]["sample rate"] == {"44,100 Hz": 6}
-    assert told["ok_hours"] * 3600 == pytest.approx(4 * 1.5 + 2.5 + 1.5, abs=0.1)
+def test_every_clip_is_counted_by_state_label_and_source(report: dict[str, Any]) -> None:
+    assert report["num_listed"] == 9
+    assert report["states"] == {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}
+    assert report["clips_per_label"] == {"dog": 4, "cat": 2, "cow": 0}
+    assert report["facts"]["video codec"] == {"h264": 6}
+    assert report["facts"]["frame size"] == {"160 x 120": 6}
+    assert report["facts"]["sample rate"] == {"44,100 Hz": 6}
+    assert report["ok_hours"] * 3600 == pytest.approx(4 * 1.5 + 2.5 + 1.5, abs=0.1)
 
 
-def test_silent_and_still_clips_are_named(told: dict[str, Any]) -> None:
-    assert told["silent"] == ["c_00000000"]
-    assert told["still"] == ["d_00000000"]
+def test_silent_and_still_clips_are_named(report: dict[str, Any]) -> None:
+    assert report["silent"] == ["c_00000000"]
+    assert report["still"] == ["d_00000000"]
 
 
-def test_the_log_mel_is_that_of_the_stored_arrays(out: Path, told: dict[str, Any]) -> None:
+def test_the_log_mel_is_that_of_the_stored_arrays(out: Path, report: dict[str, Any]) -> None:
     mels = []
     for key, row in index_rows(out).items():
         content = (out / "shards" / f"{shard_of(out, key)}.tar").read_bytes()
         mels.append(read_mel(content[row["mel_offset"] :][: row["mel_size"]]).astype(float))
     every = np.concatenate(mels)
-    assert told["mel"]["num_sampled"] == 6
-    np.testing.assert_allclose(told["mel"]["band_mean"], every.mean(axis=0))
-    np.testing.assert_allclose(told["mel"]["band_std"], every.std(axis=0))
+    assert report["mel"]["num_sampled"] == 6
+    np.testing.assert_allclose(report["mel"]["band_mean"], every.mean(axis=0))
+    np.testing.assert_allclose(report["mel"]["band_std"], every.std(axis=0))
     summary = Dataset.open(out).summary
-    assert (told["mel"]["mean"], told["mel"]["std"]) == pytest.approx(
+    assert (report["mel"]["mean"], report["mel"]["std"]) == pytest.approx(
         (summary["mel_mean"], summary["mel_std"])
     )
-    assert (told["mel"]["reference_mean"], told["mel"]["reference_std"]) == (-5.081, 4.4849)
+    assert (report["mel"]["reference_mean"], report["mel"]["reference_std"]) == (-5.081, 4.4849)
 
 
-def test_the_page_has_every_plot_and_loads_no_other_file(told: dict[str, Any]) -> None:
-    page = Path(told["page"])
+def test_the_page_has_every_plot_and_loads_no_other_file(report: dict[str, Any]) -> None:
+    page = Path(report["page"])
     text = page.read_text()
     assert {path.name for path in page.parent.iterdir()} == PLOTS | {"stats.html"}
     assert text.count("data:image/png;base64,") == len(PLOTS)
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
     assert "c_00000000" in text
     for name in PLOTS:
-        with Image.open(io.BytesIO((page.parent / name).read_bytes())) as picture:
-            assert picture.width > 1000
+        with Image.open(io.BytesIO((page.parent / name).read_bytes())) as image:
+            assert image.width > 1000
 
 
 def test_the_command_prints_tables(out: Path, tmp_path: Path) -> None:
@@ -113,6 +113,6 @@ def test_retried_clips_count_once(tmp_path: Path) -> None:
     prepare_vggsound(tmp_path)
     shutil.copy(tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "e.mp4")
     out = prepare_vggsound(tmp_path, "--retry-failed")
-    told = json.loads(data("stats", out, "--json").stdout)
-    assert told["clips_per_label"] == {"dog": 4, "cat": 2, "cow": 1}
-    assert told["states"] == {"ok": 7, "missing": 1, "duplicate": 1}
+    report = json.loads(data("stats", out, "--json").stdout)
+    assert report["clips_per_label"] == {"dog": 4, "cat": 2, "cow": 1}
+    assert report["states"] == {"ok": 7, "missing": 1, "duplicate": 1}

@@ -1,4 +1,4 @@
-"""`cavsync data status`: how far a dataset is, while a run goes on and when none does, also when it was killed."""
+"""Proves that `cavsync data status` gives the progress of a dataset during a run, after it and after a kill."""
 
 import json
 import shutil
@@ -49,8 +49,8 @@ def test_status_of_a_finished_dataset(out: Path) -> None:
     assert result.exit_code == 0
     for words in ("shards 3 of 3", "clips 9 of 9", "run finished", "decode_error"):
         assert words in output_text(result)
-    told = json.loads(data("status", out, "--json").stdout)
-    assert (told["finished"], told["states"], told["eta_s"]) == (True, STATES, None)
+    status = json.loads(data("status", out, "--json").stdout)
+    assert (status["finished"], status["states"], status["eta_s"]) == (True, STATES, None)
 
 
 def test_status_of_an_interrupted_preparation_shows_what_is_left(out: Path) -> None:
@@ -65,11 +65,11 @@ def test_watch_ends_when_the_dataset_is_finished(out: Path) -> None:
     assert "shards 3 of 3" in output_text(data("status", out, "--watch"))
 
 
-class Listener:
-    """A reporter that looks at the status at every clip, as another shell would."""
+class StatusReader:
+    """A reporter that reads the status at every clip, as another shell would."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        self.look = look
+    def __init__(self, read: Callable[[], None]) -> None:
+        self.read = read
 
     def log(self, line: str) -> None:
         pass
@@ -78,7 +78,7 @@ class Listener:
         pass
 
     def clips(self, states: Mapping[ClipState, int]) -> None:
-        self.look()
+        self.read()
 
 
 def test_a_running_preparation_shows_its_progress(
@@ -87,11 +87,11 @@ def test_a_running_preparation_shows_its_progress(
     monkeypatch.setattr("cavsync.pipeline.jobs.progress.UPDATE_EVERY_S", 0.0)
     out, seen = tmp_path / "out", list[Status]()
     config = PrepareConfig(num_frames=2, frame_size=32, shard_size=3)
-    listener = Listener(lambda: seen.append(read_status(out)))
-    with recorded(listener, out, 1) as reporter:
+    status_reader = StatusReader(lambda: seen.append(read_status(out)))
+    with recorded(status_reader, out, 1) as reporter:
         prepare(folder_listing(prepared / "videos"), out, config, Workers(), reporter)
     assert not (out / RECORD_NAME).exists()
-    # Told before the clip that is being heard of is counted.
+    # Read before the current clip is counted.
     assert [status.num_clips_done for status in seen] == list(range(6))
     assert [status.num_shards_done for status in seen] == [0, 0, 0, 1, 1, 1]
     assert seen[-1].clips_per_s is not None
@@ -121,7 +121,9 @@ def test_a_killed_run_is_distinguished_from_a_living_one(out: Path) -> None:
     leave_record(out, json.loads((out / ".lock").read_text()), updated=datetime.now(UTC))
     result = data("status", out)
     assert "it has ended. Repeat the prepare command to continue." in output_text(result)
-    assert "clips 6 of 9" in output_text(result), "what a dead run said of unfinished shards is worth nothing"
+    assert "clips 6 of 9" in output_text(result), (
+        "the counts of a dead run are not used for unfinished shards"
+    )
 
 
 def test_a_run_on_another_host_without_updates_is_reported_as_silent(out: Path) -> None:
@@ -142,15 +144,15 @@ def read_runner_life(out: Path) -> str:
 
 
 def leave_record(out: Path, holder: Mapping[str, Any], updated: datetime) -> None:
-    told = {"pid": holder["pid"], "host": holder["host"], "workers": 2, "started": holder["since"]}
+    process = {"pid": holder["pid"], "host": holder["host"], "workers": 2, "started": holder["since"]}
     counts = {"num_clips": 9, "num_before": 6, "states_before": {"ok": 6}, "states": {"ok": 2}}
-    record = {**told, **counts, "updated": updated.isoformat(), "clips_per_s": 1.0}
+    record = {**process, **counts, "updated": updated.isoformat(), "clips_per_s": 1.0}
     (out / RECORD_NAME).write_text(json.dumps(record))
 
 
 def test_a_refused_run_leaves_the_record_of_the_other(out: Path) -> None:
     (out / RECORD_NAME).write_text("{}")
-    with recorded(Listener(lambda: None), out, 1) as reporter:
+    with recorded(StatusReader(lambda: None), out, 1) as reporter:
         reporter.start(9, 9)
     assert (out / RECORD_NAME).is_file()
 

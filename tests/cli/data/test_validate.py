@@ -1,4 +1,4 @@
-"""`cavsync data validate`: whatever is damaged is named, with its shard; `--fix` and a rerun give the same bytes."""
+"""Proves that `cavsync data validate` names all damage with its shard, and that `--fix` and a rerun give the same bytes."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(prepared: Path, tmp_path: Path) -> Path:
-    """A copy to damage; its videos are where they were, as the plan says."""
+    """A copy to damage; its videos are where they were, as the plan gives them."""
     shutil.copytree(prepared / "out", tmp_path / "out")
     (tmp_path / "videos").symlink_to(prepared / "videos")
     shutil.copy(prepared / "list.csv", tmp_path / "list.csv")
@@ -82,7 +82,7 @@ def test_a_flipped_bit_is_found_removed_and_made_again(root: Path, out: Path) ->
     (problems,) = damaged(out).values()
     assert any("tar has another sha256" in problem for problem in problems)
     assert f"{KEY}: its bytes have changed (another crc32 than the index says)" in problems
-    assert damaged(out, "--quick") == {}, "a bit of content is what --quick does not look at"
+    assert damaged(out, "--quick") == {}, "a bit of content is not checked by --quick"
     result = data("validate", out, "--fix")
     assert result.exit_code == 1
     assert f"{shard} is damaged" in result.output
@@ -249,9 +249,9 @@ def test_a_log_mel_that_is_not_finite_is_found(out: Path) -> None:
 
     def agree(rows: Rows) -> None:
         content = (out / "shards" / f"{shard}.tar").read_bytes()
-        places = [*zip(row["frame_offset"], row["frame_size"], strict=True)]
-        places += [(row[f"{name}_offset"], row[f"{name}_size"]) for name in ("json", "mel")]
-        of_key(rows)["crc32"] = zlib.crc32(b"".join(content[offset:][:size] for offset, size in places))
+        members = [*zip(row["frame_offset"], row["frame_size"], strict=True)]
+        members += [(row[f"{name}_offset"], row[f"{name}_size"]) for name in ("json", "mel")]
+        of_key(rows)["crc32"] = zlib.crc32(b"".join(content[offset:][:size] for offset, size in members))
 
     rewrite_tar(out, shard, poison)
     rewrite_index(out, shard, agree)

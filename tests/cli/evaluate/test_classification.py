@@ -1,4 +1,4 @@
-"""Proves `cavsync eval classification` from the command: our classifiers and published ones, and how it refuses."""
+"""Proves `cavsync eval classification` from the command: our classifiers and published ones, and its errors."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -112,8 +112,8 @@ def test_probabilities_of_all_frames_are_averaged(run: Path) -> None:
         with torch.inference_mode():
             # Each frame as a video of its own, so that only the softmax and the mean are left to do.
             frames = [
-                model(sound[None, None], normalise_images(picture)[None, None]).softmax(-1)
-                for sound, picture in zip(item["audio"], item["image"], strict=True)
+                model(audio[None, None], normalise_images(image)[None, None]).softmax(-1)
+                for audio, image in zip(item["audio"], item["image"], strict=True)
             ]
         answer = int(torch.cat(frames).mean(dim=0).argmax())
         right.append(bool(item["target"][answer]))
@@ -128,7 +128,7 @@ def test_a_published_file_answers_in_the_order_of_its_label_list(
     ours = report(classify("--checkpoint", run, "--json"))
     order = [2, 0, 1]
     published = write_published(tmp_path, order, run)
-    labels = write_labels(tmp_path / "labels.csv", [CLASSES[place] for place in order])
+    labels = write_labels(tmp_path / "labels.csv", [CLASSES[index] for index in order])
     # Published inputs are not those of the run, so the run's configuration stands beside the file.
     (tmp_path / "config.json").write_text((run / "config.json").read_text())
     content = report(
@@ -141,7 +141,7 @@ def test_a_published_file_answers_in_the_order_of_its_label_list(
     assert content["figures"]["top-1 of clips"] == ours["figures"]["top-1 of clips"]
 
 
-def test_another_classs_name_is_not_guessed_from_its_place(run: Path, dataset: Path, tmp_path: Path) -> None:
+def test_another_classs_name_is_not_guessed_from_its_index(run: Path, dataset: Path, tmp_path: Path) -> None:
     published = write_published(tmp_path, [0, 1, 2], run)
     options = ["--checkpoint", published, "--data", dataset, "--set", "num_heads=2"]
     refused(classify(*options), "has 3 classes and does not say which", "--labels FILE")
@@ -180,7 +180,7 @@ def test_one_modality_alone_is_asked_for_by_name(
     assert content["results"]["classes"] != both["results"]["classes"]
 
 
-def test_a_head_for_sound_and_picture_side_by_side_needs_both(dataset: Path, tmp_path: Path) -> None:
+def test_a_head_for_audio_and_image_side_by_side_needs_both(dataset: Path, tmp_path: Path) -> None:
     finetune(micro_finetuning(dataset, pretrained(tmp_path)), tmp_path / "run", device="cpu")
     result = classify("--checkpoint", tmp_path / "run", "--modality", "audio")
     refused(result, "its head was made for both", "cavsync train probe --modality audio")

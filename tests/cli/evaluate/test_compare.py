@@ -1,4 +1,4 @@
-"""Proves `cavsync eval compare`: what stands beside what, how sure a difference is, and what makes figures incomparable."""
+"""Proves `cavsync eval compare`: the columns, the interval of a difference, and what makes figures incomparable."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def run(*arguments: object) -> Result:
 
 
 def scored(folder: Path, num_wrong: int, clips: list[str] | None = None) -> Path:
-    """A report on clips of which each sound is exactly like its picture, except that the first of them went round."""
+    """A report on clips of which each audio equals its image, except that the first of them are rotated."""
     vectors = np.eye(NUM_CLIPS)
     order = [*range(1, num_wrong), 0, *range(num_wrong, NUM_CLIPS)] if num_wrong else [*range(NUM_CLIPS)]
     table = {"clip": clips or [f"clip{number:02d}" for number in range(NUM_CLIPS)], "pair": 0}
@@ -74,7 +74,7 @@ def test_the_same_queries_are_compared_one_by_one(folder: Path, tmp_path: Path) 
     (difference,) = figure["differences"]
     assert [cell["value"] for cell in figure["reports"]] == [75, 50]
     assert difference["value"] == -25
-    # 10 of 40 queries were lost and none won: 1.96 deviations of such a share are 13.4 points.
+    # 10 of 40 queries were lost and none won: 1.96 deviations of such a fraction are 13.4 points.
     assert (difference["low"], difference["high"]) == pytest.approx((-25 - 13.4, -25 + 13.4), abs=2.6)
     assert difference["intervals_overlap"]  # of the scores, which alone would leave it open
     assert difference["verdict"] == "differs"
@@ -144,7 +144,7 @@ def test_reports_of_other_evaluations_and_undefined_figures_are_shown(folder: Pa
     assert found["figures"]["delay"]["reports"][0]["value"] is None
 
 
-def test_reports_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+def test_reports_are_named_by_what_differs_between_them(tmp_path: Path) -> None:
     for name in ("one/retrieval-test", "two/retrieval-test"):
         scored(tmp_path / name, 0)
     paths = [tmp_path / name for name in ("one/retrieval-test", "two/retrieval-test")]

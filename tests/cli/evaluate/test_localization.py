@@ -1,5 +1,5 @@
-"""Proves `cavsync eval localization`: the published rules on hand-made maps, the model-free rows of VGG-SS, dirty
-annotations, non-sounding rows, and the command on a small folder."""
+"""Proves `cavsync eval localization`: the published rules on hand-made maps, the model-free rows of VGG-SS,
+annotations with issues, non-sounding rows, and the command on a small folder."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def test_the_adaptive_rule_predicts_as_much_as_the_boxes_cover() -> None:
     assert top(np.zeros((2, 3)), 2).tolist() == [[True, True, False], [False, False, False]]
 
 
-def test_every_sound_of_a_picture_must_succeed() -> None:
+def test_every_audio_of_an_image_must_succeed() -> None:
     result = localize(np.array([0.9, 0.4, 0.7]), ["a", "a", "b"])
     assert result.ciou.value == pytest.approx(200 / 3)
     assert result.every_source.value == 50
@@ -86,7 +86,7 @@ def test_confidence_is_the_mean_of_the_highest_quarter() -> None:
 
 
 def test_detection_by_hand() -> None:
-    # By confidence: right, non-sounding, wrong place, right, and nothing below.
+    # By confidence: right, non-sounding, wrong position, right, and nothing below.
     confidences = np.array([0.9, 0.8, 0.7, 0.6])
     cious, sounding = np.array([0.5, 0.9, 0.4, 0.6]), np.array([True, False, True, True])
     result = detect(confidences, cious, sounding)
@@ -169,7 +169,7 @@ def test_the_model_free_rows_of_vggss_are_the_known_ones(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three clips as frames and sounds and one as a video, under raw/vggss, and a run with an untrained model."""
+    """Three clips as frames and audio files and one as a video, under raw/vggss, and a run with an untrained model."""
     folder = tmp_path_factory.mktemp("root")
     data = folder / "raw" / "vggss"
     for part in ("frames", "audio", "videos"):
@@ -202,7 +202,7 @@ def test_it_runs_as_it_stands_from_frames_and_from_videos(root: Path) -> None:
     assert list(report["results"]["methods"]) == ["denseav", CEILING, DISC, ONES]
     assert (
         report["results"]["methods"][CEILING]["published"]["ciou"]["value"] == 100
-    )  # the box is half of the picture
+    )  # the box is half of the image
     assert report["results"]["methods"][ONES]["published"]["mean_ciou"] == pytest.approx(50)
     assert report["results"]["methods"]["denseav"]["detection"] is None
     page = (folder / "report.html").read_text()
@@ -211,7 +211,7 @@ def test_it_runs_as_it_stands_from_frames_and_from_videos(root: Path) -> None:
     assert 'src="http' not in page
 
 
-def test_non_sounding_rows_are_told_from_sounding_ones(root: Path, tmp_path: Path) -> None:
+def test_non_sounding_rows_are_detected_among_sounding_ones(root: Path, tmp_path: Path) -> None:
     negatives = tmp_path / "plus_silent.csv"
     negatives.write_text("image,audio,kind\na,a,sounding\na,b,non-sounding\nb.jpg,d.wav,non-sounding\n")
     result = localization(
@@ -220,11 +220,11 @@ def test_non_sounding_rows_are_told_from_sounding_ones(root: Path, tmp_path: Pat
     )
     report = json.loads(result.stdout)
     assert (report["counts"]["scored"], report["results"]["num_negatives"]) == (6, 2)
-    for route in ("masked-view", "denseav"):
-        found = report["results"]["methods"][route]["detection"]
+    for method in ("masked-view", "denseav"):
+        found = report["results"]["methods"][method]["detection"]
         assert 0 <= found["ap"] <= 100
         assert 0 <= found["max_f1"] <= 100
-        assert report["results"]["methods"][route]["published"]["ciou"]["value"] in (
+        assert report["results"]["methods"][method]["published"]["ciou"]["value"] in (
             0,
             25,
             50,
@@ -235,13 +235,13 @@ def test_non_sounding_rows_are_told_from_sounding_ones(root: Path, tmp_path: Pat
 
 
 def test_a_list_chooses_clips(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "heard.csv").write_text("a.mp4\nc\nnobody\n")
-    result = localization("--root", root, "--list", tmp_path / "heard.csv", "--out", tmp_path, "--json")
+    (tmp_path / "audible.csv").write_text("a.mp4\nc\nnobody\n")
+    result = localization("--root", root, "--list", tmp_path / "audible.csv", "--out", tmp_path, "--json")
     report = json.loads(result.stdout)
     assert (report["counts"]["listed"], report["results"]["num_ids_without_annotation"]) == (2, 1)
 
 
-def test_pictures_with_several_sounds_get_a_row_of_their_own(root: Path, tmp_path: Path) -> None:
+def test_images_with_several_audio_files_get_a_row_of_their_own(root: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(root / "raw/vggss", tmp_path / "data"))
     pair = [{"file": f"a{i}", "image": "a", "audio": i, "class": "x", "bbox": HALF_BOX} for i in "ab"]
     write_vggss(data, pair)
@@ -250,7 +250,7 @@ def test_pictures_with_several_sounds_get_a_row_of_their_own(root: Path, tmp_pat
     assert "denseav: IIoU" in output_text(result)
 
 
-def test_squeezing_and_cropping_give_different_pictures_of_a_wide_frame(root: Path, tmp_path: Path) -> None:
+def test_squeezing_and_cropping_give_different_images_of_a_wide_frame(root: Path, tmp_path: Path) -> None:
     def table(geometry: str) -> object:
         result = localization("--root", root, "--geometry", geometry, "--out", tmp_path, "--json")
         report = json.loads(result.stdout)
@@ -281,7 +281,7 @@ def test_what_is_missing_is_counted_and_named(root: Path, tmp_path: Path) -> Non
     [
         (None, [], "holds neither vggss.json (VGG-SS) nor a folder Annotations (Flickr-SoundNet)"),
         ('[{"file": "a"}]', [], "is no list of {file, class, bbox"),
-        ("[]", ["--list", "nobody.csv"], "nobody.csv is not there"),
+        ("[]", ["--list", "absent.csv"], "absent.csv is not there"),
         ("[]", ["--negatives", "empty.csv"], 'has no row "IMAGE,AUDIO,non-sounding"'),
         ("[]", [], "holds no annotation"),
     ],

@@ -1,4 +1,4 @@
-"""Proves `cavsync eval retrieval` from the command: what is scored, what is written, and how it refuses."""
+"""Proves `cavsync eval retrieval` from the command: what is scored, what is written, and its errors."""
 
 import json
 import re
@@ -74,9 +74,9 @@ def test_an_embedding_is_the_encoders_answer_to_that_frame_and_window(dataset: P
     item = ClipAllPairs(data, model.config)[7]
     with torch.inference_mode():
         # Alone, so that neither batching nor the sharing of equal windows can help.
-        sound = model.encode_audio(item["audio"][5:6]).global_token[0]
-        picture = model.encode_image(normalise_images(item["image"][5:6])).global_token[0]
-    for stored, expected in ((embedded.audio[7, 5], sound), (embedded.image[7, 5], picture)):
+        audio = model.encode_audio(item["audio"][5:6]).global_token[0]
+        image = model.encode_image(normalise_images(item["image"][5:6])).global_token[0]
+    for stored, expected in ((embedded.audio[7, 5], audio), (embedded.image[7, 5], image)):
         unit = torch.nn.functional.normalize(expected, dim=0)
         torch.testing.assert_close(stored.float(), unit, atol=3e-4, rtol=0)  # half a step of float16 below 1
 
@@ -146,8 +146,8 @@ def test_a_gallery_is_scored_among_its_own_clips(run: Path, dataset: Path, tmp_p
     task = SplitTask.of(LoadedCheckpoint.load(run), None, "train")
     model = task.checkpoint.model
     whole = embed_split(model, ClipAllPairs(task.data, model.config), torch.device("cpu"))
-    places = [whole.keys.index(f"{one}_00000000") for one in listed]
-    expected = retrieve(whole.audio[places], whole.image[places], "diagonal-mean")
+    indices = [whole.keys.index(f"{one}_00000000") for one in listed]
+    expected = retrieve(whole.audio[indices], whole.image[indices], "diagonal-mean")
     figures = report["figures"]
     assert figures["audio → video R@1"]["value"] == expected.audio_to_video.recalls[1].value
     assert figures["audio → video R@1"]["chance"] == 25
@@ -175,7 +175,7 @@ def test_a_gallery_that_is_mostly_missing_is_an_error(run: Path, tmp_path: Path)
         "only 2 of 5 clips; 1 missing, 2 not_in_dataset can be scored, and --max-missing allows 50%" in output
     )
     assert "not found; no clip of" in output  # the reasons
-    assert "is named nobody" in output
+    assert "is named absent" in output
     assert "accept it with --max-missing 0.6" in output
     assert not (tmp_path / "out").exists()
     assert retrieval(*options, "--max-missing", "0.6").exit_code == 0
@@ -183,7 +183,7 @@ def test_a_gallery_that_is_mostly_missing_is_an_error(run: Path, tmp_path: Path)
     assert (counts["listed"], counts["found"], counts["scored"]) == (5, 2, 2)
     assert {one["item"]: one["state"] for one in counts["unusable"]} == {
         "clip900": "missing",
-        "nobody": "not_in_dataset",
+        "absent": "not_in_dataset",
         "nothing": "not_in_dataset",
     }
 
@@ -207,7 +207,7 @@ def labelled_run(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def test_clips_that_were_trained_on_are_told_apart(labelled_run: Path, tmp_path: Path) -> None:
+def test_clips_that_were_trained_on_are_counted_apart(labelled_run: Path, tmp_path: Path) -> None:
     result = retrieval("--checkpoint", labelled_run, "--split", "all", "--out", tmp_path, "--json")
     report = json.loads(result.stdout)
     found = report["results"]["contamination"]
@@ -334,7 +334,7 @@ def test_somebodys_embeddings_are_scored_under_the_names_they_use(labelled: Path
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "retrieval-list" / "report.json").read_text())
     assert report["counts"]["scored"] == 2
-    # Sound 4 is picture 3; nothing else is like anything, so all is a tie or worse.
+    # Audio embedding 4 is image embedding 3; nothing else is like anything, so all is a tie or worse.
     assert report["figures"]["audio → video R@1"]["value"] == 0
     assert report["figures"]["audio → video same class R@1"]["chance"] == 100  # the labels of --data
     table["image"] = np.eye(12).tolist()

@@ -1,5 +1,5 @@
 """Proves `cavsync eval segmentation` on a small world in ADE20K_Sound's layout: its figures against arithmetic and
-independent counts, and how it refuses. That masked-view maps find the sounding thing needs minutes of training: the demo shows it."""
+independent counts, and its errors. That masked-view maps find the sounding thing needs minutes of training: the demo shows it."""
 
 import json
 import shutil
@@ -160,7 +160,7 @@ def test_the_worlds_set_shows_what_it_asks_for_and_plays_that_class_alone(root: 
         assert len(prompt.waveform) == 160_000
 
 
-def test_pictures_of_several_things_show_several_things(world: Path, tmp_path: Path) -> None:
+def test_images_of_several_things_show_several_things(world: Path, tmp_path: Path) -> None:
     assert write_prompted(world, tmp_path, rows_per_class=1) > 0
     for path in (tmp_path / "annotations").iterdir():
         ids = class_ids(torch.from_numpy(pixels(path)), SIDE)
@@ -221,7 +221,7 @@ def test_the_constant_row_is_the_area_of_the_masks(root: Path, tmp_path: Path) -
     assert "masked-view" not in report["results"]["methods"]
 
 
-def test_other_scaling_and_sound_sides_give_other_maps(root: Path) -> None:
+def test_other_scaling_and_audio_sides_give_other_maps(root: Path) -> None:
     def maps(scaling: Scaling = "global", **changes: str) -> np.ndarray:
         config = MapConfig(**changes)  # type: ignore[arg-type]
         task = MapTask.of(
@@ -249,13 +249,13 @@ def test_scaling_takes_the_extremes_of_all_rows_or_of_each() -> None:
 
 def test_rows_that_cannot_be_scored_are_counted_and_named(root: Path, data: Path, tmp_path: Path) -> None:
     table = listed(data).sort_values("image_location")
-    images, sounds = table["image_location"].unique(), table["vggsound_file"].unique()[::-1]
+    images, audio_files = table["image_location"].unique(), table["vggsound_file"].unique()[::-1]
     (data / "frames" / images[0]).unlink()
-    (data / "frames" / images[1]).write_bytes(b"no picture")
-    write_wav(data / "audio" / sounds[0], np.zeros(16_000), 16_000)
-    (data / "audio" / sounds[1]).write_bytes(b"no sound")
+    (data / "frames" / images[1]).write_bytes(b"no image")
+    write_wav(data / "audio" / audio_files[0], np.zeros(16_000), 16_000)
+    (data / "audio" / audio_files[1]).write_bytes(b"no audio")
     states = {images[0]: "missing", images[1]: "broken_image"}
-    by_sound = {sounds[0]: "no_audio", sounds[1]: "decode_error"}
+    by_audio = {audio_files[0]: "no_audio", audio_files[1]: "decode_error"}
     options = ["--root", root, "--data", data, "--out", tmp_path / "out", "--map", "denseav"]
 
     refused = segmentation(*options, "--max-missing", "0")
@@ -274,8 +274,8 @@ def test_rows_that_cannot_be_scored_are_counted_and_named(root: Path, data: Path
     )
     assert report["counts"]["scored"] < len(table)
     for one in report["counts"]["unusable"]:
-        image, _, sound = one["item"].split(" · ")
-        assert one["state"] in (states.get(image), by_sound.get(sound))
+        image, _, audio_file = one["item"].split(" · ")
+        assert one["state"] in (states.get(image), by_audio.get(audio_file))
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Rows without a score" in page
     assert "is silent from beginning to end" in page

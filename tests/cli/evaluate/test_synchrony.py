@@ -1,5 +1,5 @@
-"""Proves `cavsync eval synchrony` from the command, on a split and on videos of known delay: stand-ins that read the time
-off pictures and sound take the model's place, so that every figure is arithmetic. And how it refuses."""
+"""Proves `cavsync eval synchrony` from the command, on a split and on videos of known delay: models that read the
+time from images and audio make every figure arithmetic. And its errors."""
 
 import inspect
 import json
@@ -56,7 +56,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def use_model(monkeypatch: pytest.MonkeyPatch, run: Path, dataset: Path) -> UseModel:
-    """Makes a stand-in the model that the command loads, on sound that nothing normalised."""
+    """Replaces the model that the command loads, on audio that is not normalised."""
 
     def use(model: nn.Module) -> nn.Module:
         load_instead(monkeypatch, model, raw_data(dataset))
@@ -106,7 +106,7 @@ def test_a_clock_in_step_matches_every_frame_and_has_no_delay(
     assert 'src="http' not in page  # self-contained
 
 
-def test_moved_sound_is_noticed_where_clips_are_alike_only_by_their_own_score(
+def test_shifted_audio_lowers_only_the_clips_own_score_where_clips_are_alike(
     use_model: UseModel, run: Path, tmp_path: Path
 ) -> None:
     use_model(ShardClock())
@@ -114,7 +114,7 @@ def test_moved_sound_is_noticed_where_clips_are_alike_only_by_their_own_score(
     for shift in ("0.2", "0.5", "1.0", "2.0", "4.0"):
         assert report["shifts"][shift]["num_clips"] == NUM_CLIPS
         assert report["shifts"][shift]["auc"]["value"] == report["shifts"][shift]["own"]["value"] == 100
-    # To this clock all clips sound alike: the other clip's sound ties.
+    # To this clock the audio of all clips is alike: the other clip's audio ties.
     assert (report["other_audio"]["auc"]["value"], report["other_audio"]["own"]["value"]) == (50, 0)
     use_model(ShardClock(knows_clips=True))
     report = record_of("--checkpoint", run, "--split", "train", "--out", tmp_path)["results"]
@@ -122,7 +122,7 @@ def test_moved_sound_is_noticed_where_clips_are_alike_only_by_their_own_score(
 
 
 @pytest.mark.parametrize("late_s", [1.3, -2.0])
-def test_sound_that_is_late_everywhere_is_found_late_by_that_much(
+def test_audio_that_is_late_everywhere_is_found_late_by_that_much(
     late_s: float, use_model: UseModel, run: Path, tmp_path: Path
 ) -> None:
     use_model(ShardClock(late_s))
@@ -148,11 +148,11 @@ def test_each_distinct_window_is_encoded_once(use_model: UseModel, run: Path, tm
     model = use_model(ShardClock())
     assert isinstance(model, ShardClock)
     record_of("--checkpoint", run, "--split", "train", "--step", "0.5", "--out", tmp_path)
-    # 998 rows: windows of 32 rows at 0, 50, ... 950, at the last place (966), and the frames' own 16, the last at 950.
+    # 998 rows: windows of 32 rows at 0, 50, ... 950, at the last position (966), and the frames' own 16, the last at 950.
     assert model.num_windows == NUM_CLIPS * (20 + 1 + 15)
 
 
-def test_synchrony_looks_at_the_frames_that_the_run_uses(dataset: Path) -> None:
+def test_synchrony_scores_the_frames_that_the_run_uses(dataset: Path) -> None:
     data = replace(raw_data(dataset), num_frames=4)
     media = list(SplitClips(Dataset.open(dataset), data, micro_model().image_size).read())
     assert len(media) == NUM_CLIPS
@@ -235,7 +235,7 @@ def test_what_cannot_be_measured_is_refused_in_one_message(
     assert "Traceback" not in result.output
 
 
-def test_a_model_that_hears_whole_clips_is_refused(dataset: Path, tmp_path: Path) -> None:
+def test_a_model_of_whole_clips_is_refused(dataset: Path, tmp_path: Path) -> None:
     path = tmp_path / "whole.safetensors"
     save_model(CavMaeSync(micro_model(audio_rows=1024)), path)
     result = synchrony("--checkpoint", path, "--data", dataset, "--split", "train")
@@ -256,7 +256,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> KnownClip:
 
 
 def delayed(clip: KnownClip, path: Path, late_s: float) -> Path:
-    """The same pictures and the same sound, stamped `late_s` later."""
+    """The same frames and the same audio, stamped `late_s` later."""
     source = ("-i", clip.path, "-itsoffset", f"{late_s}", "-i", clip.path)
     run_ffmpeg(*source, "-map", "0:v", "-map", "1:a", "-c", "copy", path)
     return path
@@ -283,7 +283,7 @@ def test_the_delay_of_a_video_is_found(
     options = ("--checkpoint", weights, "--video", video, "--out", tmp_path / "out")
     record = record_of(*options)
     report = record["results"]
-    # The clock of the stand-in is right within a picture, which is 0.04 s.
+    # The clock of the stand-in is right within a frame, which is 0.04 s.
     assert report["peak"]["delay_s"] == pytest.approx(late_s, abs=0.05)
     assert record["figures"]["delay of the audio"]["value"] == report["peak"]["delay_s"]
     assert report["peak"]["agreement"] > 0.95
@@ -294,9 +294,9 @@ def test_the_delay_of_a_video_is_found(
 
 
 @pytest.mark.usefixtures("use_video_clock")
-def test_sound_of_another_video_cannot_be_told(clip: KnownClip, weights: Path, tmp_path: Path) -> None:
+def test_audio_of_another_video_gets_no_delay(clip: KnownClip, weights: Path, tmp_path: Path) -> None:
     scrambled = tmp_path / "scrambled.mp4"
-    # Seconds 0-3, 3-6, ... of the sound in another order: each piece wants another delay.
+    # Seconds 0-3, 3-6, ... of the audio in another order: each piece wants another delay.
     pieces = [f"[0:a]atrim={s}:{s + 3},asetpts=PTS-STARTPTS[s{s}]" for s in (0, 3, 6, 9)]
     order = "[s9][s0][s6][s3]concat=n=4:v=0:a=1[out]"
     graph = ";".join([*pieces, order])
@@ -330,7 +330,7 @@ def test_a_video_in_which_nothing_can_be_in_step_is_refused(
 
 
 @pytest.mark.usefixtures("use_video_clock")
-def test_a_video_of_few_pictures_is_not_told(weights: Path, tmp_path: Path) -> None:
+def test_a_video_of_few_frames_gets_no_delay(weights: Path, tmp_path: Path) -> None:
     short = write_clip(tmp_path / "short.mp4", 2.0).path
     report = record_of("--checkpoint", weights, "--video", short, "--out", tmp_path / "out")["results"]
     assert report["verdict"] == "cannot tell"

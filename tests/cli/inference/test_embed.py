@@ -1,5 +1,5 @@
-"""Proves what `cavsync embed` makes of files of one's own: which windows, with which picture and sound, from files whole
-and broken; that it continues where it stopped; and that it loses nothing that is there."""
+"""Proves what `cavsync embed` makes of a user's files: the windows, their frames and audio, from whole and broken
+files; that it continues where it stopped; and that it loses nothing that is there."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> VideoClock:
-    """Takes the place of the model that commands load."""
+    """Replaces the model that commands load."""
     model = OwnClock()
     load_instead(monkeypatch, model)
     return model
@@ -71,24 +71,24 @@ def windows_of(duration_s: float) -> np.ndarray:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("name", ["plain", "edit_list_b_frames", "late_audio", "non_zero_start"])
-def test_each_window_has_the_sound_and_the_picture_of_its_middle(
+def test_each_window_has_the_audio_and_the_frame_of_its_middle(
     name: str, known_clip: Callable[[str], KnownClip], weights: Path, tmp_path: Path
 ) -> None:
     known = known_clip(name)
     result = run("embed", known.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
     assert result.exit_code == 0, result.output
     table = table_of(tmp_path / "x.parquet")
-    # The file's streams may end a packet or a picture apart.
+    # The file's streams may end a packet or a frame apart.
     assert len(table) == pytest.approx(len(windows_of(known.duration_s)), abs=1)
     np.testing.assert_allclose(table.start_s[:-1], STEP_S * np.arange(len(table) - 1), atol=1e-9)
     np.testing.assert_allclose(table.end_s - table.start_s, WINDOW_S)
     middles_s = ((table.start_s + table.end_s) / 2).to_numpy()
-    heard = (table.start_s >= known.audio_start_s) & (table.end_s <= known.duration_s)
-    told = read_times_s(table.audio[heard])
-    np.testing.assert_allclose(told, known.source_start_s + middles_s[heard], atol=0.02)
+    audible = (table.start_s >= known.audio_start_s) & (table.end_s <= known.duration_s)
+    audio_times_s = read_times_s(table.audio[audible])
+    np.testing.assert_allclose(audio_times_s, known.source_start_s + middles_s[audible], atol=0.02)
     inside = (middles_s < known.duration_s - 0.1) & table.image.notna()
     assert inside.sum() >= len(table) - 1
-    shown = read_times_s(table.image[inside]) * 25  # the clock counts 25 pictures a second
+    shown = read_times_s(table.image[inside]) * 25  # the clock counts 25 frames a second
     expected = [known.frame_number_at(time_s) for time_s in middles_s[inside]]
     assert np.abs(shown - expected).max() <= 1.01
     frame_s = table.frame_s[inside].to_numpy()
@@ -146,7 +146,7 @@ def silent(path: Path) -> None:
     write_clip(path, SECONDS, audio=silence)
 
 
-def sound_alone(path: Path) -> None:
+def audio_alone(path: Path) -> None:
     write_clip(path, SECONDS, video_codec=None)
 
 
@@ -169,11 +169,11 @@ def no_medium(path: Path) -> None:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
-    ("make", "state", "reason", "sounds", "pictures"),
+    ("make", "state", "reason", "num_audio", "num_images"),
     [
         (muted, "no_audio", "it has no audio, or only silence; its frames are used", 0, 8),
         (silent, "no_audio", "it has no audio, or only silence; its frames are used", 0, 8),
-        (sound_alone, "no_video", "it has no frames; its audio is used", 9, 0),
+        (audio_alone, "no_video", "it has no frames; its audio is used", 9, 0),
         (blink, "ok", None, 1, 1),
     ],
 )
@@ -181,8 +181,8 @@ def test_a_file_gives_what_it_has(
     make: Callable[[Path], None],
     state: str,
     reason: str | None,
-    sounds: int,
-    pictures: int,
+    num_audio: int,
+    num_images: int,
     weights: Path,
     tmp_path: Path,
 ) -> None:
@@ -192,9 +192,9 @@ def test_a_file_gives_what_it_has(
     assert result.exit_code == 0, result.output
     (record,) = records(out).values()
     assert (record["state"], record["reason"]) == (state, reason)
-    assert record["num_with_audio"] == pytest.approx(sounds, abs=1)
-    assert record["num_with_image"] == pytest.approx(pictures, abs=1)
-    assert (record["num_with_audio"] > 0, record["num_with_image"] > 0) == (sounds > 0, pictures > 0)
+    assert record["num_with_audio"] == pytest.approx(num_audio, abs=1)
+    assert record["num_with_image"] == pytest.approx(num_images, abs=1)
+    assert (record["num_with_audio"] > 0, record["num_with_image"] > 0) == (num_audio > 0, num_images > 0)
     table = table_of(out)
     assert table.audio.notna().sum() == record["num_with_audio"]  # null, not zeros
     assert table.image.notna().sum() == table.frame_s.notna().sum() == record["num_with_image"]
@@ -203,15 +203,15 @@ def test_a_file_gives_what_it_has(
 
 
 @pytest.mark.usefixtures("clock")
-def test_sound_that_begins_late_is_null_before(weights: Path, tmp_path: Path) -> None:
+def test_audio_that_begins_late_is_null_before(weights: Path, tmp_path: Path) -> None:
     known = write_clip(
         tmp_path / "late.mp4", SECONDS, audio=from_second(1.5, lambda t: 0.5 * np.sin(3000 * t))
     )
     run("embed", known.path, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
     table = table_of(tmp_path / "x.parquet")
-    heard = table.audio.notna()
-    assert not heard[table.end_s < 1.4].any()
-    assert heard[(table.start_s > 1.5) & (table.end_s < 2.9)].all()
+    audible = table.audio.notna()
+    assert not audible[table.end_s < 1.4].any()
+    assert audible[(table.start_s > 1.5) & (table.end_s < 2.9)].all()
 
 
 @pytest.mark.usefixtures("clock")
@@ -333,11 +333,11 @@ def three(clip: KnownClip, tmp_path: Path) -> Path:
 def test_an_interrupted_run_continues_with_the_files_that_are_not_done(
     three: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, asked, embed = tmp_path / "x.parquet", [], Embedder.embed
+    out, names, embed = tmp_path / "x.parquet", [], Embedder.embed
 
     def until_c(self: Embedder, path: Path, *rest: Any) -> Any:
-        asked.append(path.name)
-        if asked == ["a.mp4", "b.mp4", "c.mp4"]:
+        names.append(path.name)
+        if names == ["a.mp4", "b.mp4", "c.mp4"]:
             raise KeyboardInterrupt
         return embed(self, path, *rest)
 
@@ -348,7 +348,7 @@ def test_an_interrupted_run_continues_with_the_files_that_are_not_done(
     run_ffmpeg("-i", three / "c.mp4", "-t", "1", three / "new.mp4")
     (three / "new.mp4").replace(three / "b.mp4")  # another file by the same name
     assert run(*command).exit_code == 0
-    assert asked[3:] == ["b.mp4", "c.mp4"]
+    assert names[3:] == ["b.mp4", "c.mp4"]
     assert [name for name, one in records(out).items() if one["state"] == "ok"] == ["a.mp4", "b.mp4", "c.mp4"]
     assert records(out)["b.mp4"]["num_windows"] < records(out)["a.mp4"]["num_windows"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["three", "x.parquet"]

@@ -1,5 +1,5 @@
 """Proves `cavsync localize` from the command: where heatmaps are hot, what the overlay shows and plays, and when the verdict
-is that nothing here sounds like this. A stand-in takes the model's place for which low tones are red and high tones are blue."""
+is that nothing matches. In the stand-in for the model low tones are red and high tones are blue."""
 
 import json
 import math
@@ -102,17 +102,17 @@ def tone(hz: float, seconds: float = SECONDS) -> np.ndarray:
 
 
 def film(path: Path, parts: Sequence[tuple[Squares, np.ndarray]]) -> Path:
-    """Each part lasts as long as its sound."""
+    """Each part lasts as long as its waveform."""
     with Mp4(path, (128, 128), 10, RATE_HZ) as writer:
-        for squares, sound in parts:
-            writer.add_frames([frame(squares)] * round(10 * len(sound) / RATE_HZ))
-            writer.add_audio(sound)
+        for squares, waveform in parts:
+            writer.add_frames([frame(squares)] * round(10 * len(waveform) / RATE_HZ))
+            writer.add_audio(waveform)
     return path
 
 
 @pytest.fixture
 def moving(tmp_path: Path) -> Path:
-    """A red square that sounds, then leaves for the corner and is silent while a blue one sounds."""
+    """A red square with a low tone, then in the corner and silent while a blue one has a high tone."""
     return film(
         tmp_path / "moving.mp4",
         [({TOP_LEFT: RED}, tone(LOW_HZ)), ({BOTTOM_RIGHT: RED, TOP_RIGHT: BLUE}, tone(HIGH_HZ))],
@@ -183,7 +183,7 @@ def loudest_hz(path: Path, first_s: float, end_s: float) -> float:
 
 
 @pytest.mark.parametrize("method", ["masked-view", "denseav"])
-def test_the_map_follows_what_sounds(
+def test_the_map_follows_the_sounding_square(
     method: str, moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     record = localize(moving, "--map", method)
@@ -197,7 +197,7 @@ def test_the_map_follows_what_sounds(
             assert hottest(cells) == TOP_RIGHT
 
 
-def test_another_sound_is_found_wherever_its_source_is(
+def test_other_audio_is_found_wherever_its_source_is(
     moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     film(tmp_path / "low.mp4", [({}, tone(LOW_HZ, 1))])
@@ -214,7 +214,7 @@ def test_similarity_is_the_cosine_of_frame_and_audio(
 ) -> None:
     localize(moving)
     arrays = arrays_in(tmp_path / "out")
-    # One of 16 cells is as red as red gets, and 0.01 is the coordinate that says nothing.
+    # One of 16 cells is as red as red gets, and 0.01 is the uninformative coordinate.
     one_square, early = 1 / 16, arrays["end_s"] <= SECONDS
     assert arrays["similarity"][early] == pytest.approx(one_square / math.hypot(one_square, 0.01), abs=0.01)
     late = arrays["start_s"] >= SECONDS + 0.4
@@ -227,7 +227,7 @@ def test_similarity_is_the_cosine_of_frame_and_audio(
 
 
 @pytest.mark.parametrize(("hz", "verdict"), [(LOW_HZ, "found"), (HIGH_HZ, "nothing")])
-def test_nothing_here_sounds_like_this_is_said_when_so(
+def test_the_verdict_is_nothing_where_no_frame_matches_the_audio(
     hz: float, verdict: str, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     video = film(tmp_path / "red.mp4", [({BOTTOM_RIGHT: RED}, tone(LOW_HZ))])
@@ -242,7 +242,7 @@ def test_nothing_here_sounds_like_this_is_said_when_so(
     assert ("Nothing here sounds like this" in page) == (verdict == "nothing")
 
 
-def test_each_part_of_a_sound_finds_its_own_source(
+def test_each_part_of_the_audio_finds_its_own_source(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     film(tmp_path / "both.mp4", [({}, tone(HIGH_HZ, 1.28)), ({}, tone(LOW_HZ, 1.28))])
@@ -285,7 +285,7 @@ def test_the_bounds_are_those_of_split_conformal_prediction() -> None:
     calibration = Calibration(matched, tuple(unrelated), "pairs")
     assert calibration.threshold == 0.05
     assert calibration.unrelated_fraction == pytest.approx(3 / 80)
-    assert calibration.limit == 0.75  # of 20 files the highest share: one of 21 is beyond
+    assert calibration.limit == 0.75  # of 20 files the highest fraction: one of 21 is beyond
     assert calibration.is_reliable
     random = np.random.default_rng(0)
     denied = []
@@ -343,7 +343,7 @@ def test_the_overlay_is_hot_where_the_audio_comes_from_and_plays_it(
     assert loudest_hz(overlay, 3.5, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
-def test_the_overlay_is_dim_where_nothing_sounds_like_this_and_plays_the_given_audio(
+def test_the_overlay_is_dim_without_a_match_and_plays_the_given_audio(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     film(tmp_path / "high.mp4", [({}, tone(HIGH_HZ, 1))])
@@ -408,7 +408,7 @@ def test_a_muted_video_is_localised_with_other_audio(moving: Path, weights: Path
     assert np.isfinite(arrays_in(tmp_path / "out")["similarity"]).all()
 
 
-def test_a_silent_sound_is_refused(moving: Path, weights: Path, tmp_path: Path) -> None:
+def test_silent_audio_is_refused(moving: Path, weights: Path, tmp_path: Path) -> None:
     film(tmp_path / "silent.mp4", [({}, np.zeros(32_000, np.float32))])
     options = ("--checkpoint", weights, "--audio", tmp_path / "silent.mp4", "--out", tmp_path / "out")
     result = run("localize", moving, *options)

@@ -1,4 +1,4 @@
-"""Proves what `cavsync search` finds among known clips, by a sound, a picture and a video, and that its page plays there."""
+"""Proves what `cavsync search` finds among known clips, by audio, an image and a video, and that its page plays there."""
 
 import base64
 import io
@@ -50,12 +50,12 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def library(clip: KnownClip, weights: Path, tmp_path: Path) -> Path:
-    """The embedded clip beside its muted copy and its sound alone."""
+    """The embedded clip beside its muted copy and its audio alone."""
     folder = tmp_path / "library"
     folder.mkdir()
     (folder / clip.path.name).symlink_to(clip.path)
     run_ffmpeg("-i", clip.path, "-an", "-c", "copy", folder / "muted.mp4")
-    run_ffmpeg("-i", clip.path, "-vn", folder / "sound.wav")
+    run_ffmpeg("-i", clip.path, "-vn", folder / "audio.wav")
     run("embed", folder, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
     return tmp_path / "x.parquet"
 
@@ -71,7 +71,7 @@ def find(library: Path, weights: Path) -> Callable[..., dict[str, Any]]:
     return found
 
 
-def cut_sound(clip: KnownClip, path: Path, start_s: float, duration_s: float) -> Path:
+def cut_audio(clip: KnownClip, path: Path, start_s: float, duration_s: float) -> Path:
     run_ffmpeg("-ss", f"{start_s}", "-t", f"{duration_s}", "-i", clip.path, "-vn", path)
     return path
 
@@ -91,32 +91,32 @@ def best_by_file(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 # What is found
 
 
-def test_a_sound_is_found_where_it_is_heard_and_where_its_picture_is_seen(
+def test_audio_is_found_at_its_own_time_and_at_the_time_of_its_frames(
     find: Callable[..., dict[str, Any]], clip: KnownClip, tmp_path: Path
 ) -> None:
-    query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
+    query = cut_audio(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
     record = find(query)
     assert record["kind"] == "audio"
     best = best_by_file(record)
-    assert set(best) == {clip.path.name, "muted.mp4", "sound.wav"}
+    assert set(best) == {clip.path.name, "muted.mp4", "audio.wav"}
     for hit in best.values():
         assert hit["best_s"] == pytest.approx(4.0 + WINDOW_S / 2, abs=STEP_S)
         assert hit["start_s"] <= 4.2
         assert hit["end_s"] >= 4.4
 
 
-def test_a_picture_is_found_at_its_time(find: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_an_image_is_found_at_its_time(find: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     record = find(numbered(tmp_path / "query.png", 2 * FPS), "--against", "image")
     assert record["kind"] == "image"
     best = best_by_file(record)
-    assert "sound.wav" not in best  # it has no frames to compare with
+    assert "audio.wav" not in best  # it has no frames to compare with
     for hit in best.values():
         assert hit["best_s"] == pytest.approx(2.0, abs=STEP_S)
 
 
-def test_a_picture_finds_the_sound_of_its_time(find: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_an_image_finds_the_audio_of_its_time(find: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     best = best_by_file(find(numbered(tmp_path / "query.png", 6 * FPS), "--against", "audio"))
-    assert best["sound.wav"]["best_s"] == pytest.approx(6.0, abs=STEP_S)
+    assert best["audio.wav"]["best_s"] == pytest.approx(6.0, abs=STEP_S)
     assert "muted.mp4" not in best
 
 
@@ -127,7 +127,7 @@ def test_a_video_finds_itself(
     run_ffmpeg("-ss", "5", "-t", "1", "-i", clip.path, *mute, tmp_path / "query.mp4")
     record = find(tmp_path / "query.mp4")
     assert record["kind"] == kind
-    # The copy begins its count anew: its first picture shows what is on screen at 5 s.
+    # The copy begins its count anew: its first frame is that on screen at 5 s.
     assert best_by_file(record)[clip.path.name]["best_s"] == pytest.approx(5.5, abs=STEP_S + 0.05)
 
 
@@ -151,11 +151,11 @@ def test_a_hit_reaches_as_far_as_its_windows_are_half_as_good(library: Path, cli
     angle = 2 * np.pi * 4.0 / 40
     query = SearchQuery(Path("q"), "audio", np.array([np.cos(angle), np.sin(angle), *[0.0] * 14]), None)
     found = search(file, query, "audio", limit=2)
-    heard = table[table.audio.notna()]
-    cosines = np.stack(list(heard.audio)) @ query.audio  # type: ignore[operator]
+    audible = table[table.audio.notna()]
+    cosines = np.stack(list(audible.audio)) @ query.audio  # type: ignore[operator]
     scores = (cosines - cosines.mean()) / cosines.std()
-    own = heard.file == found.hits[0].file
-    good = heard[own & (scores >= scores.max() / 2)]
+    own = audible.file == found.hits[0].file
+    good = audible[own & (scores >= scores.max() / 2)]
     assert (found.hits[0].start_s, found.hits[0].end_s) == (good.start_s.min(), good.end_s.max())
     assert found.hits[0].score == pytest.approx(scores.max(), abs=0.01)
     assert found.hits[0].num_windows == len(good)
@@ -186,20 +186,20 @@ def test_the_table_names_files_and_times(
     library: Path, weights: Path, clip: KnownClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
+    query = cut_audio(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
     result = run("search", query, "--in", library, "--checkpoint", weights, "--limit", 3)
     assert result.exit_code == 0
     assert f"{query} (audio) among 72 windows" in output_text(result)
-    for name in (clip.path.name, "sound.wav", "muted.mp4"):
+    for name in (clip.path.name, "audio.wav", "muted.mp4"):
         assert f"library/{name}" in result.output
     assert len(re.findall(r"0:0[34]\.\d\s+.\s+\S*library/", result.output)) == 3
 
 
-def test_the_page_shows_the_picture_of_a_hit_and_plays_from_there(
+def test_the_page_shows_the_frame_of_a_hit_and_plays_from_there(
     library: Path, weights: Path, clip: KnownClip, tmp_path: Path
 ) -> None:
     page = tmp_path / "pages" / "found.html"
-    query = cut_sound(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
+    query = cut_audio(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
     options = ("--checkpoint", weights, "--html", page, "--json")
     hits = json.loads(run("search", query, "--in", library, *options).stdout)["hits"]
     text = page.read_text()
@@ -213,8 +213,8 @@ def test_the_page_shows_the_picture_of_a_hit_and_plays_from_there(
     posters = re.findall(r'poster="data:image/jpeg;base64,([^"]+)"', text)
     seen = [hit for hit in hits if not hit["file"].endswith(".wav")]
     for poster, hit in zip(posters, seen, strict=True):
-        picture = np.array(Image.open(io.BytesIO(base64.b64decode(poster))))
-        assert read_frame_number(picture) == pytest.approx(clip.frame_number_at(hit["best_s"]), abs=1)
+        image = np.array(Image.open(io.BytesIO(base64.b64decode(poster))))
+        assert read_frame_number(image) == pytest.approx(clip.frame_number_at(hit["best_s"]), abs=1)
 
 
 def test_a_file_that_is_gone_has_a_card_that_says_so(library: Path, weights: Path, tmp_path: Path) -> None:

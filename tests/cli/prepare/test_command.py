@@ -1,4 +1,4 @@
-"""`cavsync prepare` as a user meets it: what it writes, what it says, and what a second run does."""
+"""Proves `cavsync prepare` from the command: what it writes and prints, and what a second run does."""
 
 import gc
 import io
@@ -231,7 +231,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(dataset: Path, videos: Path) -
     assert not (dataset / ".lock").exists()
 
 
-def test_a_share_of_a_folder_can_be_kept_for_tests(tmp_path: Path, videos: Path) -> None:
+def test_a_fraction_of_a_folder_can_be_kept_for_tests(tmp_path: Path, videos: Path) -> None:
     (tmp_path / "videos").mkdir()
     for number in range(12):
         (tmp_path / "videos" / f"{number}.mp4").symlink_to(videos / "short.mp4")

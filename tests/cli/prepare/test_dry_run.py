@@ -1,4 +1,4 @@
-"""`--dry-run` says what the run then takes, and writes nothing to its target."""
+"""Proves that `--dry-run` estimates what the run then takes, and writes nothing to its target."""
 
 import json
 import subprocess
@@ -119,7 +119,7 @@ def test_more_workers_take_less_time_on_the_clock(
 
 @pytest.fixture
 def root(tmp_path: Path, videos: Path) -> Path:
-    """AudioSet with a clip that is there, one that is missing, one that is listed twice and one without sound."""
+    """AudioSet with a clip that is there, one that is missing, one that is listed twice and one without audio."""
     raw = tmp_path / "root" / "raw" / "audioset"
     (raw / "videos").mkdir(parents=True)
     rows = [f'{name}, 0.000, 10.000, "/m/1"\n' for name in ("there", "gone", "there", "mute")]

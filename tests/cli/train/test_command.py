@@ -61,12 +61,12 @@ def test_pretrain_shows_the_run_before_the_first_step_and_the_weights_after_the_
 
 
 def test_pretrain_shows_its_time_and_all_its_fields_before_the_first_step(root: Path, tmp_path: Path) -> None:
-    told = output_text(run(train.app, *micro("--root", root, "--run", tmp_path / "run")))
-    assert re.search(r"time about \d+ s \([\d.]+ clips/s, measured on 2 steps of 2 clips", told)
+    output = output_text(run(train.app, *micro("--root", root, "--run", tmp_path / "run")))
+    assert re.search(r"time about \d+ s \([\d.]+ clips/s, measured on 2 steps of 2 clips", output)
     # The dataset's own statistics, which the preset leaves open.
-    assert "mel_mean=-5.0" in told
-    assert "embed_dim=16" in told
-    assert "seed=0" in told
+    assert "mel_mean=-5.0" in output
+    assert "embed_dim=16" in output
+    assert "seed=0" in output
     quiet = run(train.app, *micro("--root", root, "--run", tmp_path / "other", "--no-estimate"))
     assert "measured on" not in output_text(quiet)
 
@@ -167,13 +167,14 @@ def test_finetune_and_probe_show_their_run_and_its_scores(
     preset = ["--preset", f"{command[0]}-tiny"]
     result = run(train.app, *command, *labelled, *preset, "--run", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    told = output_text(result)
-    assert f"{kind} on both" in told
-    assert "classes 3, single-label; no clip to learn from: never" in told
+    output = output_text(result)
+    assert f"{kind} on both" in output
+    assert "classes 3, single-label; no clip to learn from: never" in output
     assert re.search(
-        r"epoch 1: mAP [\d.]+%, AUC .* top-1 [\d.]+% of clips, .* \(1 classes without clips left out\)", told
+        r"epoch 1: mAP [\d.]+%, AUC .* top-1 [\d.]+% of clips, .* \(1 classes without clips left out\)",
+        output,
     )
-    assert f"Scores of all classes: {tmp_path / 'run' / 'scores.json'}" in told
+    assert f"Scores of all classes: {tmp_path / 'run' / 'scores.json'}" in output
 
 
 def test_one_modality_and_json(labelled: list[str | Path], tmp_path: Path) -> None:

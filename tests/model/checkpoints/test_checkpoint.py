@@ -1,4 +1,4 @@
-"""Proves that a model on disk is read back as it was, and that any other file is refused by name and reason."""
+"""Proves that a model or a classifier is read back as it was saved, and that the error for any other file names it."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model, save_model
 from cavsync.model.checkpoints.official import official_state_dict
+from cavsync.model.classifier import CavMaeClassifier
+from cavsync.model.classifier_config import (
+    ClassifierConfig,
+    attention_probe,
+    cavmae_finetuning,
+    linear_probe,
+)
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base, tiny
 from cavsync.model.errors import CheckpointError
 from cavsync.model.patches import position_table
@@ -38,7 +45,7 @@ def build(config: ModelConfig) -> CavMaeSync:
     return CavMaeSync(config)
 
 
-def same(one: CavMaeSync, other: CavMaeSync) -> bool:
+def same(one: nn.Module, other: nn.Module) -> bool:
     ours, theirs = one.state_dict(), other.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -132,7 +139,7 @@ def test_half_precision_files_become_float32(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
 
 
-def test_what_shapes_do_not_tell_is_as_released(tmp_path: Path) -> None:
+def test_settings_without_a_shape_are_as_released(tmp_path: Path) -> None:
     model = load_model(official(tmp_path, replace(SYNC, embed_dim=48, num_heads=12)), decoder_num_heads=2)
     assert (model.config.num_heads, model.config.norm_pix) == (12, True)
     assert load_model(official(tmp_path), **HEADS, norm_pix=False).config.norm_pix is False
@@ -254,3 +261,27 @@ def test_a_path_that_is_not_there_says_what_is(tmp_path: Path) -> None:
         load_model(tmp_path)
     with pytest.raises(CheckpointError, match="the folder is empty or not there"):
         load_model(tmp_path / "no" / "such.pth")
+
+
+@pytest.mark.parametrize("config", [attention_probe(5), linear_probe(5, "audio"), cavmae_finetuning(5)])
+def test_a_saved_classifier_is_read_back_as_it_was(tmp_path: Path, config: ClassifierConfig) -> None:
+    classifier = CavMaeClassifier(SYNC, config)
+    saved = save_model(classifier, tmp_path / "probe")
+    read = load_model(tmp_path / "probe")
+    assert (read.config, read.classifier) == (SYNC, config)
+    assert same(read, classifier)
+    assert saved == tmp_path / "probe" / "model.safetensors"
+    trained = {name for name, p in classifier.named_parameters() if p.requires_grad}
+    assert {name for name, p in read.named_parameters() if p.requires_grad} == trained
+
+
+def test_a_training_checkpoint_of_a_classifier_is_read(tmp_path: Path) -> None:
+    classifier = CavMaeClassifier(SYNC, attention_probe(5))
+    configs = {"model_config": asdict(SYNC), "classifier_config": asdict(classifier.classifier)}
+    torch.save({"model": classifier.state_dict(), "step": 3, **configs}, tmp_path / "last.pt")
+    assert same(load_model(tmp_path / "last.pt"), classifier)
+
+
+def test_a_classifiers_file_is_plain_safetensors(tmp_path: Path) -> None:
+    tensors = load_file(save_model(CavMaeClassifier(SYNC, attention_probe(5)), tmp_path))
+    assert tensors["head.linear.weight"].shape == (5, 48)

@@ -87,13 +87,13 @@ def test_a_file_that_ends_in_junk_is_refused(
         refused(tmp_path / name)
 
 
-@given(name=st.sampled_from(FILES), place=st.integers(0, 3000), value=st.integers(0, 255))
+@given(name=st.sampled_from(FILES), offset=st.integers(0, 3000), value=st.integers(0, 255))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_changed_byte_is_harmless(
-    tmp_path: Path, whole: dict[str, bytes], name: str, place: int, value: int
+    tmp_path: Path, whole: dict[str, bytes], name: str, offset: int, value: int
 ) -> None:
     content = bytearray(whole[name])
-    content[place % len(content)] = value
+    content[offset % len(content)] = value
     (tmp_path / name).write_bytes(content)
     # A byte of a weight may be any byte; all else is refused, and by no other error.
     with contextlib.suppress(CheckpointError):

@@ -181,16 +181,16 @@ def test_a_vit_of_another_image_size_gets_new_positions(tmp_path: Path) -> None:
 
 
 def test_timm_downloads_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+    requested: dict[str, Any] = {}
     vit = timm.create_model("vit_base_patch16_224.mae", pretrained=False, **VIT)
 
     def create_model(name: str, **options: Any) -> torch.nn.Module:
-        asked.update(options, name=name)
+        requested.update(options, name=name)
         return vit
 
     monkeypatch.setattr(timm, "create_model", create_model)
     model, report = load_initial_weights("timm:vit_base_patch16_224.mae", SYNC)
-    assert asked == {"name": "vit_base_patch16_224.mae", "pretrained": True, "num_classes": 0}
+    assert requested == {"name": "vit_base_patch16_224.mae", "pretrained": True, "num_classes": 0}
     assert torch.equal(model.blocks_v[0].mlp.fc1.weight, vit.blocks[0].mlp.fc1.weight)
     assert report.source == "timm:vit_base_patch16_224.mae"
 

@@ -1,4 +1,4 @@
-"""Which instants become frames, and which mel rows belong to each: pure arithmetic."""
+"""Proves which instants become frames and which mel rows belong to each, by arithmetic."""
 
 import numpy as np
 import pytest

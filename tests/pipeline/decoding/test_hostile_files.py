@@ -1,4 +1,4 @@
-"""Broken and hostile files end in a state, in time and in memory; so do very large and very long ones.
+"""Proves that broken, hostile, very large and very long files end in a state, within their time and memory.
 
 Each batch is prepared in one process of its own: a crash loses the rest of its answers, and its peak memory is
 known at the end.

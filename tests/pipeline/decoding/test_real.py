@@ -1,4 +1,4 @@
-"""Real clips from the wild, where they are at hand: CAVSYNC_REAL_DATA names a folder with clips/ and lists/."""
+"""Proves decoding on real clips, where CAVSYNC_REAL_DATA names a folder with clips/ and lists/."""
 
 import io
 import json

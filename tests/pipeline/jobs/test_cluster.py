@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes: it is joined, it loses a node, and the bytes are those of one process."""
+"""Proves that a real Ray cluster that loses a node writes the same bytes as one process."""
 
 import json
 from collections.abc import Iterator

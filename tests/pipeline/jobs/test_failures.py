@@ -1,4 +1,4 @@
-"""What goes wrong around a run: clips that kill or hang their decoder, disks that fill up or vanish, polite kills."""
+"""Proves that a run survives clips that kill or hang their decoder, full and vanished disks, and signals."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whoever kills a preparation, and whenever: the same command ends with the bytes of an undisturbed run.
+"""Proves that after a kill at any moment the same command ends with the bytes of an undisturbed run.
 
 More than twenty kills: at every point where something is written, at random times, of the command and of workers.
 """
@@ -102,7 +102,7 @@ def test_workers_that_are_killed_are_replaced(
     assert result.returncode == 0, result.stderr
     assert all(path.exists() for path in once)
     assert result.stderr.count("was lost (WorkerCrashedError); making it again.") == 2
-    assert "its decoder died (killed by SIGKILL)" in result.stderr  # said by a worker
+    assert "its decoder died (killed by SIGKILL)" in result.stderr  # printed by a worker
     assert content(out) == undisturbed
     assert not list(out.rglob(".*"))
 

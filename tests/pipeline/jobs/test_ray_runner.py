@@ -1,4 +1,4 @@
-"""Shards made by Ray tasks are the same bytes as inline; interrupted and killed work leaves nothing half-made."""
+"""Proves that Ray tasks write the same bytes as one process, and that interrupted work leaves no partial shard."""
 
 import os
 import signal

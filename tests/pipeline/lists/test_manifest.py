@@ -1,4 +1,4 @@
-"""A dataset is described by one TOML: the four that ship, and one of the user's, as docs/datasets.md shows."""
+"""Proves that one TOML describes a dataset: the four that ship, and one of the user's, as docs/datasets.md shows."""
 
 import re
 import tomllib

@@ -1,6 +1,6 @@
 """Proves that frames are those on screen at their instants and that audio is at its time, for any container.
 
-What frames and windows show together is proved in test_alignment.py; here is each part alone, and odd files.
+test_alignment.py proves frames and windows together; this file proves each by itself, and unusual files.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The log-mel is the one that published models were trained on: torchaudio's, and the recorded reference rows."""
+"""Proves that the log-mel is that of the published models: torchaudio's, and the recorded reference rows."""
 
 import json
 from pathlib import Path

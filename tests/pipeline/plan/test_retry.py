@@ -1,4 +1,4 @@
-"""What is finished stays: failed clips are tried again in new shards, and a list that grew gets new ones."""
+"""Proves that finished shards stay: failed clips are tried again in new shards, and a list that grew gets new ones."""
 
 from pathlib import Path
 

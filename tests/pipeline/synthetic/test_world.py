@@ -1,4 +1,4 @@
-"""The synthetic world is what it claims: audio and frames agree in time, pitch and level, the masks agree with
+"""Proves the synthetic world: audio and frames agree in time, pitch and level, the masks agree with
 the pixels, the files with what was drawn, and the same config gives the same bytes however it was made."""
 
 import csv
@@ -177,7 +177,7 @@ def decoded_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
 
 
 def decoded_audio(path: Path) -> np.ndarray:
-    """From time 0 on, each frame put where its time stamp says."""
+    """From time 0 on, each frame at its time stamp."""
     with av.open(str(path)) as container:
         frames = [(frame.pts, frame.to_ndarray()[0]) for frame in container.decode(audio=0)]
     waveform = np.zeros(max(pts + len(samples) for pts, samples in frames), np.float32)

@@ -1,6 +1,6 @@
-"""Proves what the model is given: the right frame with the right window, in an order that nothing disturbs.
+"""Proves the batches: each frame with its own window, in an order that depends on seed and step only.
 
-Pictures and log-mels of the synthetic shards say which clip, frame and row they are, so each pair is checked by
+Images and log-mels of the synthetic shards encode which clip, frame and row they are, so each pair is checked by
 arithmetic on what was received.
 """
 
@@ -146,7 +146,7 @@ def test_the_order_resumes_in_the_middle_of_an_epoch(num_batches: int) -> None:
     assert list(islice(whole, num_batches, num_batches + 4)) == list(islice(rest, 4))
 
 
-def test_ranks_share_each_batch_and_together_see_the_same_order() -> None:
+def test_ranks_divide_each_batch_and_together_see_the_same_order() -> None:
     whole = list(islice(ShuffledBatches(11, 4, Position(7, 0, 4)), 5))
     for num_ranks in (2, 4):
         parts = [

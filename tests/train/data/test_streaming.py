@@ -53,15 +53,15 @@ def served(shards: Path) -> Iterator[str]:
 class server:  # noqa: N801 (used as a function)
     """Serves a folder over HTTP within `with`."""
 
-    asked: ClassVar[list[tuple[str, dict[str, str]]]] = []
+    requests: ClassVar[list[tuple[str, dict[str, str]]]] = []
     """What was requested of the one that was opened last: path and headers."""
 
     def __init__(self, folder: Path) -> None:
-        asked = server.asked = []
+        requests = server.requests = []
 
         class Quiet(SimpleHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked.append((self.path, dict(self.headers)))
+                requests.append((self.path, dict(self.headers)))
                 super().do_GET()
 
             def log_message(self, *_: object) -> None:
@@ -185,9 +185,9 @@ def test_a_shard_is_one_request_from_front_to_back(shards: Path) -> None:
     # Many web servers give no parts of files, and a shard is larger than what a client asks for at once.
     with server(shards) as address:
         batches(run_from(address, shuffle_clips=NUM_CLIPS), 6)
-    asked = [path for path, headers in server.asked if path.endswith(".tar")]
-    assert len(asked) == len(set(asked)) > 1
-    assert not any("Range" in headers for _, headers in server.asked)
+    requests = [path for path, headers in server.requests if path.endswith(".tar")]
+    assert len(requests) == len(set(requests)) > 1
+    assert not any("Range" in headers for _, headers in server.requests)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_every_clip_of_the_world_is_prepared_in_its_split(demo: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
+def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
     (run,) = (demo / "runs").iterdir()
     report = json.loads((run / "retrieval-test" / "report.json").read_text())
     assert report["counts"]["scored"] == report["counts"]["listed"] == 4
@@ -46,8 +46,8 @@ def test_the_run_ends_with_scores_and_a_page_of_pictures(demo: Path) -> None:
     )
     synchrony = json.loads((run / "synchrony-test" / "report.json").read_text())
     assert synchrony["counts"]["scored"] == 4
-    asked = pd.read_csv(demo / "raw" / "ade20k_sound" / "prompted_segmentation.csv")["ade_class"]
-    assert {path.stem for path in (run / "search").iterdir()} == set(asked)
+    classes = pd.read_csv(demo / "raw" / "ade20k_sound" / "prompted_segmentation.csv")["ade_class"]
+    assert {path.stem for path in (run / "search").iterdir()} == set(classes)
     localized = json.loads((run / "localized" / "report.json").read_text())
     assert localized["results"]["num_scored"] == 20
     page = (run / "report.html").read_text()

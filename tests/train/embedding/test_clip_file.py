@@ -1,4 +1,4 @@
-"""Proves that embeddings of any model are scored as ours are, and that a file with a mistake is refused with its place."""
+"""Proves that embeddings of any model are scored as ours are, and that the error for a wrong file names the row."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +33,10 @@ def as_table(embeddings: ClipEmbeddings) -> pd.DataFrame:
             "audio": (audio.double() * 1e6).tolist(),
             "image": (image.double() * 1e-6).tolist(),
         }
-        for key, heard, seen in zip(embeddings.keys, embeddings.audio, embeddings.image, strict=True)
-        for pair, (audio, image) in enumerate(zip(heard, seen, strict=True))
+        for key, clip_audio, clip_images in zip(
+            embeddings.keys, embeddings.audio, embeddings.image, strict=True
+        )
+        for pair, (audio, image) in enumerate(zip(clip_audio, clip_images, strict=True))
     ]
     return pd.DataFrame(rows)
 
@@ -50,7 +52,7 @@ def test_what_is_written_is_read_back(embeddings: ClipEmbeddings, tmp_path: Path
     assert read.about == {"model": "mine"}
 
 
-def test_rows_of_pandas_in_any_order_are_put_in_place(embeddings: ClipEmbeddings, tmp_path: Path) -> None:
+def test_rows_of_pandas_in_any_order_are_sorted(embeddings: ClipEmbeddings, tmp_path: Path) -> None:
     as_table(embeddings).sample(frac=1, random_state=0).to_parquet(tmp_path / "x.parquet")
     read = read_embeddings(tmp_path / "x.parquet")
     assert read.labels is None
@@ -143,7 +145,7 @@ def cut(row: int, side: str, content: object) -> Callable[[pd.DataFrame], pd.Dat
         (lambda table: table.iloc[:0].astype({"pair": int}), "not lists of floating-point numbers"),
     ],
 )
-def test_a_mistake_is_named_with_its_place(
+def test_a_mistake_is_named_with_its_row(
     change: Callable[[pd.DataFrame], pd.DataFrame], message: str, embeddings: ClipEmbeddings, tmp_path: Path
 ) -> None:
     change(as_table(embeddings)).to_parquet(tmp_path / "x.parquet")

@@ -1,4 +1,4 @@
-"""Proves `--set`: it changes the field it names, keeps types, and says what is wrong and what was meant."""
+"""Proves `--set`: it changes the field it names, keeps types, and its errors name what is wrong and what was meant."""
 
 from typing import Any, Literal
 

@@ -184,7 +184,7 @@ def test_checkpoint_and_weights_load_as_the_same_model(shards: Path, tmp_path: P
     assert load_file(result.weights).keys() == published.state_dict().keys()
 
 
-def test_the_weights_tell_how_they_were_trained(shards: Path, tmp_path: Path) -> None:
+def test_the_weights_hold_how_they_were_trained(shards: Path, tmp_path: Path) -> None:
     result = pretrain(micro_run(shards), tmp_path / "run", device="cpu")
     training = read_checkpoint_file(result.weights).training
     assert (training["step"], training["config"]["preset"], training["config"]["batch_size"]) == (
@@ -424,7 +424,7 @@ def test_compiling_and_recomputing_activations_change_nothing(
 def test_callbacks_see_each_step_and_the_end(shards: Path, tmp_path: Path) -> None:
     seen: list[object] = []
 
-    class Watcher(TrainerCallback):
+    class Recorder(TrainerCallback):
         def on_train_begin(self, facts: RunFacts, config: PretrainConfig, model: CavMaeSync) -> None:
             seen.append((facts.initial_weights, config.data.mel_mean, model.training))
 
@@ -434,7 +434,7 @@ def test_callbacks_see_each_step_and_the_end(shards: Path, tmp_path: Path) -> No
         def on_train_end(self, result: RunResult, model: CavMaeSync) -> None:
             seen.append(result.weights.is_file())
 
-    pretrain(micro_run(shards, num_steps=2), tmp_path / "run", device="cpu", callbacks=[Watcher()])
+    pretrain(micro_run(shards, num_steps=2), tmp_path / "run", device="cpu", callbacks=[Recorder()])
     shape = (2, 32, 32, 3)
     assert seen == [("random weights of seed 0", -5.0, True), (1, 2, shape), (2, 2, shape), True]
 

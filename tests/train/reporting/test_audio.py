@@ -32,17 +32,17 @@ def loudest_hz(waveform: np.ndarray) -> float:
     return float(spectrum.argmax() * SAMPLE_RATE_HZ / len(waveform))
 
 
-def test_an_mp3_holds_the_sound_in_a_few_kilobytes() -> None:
+def test_an_mp3_holds_the_audio_in_a_few_kilobytes() -> None:
     mp3 = mp3_bytes(tone(440.0))
-    heard = decoded(mp3)
+    waveform = decoded(mp3)
     assert len(mp3) < 5_000 * 2
-    assert len(heard) == pytest.approx(2 * SAMPLE_RATE_HZ, abs=2_000)
-    assert loudest_hz(heard) == pytest.approx(440, abs=1)
-    assert np.abs(heard[8_000:24_000]).max() == pytest.approx(0.5, abs=0.05)
+    assert len(waveform) == pytest.approx(2 * SAMPLE_RATE_HZ, abs=2_000)
+    assert loudest_hz(waveform) == pytest.approx(440, abs=1)
+    assert np.abs(waveform[8_000:24_000]).max() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("hz", [300.0, 1000.0, 3000.0])
-def test_a_remade_sound_has_the_pitch_of_its_log_mel(hz: float) -> None:
+def test_remade_audio_has_the_pitch_of_its_log_mel(hz: float) -> None:
     mel = log_mel(tone(hz)).astype(np.float16)
     waveform = waveform_of_mel(mel)
     assert len(waveform) == pytest.approx(2 * SAMPLE_RATE_HZ, rel=0.02)
@@ -54,7 +54,7 @@ def test_silence_is_remade_as_something_finite() -> None:
     assert np.isfinite(waveform_of_mel(log_mel(np.zeros(16_000)).astype(np.float16))).all()
 
 
-def test_the_source_is_heard_where_it_is_there(known_clip: Callable[[str], KnownClip]) -> None:
+def test_the_source_is_played_where_it_exists(known_clip: Callable[[str], KnownClip]) -> None:
     clip = known_clip("plain")
     row = prepared_row(source=str(clip.path), duration_s=1.5)
     mel = log_mel(tone(3000.0)).astype(np.float16)

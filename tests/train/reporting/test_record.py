@@ -69,7 +69,7 @@ def test_what_is_undefined_is_null_and_the_file_is_json(tmp_path: Path) -> None:
 
 def test_counts_say_what_was_listed_found_and_scored(tmp_path: Path) -> None:
     counts = as_record(result(tmp_path, ["a", "b"], []))["counts"]
-    # c is missing; d is there, but has no sound.
+    # c is missing; d is there, but has no audio.
     assert (counts["listed"], counts["found"], counts["scored"]) == (4, 3, 2)
     assert [one["item"] for one in counts["unusable"]] == ["c", "d"]
 

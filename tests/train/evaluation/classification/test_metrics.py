@@ -19,7 +19,7 @@ def test_average_precision_is_that_of_the_ranking() -> None:
     assert scored.mean_average_precision == pytest.approx(0.8333, abs=5e-5)
 
 
-def test_equal_scores_get_the_share_of_positives_and_no_discrimination() -> None:
+def test_equal_scores_get_the_fraction_of_positives_and_no_discrimination() -> None:
     scored = classification(*one_class([0.3] * 5, [1, 0, 1, 0, 0]), ["bee"])
     assert scored.mean_average_precision == pytest.approx(0.4)
     assert (scored.auc, scored.d_prime) == (0.5, 0.0)
@@ -73,7 +73,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
 def test_chance_is_what_needs_no_model() -> None:
     truth = np.array([[1, 0, 0]] * 3 + [[0, 1, 0]])
     levels = chance(truth, ["bee", "bell", "siren"])
-    # Equal scores get each class's share of the clips; siren has none and is in no mean.
+    # Equal scores get each class's fraction of the clips; siren has none and is in no mean.
     equal = classification(np.full((4, 3), 0.2), truth, ["bee", "bell", "siren"])
     assert levels.mean_average_precision == equal.mean_average_precision == 0.5
     assert (levels.top1, levels.top1_macro) == (1 / 3, 1 / 3)

@@ -55,18 +55,18 @@ def test_a_subset_has_the_labels_of_its_kind_and_the_clips_that_have_one(tmp_pat
 
 
 def test_hits_and_f1_of_the_likeliest_classes(tmp_path: Path) -> None:
-    heard = subset(scored(tmp_path), "a")
+    audible = subset(scored(tmp_path), "a")
     # Clip one: bee is answered and right; clip three: bird is answered, and bee, its label, is second.
-    assert heard.hits[1] == 0.5
+    assert audible.hits[1] == 0.5
     # One of two answers is right, one of three labels is found: 2 · 1 / (2 + 3).
-    assert heard.f1[1] == pytest.approx(0.4)
+    assert audible.f1[1] == pytest.approx(0.4)
     # Three answers name every class: all clips are hit, 3 of 6 answers are right, 3 of 3 labels are found.
-    assert heard.hits[3] == 1.0
-    assert heard.f1[3] == pytest.approx(2 * 3 / (6 + 3))
+    assert audible.hits[3] == 1.0
+    assert audible.f1[3] == pytest.approx(2 * 3 / (6 + 3))
     # Of one answer: bee is right once and missed once; bird is wrong once and missed once; bell is in none.
-    assert heard.f1_macro[1] == pytest.approx((2 / 3 + 0 + 0) / 3)
-    assert heard.chance == pytest.approx(3 / 6)
-    assert heard.hits.keys() == {1, 3}  # there are no five classes
+    assert audible.f1_macro[1] == pytest.approx((2 / 3 + 0 + 0) / 3)
+    assert audible.chance == pytest.approx(3 / 6)
+    assert audible.hits.keys() == {1, 3}  # there are no five classes
 
 
 def test_precision_is_over_the_classes_of_the_subset(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Proves what the values of a map are: products with the sound averaged as said, or each patch's part in a view."""
+"""Proves the values of a heatmap: products with the averaged audio embedding, or each patch's part in masked views."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -75,15 +75,15 @@ def test_with_plain_products_each_patch_and_their_mean_ask_the_same() -> None:
     torch.testing.assert_close(tokens, mean)
 
 
-def test_the_map_follows_the_rows_and_columns_of_the_picture() -> None:
+def test_the_map_follows_the_rows_and_columns_of_the_image() -> None:
     model = CavMaeSync(micro_model()).eval()
     heatmap_model = HeatmapModel(model, MapConfig(audio_features="global"), CPU)
     windows = AudioSegments(torch.randn(2, 32, 128), torch.ones(2, 2, dtype=torch.bool))
     cells = heatmap_model.encode_image(image(), "denseav").heatmap(heatmap_model.encode_audio(windows)).cells
     with torch.inference_mode():
         patches = model.encode_image(normalise_images(image()[None])).patches[0]
-        sound = model.encode_audio(windows.mel).global_token.mean(dim=0)
-    torch.testing.assert_close(cells, patches @ sound)
+        audio = model.encode_audio(windows.mel).global_token.mean(dim=0)
+    torch.testing.assert_close(cells, patches @ audio)
 
 
 # masked-view
@@ -98,7 +98,7 @@ def test_every_deal_shows_each_patch_once_and_the_seed_decides_all() -> None:
     assert not torch.equal(views, draw_views(64, MapConfig(seed=4)))
 
 
-def test_other_grids_show_the_same_share_of_patches() -> None:
+def test_other_grids_show_the_same_fraction_of_patches() -> None:
     views = draw_views(196, MapConfig())
     assert views.shape == (24 * 16, 12)  # four patches sit out in each deal
     assert all(len(set(deal.tolist())) == 192 for deal in views.reshape(24, -1))
@@ -107,13 +107,13 @@ def test_other_grids_show_the_same_share_of_patches() -> None:
 def test_the_regression_finds_the_part_of_each_patch() -> None:
     views = draw_views(64, MapConfig(repeats=100))
     parts = torch.randn(64, generator=torch.manual_seed(2))
-    likeness = parts[views].sum(dim=1)
-    found = ridge_solver(views, 64, ridge=1e-6) @ (likeness - likeness.mean())
+    similarities = parts[views].sum(dim=1)
+    found = ridge_solver(views, 64, ridge=1e-6) @ (similarities - similarities.mean())
     torch.testing.assert_close(found, parts - parts.mean(), atol=1e-2, rtol=0)
 
 
 class SeesOnePatch:
-    """Stands for a model whose view resembles the sound as far as one patch is visible."""
+    """A model whose view is similar to the audio as far as one patch is visible."""
 
     def __init__(self, patch: int) -> None:
         self.patch = patch
@@ -130,7 +130,7 @@ class SeesOnePatch:
         return SimpleNamespace(global_token=torch.stack([0.2 + visible, torch.ones(len(kept))], dim=1))
 
 
-def test_the_masked_view_map_is_hottest_where_the_sound_comes_from() -> None:
+def test_the_masked_view_map_is_hottest_at_the_source() -> None:
     heatmap_model = HeatmapModel(SeesOnePatch(19), MapConfig(), CPU)  # type: ignore[arg-type]
     audio = AudioFeatures(torch.zeros(2), torch.tensor([1.0, 0.0]))
     heatmap = heatmap_model.encode_image(image(64), "masked-view").heatmap(audio)
@@ -175,12 +175,12 @@ def test_a_map_with_nan_is_no_score() -> None:
         (100, "mean", [0]),
     ],
 )
-def test_windows_cover_the_sound_or_lie_in_its_middle(num_rows: int, windows: str, starts: list[int]) -> None:
+def test_windows_cover_the_audio_or_lie_in_its_middle(num_rows: int, windows: str, starts: list[int]) -> None:
     assert window_starts(num_rows, 416, windows) == starts  # type: ignore[arg-type]
 
 
-def test_padding_behind_a_short_sound_is_not_listened_to() -> None:
-    # 17 mel rows: the second patch of 16 rows still holds one row of sound.
+def test_padding_behind_short_audio_is_not_averaged() -> None:
+    # 17 mel rows: the second patch of 16 rows still holds one row of audio.
     for samples, valid in ((400 + 160 * 16, [True, True]), (400 + 160 * 15, [True, False])):
         cut = PromptReader(RULE, patch_size=16).cut(np.ones(samples, np.float32))
         assert cut.valid.tolist() == [valid]
@@ -188,6 +188,6 @@ def test_padding_behind_a_short_sound_is_not_listened_to() -> None:
         assert torch.all(cut.mel[0, 17:] == 0)  # the pad value, normalised
 
 
-def test_a_sound_of_less_than_a_row_says_so() -> None:
+def test_audio_of_less_than_a_row_is_an_error() -> None:
     with pytest.raises(MediaError, match="399 samples of audio are less than one row"):
         PromptReader(RULE, patch_size=16).cut(np.ones(399, np.float32))

@@ -1,4 +1,4 @@
-"""Proves that lists of clips mean the clips they mean, in every form that they circulate in, and say what is missing."""
+"""Proves which clips a list selects, in every form in which lists circulate, and that missing clips are named."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_what_is_not_there_is_named_with_its_reason(tmp_path: Path) -> None:
     reasons = {one.item: (one.state, one.reason) for one in result.coverage.unusable}
     assert reasons == {
         "mute": ("no_audio", "the file has no audio stream"),
-        "nobody": ("not_in_dataset", "no clip of data/mine, split test is named nobody"),
+        "absent": ("not_in_dataset", "no clip of data/mine, split test is named absent"),
         "twice": (
             "ambiguous",
             "2 clips of data/mine, split test have the id twice; name one, such as twice_00000000",

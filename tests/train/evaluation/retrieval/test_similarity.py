@@ -1,4 +1,4 @@
-"""Proves the retrieval scores: matrix products equal the definition pair by pair, ties help nobody, chance is counted."""
+"""Proves the retrieval scores: matrix products equal the definition pair by pair, ties give no advantage, chance is counted."""
 
 import math
 
@@ -80,8 +80,8 @@ def test_tiles_rank_as_the_whole_matrix_does_both_ways_and_by_class(aggregation,
     classes = (torch.rand(11, 3, generator=generator) < 0.4).float()  # some clips have no class, some two
     scores = pair_by_pair(audio, image, aggregation)
     found = rank(audio, image, aggregation, classes)
-    shares = (classes @ classes.T > 0).numpy() | np.eye(11, dtype=bool)
-    for ranks, same in ((found.own_clip, np.eye(11, dtype=bool)), (found.same_class, shares)):
+    same_class = (classes @ classes.T > 0).numpy() | np.eye(11, dtype=bool)
+    for ranks, same in ((found.own_clip, np.eye(11, dtype=bool)), (found.same_class, same_class)):
         assert ranks is not None
         for one, matrix, right in (
             (ranks.audio_to_video, scores, same),
@@ -124,7 +124,7 @@ def test_pieces_come_at_length_one_in_any_float_type_and_order(embeddings) -> No
             taken = units.take(torch.tensor(clips), torch.empty(5, 4, 5))
             expected = torch.nn.functional.normalize(audio[clips], dim=-1)
             torch.testing.assert_close(taken, expected, atol=atol, rtol=0)
-        assert units.embeddings is stored  # nothing is copied, and nobody's embeddings are changed
+        assert units.embeddings is stored  # nothing is copied, and the caller's embeddings are not changed
 
 
 def test_a_collapsed_model_scores_nothing() -> None:
@@ -140,8 +140,8 @@ def test_a_collapsed_model_scores_nothing() -> None:
 
 
 def test_directions_are_not_swapped() -> None:
-    # Both sounds resemble picture 0 most: as queries one of them errs, as candidates picture 1 still
-    # prefers its own sound.
+    # Both audio embeddings resemble image 0 most: as queries one of them errs, as candidates image 1 still
+    # prefers its own audio.
     audio = torch.tensor([[[1.0, 0.0]], [[0.8, 0.6]]])
     image = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     result = retrieve(audio, image, "diagonal-mean")
@@ -150,7 +150,7 @@ def test_directions_are_not_swapped() -> None:
 
 
 def test_any_clip_of_the_class_is_right_where_classes_are_asked() -> None:
-    # Sounds 0 and 1 are of one class; each finds the other's picture.
+    # Audio 0 and 1 are of one class; each finds the other's image.
     audio = torch.tensor([[[1.0, 0, 0]], [[0, 1.0, 0]], [[0, 0, 1.0]]])
     image = audio[[1, 0, 2]]
     classes = torch.tensor([[1.0, 0], [1, 0], [0, 1]])

@@ -20,7 +20,7 @@ from cavsync.train.evaluation.synchrony.offsets import (
 def embedded(
     times_s: list[float], starts: list[int], own: list[int], **vectors: np.ndarray
 ) -> WindowEmbeddings:
-    """A clip whose windows are one-hot and whose pictures are their own windows', unless given."""
+    """A clip whose windows are one-hot and whose frames equal their own windows, unless given."""
     windows = vectors.get("windows", np.eye(len(starts)))
     return WindowEmbeddings(
         name="clip",
@@ -46,13 +46,13 @@ def test_windows_that_begin_at_one_row_are_one_candidate() -> None:
     forth, back = within.frame_to_window, within.window_to_frame
     assert (forth.num_candidates, back.num_candidates) == (11, 16)
     assert (forth.top1, back.top1) == (1, 1)
-    # A window's right pictures are 4, nine times 1, and 3 of 16: 16 / 16 / 11 a window.
+    # A window's right frames are 4, nine times 1, and 3 of 16: 16 / 16 / 11 a window.
     assert forth.top1_chance == pytest.approx(1 / 11)
     assert back.top1_chance == pytest.approx(1 / 11)
     assert (forth.error_s, back.error_s) == (0, 0)
 
 
-def test_pictures_of_one_time_are_one_candidate() -> None:
+def test_frames_of_one_time_are_one_candidate() -> None:
     within = match_within(embedded([0.0, 0.0, 2.0, 3.0], [0, 100, 200], [0, 0, 1, 2]))
     assert within is not None
     assert within.window_to_frame.num_candidates == 3
@@ -60,7 +60,7 @@ def test_pictures_of_one_time_are_one_candidate() -> None:
 
 
 def test_equal_scores_are_a_miss_and_their_error_is_that_of_chance() -> None:
-    """Windows at 0, 1 and 3 s; the first belongs to two pictures, at 0 and 1 s; the others to those at 2 and 4 s."""
+    """Windows at 0, 1 and 3 s; the first belongs to two frames, at 0 and 1 s; the others to those at 2 and 4 s."""
     collapsed = embedded(
         [0, 1, 2, 4], [0, 100, 300], [0, 0, 1, 2], windows=np.ones((3, 2)), frames=np.ones((4, 2))
     )
@@ -68,9 +68,9 @@ def test_equal_scores_are_a_miss_and_their_error_is_that_of_chance() -> None:
     assert within is not None
     forth, back = within.frame_to_window, within.window_to_frame
     assert (forth.top1, back.top1) == (0, 0)
-    # From a picture to the three windows: 0 1 3, 0 1 3, 1 0 2, 3 2 0.
+    # From a frame to the three windows: 0 1 3, 0 1 3, 1 0 2, 3 2 0.
     assert forth.error_s == forth.error_chance_s == pytest.approx((4 + 4 + 3 + 5) / 12)
-    # From a window to the nearest of its pictures: 0 0 1 3, 2 1 0 2, 4 3 2 0.
+    # From a window to the nearest of its frames: 0 0 1 3, 2 1 0 2, 4 3 2 0.
     assert back.error_s == back.error_chance_s == pytest.approx((4 + 5 + 9) / 12)
     assert forth.top1_chance == pytest.approx(1 / 3)
     assert back.top1_chance == pytest.approx((2 + 1 + 1) / 12)
@@ -86,13 +86,13 @@ def test_a_wrong_window_costs_its_distance() -> None:
     assert within.chosen_of_frame.tolist() == [1, 2, 0]
 
 
-def test_a_clip_with_one_window_or_one_picture_has_nothing_to_choose_from() -> None:
+def test_a_clip_with_one_window_or_one_frame_has_no_matching_score() -> None:
     assert match_within(embedded([0, 1], [0], [0, 0])) is None
     assert match_within(embedded([1, 1], [0, 100], [0, 1])) is None
 
 
 def clock(times_s: np.ndarray, late_s: float = 0.0, num_rows: int = 998, step: int = 10) -> WindowEmbeddings:
-    """Pictures and windows of 96 rows as angles of their time: 1 s apart is 0.1 rad."""
+    """Frames and windows of 96 rows as angles of their time: 1 s apart is 0.1 rad."""
     starts = np.arange(0, num_rows - 96 + 1, step)
     centres_s = (starts + 47.5) / 100 + 0.0125
     own = np.searchsorted(starts, window_starts(times_s, num_rows, 96)).clip(0, len(starts) - 1)
@@ -127,7 +127,7 @@ def test_the_curve_is_the_similarity_at_each_offset_and_peaks_at_the_delay(late_
     assert delay.is_reliable(0.8)
 
 
-def test_pictures_without_a_window_at_an_offset_are_not_counted_there() -> None:
+def test_frames_without_a_window_at_an_offset_are_not_counted_there() -> None:
     seen = clock(TIMES_S)
     curve = offset_curve(seen, seen, np.array([-4.0, 0.0, 4.0]))
     first_s, last_s = 0.475 + 0.0125, 9.02 + 0.475 + 0.0125  # centres of the first window and of the last
@@ -137,7 +137,7 @@ def test_pictures_without_a_window_at_an_offset_are_not_counted_there() -> None:
     assert np.isfinite(far.mean).tolist() == [True, False]  # 5 of 14 are less than half
 
 
-def test_agreement_is_the_gain_that_pictures_share() -> None:
+def test_agreement_is_the_gain_common_to_the_frames() -> None:
     early, late = [0.0, 1, 0, 0, 0], [0.0, 0, 0, 1, 0]
     split = estimate_delay(OffsetCurve(np.arange(-2.0, 3), np.array([early] * 6 + [late] * 4)))
     assert split is not None
@@ -157,7 +157,7 @@ def test_agreement_is_the_gain_that_pictures_share() -> None:
         ([np.nan, 1.0, 0.6, 0.4, np.nan], 20),
     ],
 )
-def test_no_delay_is_told_from(each: list[float], num_frames: int) -> None:
+def test_no_delay_is_estimated_from(each: list[float], num_frames: int) -> None:
     delay = estimate_delay(OffsetCurve(np.arange(-2.0, 3), np.array([each] * num_frames)))
     assert delay is not None
     assert not delay.is_reliable(0.8)
