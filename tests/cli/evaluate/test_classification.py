@@ -230,7 +230,7 @@ def test_probabilities_are_those_of_the_task(run: Path) -> None:
         (lambda run: ["--checkpoint", run, "--vggsounder", run / "none.csv"], "none.csv is no file"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_in_one_message(
+def test_wrong_usage_is_refused_in_one_message(
     run: Path, options: Callable[[Path], list[object]], message: str
 ) -> None:
     refused(classify(*options(run)), message)

@@ -165,7 +165,7 @@ def test_reports_are_named_by_what_differs_between_them(tmp_path: Path) -> None:
         ({"evaluation": "segmentation"}, "Only reports of one evaluation compare: "),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_incomparable_reports_are_refused(
     content: str | dict[str, Any] | None, message: str, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "inside").mkdir()
@@ -186,7 +186,7 @@ def test_one_report_is_wrong_usage(folder: Path) -> None:
     assert "Name two reports or more" in output_text(result)
 
 
-def test_the_paired_interval_is_what_resampling_gives() -> None:
+def test_the_paired_interval_is_that_of_resampling() -> None:
     rng = np.random.default_rng(0)
     before = rng.random(200) < 0.5
     after = np.where(rng.random(200) < 0.2, rng.random(200) < 0.8, before)

@@ -260,7 +260,7 @@ def test_squeezing_and_cropping_give_different_images_of_a_wide_frame(root: Path
     assert table("lvs") != table("ez-vsl")
 
 
-def test_what_is_missing_is_counted_and_named(root: Path, tmp_path: Path) -> None:
+def test_missing_files_are_counted_and_named(root: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(root / "raw/vggss", tmp_path / "data"))
     (data / "audio/b.wav").unlink()
     options = ["--root", root, "--data", data, "--out", tmp_path / "out"]

@@ -81,7 +81,7 @@ def test_an_embedding_is_the_encoders_answer_to_that_frame_and_window(dataset: P
         torch.testing.assert_close(stored.float(), unit, atol=3e-4, rtol=0)  # half a step of float16 below 1
 
 
-def test_scoring_leaves_out_what_was_only_for_training(run: Path, dataset: Path) -> None:
+def test_scoring_does_not_augment(run: Path, dataset: Path) -> None:
     # The micro run augments; its scores must not.
     task = SplitTask.of(LoadedCheckpoint.load(run), None, "train")
     assert not task.data.image_augmentation
@@ -117,7 +117,7 @@ def test_json_is_the_report_and_nothing_else(run: Path, tmp_path: Path) -> None:
         (["--checkpoint", "TEXT", "--data", "DATA", "--split", "train"], "text.pth"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_in_one_message(
+def test_wrong_usage_is_refused_in_one_message(
     options: list[str],
     message: str,
     run: Path,
@@ -238,7 +238,7 @@ def test_clips_that_were_trained_on_are_counted_apart(labelled_run: Path, tmp_pa
     assert "4 not trained on, among themselves" in page
 
 
-def test_what_a_model_was_trained_on_can_be_named_or_stays_unknown(
+def test_the_training_clips_of_a_model_can_be_named_or_stay_unknown(
     labelled: Path, labelled_run: Path, tmp_path: Path
 ) -> None:
     weights = tmp_path / "weights.safetensors"

@@ -146,7 +146,7 @@ def test_the_prompted_object_must_beat_every_other_object() -> None:
 # The small world as data
 
 
-def test_the_worlds_set_shows_what_it_asks_for_and_plays_that_class_alone(root: Path) -> None:
+def test_the_worlds_set_shows_the_prompted_class_and_plays_it_alone(root: Path) -> None:
     data = root / "raw/ade20k_sound/ADE20KSoundPrompted"
     table = listed(data)
     assert table.groupby("ade_class").size().max() == 2

@@ -216,7 +216,7 @@ def test_published_windows_of_4_s_are_11_for_16_frames(dataset: Path, tmp_path: 
         (["--min-agreement", "1.5"], 2, "less than or equal to 1"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_message(
+def test_wrong_usage_is_refused_in_one_message(
     options: list[str],
     code: int,
     message: str,

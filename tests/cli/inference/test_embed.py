@@ -215,7 +215,7 @@ def test_audio_that_begins_late_is_null_before(weights: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("clock")
-def test_what_was_cut_off_is_said_and_the_rest_is_embedded(weights: Path, tmp_path: Path) -> None:
+def test_a_truncated_end_is_reported_and_the_rest_is_embedded(weights: Path, tmp_path: Path) -> None:
     cut_off(tmp_path / "half.mp4")
     out = tmp_path / "x.parquet"
     result = run("embed", tmp_path / "half.mp4", "--out", out, "--checkpoint", weights)
@@ -283,7 +283,7 @@ def test_a_list_names_files_beside_it_each_once(clip: KnownClip, weights: Path, 
         (["clip.mp4"], 2, "Missing option"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_message(
+def test_wrong_usage_is_refused_in_one_message(
     arguments: list[str],
     code: int,
     message: str,

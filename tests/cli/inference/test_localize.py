@@ -429,7 +429,7 @@ def test_silent_windows_have_no_map_and_are_counted(weights: Path, tmp_path: Pat
     assert f"{silent.sum()} of {len(silent)} windows lack audio or a frame" in output_text(result)
 
 
-def test_what_was_cut_off_is_said_and_the_rest_is_localised(
+def test_a_truncated_end_is_reported_and_the_rest_is_localised(
     moving: Path, weights: Path, tmp_path: Path
 ) -> None:
     run_ffmpeg("-i", moving, "-c", "copy", tmp_path / "whole.mkv")
@@ -442,7 +442,7 @@ def test_what_was_cut_off_is_said_and_the_rest_is_localised(
     assert hottest(cells[0]) == TOP_LEFT
 
 
-def test_only_the_beginning_of_long_audio_is_used_and_a_warning_says_so(
+def test_only_the_beginning_of_long_audio_is_used_with_a_warning(
     moving: Path, weights: Path, tmp_path: Path
 ) -> None:
     film(tmp_path / "long.mp4", [({}, tone(LOW_HZ, 13))])

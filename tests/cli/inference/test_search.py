@@ -217,7 +217,7 @@ def test_the_page_shows_the_frame_of_a_hit_and_plays_from_there(
         assert read_frame_number(image) == pytest.approx(clip.frame_number_at(hit["best_s"]), abs=1)
 
 
-def test_a_file_that_is_gone_has_a_card_that_says_so(library: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_missing_file_has_a_card_with_the_reason(library: Path, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "library" / "muted.mp4").unlink()
     page = tmp_path / "found.html"
     query = numbered(tmp_path / "query.png", 100)
@@ -245,7 +245,7 @@ def test_a_file_that_is_gone_has_a_card_that_says_so(library: Path, weights: Pat
         (["query.png"], 2, "Missing option '--in'"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_in_one_message(
+def test_wrong_usage_is_refused_in_one_message(
     arguments: list[str],
     code: int,
     message: str,

@@ -109,7 +109,7 @@ def test_plain_webdataset_reads_the_shards(dataset: Path) -> None:
         assert sample["json"]["frame_pts_s"] == rows.loc[sample["__key__"], "frame_pts_s"].tolist()
 
 
-def test_the_index_says_where_every_byte_is(dataset: Path) -> None:
+def test_the_index_gives_the_offset_of_every_byte(dataset: Path) -> None:
     for tar_path in (dataset / "shards").iterdir():
         raw = tar_path.read_bytes()
         with tarfile.open(tar_path) as tar:
@@ -158,7 +158,7 @@ def test_a_second_run_makes_nothing_and_reports_it(dataset: Path, videos: Path) 
 @pytest.mark.parametrize(
     "lost", ["shards/train-00001.tar", "index/train-00001.parquet", "done/train-00001.json"]
 )
-def test_only_what_is_missing_is_made_again_byte_for_byte(lost: str, dataset: Path, videos: Path) -> None:
+def test_only_missing_shards_are_made_again_byte_for_byte(lost: str, dataset: Path, videos: Path) -> None:
     before = content(dataset)
     kept = [dataset / "shards" / f"train-0000{n}.tar" for n in (0, 2)]
     times = [path.stat().st_mtime_ns for path in kept]

@@ -101,7 +101,7 @@ def test_the_official_layout_has_upstreams_tensors(
     assert sum(tensor.numel() for tensor in tensors.values()) == num_parameters
 
 
-def test_registers_are_kept_where_the_file_says_so(tmp_path: Path) -> None:
+def test_registers_are_kept_where_the_configuration_keeps_them(tmp_path: Path) -> None:
     model = build(replace(SYNC, keep_registers=True))
     assert load_model(save_model(model, tmp_path)).config.keep_registers
     path = official(tmp_path, replace(SYNC, keep_registers=True))
@@ -219,7 +219,7 @@ def test_an_unknown_override_names_its_nearest_neighbour(tmp_path: Path) -> None
         load_model(official(tmp_path), nun_heads=2)
 
 
-def test_heads_that_do_not_divide_the_width_say_how_to_pass_them(tmp_path: Path) -> None:
+def test_the_error_for_heads_that_do_not_divide_the_width_names_the_option(tmp_path: Path) -> None:
     config = replace(SYNC, embed_dim=20, num_heads=2)
     with pytest.raises(
         CheckpointError, match=r"embed_dim=20 must divide by num_heads=12; .*pass it to load_model"
@@ -255,7 +255,7 @@ def test_safetensors_without_a_configuration_are_read_as_upstreams(tmp_path: Pat
     assert same(load_model(tmp_path / "converted.safetensors", **HEADS), build(SYNC))
 
 
-def test_a_path_that_is_not_there_says_what_is(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_path_lists_its_folder(tmp_path: Path) -> None:
     (tmp_path / "step_100.pt").touch()
     with pytest.raises(CheckpointError, match=r"model.safetensors is not there; there are step_100.pt"):
         load_model(tmp_path)

@@ -111,7 +111,9 @@ def test_a_changed_byte_is_harmless(
         (bytes(200), "not made of tensors alone"),
     ],
 )
-def test_a_file_of_something_else_says_what_it_is(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_the_error_for_another_kind_of_file_names_the_kind(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     (tmp_path / "cav_mae_sync.pth").write_bytes(content)
     refused(tmp_path / "cav_mae_sync.pth", reason)
     (tmp_path / "model.safetensors").write_bytes(content)
@@ -176,7 +178,7 @@ def test_a_few_bytes_do_not_become_a_huge_tensor(tmp_path: Path) -> None:
         load_model(tmp_path / "bomb.pth", num_heads=2, decoder_num_heads=2)
 
 
-def test_a_configuration_that_lacks_a_size_says_which(tmp_path: Path) -> None:
+def test_the_error_for_a_configuration_without_a_size_names_the_size(tmp_path: Path) -> None:
     model = CavMaeSync(CONFIG)
     config = {name: value for name, value in asdict(CONFIG).items() if name != "audio_rows"}
     torch.save({"model": model.state_dict(), "model_config": config}, tmp_path / "last.pt")

@@ -53,7 +53,7 @@ def require_same(path: Path, other: Path) -> None:
     assert all(torch.equal(tensor, two.tensors[name]) for name, tensor in one.tensors.items())
 
 
-def test_what_is_pushed_comes_back_the_same(stored: Path, tmp_path: Path) -> None:
+def test_a_pushed_model_is_downloaded_unchanged(stored: Path, tmp_path: Path) -> None:
     with small_hub(tmp_path / "hub") as address:
         environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
         for program, path in ((PUSH, stored), (PULL, tmp_path / "back")):

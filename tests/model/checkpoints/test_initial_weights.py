@@ -160,7 +160,7 @@ def test_the_decoder_of_a_whole_mae_is_copied(tmp_path: Path) -> None:
     assert report.unused == ("cls_token",)
 
 
-def test_blocks_go_where_the_depths_say(tmp_path: Path) -> None:
+def test_blocks_are_distributed_by_the_depths(tmp_path: Path) -> None:
     vit = timm_vit()
     model, report = load_initial_weights(stored_vit(tmp_path), replace(SYNC, encoder_depth=1, joint_depth=1))
     assert torch.equal(model.blocks_u[0].mlp.fc1.weight, vit["blocks.1.mlp.fc1.weight"])

@@ -176,7 +176,7 @@ def test_other_decoders_end_in_a_state_too(decoder: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord", "ffmpeg"])
-def test_what_is_no_video_is_a_decode_error(decoder: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_a_decode_error(decoder: str, tmp_path: Path) -> None:
     contents = {
         "empty": b"",
         "zeros": bytes(100_000),

@@ -58,7 +58,7 @@ def test_audio_that_ends_early_ends_the_segments(clip: KnownClip, tmp_path: Path
     assert max(segments[1].frame_times_s) < 7.1
 
 
-def test_what_is_no_video_raises_its_state(tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_raises_its_state(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="it is not there") as raised:
         segments_of(tmp_path / "nowhere.mp4")
     assert raised.value.state is ClipState.MISSING

@@ -91,7 +91,7 @@ def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
         list(read_list(path, VGGSOUND.spec_for(path.name, 4)))
 
 
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "eval_segments.csv"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     with pytest.raises(ListError, match="no CSV in UTF-8"):
@@ -143,7 +143,7 @@ def without_row(clips: Sequence[ListedClip]) -> list[ListedClip]:
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_copies_that_circulate_say_the_same(copy: str, tmp_path: Path) -> None:
+def test_copies_that_circulate_are_read_alike(copy: str, tmp_path: Path) -> None:
     path = tmp_path / "eval_segments.csv"
     path.write_bytes(COPIES[copy])
     clips = list(read_list(path, EVAL))
@@ -170,7 +170,7 @@ def test_copies_that_circulate_say_the_same(copy: str, tmp_path: Path) -> None:
         ('"abc\ndef", 0.0, 10.0, x', "is no id"),
     ],
 )
-def test_what_a_copy_lost_is_not_guessed(row: str, complaint: str, tmp_path: Path) -> None:
+def test_values_lost_in_a_copy_are_not_guessed(row: str, complaint: str, tmp_path: Path) -> None:
     path = write(tmp_path, "eval_segments.csv", f"{AUDIOSET_HEAD}good, 0.0, 10.0, x\n{row}\n")
     with pytest.raises(ListError, match=complaint) as raised:
         list(read_list(path, EVAL))
@@ -245,7 +245,7 @@ def test_nothing_in_a_list_leads_out_of_its_folder(value: str, column: str, tmp_
         ("", "has the columns none"),
     ],
 )
-def test_a_list_that_says_no_clip_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
+def test_a_list_without_clip_ids_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
     path = write(tmp_path, "own.csv", text)
     (tmp_path / "a.mp4").touch()
     code, output = prepare("manifest", path, "--videos", tmp_path, "--out", tmp_path / "out")
@@ -261,7 +261,7 @@ def test_a_wrong_title_names_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["own.parquet", "own.jsonl", "own.json"])
-def test_what_is_no_table_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_list_that_is_no_table_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b"<html>" + b"[" * 100_000)
     code, output = prepare("manifest", path, "--videos", tmp_path, "--out", tmp_path / "out")

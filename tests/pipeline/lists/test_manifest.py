@@ -27,7 +27,7 @@ Content = dict[str, Any]
         ("ade20k_sound", [None], {"test"}),
     ],
 )
-def test_what_ships_is_complete(name: str, counts: list[int | None], splits: set[str]) -> None:
+def test_the_shipped_manifests_are_complete(name: str, counts: list[int | None], splits: set[str]) -> None:
     dataset = load_manifest(name)
     assert dataset.name == name
     assert [spec.count for spec in dataset.lists] == counts
@@ -43,7 +43,7 @@ def test_an_unknown_dataset_names_those_that_there_are() -> None:
         load_manifest("kinetics")
 
 
-def test_a_dataset_without_videos_says_who_reads_it(tmp_path: Path) -> None:
+def test_the_error_for_a_dataset_without_videos_names_its_command(tmp_path: Path) -> None:
     code, output = prepare("manifest", "--dataset-file", "ade20k_sound", "--root", tmp_path)
     assert code == 1
     assert "ADE20K_Sound has no videos to prepare; `cavsync eval segmentation` reads it as it is." in output
@@ -81,7 +81,7 @@ def test_the_example_of_the_page_is_prepared(tmp_path: Path) -> None:
     assert stove["duration_s"] == pytest.approx(6.0, abs=0.05)
 
 
-def test_the_first_clip_of_a_list_with_files_is_cut_where_it_says(tmp_path: Path) -> None:
+def test_the_first_clip_of_a_list_with_files_is_cut_at_its_times(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "one.mp4", 8.0)
     (tmp_path / "own.csv").write_text("file,start_s,end_s,split\none.mp4,2,4,val\ngone.mp4,0,4,val\n")
     out = tmp_path / "out"
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_description_is_named(tmp_path: Path) -> None:
         read_manifest(tmp_path / "b.toml")
 
 
-def test_every_key_of_what_ships_is_explained_on_the_page() -> None:
+def test_every_key_of_the_shipped_manifests_is_documented() -> None:
     folder = PAGE.parents[3] / "manifests"
     used = {key for path in folder.glob("*.toml") for key in tomllib.loads(path.read_text())}
     assert all(f"`{key}`" in PAGE.read_text() for key in used)
@@ -182,7 +182,7 @@ def test_every_key_of_what_ships_is_explained_on_the_page() -> None:
         (("--dataset-file", "vggss", "--id-column", "x"), "--dataset-file names the columns"),
     ],
 )
-def test_wrong_usage_says_the_way_out(arguments: tuple[str, ...], complaint: str) -> None:
+def test_the_error_for_wrong_usage_names_the_way_out(arguments: tuple[str, ...], complaint: str) -> None:
     code, output = prepare("manifest", *arguments)
     assert code == 2
     assert complaint in output

@@ -242,7 +242,7 @@ def test_stills_are_known(tmp_path: Path, known_clip: KnownClips) -> None:
         ("truncated", ClipState.DECODE_ERROR, "FFmpeg: "),
     ],
 )
-def test_bad_files_say_why(name: str, state: ClipState, reason: str, known_clip: KnownClips) -> None:
+def test_bad_files_have_a_reason(name: str, state: ClipState, reason: str, known_clip: KnownClips) -> None:
     with pytest.raises(MediaError, match=reason) as raised:
         decode(known_clip(name).path)
     assert raised.value.state is state
@@ -316,7 +316,7 @@ def damaged(content: bytes, seed: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_damaged_copies_are_decoded_or_say_why(suffix: str, tmp_path: Path) -> None:
+def test_damaged_copies_are_decoded_or_have_a_reason(suffix: str, tmp_path: Path) -> None:
     whole = write_clip(tmp_path / f"whole.{suffix}", 3.0).path.read_bytes()
     states = set()
     for seed in range(60):

@@ -94,7 +94,7 @@ def test_a_cut_clip_wins_over_the_whole_upload(tmp_path: Path) -> None:
     assert (Path(row["source"]).name, row["source_start_s"]) == ("abc_000030.mp4", 0.0)
 
 
-def test_a_scan_says_what_it_found(tmp_path: Path) -> None:
+def test_a_scan_counts_what_it_found(tmp_path: Path) -> None:
     for name in ("a.mp4", "b/c.webm", "b/d.mp4", "e.txt", ".hidden.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -68,7 +68,7 @@ def test_failed_clips_are_tried_again_in_new_shards(root: Path, good: bytes) -> 
     assert (out / "plan.parquet").read_bytes() == plan
 
 
-def test_what_fails_again_is_counted_once(root: Path, good: bytes) -> None:
+def test_a_clip_that_fails_again_is_counted_once(root: Path, good: bytes) -> None:
     vggsound(root)
     result = vggsound(root, "--retry-failed")
     assert "1 missing clips still have no video." in output_text(result)

@@ -41,7 +41,7 @@ def as_table(embeddings: ClipEmbeddings) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_what_is_written_is_read_back(embeddings: ClipEmbeddings, tmp_path: Path) -> None:
+def test_a_written_file_is_read_back(embeddings: ClipEmbeddings, tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.parquet"
     write_embeddings(path, embeddings, [["dog"], ["cat", "cow"], []], {"model": "mine"})
     read = read_embeddings(path)
@@ -155,7 +155,7 @@ def test_a_mistake_is_named_with_its_row(
     assert str(tmp_path / "x.parquet") in str(raised.value)
 
 
-def test_what_is_no_parquet_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingFileError, match="is not there; --embeddings names a Parquet file"):
         read_embeddings(tmp_path / "x.parquet")
     (tmp_path / "x.parquet").write_text("clip,pair\n")

@@ -52,7 +52,9 @@ def test_the_last_of_two_overrides_of_a_field_holds() -> None:
         ("model.temperature=0", "temperature=0.0 must be above 0"),
     ],
 )
-def test_a_wrong_override_says_what_is_wrong_and_what_was_meant(assignment: str, message: str) -> None:
+def test_the_error_for_an_override_names_what_is_wrong_and_what_was_meant(
+    assignment: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         apply_overrides(tiny(), [assignment])
 

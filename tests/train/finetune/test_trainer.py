@@ -373,7 +373,7 @@ def test_a_non_finite_loss_names_the_clips(
         run(micro_finetuning(shards, weights), tmp_path / "run")
 
 
-def test_a_step_that_does_not_fit_says_what_to_try(
+def test_the_error_for_a_step_out_of_memory_names_the_options(
     shards: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_large(*inputs: torch.Tensor) -> None:
@@ -482,7 +482,7 @@ def logged(result: FinetuneResult, name: str) -> list[float]:
     return [line[name] for line in lines(result)]
 
 
-def test_the_dataset_of_these_tests_is_what_it_says(shards: Path, weights: Path) -> None:
+def test_the_dataset_of_these_tests_has_its_documented_content(shards: Path, weights: Path) -> None:
     config = micro_finetuning(shards, weights)
     train = LabelledClips(InitialWeights.load(config).inputs(config.data), micro_model(), "both")
     assert (len(train), train.targets.sum(dim=0).tolist()) == (NUM_TRAIN, [4, 4, 0])

@@ -103,7 +103,7 @@ def test_a_signal_saves_and_ends_the_run_and_handlers_come_back(
     assert signal.getsignal(number) is before
 
 
-def test_what_a_killed_run_did_after_its_checkpoint_is_dropped(shards: Path, tmp_path: Path) -> None:
+def test_steps_of_a_killed_run_after_its_checkpoint_are_dropped(shards: Path, tmp_path: Path) -> None:
     class KilledError(Exception):
         pass
 
@@ -349,7 +349,7 @@ def test_metrics_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_step_that_does_not_fit_says_what_to_try(
+def test_the_error_for_a_step_out_of_memory_names_the_options(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_large(*inputs: torch.Tensor) -> None:

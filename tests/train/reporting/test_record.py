@@ -46,7 +46,7 @@ def result(data: Path, items: list[str], scores: list[Score]) -> EvaluationResul
     )
 
 
-def test_what_is_undefined_is_null_and_the_file_is_json(tmp_path: Path) -> None:
+def test_undefined_values_are_null_and_the_file_is_json(tmp_path: Path) -> None:
     data = tmp_path / "list.csv"
     data.write_text("a\nb\n")
     scores = [Score("mAP", Estimate(40.0, 35.0, 45.0, 0.5)), Score("d'", Estimate(math.nan, unit=""))]
@@ -67,7 +67,7 @@ def test_what_is_undefined_is_null_and_the_file_is_json(tmp_path: Path) -> None:
         assert part in page
 
 
-def test_counts_say_what_was_listed_found_and_scored(tmp_path: Path) -> None:
+def test_counts_are_of_listed_found_and_scored_clips(tmp_path: Path) -> None:
     counts = as_record(result(tmp_path, ["a", "b"], []))["counts"]
     # c is missing; d is there, but has no audio.
     assert (counts["listed"], counts["found"], counts["scored"]) == (4, 3, 2)

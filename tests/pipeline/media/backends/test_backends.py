@@ -185,7 +185,7 @@ def test_odd_names_are_names(
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_the_index_says_what_decoded_each_clip(decoder: DecoderName, tmp_path: Path) -> None:
+def test_the_index_names_the_decoder_of_each_clip(decoder: DecoderName, tmp_path: Path) -> None:
     require_decoder(decoder)
     (tmp_path / "videos").mkdir()
     write_clip(tmp_path / "videos" / "clip.mp4", 1.5)

@@ -61,7 +61,7 @@ def test_any_label_of_a_clip_is_a_right_answer() -> None:
     assert scored.top1_macro == 0.5
 
 
-def test_what_cannot_be_scored_is_refused() -> None:
+def test_wrong_scores_are_refused() -> None:
     with pytest.raises(EvaluationError, match=r"probabilities \(2, 3\) and truth \(2, 2\) must both be"):
         classification(np.zeros((2, 3)), np.zeros((2, 2)), ["bee", "bell"])
     with pytest.raises(EvaluationError, match=r"of 1 clips hold NaN or infinity \(first: number 1\)"):
@@ -70,7 +70,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
         classification(np.zeros((0, 1)), np.zeros((0, 1)), ["bee"])
 
 
-def test_chance_is_what_needs_no_model() -> None:
+def test_chance_needs_no_model() -> None:
     truth = np.array([[1, 0, 0]] * 3 + [[0, 1, 0]])
     levels = chance(truth, ["bee", "bell", "siren"])
     # Equal scores get each class's fraction of the clips; siren has none and is in no mean.

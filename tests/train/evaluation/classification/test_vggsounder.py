@@ -83,7 +83,7 @@ def test_clips_that_the_dataset_lacks_are_named(tmp_path: Path) -> None:
     ("modality", "published"),
     [("both", {"av"}), ("audio", {"a", "a only"}), ("image", {"v", "v only"})],
 )
-def test_what_the_package_scores_with_these_senses_is_marked(
+def test_subsets_that_the_package_scores_are_marked(
     tmp_path: Path, modality: str, published: set[str]
 ) -> None:
     assert {one.name for one in scored(tmp_path, modality).subsets if one.as_published} == published

@@ -66,7 +66,7 @@ def test_a_value_is_the_mean_of_the_products_with_every_valid_audio_patch(simila
     assert float(seen @ probe) == pytest.approx(brute_force(cells, patch, valid, compare), abs=1e-5)
 
 
-def test_with_plain_products_each_patch_and_their_mean_ask_the_same() -> None:
+def test_with_plain_products_each_patch_and_their_mean_give_the_same() -> None:
     encoding = Encoding(torch.randn(2, 8), torch.randn(2, 2, 5, 8))
     valid = torch.ones(2, 5, dtype=torch.bool)
     tokens, mean = (
@@ -140,7 +140,7 @@ def test_the_masked_view_map_is_hottest_at_the_source() -> None:
     assert 0 < heatmap.level < 1
 
 
-def test_views_are_what_the_encoder_says_of_those_patches_alone() -> None:
+def test_views_are_the_encodings_of_their_patches_alone() -> None:
     model = CavMaeSync(micro_model(image_size=64)).eval()
     heatmap_model = HeatmapModel(model, MapConfig(repeats=20), CPU)
     features = heatmap_model.encode_image(image(64), "masked-view")

@@ -59,7 +59,7 @@ BOTH = ["--4gqARaEJE_00000000", "ab_cd-EFghi_00030000"]
         ("rows.jsonl", '{"clip": "--4gqARaEJE"}\n{"id": "ab_cd-EFghi", "start_seconds": 30}\n'),
     ],
 )
-def test_every_form_of_a_list_means_the_same_clips(tmp_path: Path, name: str, text: str) -> None:
+def test_every_form_of_a_list_selects_the_same_clips(tmp_path: Path, name: str, text: str) -> None:
     assert found(tmp_path, name, text) == (BOTH, {})
 
 
@@ -75,7 +75,7 @@ def test_starts_that_are_no_whole_seconds_and_files_that_are_clips_are_found(tmp
     assert found(tmp_path, "b.txt", "file_000030.mp4\n")[0] == ["file_000030_00000000"]
 
 
-def test_what_is_not_there_is_named_with_its_reason(tmp_path: Path) -> None:
+def test_missing_clips_are_named_with_their_reason(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("mute\nnobody\ntwice\nab_cd-EFghi\n")
     result = Gallery.read(tmp_path / "list.txt").find(OUTCOMES, "data/mine, split test")
     reasons = {one.item: (one.state, one.reason) for one in result.coverage.unusable}

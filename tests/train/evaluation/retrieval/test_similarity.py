@@ -149,7 +149,7 @@ def test_directions_are_not_swapped() -> None:
     assert result.video_to_audio.recalls[1].value == 100
 
 
-def test_any_clip_of_the_class_is_right_where_classes_are_asked() -> None:
+def test_any_clip_of_the_class_is_right_in_ranks_by_class() -> None:
     # Audio 0 and 1 are of one class; each finds the other's image.
     audio = torch.tensor([[[1.0, 0, 0]], [[0, 1.0, 0]], [[0, 0, 1.0]]])
     image = audio[[1, 0, 2]]
@@ -186,7 +186,7 @@ def test_the_interval_holds_the_score_and_widens_with_fewer_clips() -> None:
     assert few_high - few_low > 2 * (high - low)
 
 
-def test_the_interval_of_the_median_is_what_resampling_gives() -> None:
+def test_the_interval_of_the_median_is_that_of_resampling() -> None:
     ranks = np.random.default_rng(0).geometric(0.02, 301) - 1
     median = of_ranks(ranks.tolist(), 1000).audio_to_video.median
     drawn = np.random.default_rng(1).choice(ranks, (4000, 301))
