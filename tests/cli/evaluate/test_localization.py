@@ -235,7 +235,7 @@ def test_non_sounding_rows_are_detected_among_sounding_ones(root: Path, tmp_path
 
 
 def test_a_list_chooses_clips(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "audible.csv").write_text("a.mp4\nc\nnobody\n")
+    (tmp_path / "audible.csv").write_text("a.mp4\nc\nabsent\n")
     result = localization("--root", root, "--list", tmp_path / "audible.csv", "--out", tmp_path, "--json")
     report = json.loads(result.stdout)
     assert (report["counts"]["listed"], report["results"]["num_ids_without_annotation"]) == (2, 1)

@@ -157,7 +157,7 @@ def test_a_gallery_is_scored_among_its_own_clips(run: Path, dataset: Path, tmp_p
 
 
 def test_a_gallery_that_is_mostly_missing_is_an_error(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("clip001\nclip002\nclip900\nnobody\nnothing\n")
+    (tmp_path / "list.txt").write_text("clip001\nclip002\nclip900\nabsent\nnothing\n")
     options = (
         "--checkpoint",
         run,

@@ -76,7 +76,7 @@ def test_starts_that_are_no_whole_seconds_and_files_that_are_clips_are_found(tmp
 
 
 def test_missing_clips_are_named_with_their_reason(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("mute\nnobody\ntwice\nab_cd-EFghi\n")
+    (tmp_path / "list.txt").write_text("mute\nabsent\ntwice\nab_cd-EFghi\n")
     result = Gallery.read(tmp_path / "list.txt").find(OUTCOMES, "data/mine, split test")
     reasons = {one.item: (one.state, one.reason) for one in result.coverage.unusable}
     assert reasons == {
