@@ -53,15 +53,15 @@ def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
     page = (run / "report.html").read_text()
     for part in (
         "masked-view: prompted object first",
-        "What the maps look like",
+        "Example maps",
         "Training",
-        "Frames and their segments of sound",
+        "Frames and their audio segments",
         "within a clip: same class",
         "delay found within 0.25 s",
         "Similarity by offset",
         "found in frames by audio",
-        "Search: pictures of what sounds like this",
-        "asked for its own sound",
+        "Search: frames by audio",
+        "with its own audio",
         "data:video/mp4;base64",
         "data:image/jpeg",
     ):
