@@ -151,6 +151,7 @@ def large_folder(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
+@pytest.mark.timeout(900)  # minutes on one thread beside other tests
 @pytest.mark.slow
 def test_the_full_size_model_takes_real_steps(dataset: Path, large_folder: Path) -> None:
     sets = ["--set", "batch_size=8", "--set", "log_every_steps=1", "--num-workers", "0", "--device", "cpu"]
