@@ -11,7 +11,6 @@ CavsyncError  the root of every error that the user can fix
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cavsync.errors import CavsyncError
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from cavsync.train.data.run import open_run
     from cavsync.train.embedding.embed import embed
 
-__version__ = version("cavsync")
+    __version__: str
+
 __all__ = ["CavsyncError", "Dataset", "__version__", "embed", "load_model", "open_run"]
 
 _OWNERS = {
@@ -34,6 +34,11 @@ _OWNERS = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Every command imports this module, and few need the version: reading the metadata takes longer than the rest.
+        from importlib.metadata import version
+
+        return version("cavsync")
     if name not in _OWNERS:
         raise AttributeError(f"module 'cavsync' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_OWNERS[name]), name)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from cavsync.train.evaluation.choices import AudioFeatureKind, MapMethod, Similarity
+from cavsync.train.choices import AudioFeatureKind, MapMethod, Similarity
 
 if TYPE_CHECKING:
     MapName = MapMethod

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cavsync.train.engine.config import DeviceChoice
+from cavsync.train.choices import DeviceChoice
 
 if TYPE_CHECKING:
     from cavsync.train.embedding.checkpoint import LoadedCheckpoint

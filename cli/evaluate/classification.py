@@ -13,7 +13,7 @@ from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
 from cavsync.model.classifier_config import Modality
-from cavsync.train.data.config import LabelTask
+from cavsync.train.choices import LabelTask
 
 MAX_CLASSES_NAMED = 5
 

@@ -10,7 +10,7 @@ from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import MaxMissingOption, WindowsOption, report_option
-from cavsync.train.evaluation.choices import Geometry
+from cavsync.train.choices import Geometry
 
 
 @with_options

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cavsync.train.evaluation.choices import Windows
+from cavsync.train.choices import Windows
 
 DatasetOption = Annotated[
     Path | None,

@@ -9,7 +9,7 @@ from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
-from cavsync.train.evaluation.choices import Aggregation
+from cavsync.train.choices import Aggregation
 
 
 @with_options

@@ -9,7 +9,7 @@ import typer
 
 from cavsync.errors import CavsyncError
 from cavsync.model.classifier_config import Modality
-from cavsync.train.engine.config import DeviceChoice
+from cavsync.train.choices import DeviceChoice
 
 if TYPE_CHECKING:
     from cavsync.train.finetune.config import FinetuneConfig

@@ -8,8 +8,6 @@ from cavsync.train.engine.config import require
 
 Pairing = Literal["matched", "other-clip"]
 SourceKind = Literal["index", "stream"]
-# Whether a clip has one class (softmax), or any number of classes (a sigmoid each).
-LabelTask = Literal["single-label", "multi-label"]
 
 
 @dataclass(frozen=True, kw_only=True)

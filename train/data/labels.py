@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
-from cavsync.train.data.config import LabelTask
+from cavsync.train.choices import LabelTask
 
 
 @dataclass(frozen=True)

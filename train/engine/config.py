@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Precision = Literal["float32", "bfloat16", "float16"]
-DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 # Fields, and groups of fields, that do not change what a run computes: `--resume` accepts new values.
 FREE_ON_RESUME = (

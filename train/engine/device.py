@@ -6,7 +6,7 @@ from typing import get_args
 import torch
 
 from cavsync.errors import CavsyncError
-from cavsync.train.engine.config import DeviceChoice
+from cavsync.train.choices import DeviceChoice
 
 DEVICE_CHOICES = get_args(DeviceChoice)
 

@@ -12,7 +12,8 @@ from cavsync.model.classifier_config import (
     sync_finetuning,
 )
 from cavsync.model.config import ModelConfig
-from cavsync.train.data.config import DataConfig, LabelTask
+from cavsync.train.choices import LabelTask
+from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import RunConfig, require
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from cavsync.train.data.config import LabelTask
+from cavsync.train.choices import LabelTask
 from cavsync.train.engine.metrics import RunFacts, RunResult
 from cavsync.train.engine.run_folder import with_nulls
 from cavsync.train.evaluation.classification.metrics import Classification

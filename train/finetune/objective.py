@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data.config import LabelTask
+from cavsync.train.choices import LabelTask
 from cavsync.train.engine.device import autocast
 from cavsync.train.engine.metrics import Losses
 from cavsync.train.engine.optimizer import scale_group

@@ -13,13 +13,14 @@ import torch
 
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.storage.atomic import write_atomically
+from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.labelled import LabelledClips, collate
 from cavsync.train.data.labels import require_single, task_of
 from cavsync.train.data.loader import fingerprint, load_batches
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.callbacks import TrainerCallback
-from cavsync.train.engine.config import DeviceChoice, as_dict
+from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import choose_device
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import ValidationMetrics

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data.config import LabelTask
+from cavsync.train.choices import LabelTask
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.evaluation.classification.metrics import Classification, classification
 from cavsync.train.evaluation.classification.predict import class_probabilities, clip_vectors, evaluating

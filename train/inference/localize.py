@@ -15,10 +15,10 @@ import numpy as np
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.windows import SlidingWindows, Window
+from cavsync.train.choices import MapMethod
 from cavsync.train.embedding.embedder import Embedder, OnSecond, state_of
 from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.choices import MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, MapConfig
 from cavsync.train.inference.calibration import ERROR_RATE, Calibration

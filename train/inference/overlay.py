@@ -14,8 +14,8 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.pipeline.storage.atomic import publish, temporary_name
+from cavsync.train.choices import MapMethod
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.evaluation.choices import MapMethod
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
 from cavsync.train.inference.localize import MAX_AUDIO_S, LocalizedVideo
 

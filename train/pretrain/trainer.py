@@ -12,11 +12,12 @@ import torch
 
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.dataset.reader import DatasetError
+from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.loader import ClipSource, IndexedSource
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.engine.callbacks import TrainerCallback
-from cavsync.train.engine.config import DeviceChoice, as_dict
+from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import choose_device
 from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.engine.loop import TrainingLoop

@@ -24,9 +24,9 @@ from cavsync.pipeline.synthetic.classes import CLASS_IDS
 from cavsync.pipeline.synthetic.config import WorldConfig, WorldError
 from cavsync.pipeline.synthetic.segmentation_set import write_prompted, write_wav
 from cavsync.pipeline.synthetic.world import make_world
+from cavsync.train.choices import Scaling
 from cavsync.train.data.config import DataConfig
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.segmentation.dataset import PromptedRow, class_ids

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data.config import LabelTask
+from cavsync.train.choices import LabelTask
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.labelled import LabelledClips, WholeClips
 from cavsync.train.data.loader import load_batches

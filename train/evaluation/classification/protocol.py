@@ -13,7 +13,7 @@ from cavsync.model.checkpoints.checkpoint import open_checkpoint
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import Modality
 from cavsync.model.errors import CheckpointError
-from cavsync.train.data.config import LabelTask
+from cavsync.train.choices import LabelTask
 from cavsync.train.data.inputs import find_weights
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels, task_of

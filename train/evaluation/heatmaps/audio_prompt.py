@@ -11,9 +11,9 @@ from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaErro
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, log_mel
+from cavsync.train.choices import Windows
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-from cavsync.train.evaluation.choices import Windows
 
 # Published prompts are cut after 164,200 samples, which give exactly 1024 mel rows.
 MAX_PROMPT_S = 164_200 / SAMPLE_RATE_HZ

@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate, normalize
 
 from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
+from cavsync.train.choices import AudioFeatureKind, MapMethod, Similarity
 from cavsync.train.data.images import normalise_images
-from cavsync.train.evaluation.choices import AudioFeatureKind, MapMethod, Similarity
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments
 
 # So many views go through the encoder at once.

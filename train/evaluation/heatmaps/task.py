@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cavsync.train.choices import MapMethod, Windows
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-from cavsync.train.evaluation.choices import MapMethod, Windows
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, MapConfig
 

@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional as images
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
+from cavsync.train.choices import Geometry
 from cavsync.train.data.images import fit
-from cavsync.train.evaluation.choices import Geometry
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader
 from cavsync.train.evaluation.heatmaps.image_files import open_rgb
 from cavsync.train.evaluation.localization.boxes import BoxRow

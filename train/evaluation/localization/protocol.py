@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.train.choices import Geometry, MapMethod
 from cavsync.train.embedding.encode import require_finite
-from cavsync.train.evaluation.choices import Geometry, MapMethod
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
 from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, ImageFeatures, upsampled

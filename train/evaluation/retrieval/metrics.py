@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cavsync.train.evaluation.choices import Aggregation
+from cavsync.train.choices import Aggregation
 from cavsync.train.evaluation.retrieval.ranking import CPU, OnTile, Ranking, RetrievalRanks, rank
 from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS
 from cavsync.train.evaluation.statistics import median_rank, proportion

@@ -13,9 +13,9 @@ from torch import Tensor
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.storage.atomic import AtomicWriter
+from cavsync.train.choices import Aggregation
 from cavsync.train.embedding.clip_file import EmbeddingFile
 from cavsync.train.embedding.clips import ClipEmbeddings
-from cavsync.train.evaluation.choices import Aggregation
 from cavsync.train.evaluation.retrieval.contamination import Contamination, TrainingVideos, contamination
 from cavsync.train.evaluation.retrieval.gallery import Gallery
 from cavsync.train.evaluation.retrieval.metrics import Directions, Retrieval, retrieve, score_ranks

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cavsync.train.choices import Aggregation
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.choices import Aggregation
 from cavsync.train.evaluation.retrieval.similarity import (
     CHUNK_CLIPS,
     UnitVectors,

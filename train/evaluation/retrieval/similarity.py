@@ -11,8 +11,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from cavsync.train.choices import Aggregation
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.choices import Aggregation
 
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 # Scores of pairs with pairs that exist at a time: 16 million float32 are 64 MB.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.train.choices import Scaling
 from cavsync.train.embedding.encode import require_finite
-from cavsync.train.evaluation.choices import Scaling
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
 from cavsync.train.evaluation.heatmaps.heatmap import (

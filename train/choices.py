@@ -1,10 +1,13 @@
-"""The closed choices of evaluations, in the words of their options and reports.
+"""The closed choices of training and evaluation, in the words of their options and reports.
 
 This module imports nothing heavy: `cavsync --help` shows the choices without loading torch.
 """
 
 from typing import Literal
 
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+# Whether a clip has one class (softmax), or any number of classes (a sigmoid each).
+LabelTask = Literal["single-label", "multi-label"]
 # How the similarities of all frames and windows of two clips become one.
 Aggregation = Literal["diagonal-mean", "diagonal-max", "mean", "max"]
 # Methods that give a heatmap of where audio comes from; masked-view is cavsync's own.
