@@ -17,8 +17,6 @@ SCHEMA_VERSION = 1
 MEL_ROWS_PER_S = 100  # one Kaldi frame every 10 ms
 NUM_MELS = 128
 SAMPLE_RATE_HZ = 16_000
-# Audio whose peak is below this (-60 dB of full scale) counts as silent.
-SILENT_PEAK = 1e-3
 
 
 class ClipState(StrEnum):

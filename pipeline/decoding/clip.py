@@ -6,11 +6,11 @@ from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow, MediaFacts
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.sampling import window_starts
-from cavsync.pipeline.dataset.schema import SILENT_PEAK, ClipState, MediaError
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.requests import PreparedClip
 from cavsync.pipeline.media.backends.choice import open_media
 from cavsync.pipeline.media.decode import DecodedClip
-from cavsync.pipeline.media.mel import log_mel
+from cavsync.pipeline.media.mel import is_silent, log_mel
 
 
 def prepare_clip(row: PlanRow, config: PrepareConfig) -> PreparedClip:
@@ -35,6 +35,6 @@ def _clip_facts(clip: DecodedClip, num_mel_rows: int, config: PrepareConfig) -> 
         num_mel_rows=num_mel_rows,
         window_start=starts.tolist(),
         window_stop=(starts + config.window_rows).tolist(),
-        silent=bool(np.abs(clip.waveform).max() < SILENT_PEAK),
+        silent=is_silent(clip.waveform),
         still=clip.still,
     )

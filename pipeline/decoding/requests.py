@@ -10,7 +10,8 @@ from cavsync.pipeline.dataset.choices import AudioChannel, Crop
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.plan_row import PlanRow
-from cavsync.pipeline.dataset.schema import SILENT_PEAK, ClipState, MediaError
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.media.mel import is_silent
 from cavsync.pipeline.storage.path import AnyPath
 
 
@@ -117,7 +118,7 @@ class MediaSegment:
 
     @property
     def is_silent(self) -> bool:
-        return bool(np.abs(self.waveform).max(initial=0) < SILENT_PEAK)
+        return is_silent(self.waveform)
 
     def shared_s(self, min_duration_s: float) -> float:
         """How long there are both audio and frames, from `start_s` on.

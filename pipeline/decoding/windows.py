@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from cavsync.pipeline.dataset.sampling import window_centre_s
-from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, SAMPLE_RATE_HZ, SILENT_PEAK, ClipState, MediaError
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
-from cavsync.pipeline.media.mel import FRAME_SAMPLES, SHIFT_SAMPLES, log_mel
+from cavsync.pipeline.media.mel import FRAME_SAMPLES, SHIFT_SAMPLES, is_silent, log_mel
 
 # The video packets of a segment are held in memory.
 LONGEST_SEGMENT_S = 60.0
@@ -148,4 +148,4 @@ def _cut(segment: MediaSegment, starts: np.ndarray, num_rows: int) -> list[Windo
 def _is_audible(segment: MediaSegment, rows: slice, centre_s: float) -> bool:
     """Whether there is audio in the window's middle, and it is not silent from beginning to end."""
     samples = segment.waveform[rows.start * SHIFT_SAMPLES : rows.stop * SHIFT_SAMPLES]
-    return bool(centre_s < (segment.audio_end_s or 0.0) and np.abs(samples).max(initial=0) >= SILENT_PEAK)
+    return bool(centre_s < (segment.audio_end_s or 0.0) and not is_silent(samples))

@@ -16,9 +16,16 @@ SHIFT_SAMPLES = SAMPLE_RATE_HZ // MEL_ROWS_PER_S
 FFT_SAMPLES = 512
 PREEMPHASIS = 0.97
 LOW_HZ, HIGH_HZ = 20.0, SAMPLE_RATE_HZ / 2
+# Audio whose peak is below this (-60 dB of full scale) counts as silent.
+SILENT_PEAK = 1e-3
 # Rows computed at a time, 5 minutes: 100 MB of spectra.
 ROWS_PER_BLOCK = 30_000
 FLOOR = float(np.finfo(np.float32).eps)  # of the energy, so that silence is ln(eps) = -15.94
+
+
+def is_silent(waveform: np.ndarray) -> bool:
+    """Whether the peak of (samples,) in [-1, 1] is below `SILENT_PEAK`; audio without a sample is silent."""
+    return bool(np.abs(waveform).max(initial=0) < SILENT_PEAK)
 
 
 def log_mel(waveform: np.ndarray) -> np.ndarray:

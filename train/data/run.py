@@ -3,16 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from cavsync.model.checkpoints.checkpoint import load_model
+from cavsync.model.checkpoints.checkpoint import AnyModel, load_model
 from cavsync.train.data.inputs import find_weights
-from cavsync.train.engine.run_folder import CONFIG_NAME, METRICS_NAME, VALIDATION_NAME, RunError
-
-if TYPE_CHECKING:
-    from cavsync.model.checkpoints.checkpoint import AnyModel
+from cavsync.train.engine.run_folder import CONFIG_NAME, METRICS_NAME, VALIDATION_NAME, RunError, read_lines
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,13 @@ class Run:
 
     def metrics(self) -> pd.DataFrame:
         """One row per logged step: losses, accuracy, learning rate, clips/s; empty before the first."""
-        return _read_lines(self.path / METRICS_NAME)
+        return read_lines(self.path / METRICS_NAME)
 
     def validation(self) -> pd.DataFrame:
         """One row per validation while training; empty where there was none."""
-        return _read_lines(self.path / VALIDATION_NAME)
+        return read_lines(self.path / VALIDATION_NAME)
 
-    def load_model(self) -> "AnyModel":
+    def load_model(self) -> AnyModel:
         """The model of `weights`, in float32 and eval mode."""
         return load_model(self.weights)
 
@@ -52,7 +49,3 @@ def open_run(path: Path | str) -> Run:
             f"{path} holds no run: {CONFIG_NAME} is not there. Give a folder that `cavsync train` made."
         )
     return Run(Path(path), json.loads(config.read_text()))
-
-
-def _read_lines(path: Path) -> pd.DataFrame:
-    return pd.read_json(path, lines=True) if path.is_file() else pd.DataFrame()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cavsync.pipeline.dataset.index_row import index_rows
 from cavsync.pipeline.dataset.reader import read_clip
@@ -16,6 +15,7 @@ from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME, write_prompted
 from cavsync.train.data.config import Pairing
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
+from cavsync.train.engine.run_folder import METRICS_NAME, read_lines
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.retrieval.examples import example_sections
@@ -146,7 +146,7 @@ def write_demo_report(
     rows: list[Score],
 ) -> Path:
     """Writes the page that the demo ends with; `videos` are its sections on search and localisation."""
-    metrics = pd.read_json(config.run / "metrics.jsonl", lines=True)
+    metrics = read_lines(config.run / METRICS_NAME)
     lead = (
         f"A model of {config.num_steps} training steps on {config.world.num_train} clips, scored on "
         f"{len(scores.embeddings.keys)} clips that it never saw."

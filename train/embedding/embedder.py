@@ -76,16 +76,13 @@ class Embedder:
     def embed(
         self,
         path: Path | str,
-        decoder: DecoderProcess | None = None,
+        decoder: DecoderProcess,
         on_second: OnSecond = lambda done, total: None,
     ) -> FileEmbeddings:
         """All windows of a file, read and encoded piece by piece.
 
         Raises MediaError for a file that gives none, EvaluationError where an embedding is NaN.
         """
-        if decoder is None:
-            with DecoderProcess() as started:
-                return self.embed(path, started, on_second)
         sliding = self.windows(Path(path), decoder)
         parts = []
         for windows in sliding:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, SILENT_PEAK
+from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.segments import VideoSegments
-from cavsync.pipeline.media.mel import long_log_mel
+from cavsync.pipeline.media.mel import is_silent, long_log_mel
 from cavsync.train.data.images import decode_jpeg, fit
 from cavsync.train.embedding.sliding import AVClip
 
@@ -57,7 +57,9 @@ def read_video(
         clip=AVClip(path.name, _decoded(jpegs, side), np.array(times_s), long_log_mel(waveform)),
         duration_s=end_s,
         file_duration_s=segments.file_s,
-        is_silent=all(np.abs(part).max(initial=0) < SILENT_PEAK for part in audio),
+        is_silent=all(
+            is_silent(part) for part in audio
+        ),  # part by part: one of an hour would take its memory twice
     )
 
 

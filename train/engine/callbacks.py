@@ -22,7 +22,13 @@ from torch import nn
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.config import RunConfig
 from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, ValidationMetrics
-from cavsync.train.engine.run_folder import METRICS_NAME, VALIDATION_NAME, drop_lines_after, with_nulls
+from cavsync.train.engine.run_folder import (
+    METRICS_NAME,
+    VALIDATION_NAME,
+    drop_lines_after,
+    read_lines,
+    with_nulls,
+)
 
 CURVES_NAME, EVENTS_NAME = "curves.png", "tensorboard"
 
@@ -97,7 +103,7 @@ class Monitor(TrainerCallback):
                 self.events.close()
             metrics = self.run_dir / METRICS_NAME
             if self.config.curves and metrics.exists():
-                png = self._draw_curves(_table(metrics), _table(self.validations))
+                png = self._draw_curves(read_lines(metrics), read_lines(self.validations))
                 write_atomically(self.run_dir / CURVES_NAME, png)
 
     def _draw(self, name: str, png: bytes, step: int) -> None:
@@ -137,8 +143,3 @@ def warning_when_disk_is_full(when: str) -> Iterator[None]:
         yield
     except OSError as error:
         logger.warning("The monitor cannot write at %s: %s. The run goes on.", when, error)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    """The lines of a .jsonl file; none where it does not exist."""
-    return pd.read_json(path, lines=True) if path.exists() else pd.DataFrame()

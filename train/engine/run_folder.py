@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from safetensors import SafetensorError
 
 from cavsync.errors import CavsyncError
@@ -88,6 +89,11 @@ def drop_lines_after(path: Path, step: int) -> None:
         whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
         kept = [line for line in whole if json.loads(line)["step"] <= step]
         write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def read_lines(path: Path) -> pd.DataFrame:
+    """The lines of a .jsonl file of a run, one row each; none where it does not exist."""
+    return pd.read_json(path, lines=True) if path.is_file() else pd.DataFrame()
 
 
 def with_nulls(record: Mapping[str, Any]) -> dict[str, Any]:

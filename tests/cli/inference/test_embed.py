@@ -26,8 +26,7 @@ from support.own_videos import (
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.decoding.windows import MOST_WINDOWS
-from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-from cavsync.train.embedding.embedder import Embedder
+from cavsync.train.embedding.embed import embed
 
 SECONDS = 3.0
 
@@ -131,7 +130,7 @@ def test_embeddings_are_unit_vectors_of_the_named_checkpoint(
     about = json.loads(metadata_of(tmp_path / "x.parquet")[b"cavsync"])
     assert about["checkpoint"] == str(weights)
     assert (about["window_s"], about["step_s"]) == (WINDOW_S, STEP_S)
-    windows = Embedder(LoadedCheckpoint.load(weights)).embed(clip.path)
+    windows = embed(clip.path, weights)
     np.testing.assert_array_equal(np.stack(list(table.audio)), windows.audio)
 
 
