@@ -38,7 +38,7 @@ USES = {
 PROTOCOLS = [f"train/evaluation/{name}" for name in
              ("retrieval", "classification", "segmentation", "localization", "synchrony")]  # fmt: skip
 COMMANDS = [f"cli/{name}" for name in ("prepare", "data", "train", "evaluate", "inference")]
-STRANGERS = (PROTOCOLS, COMMANDS, ["train/pretrain", "train/finetune"])
+STRANGERS = (PROTOCOLS, COMMANDS, ["train/pretrain", "train/finetune", "train/inference"])
 MAX_MODULES = 12
 # torch is the model's and the trainer's, Ray belongs to one module.
 ONLY_IN = {

@@ -21,7 +21,7 @@ from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import as_dict
-from cavsync.train.engine.device import choose_device
+from cavsync.train.engine.device import choose_device, warn_of_slow_precision
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import ValidationMetrics
 from cavsync.train.engine.optimizer import WeightAverage
@@ -55,7 +55,9 @@ def finetune(
         raise RunError(
             "A classifier is trained in one process, on one GPU: start this command without torchrun."
         )
-    task = FinetuneTask(config, choose_device(device), callbacks)
+    chosen = choose_device(device)
+    warn_of_slow_precision(chosen, config.precision)
+    task = FinetuneTask(config, chosen, callbacks)
     result = TrainingLoop(task, run_dir, resume=resume, callbacks=callbacks).run()
     scores = task.scores if result.complete else None
     if scores is not None:

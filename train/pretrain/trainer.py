@@ -18,7 +18,7 @@ from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import as_dict
-from cavsync.train.engine.device import choose_device
+from cavsync.train.engine.device import choose_device, warn_of_slow_precision
 from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import RunResult, ValidationMetrics
@@ -50,6 +50,7 @@ def pretrain(
     finite.
     """
     chosen = choose_device(device)
+    warn_of_slow_precision(chosen, config.precision)
     with joined(chosen) as ranks:
         task = PretrainTask(config, chosen, ranks)
         return TrainingLoop(task, run_dir, resume=resume, ranks=ranks, callbacks=callbacks).run()

@@ -26,7 +26,7 @@ from support.own_videos import (
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.decoding.windows import MOST_WINDOWS
-from cavsync.train.embedding.embed import embed
+from cavsync.train.embedding.embed import Embedder, embed
 
 SECONDS = 3.0
 

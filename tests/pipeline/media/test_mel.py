@@ -5,28 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchaudio.compliance.kaldi
+from support.reference.mel import torchaudio_mel
 
 from cavsync.pipeline.media.mel import log_mel, long_log_mel
 
 # Rows of the fbank of one formula, recorded from torchaudio under upstream's settings, rounded to 4 digits.
 REFERENCE = json.loads((Path(__file__).parents[2] / "support" / "golden" / "fbank_rows.json").read_text())
-
-
-def torchaudio_mel(waveform: np.ndarray) -> np.ndarray:
-    signal = torch.from_numpy(waveform)[None]
-    mel: np.ndarray = torchaudio.compliance.kaldi.fbank(
-        signal - signal.mean(),
-        htk_compat=True,
-        sample_frequency=16000,
-        use_energy=False,
-        window_type="hanning",
-        num_mel_bins=128,
-        dither=0.0,
-        frame_shift=10,
-    ).numpy()
-    return mel
 
 
 def two_tones() -> np.ndarray:
