@@ -26,6 +26,7 @@ _FIELDS: list[Any] = [
     pa.field("width", pa.int32()),
     pa.field("height", pa.int32()),
     pa.field("fps", pa.float64()),
+    pa.field("sample_aspect_ratio", pa.float64()),
     pa.field("sample_rate_hz", pa.int32()),
     pa.field("num_channels", pa.int32()),
     pa.field("duration_s", pa.float64()),
@@ -35,6 +36,10 @@ _FIELDS: list[Any] = [
     pa.field("window_stop", pa.list_(pa.int32())),
     pa.field("silent", pa.bool_()),
     pa.field("still", pa.bool_()),
+    pa.field("orientation", pa.int32()),
+    pa.field("audio_channel", pa.int32()),
+    pa.field("audio_gaps_s", pa.list_(pa.list_(pa.float64()))),
+    pa.field("frame_gaps_s", pa.list_(pa.list_(pa.float64()))),
     pa.field("frame_offset", pa.list_(pa.int64())),
     pa.field("frame_size", pa.list_(pa.int32())),
     pa.field("mel_offset", pa.int64()),
@@ -59,6 +64,7 @@ class MediaFacts:
     width: int | None = None
     height: int | None = None
     fps: float | None = None
+    sample_aspect_ratio: float | None = None  # of the stored pixels, width to height
     sample_rate_hz: int | None = None
     num_channels: int | None = None
 
@@ -75,6 +81,12 @@ class ClipFacts:
     window_stop: Sequence[int]
     silent: bool
     still: bool
+    orientation: int  # how the stored frames were turned and mirrored, 1 to 8 as in EXIF
+    audio_channel: int | None  # that was taken, from 0; None for the mean of all
+    audio_gaps_s: Sequence[Sequence[float]]  # (gaps, 2): [start, stop) where samples are missing
+    frame_gaps_s: Sequence[
+        Sequence[float]
+    ]  # (gaps, 2): [start, stop) where no frame is, or none could be decoded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

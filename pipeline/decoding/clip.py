@@ -37,4 +37,8 @@ def _clip_facts(clip: DecodedClip, num_mel_rows: int, config: PrepareConfig) -> 
         window_stop=(starts + config.window_rows).tolist(),
         silent=is_silent(clip.waveform),
         still=clip.still,
+        orientation=clip.orientation,
+        audio_channel=clip.audio_channel,
+        audio_gaps_s=clip.audio_gaps_s,
+        frame_gaps_s=clip.frame_gaps_s,
     )

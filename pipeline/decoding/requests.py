@@ -103,18 +103,29 @@ class MediaSegment:
     """What a file holds of a span; times are seconds from the file's start."""
 
     start_s: float
-    frame_times_s: tuple[
-        float, ...
-    ]  # when each frame came on screen; fewer than requested after the last frame
-    frames: tuple[bytes, ...]  # JPEG
+    # When the frame at each instant came on screen; fewer than requested after the last frame, and None where an
+    # instant has no frame: before the first one, and where frames could not be decoded. Even frames are all there.
+    frame_times_s: tuple[float | None, ...]
+    frames: tuple[bytes | None, ...]  # JPEG
     frames_end_s: float | None  # the span's end at the latest; None without a video stream
     waveform: np.ndarray  # (samples,) float32 at 16 kHz, from `start_s` to the end of its audio
     audio_end_s: float | None  # as `frames_end_s`
+    audio_gaps_s: Sequence[
+        tuple[float, float]
+    ] = ()  # [start, stop) where samples are missing, 0 in the waveform
+    frame_gaps_s: Sequence[tuple[float, float]] = ()  # [start, stop) of frames that could not be decoded
+    failure: str | None = None  # why they could not
 
     @property
     def end_s(self) -> float:
         """Where both have ended."""
         return max(self.frames_end_s or self.start_s, self.audio_end_s or self.start_s)
+
+    @property
+    def shown(self) -> list[tuple[float, bytes]]:
+        """When each frame that is there came on screen, and the frame; of even frames, all."""
+        pairs = zip(self.frame_times_s, self.frames, strict=True)
+        return [(time_s, frame) for time_s, frame in pairs if time_s is not None and frame is not None]
 
     @property
     def is_silent(self) -> bool:

@@ -1,5 +1,6 @@
 """Reads one span of a media file: its audio, and the frames at requested instants. Either may be missing."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from cavsync.pipeline.decoding.requests import EvenFrames, MediaSegment, Segment
 from cavsync.pipeline.media.backends.pyav import PyAvDecoder
 from cavsync.pipeline.media.container import Container, Span, open_container
 from cavsync.pipeline.media.deadline import Deadline
-from cavsync.pipeline.media.decode import frames_at
+from cavsync.pipeline.media.decode import frames_at, merged_gaps_s
 from cavsync.pipeline.media.frame_images import FrameScaler, jpeg
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
@@ -38,52 +39,63 @@ def _require_content(source: AnyPath) -> None:
 def _read(container: Container, request: SegmentRequest) -> MediaSegment:
     decoder = PyAvDecoder(container)
     span = Span(container.origin_s + request.start_s, request.duration_s)
-    audio, video_end_s = decoder.read(span, request.channel)
-    audio_s = min(audio.end_s, request.duration_s)
-    frames_end_s = _inside(video_end_s - container.origin_s, request) if container.video else None
-    shared_s = min(audio_s, video_end_s - span.begin_s)
-    instants_s = [one for one in _instants_s(request, shared_s) if one < (frames_end_s or 0.0)]
+    content = decoder.read(span, request.channel)
+    audio, stop_s = content.audio, request.start_s + request.duration_s
+    audio_end_s = min(request.start_s + audio.end_s, stop_s)
+    frames_end_s = min(max(content.frames_end_s - container.origin_s, request.start_s), stop_s)
+    both = max(request.start_s, content.frames_begin_s - container.origin_s), min(audio_end_s, frames_end_s)
+    instants_s = [one for one in _instants_s(request, *both) if one < frames_end_s] if container.video else []
     times_s, frames = _frames(container, decoder, request, instants_s)
     return MediaSegment(
         start_s=request.start_s,
         frame_times_s=times_s,
         frames=frames,
-        frames_end_s=frames_end_s,
+        frames_end_s=frames_end_s if container.video else None,
         waveform=audio.waveform() if container.audio else np.zeros(0, np.float32),
-        audio_end_s=request.start_s + audio_s if container.audio else None,
+        audio_end_s=audio_end_s if container.audio else None,
+        audio_gaps_s=_in_file(audio.gaps_s, request.start_s),
+        frame_gaps_s=_in_file(decoder.frame_gaps_s, -container.origin_s),
+        failure=decoder.failure,
     )
 
 
-def _inside(end_s: float, request: SegmentRequest) -> float:
-    return min(max(end_s, request.start_s), request.start_s + request.duration_s)
+def _in_file(gaps_s: list[tuple[float, float]], offset_s: float) -> list[tuple[float, float]]:
+    """The gaps in seconds from the file's start."""
+    return merged_gaps_s([(start_s + offset_s, stop_s + offset_s) for start_s, stop_s in gaps_s], math.inf)
 
 
-def _instants_s(request: SegmentRequest, shared_s: float) -> tuple[float, ...]:
-    """Seconds from the file's start; `shared_s` is how long there are both audio and frames."""
+def _instants_s(request: SegmentRequest, begin_s: float, end_s: float) -> tuple[float, ...]:
+    """Seconds from the file's start; [begin_s, end_s) has both audio and frames."""
     if not isinstance(request.frames, EvenFrames):
         return request.frames or ()
-    if shared_s <= 0:
+    if end_s <= begin_s:
         return ()
-    spread_s = frame_times_s(shared_s, request.frames.num_frames)
-    return tuple((request.start_s + spread_s).tolist())
+    return tuple((begin_s + frame_times_s(end_s - begin_s, request.frames.num_frames)).tolist())
 
 
 def _frames(
     container: Container, decoder: PyAvDecoder, request: SegmentRequest, instants_s: list[float]
-) -> tuple[tuple[float, ...], tuple[bytes, ...]]:
-    """When each frame came on screen, and the frames as JPEG, as far as there are any."""
+) -> tuple[tuple[float | None, ...], tuple[bytes | None, ...]]:
+    """When each frame came on screen, and the frames as JPEG; None where no frame is on screen, or it cannot be decoded."""
     if not instants_s:
         return (), ()
-    scaler = FrameScaler(request.frame_size, request.crop)
-    times_s: list[float] = []
-    frames: list[bytes] = []
-    last: np.ndarray | None = None
-    for begins_s, rgb in frames_at(
-        [container.origin_s + one for one in instants_s], decoder, container, scaler
-    ):
-        frames.append(frames[-1] if rgb is last else jpeg(rgb, request.jpeg_quality))
-        times_s.append(begins_s - container.origin_s)
-        last = rgb
-    if not frames:
-        raise MediaError(ClipState.DECODE_ERROR, "none of its frames could be decoded")
-    return tuple(times_s), tuple(frames)
+    scaler = FrameScaler(container.sample_aspect_ratio, request.frame_size, request.crop)
+    at_s = [container.origin_s + one for one in instants_s]
+    shown = list(frames_at(at_s, decoder, container, scaler))
+    begins_s = [None if one is None else one[0] for one in shown]
+    if isinstance(request.frames, EvenFrames):
+        begins_s = [one for one in begins_s if one is not None]
+        if not begins_s:
+            reason = decoder.failure or "none of its frames could be decoded"
+            raise MediaError(ClipState.DECODE_ERROR, reason)
+    else:
+        begins_s = [
+            None if any(start_s <= at < stop_s for start_s, stop_s in decoder.frame_gaps_s) else one
+            for one, at in zip(begins_s, at_s, strict=True)
+        ]
+    images = dict(one for one in shown if one is not None)
+    jpegs = {
+        begin_s: jpeg(rgb, request.jpeg_quality) for begin_s, rgb in images.items() if begin_s in begins_s
+    }
+    times_s = tuple(None if one is None else one - container.origin_s for one in begins_s)
+    return times_s, tuple(None if one is None else jpegs[one] for one in begins_s)

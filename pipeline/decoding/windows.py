@@ -82,6 +82,7 @@ class SlidingWindows:
             until_s = float(starts[-1] + self.spec.rows) / MEL_ROWS_PER_S
             try:
                 windows, ended = self._windows(starts)
+                windows += self._last_window() if ended else []
             except MediaError as damage:
                 self.damage.append(f"{first / MEL_ROWS_PER_S:.0f} to {until_s:.0f} s: {damage.reason}")
                 error, ended = error or damage, True
@@ -100,26 +101,41 @@ class SlidingWindows:
     def _windows(self, starts: np.ndarray) -> tuple[list[Window], bool]:
         """The windows at rows `starts`, (W,), that the file holds, and whether it ends there."""
         segment = self._read(starts, self.spec.rows)
-        num_rows = 1 + (round(segment.end_s * SAMPLE_RATE_HZ) - FRAME_SAMPLES) // SHIFT_SAMPLES
-        inside = starts[starts + self.spec.rows <= num_rows]
-        self.duration_s = max(self.duration_s, segment.end_s if len(inside) < len(starts) else 0.0)
-        windows = _cut(segment, inside, self.spec.rows)
+        self.duration_s = max(self.duration_s, segment.end_s)
+        inside = starts[starts + self.spec.rows <= _num_rows(segment.end_s)]
         self._last_start = max([self._last_start, *inside.tolist()])
-        if len(inside) == len(starts):
-            return windows, False
-        tail = max(0, num_rows - self.spec.rows)
-        if tail > self._last_start and num_rows > 0:
-            held = min(self.spec.rows, num_rows)
-            windows += _cut(self._read(np.array([tail]), held), np.array([tail]), held)
-            self._last_start = tail
-        return windows, True
+        return _cut(segment, inside, self.spec.rows), len(inside) < len(starts)
+
+    def _last_window(self) -> list[Window]:
+        """The window that ends with the file, unless it is one of those at a step."""
+        num_rows = _num_rows(self.duration_s)
+        start, held = max(0, num_rows - self.spec.rows), min(self.spec.rows, num_rows)
+        if num_rows <= 0 or start <= self._last_start:
+            return []
+        starts = np.array([start])
+        try:
+            window = _cut(self._read(starts, held), starts, held)
+        except MediaError as damage:
+            self.damage.append(f"the last {held / MEL_ROWS_PER_S:.1f} s: {damage.reason}")
+            return []
+        self._last_start = start
+        return window
 
     def _read(self, starts: np.ndarray, num_rows: int) -> MediaSegment:
         begin_s, end_s = float(starts[0]) / MEL_ROWS_PER_S, float(starts[-1] + num_rows) / MEL_ROWS_PER_S
         instants_s = tuple(window_centre_s(starts, num_rows).tolist())
-        return self._decoder.read(
+        segment = self._decoder.read(
             SegmentRequest(self.path, begin_s, end_s - begin_s + REACH_S, instants_s, self.spec.side)
         )
+        if segment.failure is not None:
+            damage = f"{begin_s:.0f} to {end_s:.0f} s: {segment.failure}"
+            self.damage += [damage] if damage not in self.damage else []
+        return segment
+
+
+def _num_rows(duration_s: float) -> int:
+    """Rows of log-mel in so much audio; below 1 there is none."""
+    return 1 + (round(duration_s * SAMPLE_RATE_HZ) - FRAME_SAMPLES) // SHIFT_SAMPLES
 
 
 def _cut(segment: MediaSegment, starts: np.ndarray, num_rows: int) -> list[Window]:
@@ -132,7 +148,7 @@ def _cut(segment: MediaSegment, starts: np.ndarray, num_rows: int) -> list[Windo
     ):
         rows = slice(start - first_row, start - first_row + num_rows)
         audible = mel is not None and _is_audible(segment, rows, float(centre_s))
-        has_frame = number < len(segment.frames)
+        has_frame = number < len(segment.frames) and segment.frames[number] is not None
         windows.append(
             Window(
                 start_s=start / MEL_ROWS_PER_S,
@@ -148,4 +164,6 @@ def _cut(segment: MediaSegment, starts: np.ndarray, num_rows: int) -> list[Windo
 def _is_audible(segment: MediaSegment, rows: slice, centre_s: float) -> bool:
     """Whether there is audio in the window's middle, and it is not silent from beginning to end."""
     samples = segment.waveform[rows.start * SHIFT_SAMPLES : rows.stop * SHIFT_SAMPLES]
-    return bool(centre_s < (segment.audio_end_s or 0.0) and not is_silent(samples))
+    is_there = centre_s < (segment.audio_end_s or 0.0)
+    is_missing = any(start_s <= centre_s < stop_s for start_s, stop_s in segment.audio_gaps_s)
+    return bool(is_there and not is_missing and not is_silent(samples))

@@ -1,13 +1,12 @@
-"""Opens a media file and reads its streams, facts, clock and coded packets; decodes nothing.
+"""Opens a media file: its streams, its facts, its clock, and its coded packets from any instant on; decodes nothing.
 
 Times come from here, whichever library decodes. Files cut without re-encoding begin with frames that an edit
 list hides; FFmpeg marks those packets and never shows them.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import av
 import av.error
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
@@ -23,10 +22,6 @@ from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.frame_selection import time_s
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
-# A codec's first samples after a seek fade in, so the seek aims a little earlier.
-SEEK_MARGIN_S = 0.1
-# A stream this far past the clip's end shows that the other one has ended; no muxer interleaves wider.
-INTERLEAVE_S = 5.0
 # A frame of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
 MAX_PIXELS = 4096 * 2304
 # What a downloaded or recorded video may be. FFmpeg also opens play lists and scripts, whatever their suffix,
@@ -34,8 +29,12 @@ MAX_PIXELS = 4096 * 2304
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac"
 OPEN_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
-# Codecs that store frames out of order, which an AVI cannot say.
+# Codecs that store frames out of order whether or not the decoder has noticed yet.
 REORDERED = {"h264", "hevc"}
+# Formats without a header of their length: FFmpeg guesses it from the size and the first packets' bit rate.
+GUESSED_LENGTH = {"mp3", "aac", "ac3", "eac3", "dts", "amr", "loas"}
+# After so many failed reads in a row the rest of a file is given up: a demuxer skips what a cut file lacks.
+MOST_READ_ERRORS = 100
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,6 @@ class Span:
     @property
     def end_s(self) -> float:
         return self.begin_s + self.duration_s
-
-
-@dataclass
-class CodedFrames:
-    """The video packets that a span needs, in decoding order."""
-
-    packets: list[Any] = field(default_factory=list)
-    end_s: float = -math.inf  # when the last frame leaves the screen, on the container's clock
 
 
 def url(path: str | Path) -> str:
@@ -91,29 +82,48 @@ def open_container(
     Raises MediaError for a file that no demuxer reads, also from within; StoreError where a store fails.
     """
     try:
-        with opened(source, deadline.left_s) as media:
-            yield Container(as_path(source), media, deadline, audio_only)
+        with Container(as_path(source), deadline, audio_only) as container:
+            yield container
     except FileNotFoundError as error:
         raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
     except av.error.ExitError as error:  # reading itself took too long
         raise deadline.passed() from error
     except av.error.FFmpegError as error:
-        raise MediaError(ClipState.DECODE_ERROR, _message(error)) from error
+        raise MediaError(ClipState.DECODE_ERROR, message(error)) from error
 
 
-class Container:
+class Container(AbstractContextManager["Container"]):
     """An open file with at most one video and one audio stream in use."""
 
-    def __init__(self, source: AnyPath, opened: Any, deadline: Deadline, audio_only: bool) -> None:
-        self._source, self.deadline, self._opened = source, deadline, opened
-        self.video: Any = None if audio_only else _main_video(opened)
-        self.audio = opened.streams.best("audio")
-        self.origin_s = (opened.start_time or 0) / av.time_base
-        for stream in filter(None, (self.video, self.audio)):
+    video: Any
+    audio: Any
+
+    def __init__(self, source: AnyPath, deadline: Deadline, audio_only: bool = False) -> None:
+        self._source, self.deadline, self._audio_only = source, deadline, audio_only
+        self._stack = ExitStack()
+        self._open()
+        self.origin_s = (self._opened.start_time or 0) / av.time_base
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        self._opened = self._stack.enter_context(opened(self._source, self.deadline.left_s))
+        self._is_at_first_packet = True
+        self.video = None if self._audio_only else _main_video(self._opened)
+        self.audio = _main_stream(self._opened, self._opened.streams.audio)
+        for stream in self._opened.streams:
+            stream.discard = Discard.default if stream in self.streams else Discard.all
+        for stream in self.streams:
             if stream.codec_context is None:
                 raise MediaError(ClipState.DECODE_ERROR, f"no decoder for the {stream.type} stream's codec")
             stream.codec_context.options = dict(CODEC_OPTIONS)
             stream.codec_context.thread_count = 1  # the runner gives each worker one core
+
+    @property
+    def streams(self) -> list[Any]:
+        """The streams in use, video first."""
+        return [stream for stream in (self.video, self.audio) if stream is not None]
 
     @property
     def path(self) -> Path:
@@ -135,7 +145,7 @@ class Container:
 
     def require_a_stream(self) -> None:
         """Raises MediaError for a file with neither video nor audio."""
-        if self.video is None and self.audio is None:
+        if not self.streams:
             raise MediaError(ClipState.DECODE_ERROR, "the file has neither video nor audio")
         if self.video is not None:
             self._require_size()
@@ -147,6 +157,7 @@ class Container:
             raise MediaError(ClipState.DECODE_ERROR, reason)
 
     def facts(self, decoder: str) -> MediaFacts:
+        """What the file says of its streams; the display facts are the decoded frames'."""
         video = self.video and self.video.codec_context
         audio = self.audio and self.audio.codec_context
         return MediaFacts(
@@ -156,18 +167,24 @@ class Container:
             width=video and video.width,
             height=video and video.height,
             fps=1 / self.frame_duration_s if video else None,
+            sample_aspect_ratio=float(self.sample_aspect_ratio) if video else None,
             sample_rate_hz=audio and audio.sample_rate,
             num_channels=audio and audio.channels,
         )
 
     @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """The shape of a pixel as it is shown, width to height; 1 where the file does not say."""
+        ratio: Fraction | None = self.video.sample_aspect_ratio
+        return ratio or Fraction(1)
+
+    @property
     def has_frame_times(self) -> bool:
         """Whether the file says when frames are shown. AVI does not; what FFmpeg guesses is wrong by a frame or two
         for codecs that store frames out of order, and these packets have their positions as times."""
-        return (
-            self._opened.format.name != "avi"
-            or self.video.codec_context.codec.canonical_name not in REORDERED
-        )
+        codec = self.video.codec_context
+        is_reordered = codec.has_b_frames or codec.codec.canonical_name in REORDERED
+        return self._opened.format.name != "avi" or not is_reordered
 
     @property
     def frame_duration_s(self) -> float:
@@ -175,62 +192,89 @@ class Container:
         rate: Fraction | None = self.video.average_rate or self.video.base_rate
         return 1 / float(rate) if rate else 0.04
 
-    def seek_s(self, span: Span) -> float | None:
-        """Where reading for `span` should begin; None for the file's beginning."""
-        if span.begin_s <= self.origin_s:
+    def begin_s(self, stream: Any) -> float:
+        """When the stream begins, on the container's clock, as the file's first packets say."""
+        known = stream.start_time is not None
+        return float(stream.start_time * stream.time_base) if known else self.origin_s
+
+    def end_s(self, stream: Any) -> float | None:
+        """When the stream ends, on the container's clock, where the file has an index of all its packets."""
+        if not self._opened.format.name.startswith("mov,") or not stream.duration or not stream.frames:
             return None
-        return max(self.origin_s, span.begin_s - SEEK_MARGIN_S)
+        return self.begin_s(stream) + float(stream.duration * stream.time_base)
 
-    def demux(self, span: Span, on_audio: Callable[[Any], None]) -> CodedFrames:
-        """Read the streams once, from the keyframe before `span`; `on_audio` gets the audio packets."""
-        coded = CodedFrames()
-        streams = [stream for stream in (self.video, self.audio) if stream is not None]
-        seek_s = self.seek_s(span)
-        if seek_s is not None:
-            self._opened.seek(int(seek_s / streams[0].time_base), stream=streams[0])
-        ended = {stream.index: False for stream in streams}
-        tick_s = {stream.index: float(stream.time_base) for stream in streams}
-        for packet in self._opened.demux(*streams):
-            self.deadline.check()
-            if packet.stream_index not in ended:
-                continue  # the empty packets at the file's end say stream 0, whichever they belong to
-            read_s = (packet.dts or 0) * tick_s[packet.stream_index]
-            ended[packet.stream_index] |= packet.dts is not None and read_s >= span.end_s
-            if all(ended.values()) or read_s >= span.end_s + INTERLEAVE_S:
-                break
-            if self.audio is not None and packet.stream_index == self.audio.index:
-                on_audio(packet)
-            elif packet.size and not ended[packet.stream_index]:
-                if not self.has_frame_times:
-                    packet.pts = packet.dts
-                coded.packets.append(packet)
-                coded.end_s = max(coded.end_s, self._shown_until_s(packet))
-        return coded
+    @property
+    def header_duration_s(self) -> float | None:
+        """How long the file lasts as its header says; None where it does not, and for a guess."""
+        duration = self._opened.duration
+        is_known = duration is not None and self._opened.format.name not in GUESSED_LENGTH
+        return duration / av.time_base if is_known else None
 
-    def video_packets(self) -> Iterator[Any]:
-        """Every video packet of the file. To be read on its own, before any `demux`."""
-        for packet in self._opened.demux(self.video):
-            self.deadline.check()
-            if packet.size:
-                yield packet
+    def read_duration_s(self) -> float | None:
+        """How long the file lasts by its packets, which are all read; None without any."""
+        self.enter(None)
+        ends_s = [
+            begins_s + float((packet.duration or 0) * packet.time_base)
+            for packet in self.packets()
+            if (begins_s := time_s(packet)) is not None
+        ]
+        return max(ends_s) - self.origin_s if ends_s else None
 
-    def _shown_until_s(self, packet: Any) -> float:
-        """When the frame leaves the screen, on the container's clock; -inf if it is never shown."""
-        begins_s = time_s(packet)
-        if packet.is_discard or begins_s is None:
-            return -math.inf
-        held_s = float(packet.duration * packet.time_base) if packet.duration else self.frame_duration_s
-        return begins_s + held_s
+    def enter(self, at_s: float | None) -> bool:
+        """Go to where reading from `at_s` should begin, None for the first packet. False where the file cannot seek."""
+        for stream in self.streams:
+            stream.discard = Discard.default
+        if at_s is None:
+            if not self._is_at_first_packet:
+                self._stack.close()
+                self._open()
+            return True
+        first = self.streams[0]
+        self._is_at_first_packet = False
+        try:
+            self._opened.seek(int(at_s / first.time_base), stream=first)
+        except av.error.ExitError:
+            raise
+        except av.error.FFmpegError:
+            return False
+        return True
+
+    def packets(self) -> Iterator[Any]:
+        """The packets of the streams in use, in the file's order, to its end or to where it cannot be read."""
+        num_errors = 0
+        self._is_at_first_packet = False
+        while num_errors < MOST_READ_ERRORS:
+            try:
+                for packet in self._opened.demux(*self.streams):
+                    self.deadline.check()
+                    num_errors = 0
+                    if packet.size:  # the empty ones at the end flush decoders
+                        yield packet
+                return
+            except av.error.ExitError:
+                raise
+            except av.error.FFmpegError:
+                num_errors += 1
 
 
 def _main_video(opened: Any) -> Any:
     """The stream that a player shows; cover art is no video."""
-    stream = opened.streams.best("video")
-    is_cover = stream is not None and bool(stream.disposition & Disposition.attached_pic)
-    return None if is_cover else stream
+    films = [one for one in opened.streams.video if not one.disposition & Disposition.attached_pic]
+    return _main_stream(opened, films)
 
 
-def _message(error: av.error.FFmpegError) -> str:
+def _main_stream(opened: Any, streams: list[Any]) -> Any:
+    """FFmpeg's choice of the streams of one type, unless it lacks a decoder and another has one."""
+    if not streams:
+        return None
+    best = opened.streams.best(streams[0].type)
+    usable = [stream for stream in streams if stream.codec_context is not None]
+    if best in usable or not usable:
+        return best if best in streams else streams[0]
+    return usable[0]
+
+
+def message(error: av.error.FFmpegError) -> str:
     """FFmpeg's message, and what the library logged last, without the path, which the index has."""
     log: Any = error.log  # (level, module, message)
     logged = f" ({log[2].strip()})" if log else ""

@@ -24,8 +24,8 @@ FLOOR = float(np.finfo(np.float32).eps)  # of the energy, so that silence is ln(
 
 
 def is_silent(waveform: np.ndarray) -> bool:
-    """Whether the peak of (samples,) in [-1, 1] is below `SILENT_PEAK`; audio without a sample is silent."""
-    return bool(np.abs(waveform).max(initial=0) < SILENT_PEAK)
+    """Whether (samples,) in [-1, 1] stay within `SILENT_PEAK` of a constant; audio without a sample is silent."""
+    return bool(len(waveform) == 0 or waveform.max() - waveform.min() < 2 * SILENT_PEAK)
 
 
 def log_mel(waveform: np.ndarray) -> np.ndarray:

@@ -1,19 +1,23 @@
-"""Reads how long a media file lasts from its header; decodes nothing."""
+"""Reads how long a media file lasts; decodes nothing."""
 
-import av
 import av.error
 
-from cavsync.pipeline.media.container import opened
+from cavsync.pipeline.dataset.schema import MediaError
+from cavsync.pipeline.media.container import Container
+from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import AnyPath
+from cavsync.pipeline.storage.path import AnyPath, as_path
 
 
 def duration_s(source: str | AnyPath, timeout_s: float) -> float | None:
-    """None for a file that cannot be opened or does not say. Raises StoreError where its store fails."""
+    """As the file's header says, or its packets where it does not: then the whole file is read.
+
+    None for a file that cannot be opened or has no packet. Raises StoreError where its store fails.
+    """
     try:
-        with opened(source, timeout_s) as media:
-            return None if media.duration is None else media.duration / av.time_base
+        with Container(as_path(source), Deadline(timeout_s)) as container:
+            return container.header_duration_s or container.read_duration_s()
     except StoreError:
         raise
-    except (av.error.FFmpegError, OSError):
+    except (av.error.FFmpegError, MediaError, OSError):
         return None

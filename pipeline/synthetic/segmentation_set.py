@@ -134,12 +134,12 @@ def _write_images(
     request = SegmentRequest(
         world / clip["video"], 0.0, config.duration_s, EvenFrames(NUM_FRAMES), config.side_px
     )
-    segment = decoder.read(request)
+    begins_s, jpegs = zip(*decoder.read(request).shown, strict=True)
     times_s, masks = read_masks(world / clip["masks"])
-    shown = _on_screen(times_s, np.array(segment.frame_times_s))
+    shown = _on_screen(times_s, np.array(begins_s))
     for frame in frames:
         stem = _stem(clip, frame)
-        (out / f"frames/{stem}.jpg").write_bytes(segment.frames[frame])
+        (out / f"frames/{stem}.jpg").write_bytes(jpegs[frame])
         Image.fromarray(_ade20k_colours(masks[shown[frame]])).save(out / f"annotations/{stem}_seg.png")
 
 

@@ -108,7 +108,10 @@ KINDS: dict[str, Recipe] = {
     "48_khz": partial(of_kind, "48_khz.mkv", sample_rate=48000, **FLAC),
     "96_khz": partial(of_kind, "96_khz.mkv", sample_rate=96000, **FLAC),
     "short_audio": partial(of_kind, "short_audio.mp4", audio_stop_s=2.0),
-    "long_audio": partial(of_kind, "long_audio.mp4", duration_s=2.0, audio_stop_s=SECONDS),
+    # The last frame stays on screen as long as there is audio.
+    "long_audio": lambda folder: replace(
+        of_kind("long_audio.mp4", folder, duration_s=2.0, audio_stop_s=SECONDS), duration_s=SECONDS
+    ),
     "two_minutes": two_minutes,
     "mov": partial(of_kind, "clip.mov", audio_codec="pcm_s16le"),
     "mkv": partial(of_kind, "clip.mkv"),

@@ -43,8 +43,9 @@ def read_video(
     with DecoderProcess() as decoder:
         segments = VideoSegments(path, frames_per_s, side, decoder)
         for segment in segments:
-            jpegs += segment.frames
-            times_s += segment.frame_times_s
+            for time_s, jpeg in segment.shown:
+                times_s.append(time_s)
+                jpegs.append(jpeg)
             # Where the file has a hole the segment before has ended early; the hole is silent.
             hole = np.zeros(round(segment.start_s) * SAMPLE_RATE_HZ - num_samples, np.float32)
             audio += [hole, segment.waveform]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import matplotlib as mpl
@@ -142,11 +143,10 @@ def _instants_s(start_s: float, end_s: float) -> tuple[float, ...]:
 
 
 def _painted(painter: Painter, segment: MediaSegment, instants_s: tuple[float, ...]) -> Iterator[np.ndarray]:
-    """(SIDE_PX + STRIP_PX, SIDE_PX, 3) uint8 for every instant, black after the last frame."""
+    """(SIDE_PX + STRIP_PX, SIDE_PX, 3) uint8 for every instant, black where there is no frame."""
     black = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
-    for number, time_s in enumerate(instants_s):
-        there = number < len(segment.frames)
-        frame = decode_jpeg(bytearray(segment.frames[number])).numpy() if there else black
+    for time_s, jpeg in zip_longest(instants_s, segment.frames):
+        frame = black if jpeg is None else decode_jpeg(bytearray(jpeg)).numpy()
         yield painter.paint(frame, time_s)
 
 

@@ -6,7 +6,6 @@ ahead, in RGB: a worker takes as much memory as with PyAV for small frames, and 
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import NoReturn
 
 import av
@@ -14,15 +13,16 @@ import decord
 import numpy as np
 
 from cavsync.pipeline.dataset.choices import AudioChannel
-from cavsync.pipeline.media.audio import AudioTrack
 from cavsync.pipeline.media.backends.pyav import PyAvDecoder
-from cavsync.pipeline.media.backends.timing import require_frame_times, timing_error
+from cavsync.pipeline.media.backends.timing import first_orientation, require_frame_times, timing_error
 from cavsync.pipeline.media.container import Container, Span, open_container
-from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, time_s
+from cavsync.pipeline.media.decode import SpanContent
+from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, TimedFrame, time_s
 
+# As in EXIF.
+MIRRORED = {2, 4, 5, 7}
 # Clocks of containers are coarser than decord's floats.
 SAME_TIME_S = 1e-3
-TICKS_PER_S = 1_000_000
 # The ratio of frames that may be a neighbour's copy because they cannot be decoded; 0 would mean any.
 FAULT_TOLERANCE = 1e-6
 # What VideoReader raises: its library's error, one for no handle, one for no frame.
@@ -39,29 +39,43 @@ class DecordDecoder:
     def __init__(self, container: Container) -> None:
         self._container = container
         self._audio = PyAvDecoder(container)
+        self.frame_gaps_s: list[tuple[float, float]] = []
 
-    def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
+    @property
+    def failure(self) -> str | None:
+        return self._audio.failure
+
+    def read(self, span: Span, channel: AudioChannel) -> SpanContent:
         require_frame_times(self.name, self._container)
         self._times_s = self._packet_times_s()
+        self._orientation = first_orientation(self._container)
+        if self._orientation in MIRRORED:
+            self._refuse("its frames are mirrored by a display matrix, and decord does not mirror them")
         self._reader = self._opened()
         self._compare(self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0])
         return self._audio.read(span, channel)
 
-    def frames(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+    def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:
         for instant in instants:
-            number = max(0, bisect_right(self._times_s, instant + SAME_INSTANT_S) - 1)
+            number = bisect_right(self._times_s, instant + SAME_INSTANT_S) - 1
+            if number < 0:
+                yield None
+                continue
             try:
                 rgb = self._reader[number].asnumpy()
             except DECODING_ERRORS as error:
                 self._refuse(f"frame {number} cannot be decoded", error)
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = round(self._times_s[number] * TICKS_PER_S), Fraction(1, TICKS_PER_S)
-            yield frame
+            image = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            yield TimedFrame(self._times_s[number], image, self._orientation)  # decord has turned it
 
     def _packet_times_s(self) -> list[float]:
         """Presentation times of all the file's frames, from its packets. Raises MediaError for a hidden or untimed one."""
         with open_container(self._container.path, self._container.deadline) as again:
-            packets = [(time_s(packet), packet.is_discard) for packet in again.video_packets()]
+            packets = [
+                (time_s(packet), packet.is_discard)
+                for packet in again.packets()
+                if packet.stream_index == again.video.index
+            ]
         hidden = sum(is_hidden for _, is_hidden in packets)
         if hidden:
             self._refuse(f"{hidden} frames are hidden by an edit list and decord counts them")

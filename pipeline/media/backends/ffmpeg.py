@@ -5,6 +5,7 @@ packets say which frames are needed, so only those are sent, selected by their e
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import av
@@ -12,11 +13,19 @@ import av.error
 import ffmpeg
 
 from cavsync.pipeline.dataset.choices import AudioChannel
-from cavsync.pipeline.media.audio import AudioTrack
+from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, output_of
-from cavsync.pipeline.media.backends.timing import require_frame_times, timing_error
-from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, CodedFrames, Container, Span, url
-from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, needed_times_s, on_screen, time_s
+from cavsync.pipeline.media.backends.timing import first_orientation, require_frame_times, timing_error
+from cavsync.pipeline.media.coded_span import AUDIO_TAIL_S, CodedFrames, SpanReader
+from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, Container, Span, url
+from cavsync.pipeline.media.decode import SpanContent
+from cavsync.pipeline.media.frame_selection import (
+    SAME_INSTANT_S,
+    TimedFrame,
+    needed_times_s,
+    on_screen,
+    time_s,
+)
 
 # A damaged packet ends the clip, as with PyAV, instead of being left out.
 QUIET = ["-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1"]
@@ -29,22 +38,28 @@ class FfmpegDecoder:
         self.name = f"ffmpeg-{ffmpeg_version()}"
         self._container = container
         self._coded = CodedFrames()
+        self.failure: str | None = None
+        self.frame_gaps_s: list[tuple[float, float]] = []
 
-    def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
+    def read(self, span: Span, channel: AudioChannel) -> SpanContent:
         require_frame_times(self.name, self._container)
         self._span = span
-        self._coded = self._container.demux(span, on_audio=lambda packet: None)
-        track = AudioTrack(span.begin_s, span.duration_s, channel)
-        samples = self._input(self._container.audio).filter("atrim", end=_plain(span.end_s))
+        self._coded = SpanReader(self._container, span).read(_NoSink()) or CodedFrames()
+        if not self._coded.are_timed or self._coded.has_positions(self._container):
+            raise timing_error(self.name, "its packets do not say when frames are shown")
+        self._orientation = first_orientation(self._container)
+        track = AudioTrack(span, channel)
+        samples = self._input(self._container.audio).filter("atrim", end=_plain(span.end_s + AUDIO_TAIL_S))
         for frame in self._decoded(samples, acodec="pcm_f32le"):
             track.add(frame)
-        return track, self._coded.end_s
+        return SpanContent(track, self._coded.begin_s, self._coded.end_s)
 
-    def frames(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
+    def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:
+        needed = needed_times_s(self._coded.begins_s, instants)
+        if not needed:
+            return repeat(None, len(instants))
         video = self._input(self._container.video).filter("trim", end=_plain(self._span.end_s))
-        needed = needed_times_s(self._coded.packets, instants)
-        if needed is not None:
-            video = video.filter("select", self._is_one_of(needed))
+        video = video.filter("select", self._is_one_of(needed))
         frames = self._decoded(video, vcodec="rawvideo", fps_mode="passthrough", enc_time_base="demux")
         return on_screen(self._checked(frames, needed), instants)
 
@@ -53,15 +68,16 @@ class FfmpegDecoder:
         ticks = sorted(round(time_s / self._container.video.time_base) for time_s in times_s)
         return "+".join(f"eq(pts,{tick})" for tick in ticks)
 
-    def _checked(self, frames: Iterator[av.VideoFrame], needed: set[float] | None) -> Iterator[av.VideoFrame]:
+    def _checked(self, frames: Iterator[av.VideoFrame], needed: set[float]) -> Iterator[TimedFrame]:
         """The frames, each at a needed time, all of them."""
-        missing = sorted(needed or ())
+        missing = sorted(needed)
         coded = self._container.video.codec_context
         for frame in frames:
             frame.colorspace, frame.color_range = coded.colorspace, coded.color_range  # the pipe drops them
-            if missing and abs((time_s(frame) or 0.0) - missing[0]) <= SAME_INSTANT_S:
+            begins_s = time_s(frame) or 0.0
+            if missing and abs(begins_s - missing[0]) <= SAME_INSTANT_S:
                 del missing[0]
-            yield frame
+            yield TimedFrame(begins_s, frame, self._orientation)  # the program has turned it
         if missing:
             shown_s = missing[0] - self._container.origin_s
             raise timing_error(
@@ -70,10 +86,9 @@ class FfmpegDecoder:
 
     def _input(self, stream: Any) -> Any:
         """The stream from the keyframe before the span on, times kept as they are."""
-        seek_s = self._container.seek_s(self._span)
-        options = OPEN_OPTIONS | CODEC_OPTIONS | {"threads": "1"}
-        if seek_s is not None:
-            options |= {"ss": _plain(seek_s - self._container.origin_s)}
+        options, entry_s = OPEN_OPTIONS | CODEC_OPTIONS | {"threads": "1"}, self._coded.entry_s
+        if entry_s is not None:
+            options |= {"ss": _plain(entry_s - self._container.origin_s)}
         source = ffmpeg.input(url(self._container.path), copyts=None, noaccurate_seek=None, **options)
         return source[str(stream.index)]
 
@@ -86,6 +101,16 @@ class FfmpegDecoder:
                     yield from raw.decode(raw.streams[0])
             except av.error.FFmpegError:
                 return  # an empty pipe, or one that ends early: the program's exit code says why
+
+
+class _NoSink:
+    """The program decodes the audio itself."""
+
+    def restart(self) -> None:
+        pass
+
+    def add(self, packet: Any) -> None:
+        pass
 
 
 def _plain(seconds: float) -> str:

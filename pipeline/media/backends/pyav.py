@@ -1,14 +1,26 @@
 """PyAV, the default: FFmpeg's libraries in this process, every frame with its own time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import av
+import av.error
 
 from cavsync.pipeline.dataset.choices import AudioChannel
-from cavsync.pipeline.media.audio import AudioTrack
-from cavsync.pipeline.media.container import CodedFrames, Container, Span
-from cavsync.pipeline.media.frame_selection import decoded, on_screen, with_packet_times
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.media.audio_track import AudioTrack
+from cavsync.pipeline.media.coded_span import CodedFrames, SpanReader
+from cavsync.pipeline.media.container import Container, Span, message
+from cavsync.pipeline.media.decode import SpanContent
+from cavsync.pipeline.media.frame_selection import (
+    CAN_SKIP,
+    SAME_INSTANT_S,
+    TimedFrame,
+    needed_times_s,
+    on_screen,
+    time_s,
+)
 
 
 class PyAvDecoder:
@@ -17,24 +29,106 @@ class PyAvDecoder:
 
     def __init__(self, container: Container) -> None:
         self._container = container
-        self._coded = CodedFrames()
+        self.failure: str | None = None
+        self.frame_gaps_s: list[tuple[float, float]] = []
 
-    def read(self, span: Span, channel: AudioChannel) -> tuple[AudioTrack, float]:
-        track = AudioTrack(span.begin_s, span.duration_s, channel)
+    def read(self, span: Span, channel: AudioChannel) -> SpanContent:
+        self._span, self._reader = span, SpanReader(self._container, span)
+        audio = _AudioDecoder(self._container, AudioTrack(span, channel))
+        self._coded = self._reader.read(audio) or CodedFrames()
+        self.failure = audio.failure
+        return SpanContent(audio.track, self._coded.begin_s, self._coded.end_s)
 
-        def on_audio(packet: Any) -> None:
-            for frame in packet.decode():
-                track.add(frame)
+    def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:
+        while True:
+            self.frame_gaps_s = []
+            shown = on_screen(self._decoded(instants), instants)
+            first = next(shown)
+            if first is not None or self._coded.begin_s > instants[0] + SAME_INSTANT_S:
+                break
+            # The decoder shows nothing of what the keyframe promised.
+            earlier = self._reader.read(None)
+            if earlier is None:
+                break
+            self._coded = earlier
+        return chain([first], shown)
 
-        self._coded = self._container.demux(span, on_audio)
-        return track, self._coded.end_s
+    def _decoded(self, instants: Sequence[float]) -> Iterator[TimedFrame]:
+        """The frames in order of presentation; those that no instant shows may be left out."""
+        coded, codec = self._coded, self._container.video.codec_context
+        packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
+        codec.flush_buffers()
+        if coded.has_positions(self._container):
+            yield from self._at_positions(_images(self._container, packets, self._on_error))
+            return
+        can_skip = coded.are_timed and codec.codec.canonical_name in CAN_SKIP
+        needed = needed_times_s(coded.begins_s, instants) if can_skip else None
+        for image in _images(self._container, packets, self._on_error, needed):
+            begins_s = time_s(image)
+            if begins_s is None:
+                raise MediaError(ClipState.DECODE_ERROR, "a frame has no presentation time")
+            if image.is_corrupt:
+                self._add_gap(begins_s)
+            yield TimedFrame(begins_s, image)
 
-    def frames(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
-        return on_screen(self._decoded(instants), instants)
+    def _at_positions(self, images: Iterator[av.VideoFrame]) -> Iterator[TimedFrame]:
+        """The n-th image at the n-th of the packets' times."""
+        for begins_s, image in zip(sorted(self._coded.begins_s), images, strict=False):
+            yield TimedFrame(begins_s, image)
 
-    def _decoded(self, instants: Sequence[float]) -> Iterator[av.VideoFrame]:
-        video, packets = self._container.video, self._coded.packets
-        timed = self._container.has_frame_times
-        for frame in decoded(video, packets, instants) if timed else with_packet_times(video, packets):
-            self._container.deadline.check()
-            yield frame
+    def _on_error(self, error: av.error.FFmpegError, packet: Any) -> None:
+        self.failure = self.failure or message(error)
+        begins_s = time_s(packet)
+        if begins_s is not None:
+            self._add_gap(begins_s)
+
+    def _add_gap(self, begins_s: float) -> None:
+        self.frame_gaps_s.append((begins_s, begins_s + self._container.frame_duration_s))
+
+
+class _AudioDecoder:
+    """Decodes audio packets into a track; one that cannot be decoded leaves a gap there."""
+
+    def __init__(self, container: Container, track: AudioTrack) -> None:
+        self._container, self.track = container, track
+        self.failure: str | None = None
+
+    def restart(self) -> None:
+        self.track.clear()
+        self.failure = None
+
+    def add(self, packet: Any) -> None:
+        try:
+            frames = packet.decode()
+        except (av.error.ExitError, MemoryError):
+            raise
+        except av.error.FFmpegError as error:
+            self.failure = self.failure or message(error)
+            return
+        for frame in frames:
+            self.track.add(frame)
+
+
+def _images(
+    container: Container, packets: Iterable[Any], on_error: Any, needed_s: set[float] | None = None
+) -> Iterator[av.VideoFrame]:
+    """The decoded images in order of presentation; `on_error` gets what cannot be decoded.
+
+    Those whose time is not in `needed_s` may be left out.
+    """
+    codec, time_base = container.video.codec_context, container.video.time_base
+    for packet in chain(packets, [None]):
+        container.deadline.check()
+        if needed_s is not None and packet is not None:
+            codec.skip_frame = "DEFAULT" if time_s(packet) in needed_s else "NONREF"
+        try:
+            images = codec.decode(packet)
+        except (av.error.ExitError, MemoryError):
+            raise
+        except av.error.FFmpegError as error:
+            if packet is not None:
+                on_error(error, packet)
+            continue
+        for image in images:
+            image.time_base = time_base  # PyAV leaves it open when it flushes
+            yield image

@@ -1,7 +1,10 @@
-"""The error of a backend that would show the frames of a file at wrong times."""
+"""What a backend that opens a file itself must know of it, and the error of one that would show frames at wrong times."""
+
+import av.error
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.container import Container
+from cavsync.pipeline.media.container import Container, open_container
+from cavsync.pipeline.media.frame_images import orientation
 
 
 def timing_error(backend: str, why: str) -> MediaError:
@@ -14,3 +17,18 @@ def require_frame_times(backend: str, container: Container) -> None:
         raise timing_error(
             backend, "an AVI with a codec that stores frames out of order does not say when they are shown"
         )
+
+
+def first_orientation(container: Container) -> int:
+    """How the file's first frame is to be turned, as in EXIF; 1 where none can be decoded."""
+    with open_container(container.path, container.deadline) as again:
+        codec = again.video.codec_context
+        for packet in again.packets():
+            if packet.stream_index != again.video.index:
+                continue
+            try:
+                for frame in codec.decode(packet):
+                    return orientation(frame)
+            except av.error.FFmpegError:
+                continue
+    return 1

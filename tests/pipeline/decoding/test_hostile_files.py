@@ -23,7 +23,7 @@ WORKER_MIB = 150
 PICTURES_4K_MIB = 8 * 12
 COPIES = 64  # of each container, 8 of each damage
 
-# Prints the state and reason of every file given, then the peak of its memory.
+# Prints the state and reason of every file given, or its gaps, then the peak of its memory.
 PROGRAM = r"""
 import json, re, sys
 from pathlib import Path
@@ -35,7 +35,9 @@ for source in sys.stdin.read().splitlines():
     times = {"source_start_s": 0.0, "start_s": 0.0, "end_s": 10.0}
     row = PlanRow(key="clip", clip_id="clip", split="train", shard="train-00000", source=source, **times)
     clip = prepare_clip(row, config)
-    print(json.dumps([source, clip.state, clip.row.reason]), flush=True)
+    facts = clip.row.clip
+    gaps = [*facts.audio_gaps_s, *facts.frame_gaps_s] if facts else []
+    print(json.dumps([source, clip.state, clip.row.reason or (f"gaps {gaps}" if gaps else None)]), flush=True)
 # Not ru_maxrss, which begins with the memory of the process that started this one.
 print(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
 """
@@ -163,7 +165,9 @@ def test_damaged_copies_end_in_a_state(container: Callable[[Path], KnownClip], t
     states = Counter(state for state, _ in answers.values())
     assert answers[whole.path] == ("ok", None)
     assert set(states) <= {"ok", "decode_error", "no_audio", "no_video", "too_short"}
-    assert states["decode_error"] >= 8
+    damaged = Counter(reason is not None for _, reason in answers.values())
+    assert damaged[True] >= 8, "damage has a state, or a gap that is named"
+    assert states["decode_error"]
     assert peak_mib < WORKER_MIB
     assert all(reason for state, reason in answers.values() if state != "ok")
 

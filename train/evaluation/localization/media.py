@@ -68,7 +68,7 @@ class BoxMedia:
             segment.shared_s(MIN_CLIP_S)
         except MediaError as error:
             raise MediaError(error.state, f"{video}: {error.reason}") from error
-        (jpeg,) = segment.frames
+        ((_, jpeg),) = segment.shown
         return torch.from_numpy(np.array(Image.open(io.BytesIO(jpeg)).convert("RGB")))
 
     def _frame(self, row: BoxRow) -> Path:

@@ -1,0 +1,224 @@
+"""Joins decoded audio frames to one channel on the clip's clock, and names what is missing of it.
+
+A recorder's times jitter around its steady stream of samples, and some packets have none. So samples follow one another
+as they were recorded, unless their times deviate from that for long: then there is a hole or an overlap, and the
+samples after it are at their own times.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import av
+import numpy as np
+
+from cavsync.pipeline.dataset.choices import AudioChannel
+from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
+from cavsync.pipeline.media.audio import all_channels, one_channel, resampled
+from cavsync.pipeline.media.container import Span
+from cavsync.pipeline.media.mel import is_silent
+
+# A time that is less off continues the stream. Containers round times (Matroska to 1 ms), one row of log-mel is 10 ms.
+TOLERANCE_S = 0.010
+# A deviation that is over within this is jitter; web recorders have up to 25 ms of it.
+LASTING_S = 0.5
+# Times around one that deviates by at most this may be jitter around the same level.
+JITTER_S = 0.03
+# Times that differ less are one level: the coarsest clocks of containers.
+CLOCK_S = 1.5e-3
+# What no recorder writes; a broken header's rate would claim gigabytes.
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+
+
+@dataclass(frozen=True)
+class AudioBlock:
+    """Consecutive samples as they were decoded."""
+
+    begins_s: float  # on the container's clock; NaN where the file does not say
+    rate_hz: int
+    samples: np.ndarray  # (samples,) float32
+    others: np.ndarray | None  # (channels - 1, samples) float32: the rest, while all before were silent
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.rate_hz
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Samples of one rate, zeros where there are none; times are seconds from the clip's start."""
+
+    begins_s: float
+    rate_hz: int
+    samples: np.ndarray  # (samples,) float32
+    present: list[tuple[float, float]]  # [start, stop) of the samples that the file holds
+
+    @property
+    def end_s(self) -> float:
+        return self.present[-1][1] if self.present else self.begins_s
+
+
+class AudioTrack:
+    """One channel of a span, filled frame by frame, and read when it is full.
+
+    `choice` "first" takes the first channel that is not silent, "mean" the mean of all.
+    """
+
+    def __init__(self, span: Span, choice: AudioChannel) -> None:
+        self.start_s, self.duration_s, self.choice = span.begin_s, span.duration_s, choice
+        self.clear()
+
+    def clear(self) -> None:
+        self._blocks: list[AudioBlock] = []
+        self._is_silent_so_far = self.choice == "first"
+        self._pieces: list[Piece] | None = None
+
+    def add(self, frame: av.AudioFrame) -> None:
+        """Raises MediaError for a frame with a sample rate that no audio has."""
+        if not MIN_RATE_HZ <= frame.sample_rate <= MAX_RATE_HZ:
+            raise MediaError(ClipState.DECODE_ERROR, f"{frame.sample_rate} Hz is no sample rate of audio")
+        samples, others = one_channel(frame, self.choice), None
+        if self._is_silent_so_far:
+            self._is_silent_so_far = is_silent(samples)
+            others = all_channels(frame)[1:] if self._is_silent_so_far else None
+        begins_s = math.nan if frame.time is None else frame.time
+        # A copy: the decoder's buffer holds all channels.
+        self._blocks.append(AudioBlock(begins_s, frame.sample_rate, samples.copy(), others))
+
+    @property
+    def channel(self) -> int | None:
+        """The number of the channel that is taken, from 0; None for the mean of all."""
+        if self.choice != "first":
+            return None
+        return self._loudest_other() if self._is_silent_so_far else 0
+
+    @property
+    def end_s(self) -> float:
+        """Where the audio ends, seconds from the clip's start; 0 when there is none."""
+        return max([0.0, *(piece.end_s for piece in self._placed())])
+
+    @property
+    def gaps_s(self) -> list[tuple[float, float]]:
+        """[start, stop) of what is missing before `end_s`, seconds from the clip's start."""
+        reached_s, gaps_s = 0.0, []
+        for begins_s, end_s in sorted(one for piece in self._placed() for one in piece.present):
+            if begins_s > reached_s + TOLERANCE_S:
+                gaps_s.append((reached_s, begins_s))
+            reached_s = max(reached_s, end_s)
+        return gaps_s
+
+    def waveform(self) -> np.ndarray:
+        """(samples,) float32 at 16 kHz from the clip's start to the end of its audio, 0 in its gaps."""
+        pieces = [(piece.begins_s, _at_16_khz(piece)) for piece in self._placed()]
+        if len(pieces) == 1 and pieces[0][0] == 0:
+            return pieces[0][1]
+        end_s = min(self.end_s, self.duration_s)
+        waveform = np.zeros(round(end_s * SAMPLE_RATE_HZ), np.float32)
+        for begins_s, samples in pieces:
+            room = waveform[round(begins_s * SAMPLE_RATE_HZ) :][: len(samples)]
+            room[:] = samples[: len(room)]
+        return waveform
+
+    def _loudest_other(self) -> int:
+        """The first channel that is not silent, in an audio whose first channel is; that one when all are."""
+        rest = [block.others for block in self._blocks if block.others is not None]
+        for number in range(min((len(others) for others in rest), default=0)):
+            if not all(is_silent(others[number]) for others in rest):
+                return number + 1
+        return 0
+
+    def _placed(self) -> list[Piece]:
+        if self._pieces is None:
+            self._pieces = list(self._place())
+        return self._pieces
+
+    def _place(self) -> Iterator[Piece]:
+        channel, begins_s = self.channel, starts_s(self._blocks)
+        reached_s = 0.0
+        runs = groupby(zip(self._blocks, begins_s, strict=True), key=lambda placed: placed[0].rate_hz)
+        for number, (rate_hz, run) in enumerate(runs):
+            blocks = [(at_s - self.start_s, _samples(block, channel)) for block, at_s in run]
+            first_s = 0.0 if number == 0 else max(reached_s, blocks[0][0])
+            if first_s < self.duration_s:
+                piece = _joined(blocks, first_s, self.duration_s, rate_hz)
+                reached_s = max(reached_s, piece.end_s)
+                yield piece
+
+
+def starts_s(blocks: Sequence[AudioBlock]) -> list[float]:
+    """When each block begins, on the container's clock; blocks that follow one another begin where the last one ends."""
+    ahead_s = np.cumsum([0.0, *(block.duration_s for block in blocks)])[:-1]
+    deviations_s = np.array([block.begins_s for block in blocks]) - ahead_s
+    level_s, starts = math.nan, []
+    for number in range(len(blocks)):
+        if _deviates_for_long(number, level_s, deviations_s, ahead_s):
+            level_s = _level_s(number, deviations_s, ahead_s)
+        starts.append(float(ahead_s[number] + level_s))
+    return starts
+
+
+def _deviates_for_long(number: int, level_s: float, deviations_s: np.ndarray, ahead_s: np.ndarray) -> bool:
+    """Whether the stream's times leave the level with block `number`, and stay away."""
+    if math.isnan(level_s):
+        return True
+    if not abs(deviations_s[number] - level_s) > TOLERANCE_S:  # also for a block without a time
+        return False
+    soon = deviations_s[_within(number, ahead_s)] - level_s
+    is_end = ahead_s[-1] - ahead_s[number] < LASTING_S
+    within_s = JITTER_S if is_end else TOLERANCE_S  # at the end too little follows to tell by
+    return not bool(np.any(np.abs(soon) <= within_s))
+
+
+def _level_s(number: int, deviations_s: np.ndarray, ahead_s: np.ndarray) -> float:
+    """The deviation around which the times from block `number` on lie."""
+    soon = deviations_s[_within(number, ahead_s)]
+    soon = soon[~np.isnan(soon)]
+    if not len(soon):
+        soon = deviations_s[~np.isnan(deviations_s)][:1]
+    if not len(soon):
+        raise MediaError(ClipState.DECODE_ERROR, "no audio frame has a presentation time")
+    near = soon[np.abs(soon - soon[0]) <= JITTER_S]
+    is_steady = bool(np.all(np.abs(near[:3] - near[0]) <= CLOCK_S))
+    return float(near[0] if is_steady else np.median(near))
+
+
+def _within(number: int, ahead_s: np.ndarray) -> slice:
+    """The blocks from this one on that begin within LASTING_S."""
+    return slice(number, int(np.searchsorted(ahead_s, ahead_s[number] + LASTING_S)) + 1)
+
+
+def _samples(block: AudioBlock, channel: int | None) -> np.ndarray:
+    """(samples,) of the channel; silence where a block lacks it."""
+    if not channel:
+        return block.samples
+    if block.others is None or channel > len(block.others):
+        return np.zeros_like(block.samples)
+    other: np.ndarray = block.others[channel - 1]
+    return other
+
+
+def _joined(blocks: Sequence[tuple[float, np.ndarray]], first_s: float, stop_s: float, rate_hz: int) -> Piece:
+    """Blocks of one rate, each with its time in seconds from the clip's start, as far as they lie in [first_s, stop_s)."""
+    base = round(first_s * rate_hz)
+    room = np.zeros(round(stop_s * rate_hz) - base, np.float32)
+    present: list[tuple[int, int]] = []
+    reached = None
+    for begins_s, samples in blocks:
+        first = round(begins_s * rate_hz) - base
+        if reached is not None and abs(first - reached) <= 1:
+            first = reached
+        skipped = max(0, -first, (reached or 0) - first)  # an overlap: what is there stays
+        first, samples = first + skipped, samples[skipped:]
+        reached = max(reached or first, first + len(samples))
+        if len(samples):
+            room[first : first + len(samples)] = samples[: max(0, len(room) - first)]
+            is_next = present and first == present[-1][1]
+            present[-1:] = [(present[-1][0], reached)] if is_next else [*present[-1:], (first, reached)]
+    end = present[-1][1] if present else 0
+    times_s = [((base + start) / rate_hz, (base + stop) / rate_hz) for start, stop in present]
+    return Piece(base / rate_hz, rate_hz, room[:end], times_s)
+
+
+def _at_16_khz(piece: Piece) -> np.ndarray:
+    return piece.samples if piece.rate_hz == SAMPLE_RATE_HZ else resampled(piece.samples, piece.rate_hz)

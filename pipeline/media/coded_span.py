@@ -1,0 +1,219 @@
+"""Reads the coded packets that a span of a file needs, from where reading must begin until both streams are past it.
+
+A seek is a guess: transport streams have no index of keyframes, sparse frames lie far from their audio, and some files
+cannot seek at all. So the first packets after a seek are compared with the span. Where they are too late, reading begins
+again further back, at worst with the file's first packet.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from av.stream import Discard
+
+from cavsync.pipeline.media.container import Container, Span
+from cavsync.pipeline.media.frame_selection import time_s
+
+# How far before the span reading begins, each tried where the one before came too late. The first is the usual one:
+# a codec's first samples after a seek fade in.
+ENTRIES_S = (0.1, 1.0, 5.0, 30.0, 120.0)
+# Audio must begin so far before the span, for the same reason, but is not decoded from further back than the second.
+PRIMING_S, MOST_PRIMING_S = 0.05, 1.0
+# Audio is read so far past the span: only then is it known whether its times deviate for long (audio_track.py).
+AUDIO_TAIL_S = 0.5
+# The clocks of containers are as coarse as this.
+CLOCK_S = 1e-3
+# Video packets of a span that take more are read again for decoding instead of being held in memory.
+MOST_HELD_BYTES = 32 * 2**20
+
+
+class AudioSink(Protocol):
+    """Takes the audio packets of a span, in the file's order."""
+
+    def restart(self) -> None:
+        """Forget what was added: reading begins again, further back."""
+        ...
+
+    def add(self, packet: Any) -> None: ...
+
+
+@dataclass
+class CodedFrames:
+    """The video packets of a span, in decoding order from its keyframe on. Times are on the container's clock."""
+
+    entry_s: float | None = None  # where reading began; None for the file's first packet
+    keyframe_s: float | None = None  # the last keyframe by the span's beginning
+    packets: list[Any] = field(default_factory=list)
+    are_held: bool = True  # False: `packets` is empty, because they are too large
+    begins_s: list[float] = field(default_factory=list)  # when each of the frames comes on screen
+    are_timed: bool = True  # every packet has a time
+    are_in_order: bool = True  # every packet has the time at which it is decoded
+    end_s: float = -math.inf  # when the last frame leaves the screen
+    num_bytes: int = 0
+
+    @property
+    def begin_s(self) -> float:
+        """When the first frame comes on screen; infinite without any."""
+        return min(self.begins_s, default=math.inf)
+
+    def has_positions(self, container: Container) -> bool:
+        """Whether the times are those of decoding, of a codec that shows frames in another order."""
+        is_reordered = bool(container.video.codec_context.has_b_frames)
+        return not container.has_frame_times or (self.are_in_order and is_reordered)
+
+    def add(self, packet: Any, begins_s: float | None, frame_duration_s: float) -> None:
+        self.num_bytes += packet.size
+        if self.num_bytes > MOST_HELD_BYTES:
+            self.are_held, self.packets = False, []
+        if self.are_held:
+            self.packets.append(packet)
+        self.are_timed &= begins_s is not None
+        self.are_in_order &= packet.pts is None or packet.pts == packet.dts
+        if begins_s is not None and not packet.is_discard:
+            self.begins_s.append(begins_s)
+            self.end_s = max(self.end_s, begins_s + (_duration_s(packet) or frame_duration_s))
+
+    def restart(self, keyframe_s: float) -> None:
+        """Forget the packets before this keyframe: no frame of the span needs them."""
+        self.packets, self.begins_s, self.num_bytes = [], [], 0
+        self.are_held = self.are_timed = self.are_in_order = True
+        self.keyframe_s = keyframe_s
+
+
+@dataclass
+class _Part:
+    """One stream while a span of it is read."""
+
+    stream: Any
+    needed_s: float  # the first packet that can be decoded must not be later
+    stop_s: float
+    is_from_first_packet: bool
+    take: Callable[[Any], None]
+    has_begun: bool = False
+    is_done: bool = False
+    end_s: float = -math.inf  # of what was read
+
+    def add(self, packet: Any) -> bool:
+        """False where the stream's first packet that can be decoded comes too late."""
+        begins_s, is_past = time_s(packet), _decoded_at_s(packet) >= self.stop_s
+        if not self.has_begun and not self.is_from_first_packet:
+            if begins_s is None or not packet.is_keyframe:
+                return not is_past
+            if begins_s > self.needed_s + CLOCK_S:
+                return False
+        self.has_begun = True
+        if begins_s is not None:
+            self.end_s = max(self.end_s, begins_s + _duration_s(packet))
+        if is_past:
+            self.is_done, self.stream.discard = True, Discard.all
+        else:
+            self.take(packet)
+        return True
+
+
+class SpanReader:
+    """Reads one span of an open file, from ever further back."""
+
+    def __init__(self, container: Container, span: Span) -> None:
+        self._container, self.span = container, span
+        self._entries = self._all_entries()
+
+    def read(self, audio: AudioSink | None) -> CodedFrames | None:
+        """The video packets; the sink gets the audio. Each call begins further back; None when there is no further."""
+        for entry_s in self._entries:
+            if self._container.enter(entry_s):
+                coded = self._read_from(entry_s, audio)
+                if coded is not None:
+                    return coded
+        return None
+
+    def video_packets(self, coded: CodedFrames) -> Iterator[Any]:
+        """The packets of frames that were not held."""
+        self._container.enter(coded.entry_s)
+        if self._container.audio is not None:
+            self._container.audio.discard = Discard.all
+        has_begun = coded.keyframe_s is None
+        for packet in self._container.packets():
+            if _decoded_at_s(packet) >= self.span.end_s:
+                return
+            has_begun |= packet.is_keyframe and self._begins_s(packet) == coded.keyframe_s
+            if has_begun:
+                yield packet
+
+    def _all_entries(self) -> Iterator[float | None]:
+        for back_s in ENTRIES_S:
+            if self.span.begin_s - back_s > self._container.origin_s:
+                yield self.span.begin_s - back_s
+        yield None
+
+    def _read_from(self, entry_s: float | None, audio: AudioSink | None) -> CodedFrames | None:
+        """None where the first packets are too late."""
+        coded = CodedFrames(entry_s)
+        parts = {part.stream.index: part for part in self._parts(coded, audio)}
+        for packet in self._container.packets():
+            part = parts.get(packet.stream_index)
+            if part is None or part.is_done:
+                continue
+            if not part.add(packet):
+                return None
+            if all(one.is_done for one in parts.values()):
+                return coded
+        if any(self._is_missed(part) for part in parts.values()):
+            return None
+        if coded.begins_s:  # the file ends here, and its last frame stays on screen as long as there is audio
+            coded.end_s = max(coded.end_s, *(part.end_s for part in parts.values()))
+        return coded
+
+    def _parts(self, coded: CodedFrames, audio: AudioSink | None) -> Iterator[_Part]:
+        container, span, from_first = self._container, self.span, coded.entry_s is None
+        if container.video is not None:
+            needed_s = max(span.begin_s, container.begin_s(container.video))
+            take = self._video_taker(coded)
+            yield _Part(container.video, needed_s, span.end_s, from_first, take)
+        if container.audio is not None and audio is not None:
+            audio.restart()
+            needed_s = max(span.begin_s - PRIMING_S, container.begin_s(container.audio))
+            take = self._audio_taker(audio)
+            yield _Part(container.audio, needed_s, span.end_s + AUDIO_TAIL_S, from_first, take)
+
+    def _video_taker(self, coded: CodedFrames) -> Callable[[Any], None]:
+        frame_duration_s = self._container.frame_duration_s
+
+        def take(packet: Any) -> None:
+            begins_s = self._begins_s(packet)
+            if packet.is_keyframe and begins_s is not None and begins_s <= self.span.begin_s:
+                coded.restart(begins_s)
+            coded.add(packet, begins_s, frame_duration_s)
+
+        return take
+
+    def _audio_taker(self, audio: AudioSink) -> Callable[[Any], None]:
+        def take(packet: Any) -> None:
+            begins_s = time_s(packet)
+            if begins_s is None or begins_s + MOST_PRIMING_S > self.span.begin_s:
+                audio.add(packet)
+
+        return take
+
+    def _begins_s(self, packet: Any) -> float | None:
+        if not self._container.has_frame_times:
+            packet.pts = packet.dts
+        return time_s(packet)
+
+    def _is_missed(self, part: _Part) -> bool:
+        """Whether a stream without a packet may have some further back."""
+        if part.has_begun or part.is_from_first_packet:
+            return False
+        end_s = self._container.end_s(part.stream)
+        return end_s is None or end_s > self.span.begin_s
+
+
+def _duration_s(packet: Any) -> float:
+    return float((packet.duration or 0) * packet.time_base)
+
+
+def _decoded_at_s(packet: Any) -> float:
+    """When the packet is decoded; those after it are shown no earlier. -inf where the file does not say."""
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return -math.inf if ticks is None else float(ticks * packet.time_base)
