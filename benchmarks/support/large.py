@@ -78,6 +78,10 @@ def _index_row(clip_id: str) -> IndexRow:
             window_stop=starts,
             silent=False,
             still=False,
+            orientation=1,
+            audio_channel=0,
+            audio_gaps_s=(),
+            frame_gaps_s=(),
         ),
     )
 

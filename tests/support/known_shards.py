@@ -83,6 +83,10 @@ def prepared_row(
             window_stop=(),
             silent=False,
             still=False,
+            orientation=1,
+            audio_channel=0,
+            audio_gaps_s=(),
+            frame_gaps_s=(),
         ),
     )
 
