@@ -46,6 +46,9 @@ REPORT_EVERY_S = 0.5
 OBJECT_STORE_BYTES = 100 * 2**20
 # A healthy cluster answers within a second or two.
 ANSWER_S = 30.0
+# The path of a socket has at most MAX_SOCKET_BYTES; Ray's have a session's name and a part like this one.
+MAX_SOCKET_BYTES, DEFAULT_FOLDER = 107, "/tmp"
+SOCKET_IN_SESSION = "/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store"
 _JOIN_PROGRAM = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
 
 
@@ -125,9 +128,33 @@ def _connect(workers: "Workers", log: Callable[[str], None], ended: Event) -> No
         num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
         # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own costs memory
         # and seconds, and shows no more than the progress bar.
-        init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+        init(
+            "local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=_temporary_folder(),
+        )
     else:
         _join(init, workers.ray_address, log)
+
+
+def _temporary_folder() -> str | None:
+    """Where Ray keeps its session; None for its own choice, below $RAY_TMPDIR or $TMPDIR.
+
+    Raises ClusterError where neither that path nor one in /tmp is short enough and writable.
+    """
+    chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or DEFAULT_FOLDER
+    if len(os.fsencode(f"{chosen}/ray{SOCKET_IN_SESSION}")) <= MAX_SOCKET_BYTES:
+        return None
+    for folder in (f"{DEFAULT_FOLDER}/ray", f"{DEFAULT_FOLDER}/ray-{os.getuid()}"):
+        if os.access(folder if os.path.exists(folder) else DEFAULT_FOLDER, os.W_OK | os.X_OK):
+            return folder
+    longest = MAX_SOCKET_BYTES - len(f"/ray{SOCKET_IN_SESSION}")
+    raise ClusterError(
+        f"Ray cannot put its sockets below {chosen}, whose path is too long, nor in {DEFAULT_FOLDER}, which is not "
+        f"writable. Set RAY_TMPDIR to a writable folder with a path of at most {longest} bytes, or run with --workers 1."
+    )
 
 
 def _in_thread(init: Callable[..., Any], ended: Event, *arguments: Any, **options: Any) -> Any:

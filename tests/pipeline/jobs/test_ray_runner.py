@@ -10,6 +10,7 @@ from pathlib import Path
 from select import select
 
 import pytest
+from support import command_line
 from support.media import write_clip
 from support.runs import content, prepare, started, wait_for
 from typer.testing import CliRunner
@@ -87,6 +88,32 @@ def test_a_wrong_address_is_an_error(videos: Path, tmp_path: Path, monkeypatch: 
     assert result.exit_code == 1
     output = " ".join(result.stderr.split())
     assert "no Ray cluster answers at 127.0.0.1:1 within 2 s. Give its head's HOST:PORT" in output
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_long_path_of_the_temporary_folder_is_no_hindrance(
+    variable: str, videos: Path, inline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of a Unix socket has 107 bytes at most, and Ray's own part takes 66 of them."""
+    folder = tmp_path / ("x" * (120 - len(str(tmp_path))))
+    folder.mkdir()
+    monkeypatch.setenv(variable, str(folder))
+    result = prepare(videos, "--out", tmp_path / "data", "--workers", "2")
+    assert result.returncode == 0, result.stderr
+    assert content(tmp_path / "data") == content(inline)
+
+
+def test_without_a_short_folder_the_error_names_the_way_out(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", f"/{'x' * 119}")
+    monkeypatch.setattr("cavsync.pipeline.jobs.ray_runner.DEFAULT_FOLDER", str(tmp_path / "gone"))
+    code, output = command_line.prepare("folder", videos, "--out", tmp_path / "data", "--workers", "2")
+    assert code == 1
+    assert (
+        "Set RAY_TMPDIR to a writable folder with a path of at most 39 bytes, or run with --workers 1"
+        in output
+    )
 
 
 @contextmanager
