@@ -49,7 +49,7 @@ def main(clip: Path | None = None, rounds: int = 2) -> None:
 def equal_shards(clip: Path, folder: Path) -> Plan:
     sample_clips.link(clip, folder, NUM_SHARDS * CLIPS_A_SHARD)
     listing = folder_listing(folder)
-    return Plan(make_plan(listing.clips(), listing.tree(), "whole", CLIPS_A_SHARD, seed=0), {})
+    return Plan(make_plan(listing.clips({}), listing.tree(), "whole", CLIPS_A_SHARD, seed=0), {})
 
 
 def clips_per_s(plan: Plan, what: str, out: Path, memories: Memories) -> float:

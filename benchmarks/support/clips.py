@@ -37,7 +37,7 @@ SYNTHESISED: Mapping[str, Size] = {
 def plan_rows(videos: Path, config: PrepareConfig) -> list[PlanRow]:
     """The first ten seconds of each file in the folder, as rows of one shard."""
     listing = folder_listing(videos)
-    table = make_plan(listing.clips(), listing.tree(), "whole", config.shard_size, config.seed)
+    table = make_plan(listing.clips({}), listing.tree(), "whole", config.shard_size, config.seed)
     return Plan(table, {}).rows(slice(0, len(table)))
 
 

@@ -59,12 +59,14 @@ def embed(
     from cavsync.train.inference.media_files import list_files
 
     files = list_files(source)
+    if not as_json and files.paths != [source]:
+        typer.echo(files.describe())
     weights = find_weights(model.weights()).absolute()
     spec = EmbedderSpec(
         weights=weights, step_s=step, device=model.device, fields=tuple(given_fields(overrides).items())
     )
     with bar("files", quiet=as_json) as progress:
-        task = progress.add_task("embedding", total=len(files), note="")
+        task = progress.add_task("embedding", total=len(files.paths), note="")
 
         def on_file(record: "FileRecord", done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, note="")
@@ -75,7 +77,7 @@ def embed(
             progress.update(task, note=f"{done} of {total} s of this file")
 
         found = embed_files(
-            files,
+            files.paths,
             spec,
             out,
             Workers(workers, ray_address),
@@ -84,7 +86,7 @@ def embed(
             lambda line: typer.echo(line, err=True),
         )
     if as_json:
-        typer.echo(json.dumps(_summary(found)))
+        typer.echo(json.dumps(_summary(found) | {"left_out": files.left_out.records()}))
     else:
         _print(found)
     if found.num_windows == 0:

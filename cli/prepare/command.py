@@ -41,7 +41,7 @@ def folder(
     videos: Annotated[
         PathOrUrl,
         path_argument(
-            help="Folder of videos (mp4, mkv, webm, avi, mov, m4v); its sub-folders are searched too."
+            help="Folder of videos (mp4, mkv, mov, avi, ts and others, by suffix); its sub-folders are searched too."
         ),
     ],
     out: OutOption,
@@ -173,7 +173,13 @@ def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> Non
         )
     rate = summary.failure_rate
     reporter.end(
-        {"out": str(out), "listed": summary.num_listed, "states": dict(summary.states), "failure_rate": rate}
+        {
+            "out": str(out),
+            "listed": summary.num_listed,
+            "states": dict(summary.states),
+            "failure_rate": rate,
+            "left_out": summary.content["left_out"],
+        }
     )
     if rate > options.max_failure_rate:
         typer.secho(

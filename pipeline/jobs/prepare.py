@@ -121,8 +121,7 @@ class _Run:
         return len(spans)
 
     def _planned_retry(self, plan: Plan, failed: Mapping[str, str], number: int) -> Retry:
-        named = next(iter(self.listing.clips())).source is not None
-        tree = None if named else self.listing.tree()
+        tree = None if self.listing.names_files else self.listing.tree()
         numbering = Numbering(self.config.shard_size, self.config.seed, suffix=f"r{number}")
         return plan_retry(plan, failed, tree, self.listing.layout, numbering)
 

@@ -15,7 +15,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
-from cavsync.pipeline.plan.planner import PrepareError
+from cavsync.pipeline.plan.planner import LEFT_OUT, PrepareError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import AnyPath, each
 
@@ -86,6 +86,7 @@ def _summary_content(
         "config": config.content(),
         "lists": dict(listing.lists),
         "videos": str(listing.videos.resolve()),
+        LEFT_OUT: plan.inputs.get(LEFT_OUT, []),
         "versions": _versions(),
     }
 

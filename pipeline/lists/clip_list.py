@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cavsync.pipeline.lists.manifest import ListSpec
-from cavsync.pipeline.lists.names import SAFE_NAME, relative_path, safe_id
+from cavsync.pipeline.lists.names import SAFE_NAME, FileIds, relative_path
 from cavsync.pipeline.lists.tables import (
     SPREADSHEET_ERROR,
     ListError,
@@ -21,6 +21,7 @@ from cavsync.pipeline.lists.tables import (
     rows_by_title,
     titles_of,
 )
+from cavsync.pipeline.media.formats import MEDIA_SUFFIXES
 from cavsync.pipeline.storage.path import AnyPath
 
 # Keys hold the start as 8 digits of milliseconds.
@@ -32,8 +33,10 @@ MAX_CLIP_S = 600.0
 COLUMN_TITLES = {"ytid", "youtube_id", "youtubeid", "video_id", "video", "id", "file", "filename"}
 # A time in the notation of the lists. A spreadsheet's 1E+02 has lost digits.
 PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
+# Pattern of the suffix of a media file or image, in any case.
+MEDIA_SUFFIX = rf"\.(?i:{'|'.join(sorted(suffix[1:] for suffix in MEDIA_SUFFIXES))}|jpe?g)"
 # Clip names in VGGSound's test list and VGG-SS: id and start.
-CLIP_NAME = re.compile(r"(?P<id>.+)_(?P<start_s>[0-9]{6})(\.(mp4|mkv|webm|avi|mov|m4v|wav|jpg))?")
+CLIP_NAME = re.compile(rf"(?P<id>.+)_(?P<start_s>[0-9]{{6}})({MEDIA_SUFFIX})?")
 YOUTUBE_ID_LENGTH = 11
 # Not allowed in labels: control characters, and surrogates, which no file can store.
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -53,12 +56,14 @@ class ListedClip(NamedTuple):
     source: str | None = None  # path or URL, where the list names the file
 
 
-def read_list(path: AnyPath, spec: ListSpec, videos: AnyPath | None = None) -> Iterator[ListedClip]:
+def read_list(
+    path: AnyPath, spec: ListSpec, videos: AnyPath | None = None, ids: FileIds | None = None
+) -> Iterator[ListedClip]:
     """The clips of a list with the columns of `spec`, in order. Raises ListError at the first broken row.
 
-    `videos` is the folder of the files that a list names.
+    `videos` is the folder of the files that a list names; `ids` gives the ids of files, across lists.
     """
-    reader = _RowReader(spec, path.name, videos)
+    reader = _RowReader(spec, path.name, videos, ids or FileIds({}))
     for line, row in numbered_rows(path, spec):
         try:
             yield reader.read(row, line)
@@ -94,8 +99,9 @@ def shown(value: object) -> str:
 class _RowReader:
     """Converts rows of one list to clips. Column indices are looked up once: lists have two million rows."""
 
-    def __init__(self, spec: ListSpec, file: str, videos: AnyPath | None) -> None:
-        self._spec, self._file, self._width, self._videos = spec, file, len(spec.columns), videos
+    def __init__(self, spec: ListSpec, file: str, videos: AnyPath | None, ids: FileIds) -> None:
+        self._spec, self._file, self._width = spec, file, len(spec.columns)
+        self._videos, self._ids = videos, ids
         at = {name: index for index, name in enumerate(spec.columns)}
         self._id, self._start, self._end = at.get("id"), at.get("start_s"), at.get("end_s")
         self._name, self._path, self._split = at.get("name"), at.get("file"), at.get("split")
@@ -126,7 +132,9 @@ class _RowReader:
         start_s = 0.0 if self._start is None else _seconds(row[self._start])
         if self._id is None:
             assert self._path is not None, "the manifest checks the columns"
-            return safe_id(relative_path(row[self._path])), start_s
+            path = relative_path(row[self._path])
+            source = self._source(row) or path
+            return self._ids.of(source, path, is_plain="/" not in path), start_s
         return self._checked_id(row[self._id]), start_s
 
     def _checked_id(self, value: Any) -> str:

@@ -1,28 +1,32 @@
 """Lists the clips of a folder of videos: the first seconds of each file, or all of it in consecutive clips."""
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping
 
 from cavsync.pipeline.dataset.choices import FolderClips
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, MAX_START_S, ListedClip
-from cavsync.pipeline.lists.names import SAFE_NAME, hashed_id
+from cavsync.pipeline.lists.names import FileIds
 from cavsync.pipeline.lists.videos import VideoTree
 
 
 def folder_clips(
-    tree: VideoTree, test_fraction: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
+    tree: VideoTree,
+    test_fraction: float,
+    clips: FolderClips,
+    min_duration_s: float,
+    planned: Mapping[str, str],
 ) -> Iterator[ListedClip]:
     """The clips of every video of the tree, in order of path: its first 10 s, or all of it in pieces of 10 s.
 
     Files that end earlier give shorter clips. The last piece is listed if at least `min_duration_s` are left.
+    `planned` has the ids of the files that are planned already.
     """
-    taken: set[str] = set()
+    ids = FileIds(planned)
     with DecoderProcess() as decoder:
         for path in tree.names():
-            clip_id, source = _id_of(path, taken), str(tree.root / path)
-            taken.add(clip_id)
+            source = str(tree.root / path)
+            clip_id = ids.of(source, path, is_plain=True)
             split = "test" if _fraction_of(clip_id) < test_fraction else "train"
             starts_s = _starts(decoder.duration_s(source), min_duration_s) if clips == "all" else [0.0]
             for start_s in starts_s:
@@ -34,12 +38,6 @@ def _starts(duration_s: float | None, min_duration_s: float) -> list[float]:
     length_s = min(duration_s or 0.0, MAX_START_S - DEFAULT_CLIP_S)
     num_pieces = max(1, int((length_s - min_duration_s) // DEFAULT_CLIP_S) + 1)
     return [piece * DEFAULT_CLIP_S for piece in range(num_pieces)]
-
-
-def _id_of(path: str, taken: set[str]) -> str:
-    """The file's name; with a hash of its path where the name is no safe id or is taken."""
-    stem = PurePath(path).stem
-    return stem if SAFE_NAME.fullmatch(stem) and stem not in taken else hashed_id(path)
 
 
 def _fraction_of(clip_id: str) -> float:

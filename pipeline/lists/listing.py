@@ -10,6 +10,7 @@ from cavsync.pipeline.dataset.choices import FolderClips, VideoLayout
 from cavsync.pipeline.lists.clip_list import ListedClip, read_list, splits_in
 from cavsync.pipeline.lists.folder import folder_clips
 from cavsync.pipeline.lists.manifest import ListSpec, Manifest
+from cavsync.pipeline.lists.names import FileIds
 from cavsync.pipeline.lists.tables import ListError, rows_by_title, titles_of
 from cavsync.pipeline.lists.upload_layout import with_layout
 from cavsync.pipeline.lists.videos import SourceError, VideoTree, listed_files, scan
@@ -26,9 +27,12 @@ class Listing:
     name: str
     splits: Mapping[str, str]  # name -> role ("train", "test")
     lists: Mapping[str, str]  # name of each list -> sha256
-    clips: Callable[[], Iterable[ListedClip]]
+    clips: Callable[
+        [Mapping[str, str]], Iterable[ListedClip]
+    ]  # of the ids of planned sources, which files keep
     videos: AnyPath
     tree: Callable[[], VideoTree]
+    names_files: bool = False  # whether clips have a source, in place of an id by which their video is found
     layout: VideoLayout = "whole"
     labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
     label_names: Sequence[str] = ()
@@ -74,6 +78,7 @@ def folder_listing(
         clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s),
         videos=videos,
         tree=lambda: tree,
+        names_files=True,
     )
 
 
@@ -125,7 +130,8 @@ def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -
         raise ListError(
             f"Two lists have the same name ({', '.join(names)}), which identifies their rows; rename one."
         )
-    if _names_files(files) and layout == "cut":
+    names_files = _names_files(files)
+    if names_files and layout == "cut":
         raise ListError(
             "These lists name files, and their times are times of those files: leave out --layout cut."
         )
@@ -134,8 +140,9 @@ def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -
         "lists": {file.path.name: file.digest() for file in files},
         "clips": clips,
         "videos": videos,
-        "tree": partial(_tree, videos, layout, clips, _names_files(files)),
+        "tree": partial(_tree, videos, layout, clips, names_files),
         "layout": layout,
+        "names_files": names_files,
     }
 
 
@@ -148,16 +155,22 @@ def _names_files(files: Sequence[_ListFile]) -> bool:
 
 
 def _tree(
-    videos: AnyPath, layout: VideoLayout, clips: Callable[[], Iterable[ListedClip]], lists_name_files: bool
+    videos: AnyPath,
+    layout: VideoLayout,
+    clips: Callable[[Mapping[str, str]], Iterable[ListedClip]],
+    lists_name_files: bool,
 ) -> VideoTree:
     if lists_name_files:
-        return listed_files(videos, (clip.source for clip in clips()))
-    return with_layout(scan(videos), layout, clips())
+        return listed_files(videos, (clip.source for clip in clips({})))
+    return with_layout(scan(videos), layout, clips({}))
 
 
-def _read_all(files: Sequence[_ListFile], videos: AnyPath) -> Iterator[ListedClip]:
+def _read_all(
+    files: Sequence[_ListFile], videos: AnyPath, planned: Mapping[str, str]
+) -> Iterator[ListedClip]:
+    ids = FileIds(planned)
     for file in files:
-        yield from read_list(file.path, file.spec, videos)
+        yield from read_list(file.path, file.spec, videos, ids)
 
 
 def _default_lists(manifest: Manifest, raw: AnyPath) -> list[_ListFile]:

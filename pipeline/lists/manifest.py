@@ -9,6 +9,7 @@ from typing import Any
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.lists.names import SAFE_NAME, relative_path
+from cavsync.pipeline.lists.text import read_text
 from cavsync.pipeline.storage.path import AnyPath
 
 # The meanings that a column of a list may have. Images and audio are those of evaluation sets without videos.
@@ -89,7 +90,7 @@ def read_manifest(path: AnyPath) -> Manifest:
     """The manifest in a user's file, or the built-in one of that name."""
     if path.is_file():
         try:
-            return _parsed(str(path), path.read_text(encoding="utf-8"))
+            return _parsed(str(path), read_text(path))
         except UnicodeDecodeError as error:
             raise ManifestError(f"{path} is no TOML in UTF-8: {error}.") from error
     if path.suffix == ".toml":

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,14 +27,33 @@ def relative_path(value: Any) -> str:
 
 
 def safe_id(path: str) -> str:
-    """An id for a file: its name where that is a safe id, else the name with a hash of its path."""
-    parent, stem = PurePosixPath(path).parent, PurePosixPath(path).stem
-    if parent == PurePosixPath() and SAFE_NAME.fullmatch(stem):
-        return stem
-    return hashed_id(path)
+    """The id of a listed file, if no other file has its name: the name where that is a safe id, else with a hash."""
+    return FileIds({}).of(path, path, is_plain="/" not in path)
 
 
-def hashed_id(path: str) -> str:
-    """The safe characters of the file's name, and a hash of its path."""
-    stem = UNSAFE.sub("_", PurePosixPath(path).stem)[: MAX_NAME - 9]
-    return f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+def hashed_id(path: str, num_digits: int = 8) -> str:
+    """The safe characters of the file's name, and a hash of its path with that number of hexadecimal digits."""
+    stem = UNSAFE.sub("_", PurePosixPath(path).stem)[: MAX_NAME - 1 - num_digits]
+    return f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:num_digits]}"
+
+
+class FileIds:
+    """Gives every file an id of its own: `c.mp4` and `c.mov` are two files, and so are `a/c.mp4` and `b/c.mp4`.
+
+    The first file of a name gets the name, the others get it with a hash of their paths. Files of a plan keep their
+    ids, whichever files are found beside them later.
+    """
+
+    def __init__(self, planned: Mapping[str, str]) -> None:
+        """`planned` has the ids of the plan's sources."""
+        self._ids, self._taken = dict(planned), set(planned.values())
+
+    def of(self, source: str, path: str, *, is_plain: bool) -> str:
+        """The id of a file with that path below the folder; `is_plain` allows the file's name alone."""
+        if source not in self._ids:
+            stem = PurePosixPath(path).stem
+            names = [stem] if is_plain and SAFE_NAME.fullmatch(stem) else []
+            names += [hashed_id(path, num_digits) for num_digits in (8, 16, 32)]
+            self._ids[source] = next(name for name in names if name not in self._taken)
+            self._taken.add(self._ids[source])
+        return self._ids[source]

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.lists.text import encoding_of, read_text
 from cavsync.pipeline.storage.path import AnyPath, readable
 
 NumberedRow = tuple[int, Sequence[Any]]  # line of the file (row, in Parquet and JSON) and its cells
@@ -28,7 +29,6 @@ SEPARATORS = ",;\t"
 NUM_HEAD_ROWS = 20
 # A spreadsheet takes the id -abc for a formula and shows this error: no comment, although it begins with #.
 SPREADSHEET_ERROR = re.compile(r"#(\S+[?!]|N/A|NV)$")
-BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 BATCH_ROWS = 10_000
 
 
@@ -62,7 +62,10 @@ def rows_by_title(path: AnyPath, titles: Sequence[str]) -> Iterator[NumberedRow]
 
 
 def titles_of(path: AnyPath) -> list[str]:
-    """The column titles of a file: a CSV's first row, the columns of Parquet, the names in the first JSON object."""
+    """The column titles of a file: a CSV's first row, the columns of Parquet, the names in the first JSON object.
+
+    Raises ListError for a file that is no text.
+    """
     if not path.is_file():
         raise ListError(f"{path} is no file; it should be a list, as CSV, Parquet or JSON Lines.")
     suffix = path.suffix.lower()
@@ -70,13 +73,18 @@ def titles_of(path: AnyPath) -> list[str]:
         _, first = next(READERS[suffix](path, None), (0, {}))
         return list(first)
     separator = max(SEPARATORS, key=lambda one: max((len(row) for _, row in _head(path, one, 1)), default=0))
-    return [cell.strip() for _, row in _head(path, separator, 1) for cell in row]
+    _, row = next(_csv_rows(path, separator), (0, []))
+    return [cell.strip() for cell in row]
 
 
 def column_indices(path: AnyPath, titles: Sequence[str]) -> list[int]:
     """Indices of the titled columns. Raises ListError for an absent title, with the nearest one."""
     found = titles_of(path)
     for title in titles:
+        if found.count(title) > 1:
+            raise ListError(
+                f"{path} has {found.count(title)} columns with the title {title!r}. Rename or remove all but one."
+            )
         if title not in found:
             near = get_close_matches(title, found, 1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
@@ -99,10 +107,8 @@ def _head(path: AnyPath, separator: str, num_rows: int) -> list[tuple[int, list[
 
 def _csv_rows(path: AnyPath, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Line and cells of every row that is neither empty nor a comment."""
-    with path.open("rb") as start:
-        encoding = BYTE_ORDER_MARKS.get(start.read(2), "utf-8-sig")
     last_line = 0
-    with path.open(newline="", encoding=encoding) as file:
+    with path.open(newline="", encoding=encoding_of(path)) as file:
         # AudioSet separates by ", ". Strict, because a lost quote would swallow all rows up to the next quote.
         reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
         try:
@@ -149,23 +155,32 @@ def _parquet(path: AnyPath, titles: Titles) -> Records:
 
 
 def _json_lines(path: AnyPath, _: Titles) -> Records:
-    with path.open("rb") as file:
-        for line, text in enumerate(file, 1):
-            if text.strip():
-                yield line, _object(path, line, _parsed(path, line, text))
+    last_line = 0
+    with path.open(newline="\n", encoding=encoding_of(path)) as file:
+        try:
+            for line, text in enumerate(file, 1):
+                last_line = line
+                if text.strip():
+                    yield line, _object(path, line, _parsed(path, line, text))
+        except UnicodeError as error:
+            raise ListError(f"{path}, after line {last_line}: {error}; this is no JSON in UTF-8.") from error
 
 
 def _json(path: AnyPath, _: Titles) -> Records:
-    content = _parsed(path, 1, path.read_bytes())
+    try:
+        text = read_text(path)
+    except UnicodeError as error:
+        raise ListError(f"{path}, line 1: {error}; this is no JSON in UTF-8.") from error
+    content = _parsed(path, 1, text)
     if not isinstance(content, list):
         raise ListError(f"{path} is no list of clips: it should read [{{...}}, {{...}}].")
     for number, record in enumerate(content, 1):
         yield number, _object(path, number, record)
 
 
-def _parsed(path: AnyPath, line: int, text: bytes) -> Any:
+def _parsed(path: AnyPath, line: int, text: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ListError(f"{path}, line {line}: {error}; this is no JSON in UTF-8.") from error
 

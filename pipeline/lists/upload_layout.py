@@ -1,6 +1,7 @@
 """Finds out from their lengths whether files named by an id alone are whole uploads or cut clips.
 
 A file that ends before its clip begins cannot be the whole upload; a file longer than its clip cannot be the cut clip.
+A file of which several clips are listed is not one of them, cut out: where it ends early, it is an upload cut short.
 A wrong guess would go unnoticed, so files that disagree raise SourceError.
 """
 
@@ -54,18 +55,18 @@ def _found(tree: VideoTree, clips: Iterable[ListedClip]) -> Holds:
 
 def _votes(tree: VideoTree, clips: Iterable[ListedClip]) -> Iterator[_Vote]:
     candidates = _candidates(tree)
-    late = (
-        (clip for clip in clips if clip.start_s > 0 and clip.clip_id in candidates)
-        if candidates
-        else iter(())
-    )
+    listed: dict[str, dict[float, ListedClip]] = {}  # id -> start -> clip
+    for clip in clips if candidates else ():
+        if clip.clip_id in candidates:
+            listed.setdefault(clip.clip_id, {}).setdefault(clip.start_s, clip)
+    late = (clip for starts in listed.values() for clip in starts.values() if clip.start_s > 0)
     with DecoderProcess() as decoder:
         for clip in islice(late, MAX_OPENED):
             path = candidates[clip.clip_id]
             length_s = decoder.duration_s(tree.root / path)
             if length_s is None:
                 continue
-            if length_s <= clip.start_s:
+            if length_s <= clip.start_s and len(listed[clip.clip_id]) == 1:
                 begins = f"its clip begins at {clip.start_s:g} s"
                 yield _Vote("cut", f"{path} lasts {length_s:.1f} s and {begins}")
             elif length_s > clip.end_s - clip.start_s + TOLERANCE_S:

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.plan_row import PlanRow
+from cavsync.pipeline.lists.media_folder import LeftOut, find_media
 from cavsync.pipeline.lists.names import SAFE_NAME
-from cavsync.pipeline.storage.path import AnyPath, as_path, each, files_below
+from cavsync.pipeline.media.formats import VIDEO_SUFFIXES, suffix_list
+from cavsync.pipeline.storage.path import AnyPath, as_path, each
 from cavsync.pipeline.storage.remote_path import RemotePath
-
-SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
 
 # What `ID.mp4` holds, without a time in its name: the whole upload, or the clip already cut out of it.
 Holds = Literal["whole", "cut"]
@@ -42,6 +42,7 @@ class VideoTree:
     paths: pa.StringArray
     holds: Holds = "whole"  # what files named by an id alone hold
     note: str = ""  # what else is known about the files, for messages
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,7 +59,7 @@ class VideoTree:
 
     def stems(self) -> Column:
         """File names without folder and suffix, one for each file."""
-        return pc.replace_substring_regex(self.paths, r"^.*/|\.[^./]*$", "")
+        return pc.replace_substring_regex(self.paths, r"(?s)^.*/|\.[^./]*$", "")
 
     def named_by_id(self) -> Column:
         """For each file, whether its name is an id without a time."""
@@ -70,8 +71,10 @@ class VideoTree:
         return pc.match_substring_regex(self.stems(), TIME_IN_NAME)
 
     def describe(self) -> str:
-        suffixes = pc.utf8_lower(pc.replace_substring_regex(self.paths, r"^.*\.", ""))
-        counts = {one["values"]: one["counts"] for one in pc.value_counts(suffixes).to_pylist()}
+        suffixes: Any = pc.replace_substring_regex(self.paths, r"(?s)^.*\.|\s+$", "")
+        counts = {
+            one["values"]: one["counts"] for one in pc.value_counts(pc.utf8_lower(suffixes)).to_pylist()
+        }
         formats = ", ".join(f"{n:,} {kind}" for kind, n in Counter(counts).most_common())
         note = f": {self.note}" if self.note else ""
         return f"{len(self):,} videos in {self.root} ({formats}){note}"
@@ -81,18 +84,13 @@ def scan(root: AnyPath) -> VideoTree:
     """All files with a video's suffix that are not hidden. Raises SourceError for a folder that is missing or has none."""
     if not root.is_dir():
         raise SourceError(f"{root} is no folder; it should hold the videos.")
-    found = sorted(files_below(root, _is_video))
-    if not found:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise SourceError(f"{root} holds no video (looked for {kinds}, in sub-folders too).{_hint(root)}")
-    try:
-        return VideoTree(root.resolve(), pa.array(found, pa.string()))
-    except UnicodeEncodeError as error:
-        raise SourceError(f"{root}: the file name {error.object!r} is not UTF-8; rename it.") from error
-
-
-def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+    found = find_media(root, VIDEO_SUFFIXES)
+    if not found.paths:
+        left_out = f" Left out: {found.left_out.describe()}." if found.left_out else ""
+        raise SourceError(
+            f"{root} holds no video (looked for {suffix_list(VIDEO_SUFFIXES)}, in sub-folders too).{left_out}{_hint(root)}"
+        )
+    return VideoTree(root.resolve(), pa.array(found.paths, pa.string()), left_out=found.left_out)
 
 
 def _exists(source: str) -> bool:
@@ -121,21 +119,49 @@ def listed_files(root: AnyPath, sources: Iterable[str | None]) -> VideoTree:
     return VideoTree(root.resolve(), pa.array(found, pa.string()), note=note)
 
 
-def find_sources(tree: VideoTree, clips: pa.Table, layout: VideoLayout) -> tuple[Column, Column]:
+def find_sources(
+    tree: VideoTree, clips: pa.Table, layout: VideoLayout, listed: pa.Table
+) -> tuple[Column, Column]:
     """Path of the video (null: none) and start of the clip inside it, (rows,) each.
 
-    `clips` has the plan's columns clip_id, start_s and end_s. A file whose name has the clip's time comes before one
-    named by the id alone; among files of the same name the first by path is taken.
+    `clips` has the plan's columns clip_id, start_s and end_s, and so has `listed`, which is all that is listed. A file
+    whose name has the clip's time comes before one named by the id alone; among files of the same name the first by path
+    is taken. A cut clip named by an id alone belongs to none of several clips of that id: it may be any of them.
     """
     stems = tree.stems()
     cut_names, whole_name = _names(clips)
     cut: Any = pc.coalesce(*[_index_in(name, value_set=stems) for name in cut_names])
     whole = _index_in(whole_name, value_set=stems)
-    is_cut = (tree.holds if layout == "auto" else layout) == "cut"
+    is_cut = _is_cut(tree, layout)
+    if is_cut:
+        is_shared = pc.is_in(clips["clip_id"], value_set=_ids_of_several_clips(listed))
+        whole = pc.if_else(is_shared, pa.scalar(None, pa.int32()), whole)
     start_in_whole = pc.multiply(clips["start_s"], 0.0) if is_cut else clips["start_s"]
     start_s = pc.if_else(pc.is_valid(cut), pa.scalar(0.0), start_in_whole)
     source = tree.located(pc.take(tree.paths, pc.coalesce(cut, whole)))
     return source, pc.if_else(pc.is_valid(source), start_s, pa.scalar(None, pa.float64()))
+
+
+def num_undecided(tree: VideoTree, planned: pa.Table, layout: VideoLayout) -> int:
+    """Number of clips without a video that share a file: it is a cut clip, and its name does not say of which of them."""
+    if not _is_cut(tree, layout):
+        return 0
+    left = planned.filter(pc.and_(pc.is_null(planned["source"]), pc.invert(planned["duplicate"])))
+    is_shared = pc.is_in(left["clip_id"], value_set=_ids_of_several_clips(planned))
+    has_file = pc.is_in(left["clip_id"], value_set=tree.stems())
+    return pc.sum(pc.and_(is_shared, has_file)).as_py() or 0
+
+
+def _is_cut(tree: VideoTree, layout: VideoLayout) -> bool:
+    return (tree.holds if layout == "auto" else layout) == "cut"
+
+
+def _ids_of_several_clips(listed: pa.Table) -> pa.StringArray:
+    starts = (
+        listed.select(["clip_id", "start_s"]).group_by("clip_id").aggregate([("start_s", "count_distinct")])
+    )
+    several: Any = starts.filter(pc.greater(starts["start_s_count_distinct"], 1))["clip_id"]
+    return several.combine_chunks()
 
 
 def example_names(row: PlanRow) -> list[str]:

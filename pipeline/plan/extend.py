@@ -13,7 +13,8 @@ from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.paths import shard_number
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import VideoTree
-from cavsync.pipeline.plan.plan import Numbering, listed_table, planned_table, seen_before
+from cavsync.pipeline.plan.plan import Numbering, listed_table, planned_table
+from cavsync.pipeline.plan.repeats import seen_before
 from cavsync.pipeline.storage.path import as_path
 
 
@@ -49,7 +50,8 @@ def add_clips(
     seen = seen_before(pa.chunked_array([*planned["key"].chunks, *listed["key"].chunks]))[len(planned) :]
     # Planned keys count as seen: a new row of a planned key is a duplicate, the first row of a new key is not.
     numbering = Numbering(shard_size, seed, _first_free_numbers(planned))
-    added = planned_table(listed.filter(pa.array(is_new)), seen[is_new], tree, layout, numbering)
+    new = listed.filter(pa.array(is_new))
+    added = planned_table(new, seen[is_new], tree, layout, numbering, listed)
     return PlanExtension(pa.concat_tables([planned, added]).combine_chunks(), len(added))
 
 

@@ -20,6 +20,7 @@ from cavsync.pipeline.dataset.plan_row import PLAN_INPUTS, PLAN_SCHEMA, PlanRow,
 from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
+from cavsync.pipeline.plan.repeats import seen_before, with_all_labels
 from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.pipeline.storage.path import AnyPath, readable
 
@@ -95,23 +96,32 @@ def make_plan(
     Videos come from `tree`, unless the lists name them.
     """
     listed = listed_table(clips)
-    return planned_table(listed, seen_before(listed["key"]), tree, layout, Numbering(shard_size, seed))
+    duplicate, numbering = seen_before(listed["key"]), Numbering(shard_size, seed)
+    return planned_table(listed, duplicate, tree, layout, numbering, listed)
 
 
 def listed_table(clips: Iterable[ListedClip]) -> pa.Table:
-    """The clips as rows in list order, each with its key."""
-    return pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA)
+    """The clips as rows in list order, each with its key; the first row of a clip has the labels of its later ones."""
+    return with_all_labels(pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA))
 
 
 def planned_table(
-    listed: pa.Table, duplicate: np.ndarray, tree: VideoTree, layout: VideoLayout, numbering: Numbering
+    new: pa.Table,
+    duplicate: np.ndarray,
+    tree: VideoTree,
+    layout: VideoLayout,
+    numbering: Numbering,
+    listed: pa.Table,
 ) -> pa.Table:
-    """A table of PLAN_SCHEMA of listed clips, with their videos and shards. `duplicate` is (rows,) bool."""
-    named = listed["source"].null_count == 0
-    source, start_s = (listed["source"], listed["start_s"]) if named else find_sources(tree, listed, layout)
-    order, shard = shard_order(listed["key"], listed["split"], numbering)
+    """A table of PLAN_SCHEMA of the clips `new`, which are among `listed`, with their videos and shards.
+
+    `duplicate` is (new rows,) bool.
+    """
+    named = new["source"].null_count == 0
+    source, start_s = (new["source"], new["start_s"]) if named else find_sources(tree, new, layout, listed)
+    order, shard = shard_order(new["key"], new["split"], numbering)
     columns = {
-        **{name: listed[name].take(order) for name in listed.column_names},
+        **{name: new[name].take(order) for name in new.column_names},
         "source": source.take(order),
         "source_start_s": start_s.take(order),
         "shard": shard,
@@ -149,15 +159,6 @@ def _coded(strings: Any) -> tuple[list[str], np.ndarray]:
     """The distinct strings, sorted, and the index of each of `strings` among them, (rows,) int."""
     names = sorted(map(str, pc.unique(strings).to_pylist()))
     return names, pc.index_in(strings, value_set=pa.array(names, pa.string())).to_numpy()
-
-
-def seen_before(keys: Any) -> np.ndarray:
-    """(rows,) bool: whether an earlier row has the same key."""
-    codes: Any = pc.dictionary_encode(keys.combine_chunks())
-    _, firsts = np.unique(codes.indices.to_numpy(), return_index=True)
-    seen = np.ones(len(keys), bool)
-    seen[firsts] = False
-    return seen
 
 
 _LISTED_SCHEMA = pa.schema(

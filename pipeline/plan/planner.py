@@ -11,9 +11,13 @@ from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.lists.listing import Listing
-from cavsync.pipeline.lists.videos import example_names
+from cavsync.pipeline.lists.videos import VideoTree, example_names, num_undecided
 from cavsync.pipeline.plan.plan import Plan, make_plan
+from cavsync.pipeline.plan.repeats import repeats
 from cavsync.pipeline.storage.path import AnyPath
+
+# The input of a plan that says what the folder holds beside the videos.
+LEFT_OUT = "left_out"
 
 
 class PrepareError(CavsyncError):
@@ -47,11 +51,12 @@ def _new_plan(
     listing: Listing, inputs: dict[str, Any], paths: DatasetPaths, config: PrepareConfig, reporter: Reporter
 ) -> Plan:
     tree = listing.tree()
-    reporter.log(tree.describe())
-    plan = Plan(make_plan(listing.clips(), tree, listing.layout, config.shard_size, config.seed), inputs)
+    reporter.log(_found(tree))
+    inputs[LEFT_OUT] = tree.left_out.records()
+    plan = Plan(make_plan(listing.clips({}), tree, listing.layout, config.shard_size, config.seed), inputs)
     _require_clips(plan, listing)
     plan.write(paths.plan)
-    for line in _description(plan, listing):
+    for line in _description(plan, listing, tree):
         reporter.log(line)
     return plan
 
@@ -67,12 +72,25 @@ def _extended_plan(
     from cavsync.pipeline.plan.extend import add_clips  # loads pandas
 
     tree = listing.tree()
-    extension = add_clips(plan.table, listing.clips(), tree, listing.layout, config.shard_size, config.seed)
+    reporter.log(_found(tree))
+    inputs[LEFT_OUT] = tree.left_out.records()
+    clips = listing.clips(_planned_ids(plan) if listing.names_files else {})
+    extension = add_clips(plan.table, clips, tree, listing.layout, config.shard_size, config.seed)
     extended = Plan(extension.table, inputs)
     extended.write(paths.plan)
     num_shards = len(extended.shards()) - len(plan.shards())
     reporter.log(f"The lists have {extension.num_new:,} new clips: {num_shards:,} new shards.")
     return extended
+
+
+def _planned_ids(plan: Plan) -> dict[str, str]:
+    """Source -> id of its clips."""
+    rows = plan.table.select(["source", "clip_id"]).group_by(["source", "clip_id"]).aggregate([])
+    return dict(zip(rows["source"].to_pylist(), rows["clip_id"].to_pylist(), strict=True))
+
+
+def _found(tree: VideoTree) -> str:
+    return tree.describe() + (f"; left out: {tree.left_out.describe()}" if tree.left_out else "")
 
 
 def _require_clips(plan: Plan, listing: Listing) -> None:
@@ -87,7 +105,7 @@ def _require_clips(plan: Plan, listing: Listing) -> None:
         )
 
 
-def _description(plan: Plan, listing: Listing) -> Iterator[str]:
+def _description(plan: Plan, listing: Listing, tree: VideoTree) -> Iterator[str]:
     for name, published in listing.published_rows.items():
         count = plan.count_of_list(name)
         yield f"{name}: {count:,} clips" + (
@@ -98,6 +116,12 @@ def _description(plan: Plan, listing: Listing) -> Iterator[str]:
         yield (
             f"Labels that are none of the {len(listing.labels):,} classes, so that no classifier can be trained: "
             f"{len(unknown):,} ({', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''})."
+        )
+    yield from repeats(plan.table)
+    if not listing.names_files and (num_shared := num_undecided(tree, plan.table, listing.layout)):
+        yield (
+            f"{num_shared:,} clips are missing because a cut clip named by an id alone may be any of the listed clips of that "
+            "id; name such files by id and start, like ID_000030.mp4, or use --layout whole for whole uploads."
         )
     yield f"Planned {len(plan):,} clips in {len(plan.shards()):,} shards; videos found for {plan.num_found:,}."
 
@@ -115,7 +139,7 @@ def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
 def _require_same_inputs(root: AnyPath, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changes = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
-        for name in sorted({*before, *now} - {"lists"})  # lists may grow
+        for name in sorted({*before, *now} - {"lists", LEFT_OUT})  # lists and folders may grow
         if before.get(name) != now.get(name)
     ]
     if changes:

@@ -61,7 +61,7 @@ def plan_retry(
     wanted = pc.and_(pc.is_in(planned.table["key"], value_set=keys), pc.invert(planned.table["duplicate"]))
     rows = planned.table.filter(wanted)
     if tree is not None:
-        source, start_s = find_sources(tree, rows, layout)
+        source, start_s = find_sources(tree, rows, layout, planned.table)
         rows = _with_column(_with_column(rows, "source", source), "source_start_s", start_s)
     rows = rows.append_column(REPLACES, pc.take(states, _find(rows["key"], value_set=keys)))
     found = rows.filter(pc.is_valid(rows["source"]))

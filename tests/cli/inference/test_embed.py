@@ -2,6 +2,7 @@
 files; that it continues where it stopped; and that it loses nothing that is there."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -268,10 +269,36 @@ def test_a_list_names_files_beside_it_each_once(clip: KnownClip, weights: Path, 
     assert lines[-1]["windows"] == len(table_of(out))
 
 
+@pytest.mark.usefixtures("clock")
+def test_a_folder_is_searched_and_the_rest_is_counted(clip: KnownClip, weights: Path, tmp_path: Path) -> None:
+    folder, below = tmp_path / "videos", tmp_path / "other disk"
+    folder.mkdir()
+    below.mkdir()
+    for path in (folder / "A.MP4", below / "b.m4v", folder / ".c.mp4"):
+        shutil.copy(clip.path, path)
+    (folder / "link").symlink_to(below)
+    (folder / "back").symlink_to(folder)
+    (folder / "notes.txt").write_text("no medium")
+    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    arguments = ("embed", folder, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert output_text(result).startswith(f"2 files in {folder} (1 mp4, 1 m4v); left out: ")
+    for part in ("1 mp4 (broken link)", "1 mp4 (hidden)", "1 txt (not a suffix of video or audio)"):
+        assert part in output_text(result)
+    assert {name: one["state"] for name, one in records(tmp_path / "x.parquet").items()} == {
+        "A.MP4": "ok",
+        "b.m4v": "ok",
+    }
+    last = json.loads(run(*arguments, "--json").stdout.splitlines()[-1])
+    assert sum(one["number"] for one in last["left_out"]) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["nowhere.mp4", "--out", "x.parquet"], 1, "nowhere.mp4 is not there"),
+        (["pipe.mp4", "--out", "x.parquet"], 1, "pipe.mp4 is no regular file"),
         (["bare", "--out", "x.parquet"], 1, "bare holds no video and no audio file"),
         (["empty.txt", "--out", "x.parquet"], 1, "empty.txt names no file"),
         (["clip.mp4", "--out", "bare"], 1, "bare is a folder; name a file"),
@@ -294,6 +321,7 @@ def test_wrong_usage_is_refused_in_one_message(
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip.path, "clip.mp4")
     Path("bare").mkdir()
+    os.mkfifo("pipe.mp4")
     Path("empty.txt").touch()
     no_medium(Path("text.mp4"))
     chosen = [] if "--checkpoint" in arguments else ["--checkpoint", weights]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from support.command_line import prepare
 from support.media import write_clip
@@ -88,6 +89,62 @@ def test_a_file_of_undecided_length_is_taken_for_the_upload(tmp_path: Path, leng
     code, output = prepare(*vggsound(tmp_path, {f"{one}.mp4": lengths[10] for one in IDS}, starts_s))
     assert code == 0, output
     assert starts_inside(tmp_path / "out") == starts_s
+
+
+def vggsound_of(folder: Path, videos: dict[str, Path], *rows: str) -> tuple[str | Path, ...]:
+    """As `vggsound`, with rows "id,start" of which some have the same id."""
+    arguments = vggsound(folder, videos, {})
+    (folder / "v.csv").write_text("".join(f"{row},dog,train\n" for row in rows))
+    return arguments
+
+
+def states(out: Path) -> dict[str, str]:
+    frames = [pd.read_parquet(path) for path in (out / "index").iterdir()]
+    rows = pd.concat(frames, ignore_index=True)
+    return dict(zip(rows["key"], rows["state"], strict=True))
+
+
+@pytest.mark.parametrize("rows", [("a,0", "a,100"), ("a,100", "a,0"), ("a,100", "a,200", "a,0")])
+def test_a_short_file_with_several_clips_is_an_upload_cut_short(
+    rows: tuple[str, ...], tmp_path: Path, lengths: dict[int, Path]
+) -> None:
+    code, output = prepare(*vggsound_of(tmp_path, {"a.mp4": lengths[3]}, *rows))
+    assert code == 0, output
+    assert ": 1 whole uploads, 0 cut clips" in output
+    late = {f"a_{row.split(',')[1]}000" for row in rows} - {"a_0000"}
+    found = states(tmp_path / "out")
+    assert found.pop("a_00000000") == "ok"
+    assert (len(found), set(found.values())) == (len(late), {"too_short"})
+
+
+def test_a_cut_clip_named_by_its_id_is_none_of_several_clips(
+    tmp_path: Path, lengths: dict[int, Path]
+) -> None:
+    files = {f"{one}.mp4": lengths[10] for one in (*IDS[:3], "a")} | {"b_000100.mp4": lengths[3]}
+    rows = [*[f"{one},30" for one in IDS[:3]], "a,0", "a,100", "b,0", "b,100"]
+    arguments = vggsound_of(tmp_path, files, *rows)
+    code, output = prepare(*arguments)
+    assert code == 0, output
+    assert "2 clips are missing because a cut clip named by an id alone may be any of the listed" in output
+    found = states(tmp_path / "out")
+    assert [found[f"a_{start}"] for start in ("00000000", "00100000")] == ["missing", "missing"]
+    assert (found["b_00000000"], found["b_00100000"]) == ("missing", "ok")
+    assert [found[f"{one}_00030000"] for one in IDS[:3]] == ["ok"] * 3
+    (tmp_path / "videos" / "a_000100.mp4").symlink_to(lengths[3])
+    assert prepare(*arguments, "--retry-failed")[0] == 0
+    assert Dataset.open(tmp_path / "out").summary["states"] == {"missing": 2, "ok": 5}
+
+
+def test_a_second_clip_of_a_finished_cut_clip_does_not_get_its_file(
+    tmp_path: Path, lengths: dict[int, Path]
+) -> None:
+    arguments = (*vggsound_of(tmp_path, {"a.mp4": lengths[10]}, "a,30"), "--layout", "cut")
+    assert prepare(*arguments)[0] == 0
+    with (tmp_path / "v.csv").open("a") as file:
+        file.write("a,60,dog,train\n")
+    code, output = prepare(*arguments)
+    assert code == 0, output
+    assert states(tmp_path / "out") == {"a_00030000": "ok", "a_00060000": "missing"}
 
 
 def test_ids_that_differ_in_case_are_two_clips(tmp_path: Path, lengths: dict[int, Path]) -> None:

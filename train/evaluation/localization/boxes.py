@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cavsync.pipeline.lists.text import encoding_of, read_text
 from cavsync.train.errors import EvaluationError
 
 Benchmark = Literal["vggss", "flickr"]
@@ -103,7 +104,7 @@ def _annotations(folder: Path) -> tuple[Benchmark, Path, list[BoxRow]]:
 def _read_json(path: Path) -> list[BoxRow]:
     """Rows may also hold "image" and "audio", for images with several audio sources; both default to "file"."""
     try:
-        return [_row(item) for item in json.loads(path.read_text())]
+        return [_row(item) for item in json.loads(read_text(path))]
     except (ValueError, KeyError, TypeError) as error:
         raise EvaluationError(
             f"{path} is no list of {{file, class, bbox: [[x1, y1, x2, y2], ...]}}: {error!r}"
@@ -142,8 +143,11 @@ def _non_sounding(path: Path) -> list[BoxRow]:
 def _csv(path: Path) -> Iterable[list[str]]:
     if not path.is_file():
         raise EvaluationError(f"{path} is not there.")
-    with path.open(newline="") as file:
-        return [[cell.strip() for cell in line] for line in csv.reader(file) if line]
+    try:
+        with path.open(newline="", encoding=encoding_of(path)) as file:
+            return [[cell.strip() for cell in line] for line in csv.reader(file) if line]
+    except (UnicodeError, csv.Error) as error:
+        raise EvaluationError(f"{path} is no CSV in UTF-8: {error}.") from error
 
 
 def _stem(name: str) -> str:

@@ -15,15 +15,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from cavsync.pipeline.dataset.schema import ClipState, clip_key
-from cavsync.pipeline.lists.clip_list import CLIP_NAME, COLUMN_TITLES
+from cavsync.pipeline.lists.clip_list import CLIP_NAME, COLUMN_TITLES, MEDIA_SUFFIX
 from cavsync.pipeline.lists.names import safe_id
 from cavsync.pipeline.lists.tables import READERS, ListError, rows_by_position, titles_of
+from cavsync.pipeline.lists.text import read_text
 from cavsync.train.errors import EvaluationError
 from cavsync.train.reporting.coverage import NOT_IN_DATASET, Coverage, Unusable
 
 ID_TITLES = ("key", "clip", "clip_id", "name", *sorted(COLUMN_TITLES))
 START_TITLES = ("start_s", "start_seconds", "start")
-MEDIA_SUFFIX = re.compile(r"\.(mp4|mkv|webm|avi|mov|m4v|wav|jpg)$", re.IGNORECASE)
+SUFFIX_AT_END = re.compile(rf"({MEDIA_SUFFIX})$")
 AMBIGUOUS = "ambiguous"
 KEY = re.compile(r"(?P<id>.+)_(?P<start_ms>[0-9]{8})")  # see pipeline.schema.clip_key
 
@@ -158,7 +159,7 @@ def _entries(path: Path) -> Iterator[GalleryEntry]:
 
 def _of_json(path: Path) -> Iterator[GalleryEntry]:
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
+        content = json.loads(read_text(path))
     except ValueError as error:
         raise EvaluationError(f"{path} is no JSON: {error}. Is the download complete?") from error
     listed = content.get("data") if isinstance(content, dict) else content
@@ -195,7 +196,7 @@ def _of_text(path: Path) -> Iterator[GalleryEntry]:
 
 
 def _entry(path: Path, number: int, name: Any, start: Any) -> GalleryEntry:
-    text = MEDIA_SUFFIX.sub("", str(name).strip()) if isinstance(name, str | int) else ""
+    text = SUFFIX_AT_END.sub("", str(name).strip()) if isinstance(name, str | int) else ""
     start_s = None if start is None else _seconds(start)
     if not text or (start is not None and start_s is None):
         raise EvaluationError(

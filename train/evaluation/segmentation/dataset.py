@@ -14,6 +14,7 @@ import pandas as pd
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+from cavsync.pipeline.lists.text import encoding_of
 from cavsync.train.data.images import fit
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.image_files import RowError, open_rgb
@@ -112,7 +113,7 @@ def class_ids(mask: Tensor, side: int) -> np.ndarray:
 
 def _read_list(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding=encoding_of(path))
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise EvaluationError(f"{path} is no CSV with a header in UTF-8: {error}") from error
     absent = [name for name in COLUMNS if name not in table]
