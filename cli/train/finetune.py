@@ -10,7 +10,7 @@ import typer
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.options import with_options
 from cavsync.cli.train.options import ClassifierOptions, PresetOption, TrainOptions, assign, require_dataset
-from cavsync.cli.train.output import Bar, JsonLines, RunTexts
+from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count
 
 if TYPE_CHECKING:
     from cavsync.train.engine.metrics import Losses, StepMetrics
@@ -86,7 +86,7 @@ def describe(facts: "FinetuneFacts") -> dict[str, str]:
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
         "initial weights": facts.initial_weights,
-        "dataset": f"{facts.dataset}: {facts.num_clips:,} clips",
+        "dataset": f"{facts.dataset}: {clip_count(facts)}",
         "classes": f"{facts.num_classes:,}, {facts.task}{without}{more}",
         "head": f"{facts.head} on {facts.modality}",
         "parameters": f"{facts.num_parameters:,} trained, {facts.num_frozen:,} not",

@@ -12,7 +12,7 @@ from rich.table import Table
 from cavsync.cli.console.progress import bar
 
 if TYPE_CHECKING:
-    from cavsync.train.engine.metrics import StepMetrics, ValidationMetrics
+    from cavsync.train.engine.metrics import RunFacts, StepMetrics, ValidationMetrics
     from cavsync.train.pretrain.estimate import TrainingEstimate
     from cavsync.train.pretrain.metrics import PretrainFacts, PretrainLosses
 
@@ -141,12 +141,18 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
     shared = f", over {facts.num_ranks} processes" if facts.num_ranks > 1 else ""
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
-        "dataset": f"{facts.dataset}: {facts.num_clips:,} clips, frames of {height} x {width} px{resized}",
+        "dataset": f"{facts.dataset}: {clip_count(facts)}, frames of {height} x {width} px{resized}",
         "initial weights": facts.initial_weights,
         "parameters": f"{facts.num_parameters:,}",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{shared}{done}",
         "device": f"{facts.device}, {facts.precision}",
     }
+
+
+def clip_count(facts: "RunFacts") -> str:
+    """The clips of a run, and those that it leaves out."""
+    left_out = f" ({facts.num_left_out:,} with longer gaps left out)" if facts.num_left_out else ""
+    return f"{facts.num_clips:,} clips{left_out}"
 
 
 def step_line(metrics: "StepMetrics[PretrainLosses]") -> str:

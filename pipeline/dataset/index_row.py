@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, PlanRow
 from cavsync.pipeline.dataset.schema import ClipState
@@ -50,6 +52,8 @@ _FIELDS: list[Any] = [
 ]
 
 INDEX_SCHEMA = pa.schema(_FIELDS)
+# The columns that `missing_s` needs.
+GAP_COLUMNS = ("audio_gaps_s", "frame_gaps_s")
 # Fields of an IndexRow that stand for several columns.
 _GROUPS = ("media", "clip", "members")
 
@@ -84,9 +88,8 @@ class ClipFacts:
     orientation: int  # how the stored frames were turned and mirrored, 1 to 8 as in EXIF
     audio_channel: int | None  # that was taken, from 0; None for the mean of all
     audio_gaps_s: Sequence[Sequence[float]]  # (gaps, 2): [start, stop) where samples are missing
-    frame_gaps_s: Sequence[
-        Sequence[float]
-    ]  # (gaps, 2): [start, stop) where no frame is, or none could be decoded
+    # (gaps, 2): [start, stop) where no frame is, or none could be decoded.
+    frame_gaps_s: Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +149,16 @@ def index_rows(table: pa.Table) -> list[IndexRow]:
     return [_row(columns) for columns in table.to_pylist()]
 
 
+def missing_s(table: pa.Table) -> np.ndarray:
+    """float64 (clips,): the seconds that each clip lacks of audio, or of frames, whichever are more.
+
+    The clips are the rows of `table`, which has GAP_COLUMNS; those that are not in state ok lack nothing.
+    """
+    audio_s, frames_s = (_total_s(table[name]) for name in GAP_COLUMNS)
+    longer_s: np.ndarray = np.maximum(audio_s, frames_s)
+    return longer_s
+
+
 def row_columns(row: IndexRow) -> dict[str, Any]:
     """The row as name of column -> value; the names of absent groups are left out."""
     groups: list[Any] = [row, *filter(None, (row.media, row.clip, row.members))]
@@ -163,6 +176,15 @@ def _row(columns: Mapping[str, Any]) -> IndexRow:
         members=TarMembers(**_part(columns, TarMembers)) if is_ok else None,
         shard=columns.get("shard", ""),
     )
+
+
+def _total_s(gaps: pa.ChunkedArray) -> np.ndarray:
+    """float64 (clips,): the sum of each clip's gaps, from lists (clips,) of lists (gaps,) of [start, stop)."""
+    num_gaps = pc.fill_null(pc.list_value_length(gaps), 0).to_numpy()
+    bounds_s = pc.list_flatten(pc.list_flatten(gaps)).to_numpy().reshape(-1, 2)  # (gaps of all clips, 2)
+    clips = np.repeat(np.arange(len(gaps)), num_gaps)
+    total_s: np.ndarray = np.bincount(clips, bounds_s[:, 1] - bounds_s[:, 0], len(gaps))
+    return total_s
 
 
 def _part(columns: Mapping[str, Any], record: Any) -> dict[str, Any]:

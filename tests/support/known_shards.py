@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +22,36 @@ from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
 
 NUM_FRAMES = 16
 CLIP_ROWS = 998  # 10 s
+# Clip -> its [start, stop) in seconds.
+Gaps = Mapping[int, Sequence[tuple[float, float]]]
 COLOUR_STEP = 12  # far more than a JPEG of one colour is off
 
 
 def write_known_shards(
-    root: Path, *, num_clips: int = 12, side: int = 32, rows: int = CLIP_ROWS, clips_per_shard: int = 5
+    root: Path,
+    *,
+    num_clips: int = 12,
+    side: int = 32,
+    rows: int = CLIP_ROWS,
+    clips_per_shard: int = 5,
+    audio_gaps_s: Gaps | None = None,
+    frame_gaps_s: Gaps | None = None,
 ) -> Path:
-    """A dataset of `num_clips` clips in split "train"; clip 2 was listed but is missing."""
+    """A dataset of `num_clips` clips in split "train"; one more of each shard was listed but is missing."""
     paths = DatasetPaths(root)
     firsts = range(0, num_clips, clips_per_shard)
     shards = [f"train-{number:05d}" for number in range(len(firsts))]
     for shard, first in zip(shards, firsts, strict=True):
         with ShardWriter(paths, shard) as writer:
             for clip in range(first, min(first + clips_per_shard, num_clips)):
+                row = prepared_row(f"clip{clip:03d}", duration_s=rows / 100)
+                assert row.clip is not None
+                gaps = {
+                    "audio_gaps_s": (audio_gaps_s or {}).get(clip, ()),
+                    "frame_gaps_s": (frame_gaps_s or {}).get(clip, ()),
+                }
                 writer.add(
-                    prepared_row(f"clip{clip:03d}", duration_s=rows / 100),
+                    replace(row, clip=replace(row.clip, **gaps)),
                     [frame_jpeg(clip, frame, side) for frame in range(NUM_FRAMES)],
                     mel(clip, rows),
                 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from support.known_shards import micro_model, write_known_shards
+from support.known_shards import Gaps, micro_model, write_known_shards
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
@@ -26,10 +26,13 @@ def brightness(clip: int) -> list[str]:
 
 
 def write_labelled_shards(
-    root: Path, labels: Callable[[int], Sequence[str]] = brightness, classes: Sequence[str] = CLASSES
+    root: Path,
+    labels: Callable[[int], Sequence[str]] = brightness,
+    classes: Sequence[str] = CLASSES,
+    audio_gaps_s: Gaps | None = None,
 ) -> Path:
     """12 clips, 8 in split "train" and 4 in "test", both with clips of both classes; "never" is no clip's."""
-    write_known_shards(root, num_clips=12, clips_per_shard=2)
+    write_known_shards(root, num_clips=12, clips_per_shard=2, audio_gaps_s=audio_gaps_s)
     for number in range(6):
         _label(root / "index" / f"train-{number:05d}.parquet", labels)
     for number in TEST_SHARDS:

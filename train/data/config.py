@@ -24,6 +24,10 @@ class DataConfig:
     read from its front once for each such handful, so few clips of large shards mean much reading."""
     split: str = "train"
     """Role ("train", "test") or name of a split in dataset.json."""
+    max_gap_s: float | None = None
+    """Clips that lack more seconds of audio, or more seconds of frames, are not trained on; 0 takes only those that
+    lack nothing. None takes every prepared clip, so that a run has as many as dataset.json counts unless its user
+    chose a limit. Validation and evaluation always use all clips, so that scores of different limits compare."""
     alignment: Alignment = "time"
     """Which mel rows belong to a frame: by its presentation time, or by its number as in published weights."""
     num_frames: int | None = None
@@ -52,6 +56,10 @@ class DataConfig:
         require(
             self.num_frames is None or self.num_frames >= 1,
             f"num_frames={self.num_frames} must be at least 1.",
+        )
+        require(
+            self.max_gap_s is None or self.max_gap_s >= 0,
+            f"max_gap_s={self.max_gap_s} is negative; 0 takes only clips that lack nothing, none takes all.",
         )
         require(self.shuffle_clips >= 1, f"shuffle_clips={self.shuffle_clips} must be at least 1.")
         require(

@@ -23,6 +23,9 @@ class ClipSource(Protocol):
     config: DataConfig
     """That of the run, with the statistics of the dataset where the run gives none."""
 
+    num_left_out: int
+    """Clips of the split that are not read, for `config.max_gap_s`."""
+
     def __len__(self) -> int: ...
 
     def identity(self) -> str:
@@ -44,6 +47,7 @@ class IndexedSource:
     def __init__(self, data: DataConfig, model: ModelConfig, batch_size: int, seed: int) -> None:
         self.clips = ClipPairs(data, model, seed)
         self.config, self.batch_size = self.clips.config, batch_size
+        self.num_left_out = self.clips.store.num_left_out
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -17,7 +17,7 @@ from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
-from cavsync.train.data.store import open_clips
+from cavsync.train.data.store import open_clips, open_training_clips
 
 # First words of the seeds, so that the streams of random numbers never coincide.
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
@@ -187,7 +187,7 @@ class ClipPairs(TorchDataset[Pair]):
 
     def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
         dataset = Dataset.open(config.path)
-        self.store = open_clips(config, dataset)
+        self.store = open_training_clips(config, dataset)
         self.config = resolved(config, dataset)
         self.rule = PairRule(self.config, model, seed)
         self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None
@@ -212,7 +212,10 @@ class ClipPairs(TorchDataset[Pair]):
 
 
 class ClipAllPairs(TorchDataset[ClipPairsOf]):
-    """Every frame of a clip and its window, in order of time, without augmentation; indexed by the clip's number."""
+    """Every frame of a clip and its window, in order of time, without augmentation; indexed by the clip's number.
+
+    Of all clips of a split, whatever `max_gap_s` says.
+    """
 
     def __init__(self, config: DataConfig, model: ModelConfig, dataset: Dataset | None = None) -> None:
         """`dataset` is the one at `config.path`, where it is open already."""

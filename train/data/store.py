@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.done_record import DoneRecord
+from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, missing_s
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import spread, window_starts
@@ -28,6 +30,10 @@ COLUMNS = (
 )
 
 
+# Sums of times are off by less.
+SAME_LENGTH_S = 1e-6
+
+
 class ShardError(DatasetError):
     """A shard that is missing or not what its index says; the message names the file."""
 
@@ -40,11 +46,26 @@ class ClipStore:
     """
 
     def __init__(
-        self, dataset: Dataset, role: str, *, num_frames: int | None = None, check_crc: bool = False
+        self,
+        dataset: Dataset,
+        role: str,
+        *,
+        num_frames: int | None = None,
+        check_crc: bool = False,
+        max_gap_s: float | None = None,
     ) -> None:
-        """Of each clip `num_frames` frames, spread over it; all of them by default."""
+        """Of each clip `num_frames` frames, spread over it; all of them by default.
+
+        `max_gap_s` leaves out the clips that lack more seconds of audio, or of frames, and `num_left_out` counts
+        them; DatasetError where none is left.
+        """
         _require_local(dataset)
-        index = dataset.index_table(role, COLUMNS)
+        index = dataset.index_table(role, COLUMNS if max_gap_s is None else (*COLUMNS, *GAP_COLUMNS))
+        self.num_left_out = 0
+        if max_gap_s is not None:
+            is_kept = kept_clips(missing_s(index), max_gap_s, f"{dataset.paths.root}, split {role!r}")
+            self.num_left_out = int(np.sum(~is_kept))
+            index = index.filter(pa.array(is_kept))
         self._num_frames, self._check_crc = num_frames, check_crc
         self.keys: list[str] = index["key"].to_pylist()
         self._labels = index["labels"]
@@ -172,8 +193,34 @@ class ClipStore:
 
 
 def open_clips(config: DataConfig, dataset: Dataset) -> ClipStore:
-    """The clips that `config` names, and of each the frames that it uses."""
+    """All clips of the split that `config` names, and of each the frames that it uses."""
     return ClipStore(dataset, config.split, num_frames=config.num_frames, check_crc=config.check_crc)
+
+
+def open_training_clips(config: DataConfig, dataset: Dataset) -> ClipStore:
+    """Those of `open_clips` that `config.max_gap_s` leaves."""
+    return ClipStore(
+        dataset,
+        config.split,
+        num_frames=config.num_frames,
+        check_crc=config.check_crc,
+        max_gap_s=config.max_gap_s,
+    )
+
+
+def kept_clips(missing_s: np.ndarray, max_gap_s: float, where: str) -> np.ndarray:
+    """bool (clips,): whether each clip lacks `max_gap_s` at most, from the float64 (clips,) seconds that it lacks.
+
+    Raises DatasetError where none does; `where` names the clips.
+    """
+    is_kept: np.ndarray = missing_s <= max_gap_s + SAME_LENGTH_S
+    if not is_kept.any():
+        raise DatasetError(
+            f"data.max_gap_s={max_gap_s:g} leaves no clip of {where}: each of its {len(missing_s):,} clips lacks "
+            f"{missing_s.min():.2f} s of audio or frames, or more. Raise it, or take all clips with "
+            "--set data.max_gap_s=none."
+        )
+    return is_kept
 
 
 @dataclass(frozen=True)

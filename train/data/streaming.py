@@ -3,7 +3,7 @@
 Each epoch visits the shards in another order. Their clips, one after the other, are cut into equal ranges, one for
 each process that decodes, in every rank; each shuffles its range a chunk at a time. So all ranks do the same number
 of batches and no clip comes twice, and all of it follows from the counts in the done-records. A shard on the border
-of two ranges is read by both.
+of two ranges is read by both. Which clips `max_gap_s` leaves out, the index of each shard says.
 """
 
 import io
@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
@@ -22,18 +23,19 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.done_record import DoneRecord
+from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, missing_s
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import AnyPath, as_path, each, read_through
+from cavsync.pipeline.storage.path import AnyPath, as_path, each, read_through, readable
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.data.loader import fingerprint, iterate_batches
 from cavsync.train.data.pairs import Batch, PairRule, SampleIndex, resolved
 from cavsync.train.data.sampler import Epochs, Position, epoch_order
-from cavsync.train.data.store import ShardError, used_frames
+from cavsync.train.data.store import ShardError, kept_clips, used_frames
 from cavsync.train.engine.distributed import Ranks
 
 CHUNK_STREAM = 4  # a random stream of its own, as ITEM_STREAM in pairs.py
@@ -41,11 +43,16 @@ CHUNK_STREAM = 4  # a random stream of its own, as ITEM_STREAM in pairs.py
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar somewhere; its clips have the numbers [first, first + count) of the split, as in the index."""
+    """A tar somewhere; the clips that are read of it have the numbers [first, first + count), as in a ClipStore."""
 
     url: str
     first: int
-    count: int
+    positions: Sequence[int]  # in the tar, ascending, of the clips that are read
+    num_stored: int
+
+    @property
+    def count(self) -> int:
+        return len(self.positions)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ class StreamedSource:
     def __init__(self, data: DataConfig, model: ModelConfig, batch_size: int, seed: int) -> None:
         dataset = _open_summary(as_path(data.path))
         self.config = resolved(data, dataset)
-        self.shards = _shards(dataset.paths, dataset.shard_names(data.split))
+        self.shards = _shards(dataset.paths, dataset.shard_names(data.split), data)
+        self.num_left_out = sum(shard.num_stored - shard.count for shard in self.shards)
         self.epochs = Epochs(len(self), batch_size, seed)
         self.rule = PairRule(self.config, model, seed)
 
@@ -114,7 +122,7 @@ class StreamedSource:
         return sum(shard.count for shard in self.shards)
 
     def identity(self) -> str:
-        return fingerprint(f"{shard.url.rpartition('/')[2]} {shard.count}" for shard in self.shards)
+        return fingerprint(f"{shard.url.rpartition('/')[2]} {shard.positions}" for shard in self.shards)
 
     def stored_frame(self) -> tuple[int, int]:
         with_clips = next(shard for shard in self.shards if shard.count)
@@ -197,19 +205,22 @@ def _num_of_worker(num_batches: int, worker: int, num_workers: int) -> int:
 
 
 def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> Iterator[StreamedClip]:
-    """Clips [low, high) of a shard, read from its beginning; ShardError where they are not there."""
+    """Clips [low, high) of those of a shard, read from its beginning; ShardError where they are not there."""
+    positions = shard.positions[low:high]
     num_read = 0
     try:
         with read_through(as_path(shard.url)) as stream:
             samples = group_by_keys(tar_file_expander([{"url": shard.url, "stream": stream}]))
-            for members in islice(samples, low, high):
-                num_read += 1
-                yield StreamedClip(members, shard.url, num_frames)
+            wanted = set(positions)
+            for position, members in enumerate(islice(samples, positions[-1] + 1)):
+                num_read = position + 1
+                if position in wanted:
+                    yield StreamedClip(members, shard.url, num_frames)
     except Exception as error:  # each protocol raises errors of its own library
         raise ShardError(f"{_refused(shard.url, error)} --resume continues the run.") from error
-    if num_read < high - low:
+    if num_read <= positions[-1]:
         raise ShardError(
-            f"{shard.url} ends after {low + num_read} clips, {shard.count} were prepared: it has changed. Copy the "
+            f"{shard.url} ends after {num_read} clips, {shard.num_stored} were prepared: it has changed. Copy the "
             "shard and its done-record there again."
         )
 
@@ -230,14 +241,45 @@ def _open_summary(root: AnyPath) -> Dataset:
     return Dataset(paths, summary)
 
 
-def _shards(paths: DatasetPaths, names: Sequence[str]) -> list[Shard]:
-    """The shards, each with the number of clips in its done-record."""
+def _shards(paths: DatasetPaths, names: Sequence[str], data: DataConfig) -> list[Shard]:
+    """The shards, each with as many clips as its done-record counts, less those that `max_gap_s` leaves out."""
     counts = list(each(lambda name: _num_usable(paths.done(name)), names, paths.root))
-    firsts = np.cumsum([0, *counts[:-1]])
+    kept: list[Sequence[int]] = [range(count) for count in counts]
+    if data.max_gap_s is not None and any(counts):
+        where = f"{paths.root}, split {data.split!r}"
+        kept = _kept_positions([paths.index(name) for name in names], counts, data.max_gap_s, where)
+    firsts = np.cumsum([0, *map(len, kept[:-1])])
     return [
-        Shard(str(paths.tar(name)), int(first), count)
-        for name, first, count in zip(names, firsts, counts, strict=True)
+        Shard(str(paths.tar(name)), int(first), positions, count)
+        for name, first, positions, count in zip(names, firsts, kept, counts, strict=True)
     ]
+
+
+def _kept_positions(
+    indexes: Sequence[AnyPath], counts: Sequence[int], max_gap_s: float, where: str
+) -> list[Sequence[int]]:
+    """For each shard the positions in its tar of the clips that lack `max_gap_s` at most."""
+    missing = list(each(_missing_s, indexes, indexes[0].parent))
+    for index, count, seconds in zip(indexes, counts, missing, strict=True):
+        if len(seconds) != count:
+            raise DatasetError(
+                f"{index} lists {len(seconds)} prepared clips, its done-record {count}: copy the folders index/ and "
+                "done/ there again."
+            )
+    is_kept = kept_clips(np.concatenate(missing), max_gap_s, where)
+    of_shards = np.split(is_kept, np.cumsum(counts)[:-1])
+    return [np.flatnonzero(one).tolist() for one in of_shards]
+
+
+def _missing_s(index: AnyPath) -> np.ndarray:
+    """float64 (clips,): the seconds that each prepared clip of a shard lacks, in order of its tar."""
+    try:
+        is_usable = [("state", "=", ClipState.OK)]
+        return missing_s(pq.read_table(readable(index), columns=[*GAP_COLUMNS], filters=is_usable))
+    except Exception as error:  # each protocol raises errors of its own library
+        raise DatasetError(
+            f"{_refused(index, error)} data.max_gap_s needs the index: copy the folder index/ there too."
+        ) from error
 
 
 def _num_usable(record: AnyPath) -> int:

@@ -75,7 +75,10 @@ class FinetuneTask:
     ) -> None:
         self.device, self.callbacks, self.initial = device, callbacks, InitialWeights.load(config)
         clips = LabelledClips(
-            self.initial.inputs(config.data), self.initial.model.config, config.head.modality
+            self.initial.inputs(config.data),
+            self.initial.model.config,
+            config.head.modality,
+            for_training=True,
         )
         self.clips, self.label_task = clips, config.task or task_of(clips.targets)
         if self.label_task == "single-label":
@@ -100,6 +103,7 @@ class FinetuneTask:
             dataset=self.clips.where,
             initial_weights=str(self.initial.weights),
             num_clips=len(self.clips),
+            num_left_out=self.clips.store.num_left_out,
             num_parameters=num_trained,
             num_steps=self.num_steps,
             steps_done=steps_done,

@@ -77,6 +77,7 @@ class PretrainTask:
             dataset=self.config.data.path,
             initial_weights=self.initial_weights,
             num_clips=len(self.source),
+            num_left_out=self.source.num_left_out,
             num_parameters=sum(parameter.numel() for parameter in self.step.trained),
             num_steps=self.num_steps,
             steps_done=steps_done,

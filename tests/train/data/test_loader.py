@@ -100,6 +100,44 @@ def test_clips_that_failed_are_not_read(shards: Path) -> None:
     assert pairs(shards).store.keys == [f"clip{clip:03d}_00000000" for clip in range(12)]
 
 
+# Clip 1 lacks .5 s of audio in two gaps, clip 7 .3 s of audio and .3 s of frames, clip 10 1 s of frames.
+AUDIO_GAPS_S = {1: [(0.0, 0.2), (4.0, 4.3)], 7: [(9.68, 9.98)]}
+FRAME_GAPS_S = {7: [(0.0, 0.3)], 10: [(2.0, 3.0)]}
+
+
+@pytest.mark.parametrize(
+    ("max_gap_s", "left_out"),
+    [(None, []), (1.0, []), (0.99, [10]), (0.5, [10]), (0.49, [1, 10]), (0.3, [1, 10]), (0.0, [1, 7, 10])],
+)
+def test_clips_that_lack_more_than_the_limit_are_left_out(
+    tmp_path: Path, max_gap_s: float | None, left_out: list[int]
+) -> None:
+    path = write_known_shards(tmp_path, audio_gaps_s=AUDIO_GAPS_S, frame_gaps_s=FRAME_GAPS_S)
+    data = raw_data(path, max_gap_s=max_gap_s)
+    pairs = ClipPairs(data, micro_model(), seed=0)
+    kept = [clip for clip in range(12) if clip not in left_out]
+    assert pairs.store.keys == [f"clip{clip:03d}_00000000" for clip in kept]
+    assert pairs.store.num_left_out == len(left_out)
+    for number, clip in enumerate(kept):
+        item = pairs[SampleIndex(0, number)]
+        assert (read_image(item["image"])[0], read_audio(item["audio"])[0]) == (clip, clip)
+    # What is scored does not depend on the limit.
+    assert len(ClipAllPairs(data, micro_model())) == 12
+
+
+def test_a_limit_that_leaves_no_clip_names_the_least_that_one_lacks(tmp_path: Path) -> None:
+    path = write_known_shards(tmp_path, num_clips=2, frame_gaps_s={0: [(0.0, 0.5)], 1: [(0.0, 0.25)]})
+    with pytest.raises(
+        DatasetError, match=r"max_gap_s=0\.1 leaves no clip .* each of its 2 .* lacks 0\.25 s"
+    ):
+        ClipPairs(raw_data(path, max_gap_s=0.1), micro_model(), seed=0)
+
+
+def test_a_negative_limit_of_gaps_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"max_gap_s=-1 is negative"):
+        DataConfig(max_gap_s=-1)
+
+
 def test_every_frame_of_a_clip_is_drawn(shards: Path) -> None:
     clips = pairs(shards)
     assert {clips[SampleIndex(epoch, 0)]["frame"] for epoch in range(200)} == set(range(NUM_FRAMES))

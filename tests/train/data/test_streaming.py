@@ -140,6 +140,68 @@ def test_ranks_get_equal_batches_and_no_clip_twice(shards: Path, num_ranks: int,
     assert Counter(key for part in parts for key in keys(part)) == Counter(ALL_KEYS)
 
 
+# Of five clips a shard: the first of a shard, one in its middle, its last one, and all of the fourth shard.
+GAPS_S = {clip: [(1.0, 1.5)] for clip in (0, 7, 14, *range(15, 20))}
+NUM_WITHOUT_GAPS = NUM_CLIPS - len(GAPS_S)
+
+
+def limited(path: str | Path, max_gap_s: float, **changes: Any) -> PretrainConfig:
+    config = run_from(path, **changes)
+    return replace(config, data=replace(config.data, max_gap_s=max_gap_s))
+
+
+@pytest.mark.parametrize("kind", ["http", "folder"])
+def test_clips_with_longer_gaps_are_not_streamed(tmp_path: Path, kind: str) -> None:
+    write_known_shards(tmp_path, num_clips=NUM_CLIPS, audio_gaps_s=GAPS_S)
+    with server(tmp_path) as address:
+        path = {"http": address, "folder": tmp_path}[kind]
+        source = stream_of(limited(path, 0.25))
+        assert (len(source), source.num_left_out) == (NUM_WITHOUT_GAPS, len(GAPS_S))
+        found = keys(batches(limited(path, 0.25), 8))
+        every = stream_of(limited(path, 0.5))
+    kept = [key for clip, key in enumerate(ALL_KEYS) if clip not in GAPS_S]
+    assert sorted(found[:NUM_WITHOUT_GAPS]) == sorted(found[NUM_WITHOUT_GAPS:]) == kept
+    assert (len(every), every.num_left_out) == (NUM_CLIPS, 0)
+    assert every.identity() != source.identity()
+
+
+def test_streamed_items_are_those_of_the_index_where_clips_are_left_out(tmp_path: Path) -> None:
+    write_known_shards(tmp_path, num_clips=NUM_CLIPS, frame_gaps_s=GAPS_S)
+    config = limited(tmp_path, 0.25)
+    indexed = ClipPairs(replace(config.data, source="index"), config.model, config.seed)
+    for batch in batches(config, 4):
+        for row, key in enumerate(batch["key"]):
+            item = indexed[SampleIndex(0, indexed.store.keys.index(key))]
+            assert torch.equal(batch["audio"][row], item["audio"])
+            assert torch.equal(batch["image"][row], item["image"])
+
+
+@pytest.mark.parametrize(("num_ranks", "num_workers"), [(2, 0), (2, 2)])
+def test_ranks_get_equal_batches_where_clips_are_left_out(
+    tmp_path: Path, num_ranks: int, num_workers: int
+) -> None:
+    write_known_shards(tmp_path, num_clips=NUM_CLIPS, audio_gaps_s=GAPS_S)
+    config = limited(tmp_path, 0.25, num_workers=num_workers)
+    parts = [keys(batches(config, 4, rank=rank, num_ranks=num_ranks)) for rank in range(num_ranks)]
+    assert [len(part) for part in parts] == [8, 8]
+    assert len({key for part in parts for key in part}) == NUM_WITHOUT_GAPS
+
+
+def test_a_limit_of_gaps_needs_the_index_that_belongs_to_the_shards(tmp_path: Path) -> None:
+    write_known_shards(tmp_path, num_clips=NUM_CLIPS, audio_gaps_s=GAPS_S)
+    alone = write_known_shards(tmp_path / "one", num_clips=1, audio_gaps_s={0: [(0.0, 1.0)]})
+    with pytest.raises(DatasetError, match=r"max_gap_s=0\.1 leaves no clip"):
+        stream_of(limited(alone, 0.1, batch_size=1))
+    index = DatasetPaths(tmp_path).index("train-00001")
+    index.write_bytes(DatasetPaths(tmp_path).index("train-00004").read_bytes())
+    with pytest.raises(DatasetError, match=r"train-00001\.parquet lists 4 prepared clips, its done-record 5"):
+        stream_of(limited(tmp_path, 0.25))
+    index.unlink()
+    with pytest.raises(DatasetError, match=r"train-00001\.parquet.* copy the folder index/ there too"):
+        stream_of(limited(tmp_path, 0.25))
+    assert len(stream_of(run_from(tmp_path))) == NUM_CLIPS
+
+
 def test_a_rest_smaller_than_a_batch_is_left_out(shards: Path) -> None:
     found = keys(batches(run_from(shards, batch_size=5), 4))
     assert len(set(found)) == 20

@@ -32,7 +32,7 @@ from cavsync.train.data.labels import task_of
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, EpochSample, class_weights
 from cavsync.train.data.store import ShardError
 from cavsync.train.engine.config import ConfigError
-from cavsync.train.engine.metrics import StepMetrics
+from cavsync.train.engine.metrics import RunFacts, StepMetrics
 from cavsync.train.engine.optimizer import WeightAverage
 from cavsync.train.engine.run_folder import RunError
 from cavsync.train.engine.step import NonFiniteError, OutOfMemoryError
@@ -163,6 +163,18 @@ def test_the_run_folder_records_the_scores(shards: Path, weights: Path, tmp_path
         0,
     )
     assert load_model(result.checkpoint).classifier.num_classes == 3
+
+
+def test_clips_with_longer_gaps_are_scored_but_not_trained_on(weights: Path, tmp_path: Path) -> None:
+    # Clip 0 is in split train, clip 2 in test.
+    gaps_s = {0: [(0.0, 1.0)], 2: [(0.0, 1.0)]}
+    shards = write_labelled_shards(tmp_path / "shards", audio_gaps_s=gaps_s)
+    config = micro_finetuning(shards, weights, "data.max_gap_s=0.5")
+    facts: list[RunFacts] = []
+    finetune(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_start=facts.append)])
+    assert (facts[0].num_clips, facts[0].num_left_out) == (NUM_TRAIN - 1, 1)
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores["num_clips"] == NUM_TEST
 
 
 def test_the_result_is_the_mean_of_the_chosen_epochs(shards: Path, weights: Path, tmp_path: Path) -> None:

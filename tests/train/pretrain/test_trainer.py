@@ -23,7 +23,7 @@ from torch import nn
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.checkpoints.files import read_checkpoint_file
-from cavsync.train.data.config import DataConfig
+from cavsync.train.data.config import DataConfig, SourceKind
 from cavsync.train.data.sampler import TooFewClipsError
 from cavsync.train.data.store import ShardError
 from cavsync.train.engine.callbacks import TrainerCallback
@@ -266,6 +266,19 @@ def test_resuming_with_another_configuration_names_the_fields(shards: Path, tmp_
     with pytest.raises(
         RunError, match=r"batch_size was 2, now 3; optimizer\.lr was 0\.01, now 1\.0\. Resume"
     ):
+        pretrain(other, tmp_path / "run", device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("source", ["index", "stream"])
+def test_clips_with_longer_gaps_are_not_trained_on_and_counted(tmp_path: Path, source: SourceKind) -> None:
+    shards = write_known_shards(tmp_path / "shards", num_clips=6, audio_gaps_s={1: [(0.0, 1.0)]})
+    config = micro_run(shards, num_steps=None, num_epochs=2)
+    config = replace(config, data=replace(config.data, max_gap_s=0.5, source=source))
+    facts: list[RunFacts] = []
+    pretrain(config, tmp_path / "run", device="cpu", callbacks=[Calls(on_start=facts.append)])
+    assert (facts[0].num_clips, facts[0].num_left_out, facts[0].num_steps) == (5, 1, 4)
+    other = replace(config, data=replace(config.data, max_gap_s=None))
+    with pytest.raises(RunError, match=r"data\.max_gap_s was 0\.5, now None"):
         pretrain(other, tmp_path / "run", device="cpu", resume=True)
 
 
