@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 
+import pyarrow.compute as pc
+
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry
 from cavsync.pipeline.dataset.plan_row import REPLACES
+from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.jobs.runner import run
 from cavsync.pipeline.jobs.summary import Summary, write_summary
 from cavsync.pipeline.jobs.work import Work, Workers
@@ -90,6 +93,12 @@ class _Run:
         ):  # else this run has just finished an interrupted retry
             num_made += self._retry(plan, rounds)
         content = write_summary(self.listing, plan, _shards(plan, rounds), self.paths, self.config)
+        num_short = content["states"].get(ClipState.TOO_SHORT, 0)
+        if num_short and num_made and not self.listing.names_files and _any_late(plan):
+            self.reporter.log(
+                f"{num_short:,} clips are too_short: their files hold too little of them, or end before them. Where files named "
+                "by an id alone are clips that were cut out already, prepare them with --layout cut into another --out."
+            )
         return Summary(self.paths.root, content, num_made)
 
     def _missing(self, plan: Plan) -> dict[str, slice]:
@@ -124,6 +133,11 @@ class _Run:
         tree = None if self.listing.names_files else self.listing.tree()
         numbering = Numbering(self.config.shard_size, self.config.seed, suffix=f"r{number}")
         return plan_retry(plan, failed, tree, self.listing.layout, numbering)
+
+
+def _any_late(plan: Plan) -> bool:
+    """Whether a clip is looked for in the midst of its file, as in whole uploads."""
+    return bool(pc.any(pc.greater(plan.table["source_start_s"], 0.0)).as_py())
 
 
 def _shards(plan: Plan, rounds: Sequence[Plan]) -> list[str]:

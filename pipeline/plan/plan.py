@@ -20,7 +20,7 @@ from cavsync.pipeline.dataset.plan_row import PLAN_INPUTS, PLAN_SCHEMA, PlanRow,
 from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
-from cavsync.pipeline.plan.repeats import seen_before, with_all_labels
+from cavsync.pipeline.plan.repeats import seen_before, with_repeats_resolved
 from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.pipeline.storage.path import AnyPath, readable
 
@@ -102,7 +102,7 @@ def make_plan(
 
 def listed_table(clips: Iterable[ListedClip]) -> pa.Table:
     """The clips as rows in list order, each with its key; the first row of a clip has the labels of its later ones."""
-    return with_all_labels(pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA))
+    return with_repeats_resolved(pa.Table.from_batches(_batches(iter(clips)), _LISTED_SCHEMA))
 
 
 def planned_table(

@@ -113,6 +113,7 @@ def test_a_short_file_with_several_clips_is_an_upload_cut_short(
     assert ": 1 whole uploads, 0 cut clips" in output
     late = {f"a_{row.split(',')[1]}000" for row in rows} - {"a_0000"}
     found = states(tmp_path / "out")
+    assert "prepare them with --layout cut into another --out" in output
     assert found.pop("a_00000000") == "ok"
     assert (len(found), set(found.values())) == (len(late), {"too_short"})
 
@@ -167,6 +168,19 @@ def test_a_folder_is_cut_into_all_its_clips(tmp_path: Path, lengths: dict[int, P
     assert pieces == {"v3": [0], "v10": [0], "v25": [0, 10, 20], "v45": [0, 10, 20, 30, 40]}
     assert rows["duration_s"].round(1).tolist() == [10, 10, 10, 5, 3, 10, 10, 10, 10, 5]
     assert Dataset.open(out).summary["states"] == {"decode_error": 1, "ok": 10}
+
+
+def test_layout_is_no_advice_without_a_list_of_ids(tmp_path: Path, lengths: dict[int, Path]) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "v.mp4").symlink_to(lengths[3])
+    (tmp_path / "own.csv").write_text("file,start_s\nv.mp4,0\nv.mp4,20\n")
+    paths = ("--videos", tmp_path / "videos", "--out", tmp_path / "out")
+    code, output = prepare("manifest", tmp_path / "own.csv", *paths, *SMALL)
+    assert code == 0, output
+    assert states(tmp_path / "out") == {"v_00000000": "ok", "v_00020000": "too_short"}
+    reasons = pd.read_parquet(tmp_path / "out" / "index")["reason"].dropna().tolist()
+    assert "--layout" not in output
+    assert "--layout" not in "".join(reasons)
 
 
 def test_another_choice_of_clips_is_seen(tmp_path: Path, lengths: dict[int, Path]) -> None:

@@ -157,6 +157,30 @@ def test_labels_stay_in_their_split(clips: dict[str, Path], tmp_path: Path) -> N
     assert ["bird"] in labels(tmp_path, "x")
 
 
+def test_clips_of_one_start_and_different_ends_are_clips_of_their_own(
+    clips: dict[str, Path], tmp_path: Path
+) -> None:
+    put(tmp_path, {"x.mp4": clips["long"]})
+    rows = ["id,start_s,end_s,label", "x,0,2,dog", "x,0,1.5,cat", "x,0,2.0,bird", "x,0,1.5,ant"]
+    write(tmp_path, "own.csv", *rows[:3])
+    assert own(tmp_path, "own.csv")[0] == 0
+    write(tmp_path, "own.csv", *rows[:3], "x,0,1.2,ant")
+    code, output = own(tmp_path, "own.csv")
+    assert code == 0, output
+    ready = Dataset.open(tmp_path / "out").index("train")
+    found = {row["key"]: (round(row["duration_s"], 1), list(row["labels"])) for _, row in ready.iterrows()}
+    assert found == {
+        "x_00000000": (2.0, ["dog"]),
+        "x-to-1500_00000000": (1.5, ["cat"]),
+        "x-to-1200_00000000": (1.2, ["ant"]),
+    }
+    write(tmp_path, "own.csv", *rows)
+    assert own(tmp_path, "own.csv", out="other")[0] == 0
+    ready = Dataset.open(tmp_path / "other").index("train").set_index("key")
+    assert list(ready.loc["x_00000000", "labels"]) == ["dog", "bird"]
+    assert list(ready.loc["x-to-1500_00000000", "labels"]) == ["cat", "ant"]
+
+
 def longer(root: Path, clips: dict[str, Path], more: Sequence[str]) -> tuple[int, str]:
     """A preparation whose list gets more rows."""
     put(root, {"x.mp4": clips["short"], "y.mp4": clips["short"]})
