@@ -119,7 +119,7 @@ def stats(
     ] = 400,
     as_json: Json = False,
 ) -> None:
-    """Count states, labels, durations, codecs, silent and still clips, and measure the mean and deviation of the log-mel."""
+    """Count states, labels, durations, codecs and clips that are silent, still or have gaps, and measure the mean and deviation of the log-mel."""
     from cavsync.cli.console.progress import counting
     from cavsync.cli.data.tables import print_statistics
     from cavsync.pipeline.inspection.statistics import measure

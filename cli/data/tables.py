@@ -32,6 +32,10 @@ def status_view(status: "Status") -> RenderableType:
         facts.add_row("speed", f"{status.clips_per_s:.2f} clips/s, {_left(status.eta_s)}")
     elif status.worker_seconds:
         facts.add_row("time", f"{_duration(status.worker_seconds)} of worker time for the finished shards")
+    if status.notes:
+        facts.add_row(
+            "notes", _counted({name.replace("_", " "): count for name, count in status.notes.items()})
+        )
     facts.add_row("run", Text(_run(status)))
     bar = Padding(ProgressBar(status.num_clips, status.num_clips_done, width=60))
     states = [state_table(status.states, sum(status.states.values()))] if status.states else []
@@ -93,8 +97,8 @@ def print_statistics(found: "Statistics") -> None:
     facts.add_row("durations", ", ".join(f"{n} {v:.2f} s" for n, v in found.duration_percentiles_s().items()))
     facts.add_row("labels", _labels(found.clips_per_label))
     facts.add_row("log-mel", _mel(found))
-    facts.add_row("silent", _keys(found.silent))
-    facts.add_row("still", _keys(found.still))
+    for note, keys in found.notes.items():
+        facts.add_row(note.replace("_", " "), _keys(keys))
     Console(highlight=False).print(facts)
 
 

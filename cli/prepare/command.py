@@ -177,6 +177,7 @@ def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> Non
             "out": str(out),
             "listed": summary.num_listed,
             "states": dict(summary.states),
+            "notes": dict(summary.notes),
             "failure_rate": rate,
             "left_out": summary.content["left_out"],
         }

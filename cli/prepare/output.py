@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cavsync.cli.console.clip_states import state_table
 from cavsync.cli.console.progress import bar
+from cavsync.cli.prepare.notes import note_lines
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.schema import ClipState
@@ -53,6 +54,8 @@ class BarReporter:
     def end(self, summary: Mapping[str, Any]) -> None:
         listed, states = summary["listed"], dict(sorted(summary["states"].items(), key=lambda item: -item[1]))
         Console().print(state_table(states, listed, title=f"{listed:,} listed clips"))
+        for line in note_lines(summary["notes"]):
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
         Console().print(f"Dataset: {summary['out']}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class DoneRecord:
     tar_sha256: str
     index_sha256: str
     mel: MelSums = MelSums()
+    notes: Mapping[str, int] = field(default_factory=dict)  # note on clips in state ok -> clips
     seconds: float = 0.0  # wall clock that making the shard took
     replaces: Mapping[str, int] | None = None  # in a retry: states that its clips had before
 
@@ -58,7 +59,7 @@ class DoneRecord:
         """Raises ValueError for content that is no done-record."""
         record = json.loads(content)
         try:
-            known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+            known = {one.name: record[one.name] for one in fields(cls) if one.name in record}
             return cls(**known | {"mel": MelSums(**record.get("mel", {}))})
         except (TypeError, AttributeError) as error:  # a field is missing, or this is no object at all
             raise ValueError(f"no done-record: {error}") from error
@@ -83,6 +84,14 @@ def finished_record(paths: DatasetPaths, shard: str) -> DoneRecord | None:
 def count_states(states: Iterable[Any]) -> dict[str, int]:
     """How many clips ended in each state, in order of the states' names."""
     return dict(sorted(Counter(map(str, states)).items()))
+
+
+def total_notes(records: Iterable[DoneRecord]) -> dict[str, int]:
+    """On how many clips each note is. A clip in state ok is not tried again, so none counts twice."""
+    notes: Counter[str] = Counter()
+    for record in records:
+        notes.update(record.notes)
+    return dict(sorted(notes.items()))
 
 
 def latest_states(records: Iterable[DoneRecord]) -> Counter[str]:

@@ -14,8 +14,9 @@ from typing import Self
 import numpy as np
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.clip_notes import count_notes
 from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, count_states
-from cavsync.pipeline.dataset.index_row import IndexRow, TarMembers, index_table
+from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, IndexRow, TarMembers, index_table
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import frame_member, json_member, mel_member
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
@@ -82,6 +83,7 @@ class ShardWriter:
             tar_sha256=self._draft.sha256(),
             index_sha256=hashlib.sha256(index.getbuffer()).hexdigest(),
             mel=mel or MelSums(),
+            notes=count_notes(self._rows),
             seconds=seconds,
             replaces=replaces,
         )
@@ -104,7 +106,7 @@ def _description(row: IndexRow) -> bytes:
     described = {
         name: getattr(row, name) for name in ("key", "clip_id", "split", "start_s", "end_s", "labels")
     }
-    described |= {name: getattr(row.clip, name) for name in ("duration_s", "frame_pts_s")}
+    described |= {name: getattr(row.clip, name) for name in ("duration_s", "frame_pts_s", *GAP_COLUMNS)}
     return json.dumps(described, sort_keys=True).encode()
 
 

@@ -20,7 +20,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cavsync.pipeline.dataset.done_record import DoneRecord, count_states
-from cavsync.pipeline.dataset.index_row import INDEX_SCHEMA, ClipFacts, IndexRow, index_rows, row_columns
+from cavsync.pipeline.dataset.index_row import (
+    INDEX_SCHEMA,
+    ClipFacts,
+    IndexRow,
+    MediaFacts,
+    index_rows,
+    row_columns,
+)
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
 from cavsync.pipeline.dataset.schema import NUM_MELS, ClipState, frame_member, json_member, mel_member
@@ -28,6 +35,9 @@ from cavsync.pipeline.inspection.tar import Member, TarDamageError, read_members
 from cavsync.pipeline.storage.path import AnyPath, local_copy, num_bytes, readable, sha256
 
 STATES = frozenset(map(str, ClipState))
+ORIENTATIONS = range(1, 9)  # as in EXIF
+# Sums of times are off by less.
+SAME_INSTANT_S = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +116,8 @@ class ShardCheck:
             if row.state not in STATES:
                 yield f"{row.key}: {row.state!r} is no state"
             elif row.clip is not None:
-                yield from (f"{row.key}: {problem}" for problem in self._wrong_times(row.clip))
+                problems = chain(self._wrong_times(row.clip), _wrong_facts(row.clip, row.media))
+                yield from (f"{row.key}: {problem}" for problem in problems)
             elif not row.reason:
                 yield f"{row.key}: state {row.state} without a reason"
 
@@ -153,6 +164,26 @@ class ShardCheck:
         side = self.config["frame_size"]
         fits = size == (side, side) if self.config["crop"] == "centre" else min(size) == side
         return None if fits else f"is {size[0]} x {size[1]} pixels, frame_size is {side}"
+
+
+def _wrong_facts(clip: ClipFacts, media: MediaFacts | None) -> Iterator[str]:
+    for name, gaps in (("audio", clip.audio_gaps_s), ("frames", clip.frame_gaps_s)):
+        bounds_s = np.array(gaps).ravel()  # start, stop, start, stop, ...
+        if len(bounds_s) != 2 * len(gaps) or np.any(np.diff(bounds_s) <= 0):
+            yield f"its gaps in the {name} are no [start, stop) one after the other"
+        elif len(gaps) and (bounds_s[0] < 0 or bounds_s[-1] > clip.duration_s + SAME_INSTANT_S):
+            yield (
+                f"gaps in the {name} at {bounds_s[0]:.3f} to {bounds_s[-1]:.3f} s are outside its "
+                f"{clip.duration_s:.3f} s"
+            )
+    if clip.orientation not in ORIENTATIONS:
+        yield f"orientation {clip.orientation} is none of 1 to 8"
+    num_channels = media.num_channels if media else None
+    if clip.audio_channel is not None and not 0 <= clip.audio_channel < (num_channels or np.inf):
+        yield f"audio channel {clip.audio_channel} is none of the file's {num_channels}, counted from 0"
+    ratio = media.sample_aspect_ratio if media else None
+    if ratio is not None and not 0 < ratio < np.inf:
+        yield f"sample aspect ratio {ratio} is no ratio"
 
 
 def digest_of(keys: Iterable[str]) -> str:
@@ -226,5 +257,7 @@ def _wrong_mel(content: bytes, num_rows: int) -> str | None:
 
 def _wrong_text(content: bytes, columns: Mapping[str, Any]) -> str | None:
     described = json.loads(content)
-    differing = [name for name, value in described.items() if columns.get(name) != value]
+    # As JSON: a clip without labels has an empty tuple in its row.
+    indexed = json.loads(json.dumps({name: columns.get(name) for name in described}))
+    differing = [name for name, value in described.items() if indexed[name] != value]
     return f"differs from the index in {', '.join(differing)}" if differing else None

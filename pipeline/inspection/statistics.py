@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cavsync.pipeline.dataset.clip_notes import TEXTS, notes_of
 from cavsync.pipeline.dataset.done_record import MelSums
 from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow, MediaFacts
 from cavsync.pipeline.dataset.inventory import Inventory
@@ -53,8 +54,7 @@ class Statistics:
     clips_per_label: Mapping[str, int]  # of clips in state ok, most first; known labels without a clip too
     durations_s: Sequence[float]  # of clips in state ok
     facts: Mapping[str, Mapping[str, int]]  # FACTS of every file that could be opened
-    silent: Sequence[str]  # keys
-    still: Sequence[str]
+    notes: Mapping[str, Sequence[str]]  # note on clips in state ok -> their keys; every note of TEXTS
     mel: MelStatistics
 
     def duration_percentiles_s(self) -> dict[str, float]:
@@ -87,8 +87,7 @@ def measure(inventory: Inventory, *, num_mel_clips: int, on_shard: Callable[[int
         clips_per_label=_labelled(counts.labels, inventory.label_names),
         durations_s=counts.durations_s,
         facts={title: dict(counter.most_common()) for title, counter in counts.facts.items()},
-        silent=counts.silent,
-        still=counts.still,
+        notes=counts.notes,
         mel=_mel_statistics(inventory, bands),
     )
 
@@ -98,8 +97,7 @@ class _Counts:
     labels: Counter[str] = field(default_factory=Counter)
     durations_s: list[float] = field(default_factory=list)
     facts: dict[str, Counter[str]] = field(default_factory=lambda: {title: Counter() for title in FACTS})
-    silent: list[str] = field(default_factory=list)
-    still: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=lambda: {note: [] for note in TEXTS})
 
     def add(self, rows: Iterable[IndexRow]) -> None:
         for row in rows:
@@ -112,10 +110,8 @@ class _Counts:
     def _add_usable(self, row: IndexRow, clip: ClipFacts) -> None:
         self.labels.update(set(row.labels))
         self.durations_s.append(clip.duration_s)
-        if clip.silent:
-            self.silent.append(row.key)
-        if clip.still:
-            self.still.append(row.key)
+        for note in notes_of(row):
+            self.notes.setdefault(note, []).append(row.key)
 
 
 @dataclass

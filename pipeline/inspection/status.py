@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cavsync.pipeline.dataset.done_record import total_notes
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.jobs.progress import RunRecord, read_record
 from cavsync.pipeline.storage.lock import LOCK_NAME, is_running, read_holder
@@ -40,6 +41,7 @@ class Status:
     num_clips: int
     num_clips_done: int
     states: Mapping[str, int]
+    notes: Mapping[str, int]  # on clips in state ok, of finished shards
     runner: Runner | None
     clips_per_s: float | None
     worker_seconds: float  # wall clock of all workers on finished shards
@@ -75,6 +77,7 @@ def read_status(root: AnyPath) -> Status:
         num_clips=sum(inventory.planned.values()),
         num_clips_done=num_done,
         states=dict(states.most_common()),
+        notes=total_notes(inventory.records.values()),
         runner=runner,
         clips_per_s=live.clips_per_s if live else None,
         worker_seconds=round(sum(one.seconds for one in inventory.records.values()), 1),

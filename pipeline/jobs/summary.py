@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, latest_states
+from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, latest_states, total_notes
 from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.lists.listing import Listing
@@ -32,6 +32,12 @@ class Summary:
     def states(self) -> Mapping[str, int]:
         states: Mapping[str, int] = self.content["states"]
         return states
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """Note on clips in state ok -> clips."""
+        notes: Mapping[str, int] = self.content.get("notes", {})
+        return notes
 
     @property
     def num_listed(self) -> int:
@@ -79,6 +85,7 @@ def _summary_content(
         "shards": sorted(records),
         "num_listed": len(plan),
         "states": dict(sorted(states.items())),
+        "notes": total_notes(records.values()),
         "labels": labels,
         "label_names": list(listing.label_names) or labels,
         "mel_mean": mean,

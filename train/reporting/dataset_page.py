@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from cavsync.pipeline.dataset.clip_notes import note_text, notes_of
 from cavsync.pipeline.dataset.index_row import IndexRow, MediaFacts
 from cavsync.pipeline.inspection.clips import SampleClip
 from cavsync.pipeline.inspection.statistics import PERCENTILES, Statistics
@@ -73,8 +74,9 @@ def _sections(statistics: Statistics, plots: Mapping[str, bytes]) -> Iterator[Se
         tables = [_duration_table(statistics)]
         yield Section("Durations", "Of prepared clips.", plot("durations.png"), tables=tables)
     yield Section("Source files", "Of every file that could be opened.", plot("sources.png"))
-    yield _listed("Silent clips", "No sample is louder than -60 dB of full scale.", statistics.silent)
-    yield _listed("Still clips", "All frames show the same image.", statistics.still)
+    for note, keys in statistics.notes.items():
+        text = note_text(note)
+        yield _listed(text.title, text.meaning, keys)
 
 
 def _mel_text(statistics: Statistics) -> str:
@@ -135,15 +137,23 @@ def _facts(row: IndexRow, sample: SampleClip) -> Iterator[tuple[str, str]]:
         yield from _media_facts(row.media)
     yield "shard", row.shard
     if row.clip is not None and row.members is not None and sample.stored is not None:
-        notes = [name for name in ("silent", "still") if getattr(row.clip, name)]
+        notes = [note.replace("_", " ") for note in notes_of(row)]
         stored = f"{len(sample.stored.frames)} frames, {row.clip.num_mel_rows:,} mel rows"
         yield "stored", _joined(f"{row.clip.duration_s:.2f} s", stored, *notes)
+        yield "gaps in the audio", _spans(row.clip.audio_gaps_s)
+        yield "gaps in the frames", _spans(row.clip.frame_gaps_s)
         yield "crc32", f"{row.members.crc32:08x}"
+
+
+def _spans(gaps_s: Sequence[Sequence[float]]) -> str:
+    return ", ".join(f"{start_s:.2f} to {stop_s:.2f} s" for start_s, stop_s in gaps_s)
 
 
 def _media_facts(media: MediaFacts) -> Iterator[tuple[str, str]]:
     size = f"{media.width} x {media.height}" if media.width else ""
-    yield "video", _joined(media.video_codec, size, media.fps and f"{media.fps:.5g} fps")
+    ratio = media.sample_aspect_ratio
+    pixels = f"pixels {ratio:.4g} to 1" if ratio and ratio != 1 else ""
+    yield "video", _joined(media.video_codec, size, pixels, media.fps and f"{media.fps:.5g} fps")
     rate, channels = media.sample_rate_hz, media.num_channels
     counted = channels and f"{channels} channel{'s' if channels > 1 else ''}"
     yield "audio", _joined(media.audio_codec, rate and f"{rate:,} Hz", counted)

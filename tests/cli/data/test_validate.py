@@ -178,6 +178,34 @@ def other_duration(rows: Rows) -> None:
     of_key(rows)["duration_s"] += 0.25
 
 
+def late_gap(rows: Rows) -> None:
+    of_key(rows)["audio_gaps_s"] = [[0.2, 0.4], [1.4, 1.6]]
+
+
+def early_gap(rows: Rows) -> None:
+    of_key(rows)["frame_gaps_s"] = [[-0.1, 0.4]]
+
+
+def gaps_out_of_order(rows: Rows) -> None:
+    of_key(rows)["frame_gaps_s"] = [[0.4, 0.6], [0.5, 0.7]]
+
+
+def half_a_gap(rows: Rows) -> None:
+    of_key(rows)["audio_gaps_s"] = [[0.4]]
+
+
+def other_orientation(rows: Rows) -> None:
+    of_key(rows)["orientation"] = 9
+
+
+def other_channel(rows: Rows) -> None:
+    of_key(rows)["audio_channel"] = 1
+
+
+def other_ratio(rows: Rows) -> None:
+    of_key(rows)["sample_aspect_ratio"] = 0.0
+
+
 def other_state(rows: Rows) -> None:
     of_key(rows)["state"] = "excellent"
 
@@ -201,6 +229,13 @@ def lost_row(rows: Rows) -> None:
         (shifted_bytes, f"where the index says {KEY}.02.jpg"),
         (other_mel, f"{KEY}.mel.npy is float16"),
         (other_duration, f"{KEY}.json differs from the index in duration_s"),
+        (late_gap, f"{KEY}: gaps in the audio at 0.200 to 1.600 s are outside its 1.5"),
+        (early_gap, f"{KEY}: gaps in the frames at -0.100 to 0.400 s are outside"),
+        (gaps_out_of_order, f"{KEY}: its gaps in the frames are no [start, stop)"),
+        (half_a_gap, f"{KEY}: its gaps in the audio are no [start, stop)"),
+        (other_orientation, f"{KEY}: orientation 9 is none of 1 to 8"),
+        (other_channel, f"{KEY}: audio channel 1 is none of the file's 1"),
+        (other_ratio, f"{KEY}: sample aspect ratio 0.0 is no ratio"),
         (other_state, f"{KEY}: 'excellent' is no state"),
         (other_key, "the index lists other clips than the plan"),
         (lost_row, "3 clips are planned, the index has 2 rows"),
