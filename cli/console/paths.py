@@ -25,3 +25,8 @@ def _as_path(text: Any) -> Any:
     from cavsync.pipeline.storage.path import as_path
 
     return as_path(text)
+
+
+def printable(name: str) -> str:
+    """The name of a file for a line of text: quoted where it has a newline or another control character."""
+    return name if name.isprintable() else repr(name)

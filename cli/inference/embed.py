@@ -10,6 +10,7 @@ import typer
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import RayAddressOption, with_options
 from cavsync.cli.console.overrides import OverridesOption, given_fields
+from cavsync.cli.console.paths import printable
 
 if TYPE_CHECKING:
     from cavsync.train.embedding.window_file import FileRecord, WindowFile
@@ -84,9 +85,10 @@ def embed(
             on_file,
             on_second,
             lambda line: typer.echo(line, err=True),
+            files.left_out.records(),
         )
     if as_json:
-        typer.echo(json.dumps(_summary(found) | {"left_out": files.left_out.records()}))
+        typer.echo(json.dumps(_summary(found) | {"left_out": found.about["left_out"]}))
     else:
         _print(found)
     if found.num_windows == 0:
@@ -112,7 +114,9 @@ def _print(found: "WindowFile") -> None:
     flawed = [record for record in found.files if record.reason is not None]
     for record in flawed[:MAX_NAMED]:
         typer.secho(
-            f"Warning: {record.file}: {record.state}: {record.reason}", fg=typer.colors.YELLOW, err=True
+            f"Warning: {printable(record.file)}: {record.state}: {record.reason}",
+            fg=typer.colors.YELLOW,
+            err=True,
         )
     if len(flawed) > MAX_NAMED:
         typer.secho(

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import with_options
 from cavsync.cli.console.overrides import OverridesOption, given_fields
+from cavsync.cli.console.paths import printable
 from cavsync.model.classifier_config import Modality
 
 if TYPE_CHECKING:
@@ -89,5 +91,5 @@ def _print(found: "SearchResults", file: "WindowFile") -> None:
     table.add_column("file", overflow="fold")
     for number, hit in enumerate(found.hits):
         times = (clock(hit.start_s), clock(hit.end_s), clock(hit.best_s))
-        table.add_row(str(number + 1), f"{hit.score:.2f}", *times, hit.file)
+        table.add_row(str(number + 1), f"{hit.score:.2f}", *times, escape(printable(hit.file)))
     Console().print(table)

@@ -11,19 +11,33 @@ from typing import Any
 MAX_NAME = 64
 SAFE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-# Not allowed in a listed path: control characters, surrogates, and the backslash.
-UNSAFE_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+# Not allowed in a listed path, nor is the backslash: control characters and surrogates.
+UNSAFE_IN_PATH = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 MAX_PATH, MAX_PART = 1024, 255  # bytes, within what file systems take
 
 
 def relative_path(value: Any) -> str:
     """The path, unchanged. Raises ValueError for a path that could leave its folder or names no file."""
     text = value.strip() if isinstance(value, str) else ""
-    parts = PurePosixPath(text).parts
-    unsafe = not parts or text.startswith("/") or ".." in parts or UNSAFE_IN_PATH.search(text)
-    if unsafe or len(text.encode()) > MAX_PATH or max(len(part.encode()) for part in parts) > MAX_PART:
-        raise ValueError(f"{str(value)[:80]!r} is no path below the folder of the videos")
+    fault = _fault_of_path(text)
+    if fault is not None:
+        raise ValueError(f"{str(value)[:80]!r} is no path below the folder of the videos: {fault}")
     return text
+
+
+def _fault_of_path(text: str) -> str | None:
+    parts = PurePosixPath(text).parts
+    if not parts:
+        return "it is empty"
+    if text.startswith("/") or ".." in parts:
+        return "it leads out of the folder"
+    if "\\" in text:
+        return "it has a backslash; write / between folders"
+    if UNSAFE_IN_PATH.search(text):
+        return "it has a newline or another character that cannot be printed; rename the file"
+    if len(text.encode()) > MAX_PATH or max(len(part.encode()) for part in parts) > MAX_PART:
+        return f"it is longer than file systems take ({MAX_PATH:,} bytes, {MAX_PART} a part)"
+    return None
 
 
 def safe_id(path: str) -> str:

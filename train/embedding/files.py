@@ -7,7 +7,7 @@ file, its size and time, and the checkpoint. They are written where they are mad
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,10 +94,11 @@ def embed_files(
     on_file: OnFile = lambda record, done, total: None,
     on_second: OnSecond = lambda done, total: None,
     log: Callable[[str], None] = lambda line: None,
+    left_out: Sequence[Mapping[str, Any]] = (),
 ) -> WindowFile:
     """Writes `out`, with a record for every file; a file without windows has one with the reason.
 
-    `on_second` is called with the progress of a file where one runs at a time. Raises CavsyncError on what the user can fix.
+    `left_out` counts what was found beside the files, for the metadata of `out`. `on_second` is called with the progress of a file where one runs at a time. Raises CavsyncError on what the user can fix.
     """
     require_writable(out)
     embedder = spec.open()
@@ -116,7 +117,7 @@ def embed_files(
     )
     for done, record in enumerate(made):
         on_file(record, len(kept) + done + 1, len(files))
-    _join(files, embed, embedder, out)
+    _join(files, embed, embedder, out, left_out)
     shutil.rmtree(parts)
     return WindowFile.open(out)
 
@@ -155,9 +156,20 @@ def _tools(spec: EmbedderSpec) -> tuple[Embedder, DecoderProcess]:
     return spec.open(), DecoderProcess()
 
 
-def _join(files: Sequence[Path], embed: EmbedFile, embedder: Embedder, out: Path) -> None:
+def _join(
+    files: Sequence[Path],
+    embed: EmbedFile,
+    embedder: Embedder,
+    out: Path,
+    left_out: Sequence[Mapping[str, Any]],
+) -> None:
     """The parts, in the order of the files, as one file."""
-    about = {"checkpoint": str(embedder.checkpoint.weights), "folder": str(embed.folder), **embedder.about}
+    about = {
+        "checkpoint": str(embedder.checkpoint.weights),
+        "folder": str(embed.folder),
+        "left_out": list(left_out),
+        **embedder.about,
+    }
     records = []
     for path in files:
         part = read_part(embed.part(path))

@@ -236,6 +236,7 @@ def test_a_file_that_gives_nothing_has_a_state_and_the_others_are_embedded(
     (folder / "below").mkdir(parents=True)
     shutil.copy(clip.path, folder / "below" / "good.mp4")
     no_medium(folder / "text.mp4")
+    no_medium(folder / "two\nlines.mp4")
     (folder / "empty.mp4").touch()
     (folder / ".hidden.mp4").touch()
     (folder / "notes.txt").write_text("no medium")
@@ -245,8 +246,10 @@ def test_a_file_that_gives_nothing_has_a_state_and_the_others_are_embedded(
     assert {name: one["state"] for name, one in records(out).items()} == {
         "good.mp4": "ok",
         "text.mp4": "decode_error",
+        "two\nlines.mp4": "decode_error",
         "empty.mp4": "decode_error",
     }
+    assert f"Warning: {str(folder / 'two')!r}"[:-1] + "\\nlines.mp4': decode_error: " in output_text(result)
     assert "empty.mp4: decode_error: the file is empty" in output_text(result)
     assert set(table_of(out).file) == {str(folder / "below" / "good.mp4")}
 
@@ -292,6 +295,7 @@ def test_a_folder_is_searched_and_the_rest_is_counted(clip: KnownClip, weights: 
     }
     last = json.loads(run(*arguments, "--json").stdout.splitlines()[-1])
     assert sum(one["number"] for one in last["left_out"]) == 4
+    assert json.loads(metadata_of(tmp_path / "x.parquet")[b"cavsync"])["left_out"] == last["left_out"]
 
 
 @pytest.mark.parametrize(

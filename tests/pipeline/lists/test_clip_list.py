@@ -237,6 +237,24 @@ def test_nothing_in_a_list_leads_out_of_its_folder(value: str, column: str, tmp_
 
 
 @pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("a\nb.mp4", "it has a newline or another character that cannot be printed; rename the file"),
+        ("a\\b.mp4", "it has a backslash; write / between folders"),
+        ("../b.mp4", "it leads out of the folder"),
+        ("/b.mp4", "it leads out of the folder"),
+        ("b" * 300, "it is longer than file systems take"),
+        (" ", "it is empty"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_named_with_its_fault(value: str, fault: str, tmp_path: Path) -> None:
+    path = own_list(tmp_path, ".jsonl", [{"file": value}])
+    code, output = prepare("manifest", path, "--videos", tmp_path, "--out", tmp_path / "out")
+    assert code == 1
+    assert f"is no path below the folder of the videos: {fault}" in output
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("clip,when\na,0\n", "has the columns clip, when. Say with --id-column"),
