@@ -50,7 +50,8 @@ class PrepareOptions:
         ),
     ] = PrepareConfig.frame_times
     audio_channel: Annotated[
-        AudioChannel, typer.Option(help="Store the first audio channel, or the mean of all channels.")
+        AudioChannel,
+        typer.Option(help="Store the first audio channel that is not silent, or the mean of all channels."),
     ] = PrepareConfig.audio_channel
     decoder: Annotated[
         DecoderName,

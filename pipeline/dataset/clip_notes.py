@@ -20,7 +20,7 @@ class NoteText:
 
 
 TEXTS = {
-    "silent": NoteText("Silent clips", "No sample is louder than -60 dB of full scale."),
+    "silent": NoteText("Silent clips", "Every sample is within -60 dB of full scale of a constant."),
     "still": NoteText("Still clips", "All frames show the same image."),
     "audio_gaps": NoteText(
         "Clips with gaps in their audio",

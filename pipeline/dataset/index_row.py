@@ -183,8 +183,8 @@ def _total_s(gaps: pa.ChunkedArray) -> np.ndarray:
     num_gaps = pc.fill_null(pc.list_value_length(gaps), 0).to_numpy()
     bounds_s = pc.list_flatten(pc.list_flatten(gaps)).to_numpy().reshape(-1, 2)  # (gaps of all clips, 2)
     clips = np.repeat(np.arange(len(gaps)), num_gaps)
-    total_s: np.ndarray = np.bincount(clips, bounds_s[:, 1] - bounds_s[:, 0], len(gaps))
-    return total_s
+    total_s = np.bincount(clips, bounds_s[:, 1] - bounds_s[:, 0], len(gaps))
+    return total_s.astype(np.float64)  # integers where there is no gap at all
 
 
 def _part(columns: Mapping[str, Any], record: Any) -> dict[str, Any]:
