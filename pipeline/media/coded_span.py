@@ -8,6 +8,7 @@ again further back, at worst with the file's first packet.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import dropwhile, islice
 from typing import Any, Protocol
 
 from av.stream import Discard
@@ -22,6 +23,8 @@ ENTRIES_S = (0.1, 1.0, 5.0, 30.0, 120.0)
 PRIMING_S, MOST_PRIMING_S = 0.05, 1.0
 # Audio is read so far past the span: only then is it known whether its times deviate for long (audio_track.py).
 AUDIO_TAIL_S = 0.5
+# A codec may store so many frames before one that is shown earlier, and Matroska does not say so.
+MOST_REORDERED = 16
 # The clocks of containers are as coarse as this.
 CLOCK_S = 1e-3
 # Video packets of a span that take more are read again for decoding instead of being held in memory.
@@ -50,6 +53,7 @@ class CodedFrames:
     are_timed: bool = True  # every packet has a time
     are_in_order: bool = True  # every packet has the time at which it is decoded
     end_s: float = -math.inf  # when the last frame leaves the screen
+    num_packets: int = 0
     num_bytes: int = 0
 
     @property
@@ -63,7 +67,7 @@ class CodedFrames:
         return not container.has_frame_times or (self.are_in_order and is_reordered)
 
     def add(self, packet: Any, begins_s: float | None, frame_duration_s: float) -> None:
-        self.num_bytes += packet.size
+        self.num_packets, self.num_bytes = self.num_packets + 1, self.num_bytes + packet.size
         if self.num_bytes > MOST_HELD_BYTES:
             self.are_held, self.packets = False, []
         if self.are_held:
@@ -76,7 +80,7 @@ class CodedFrames:
 
     def restart(self, keyframe_s: float) -> None:
         """Forget the packets before this keyframe: no frame of the span needs them."""
-        self.packets, self.begins_s, self.num_bytes = [], [], 0
+        self.packets, self.begins_s, self.num_packets, self.num_bytes = [], [], 0, 0
         self.are_held = self.are_timed = self.are_in_order = True
         self.keyframe_s = keyframe_s
 
@@ -90,8 +94,10 @@ class _Part:
     stop_s: float
     is_from_first_packet: bool
     take: Callable[[Any], None]
+    most_reordered: int = 0
     has_begun: bool = False
     is_done: bool = False
+    num_past: int = 0  # packets in a row that are past the span
     end_s: float = -math.inf  # of what was read
 
     def add(self, packet: Any) -> bool:
@@ -105,7 +111,8 @@ class _Part:
         self.has_begun = True
         if begins_s is not None:
             self.end_s = max(self.end_s, begins_s + _duration_s(packet))
-        if is_past:
+        self.num_past = self.num_past + 1 if is_past else 0
+        if is_past and (packet.is_keyframe or self.num_past > self.most_reordered):
             self.is_done, self.stream.discard = True, Discard.all
         else:
             self.take(packet)
@@ -133,13 +140,8 @@ class SpanReader:
         self._container.enter(coded.entry_s)
         if self._container.audio is not None:
             self._container.audio.discard = Discard.all
-        has_begun = coded.keyframe_s is None
-        for packet in self._container.packets():
-            if _decoded_at_s(packet) >= self.span.end_s:
-                return
-            has_begun |= packet.is_keyframe and self._begins_s(packet) == coded.keyframe_s
-            if has_begun:
-                yield packet
+        packets = dropwhile(lambda packet: not self._begins(packet, coded), self._container.packets())
+        yield from islice(packets, coded.num_packets)
 
     def _all_entries(self) -> Iterator[float | None]:
         for back_s in ENTRIES_S:
@@ -158,10 +160,10 @@ class SpanReader:
             if not part.add(packet):
                 return None
             if all(one.is_done for one in parts.values()):
-                return coded
+                break
         if any(self._is_missed(part) for part in parts.values()):
             return None
-        if coded.begins_s:  # the file ends here, and its last frame stays on screen as long as there is audio
+        if coded.begins_s:  # a frame stays on screen until the next one, the file's last as long as there is audio
             coded.end_s = max(coded.end_s, *(part.end_s for part in parts.values()))
         return coded
 
@@ -170,7 +172,7 @@ class SpanReader:
         if container.video is not None:
             needed_s = max(span.begin_s, container.begin_s(container.video))
             take = self._video_taker(coded)
-            yield _Part(container.video, needed_s, span.end_s, from_first, take)
+            yield _Part(container.video, needed_s, span.end_s, from_first, take, MOST_REORDERED)
         if container.audio is not None and audio is not None:
             audio.restart()
             needed_s = max(span.begin_s - PRIMING_S, container.begin_s(container.audio))
@@ -195,6 +197,11 @@ class SpanReader:
                 audio.add(packet)
 
         return take
+
+    def _begins(self, packet: Any, coded: CodedFrames) -> bool:
+        """Whether this is the first of the packets."""
+        begins_s = self._begins_s(packet)
+        return coded.keyframe_s is None or (packet.is_keyframe and begins_s == coded.keyframe_s)
 
     def _begins_s(self, packet: Any) -> float | None:
         if not self._container.has_frame_times:
