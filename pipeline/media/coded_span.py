@@ -51,7 +51,7 @@ class CodedFrames:
     are_held: bool = True  # False: `packets` is empty, because they are too large
     begins_s: list[float] = field(default_factory=list)  # when each of the frames comes on screen
     are_timed: bool = True  # every packet has a time
-    are_in_order: bool = True  # every packet has the time at which it is decoded
+    are_in_order: bool = True  # every packet's time is that at which it is decoded
     end_s: float = -math.inf  # when the last frame leaves the screen
     num_packets: int = 0
     num_bytes: int = 0
@@ -60,11 +60,6 @@ class CodedFrames:
     def begin_s(self) -> float:
         """When the first frame comes on screen; infinite without any."""
         return min(self.begins_s, default=math.inf)
-
-    def has_positions(self, container: Container) -> bool:
-        """Whether the times are those of decoding, of a codec that shows frames in another order."""
-        is_reordered = bool(container.video.codec_context.has_b_frames)
-        return not container.has_frame_times or (self.are_in_order and is_reordered)
 
     def add(self, packet: Any, begins_s: float | None, frame_duration_s: float) -> None:
         self.num_packets, self.num_bytes = self.num_packets + 1, self.num_bytes + packet.size
@@ -163,7 +158,9 @@ class SpanReader:
                 break
         if any(self._is_missed(part) for part in parts.values()):
             return None
-        if coded.begins_s:  # a frame stays on screen until the next one, the file's last as long as there is audio
+        if (
+            coded.begins_s
+        ):  # a frame stays on screen until the next one, the file's last as long as there is audio
             coded.end_s = max(coded.end_s, *(part.end_s for part in parts.values()))
         return coded
 

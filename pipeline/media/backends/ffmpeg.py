@@ -45,7 +45,7 @@ class FfmpegDecoder:
         require_frame_times(self.name, self._container)
         self._span = span
         self._coded = SpanReader(self._container, span).read(_NoSink()) or CodedFrames()
-        if not self._coded.are_timed or self._coded.has_positions(self._container):
+        if not self._coded.are_timed:
             raise timing_error(self.name, "its packets do not say when frames are shown")
         self._orientation = first_orientation(self._container)
         track = AudioTrack(span, channel)

@@ -56,14 +56,11 @@ class PyAvDecoder:
     def _decoded(self, instants: Sequence[float]) -> Iterator[TimedFrame]:
         """The frames in order of presentation; those that no instant shows may be left out."""
         coded, codec = self._coded, self._container.video.codec_context
-        packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
-        codec.flush_buffers()
-        if coded.has_positions(self._container):
-            yield from self._at_positions(_images(self._container, packets, self._on_error))
+        if self._has_positions():
+            yield from self._at_positions(self._images())
             return
         can_skip = coded.are_timed and codec.codec.canonical_name in CAN_SKIP
-        needed = needed_times_s(coded.begins_s, instants) if can_skip else None
-        for image in _images(self._container, packets, self._on_error, needed):
+        for image in self._images(needed_times_s(coded.begins_s, instants) if can_skip else None):
             begins_s = time_s(image)
             if begins_s is None:
                 raise MediaError(ClipState.DECODE_ERROR, "a frame has no presentation time")
@@ -71,14 +68,44 @@ class PyAvDecoder:
                 self._add_gap(begins_s)
             yield TimedFrame(begins_s, image)
 
+    def _has_positions(self) -> bool:
+        """Whether packets have times in the order of decoding, of frames that are shown in another one."""
+        if not self._container.has_frame_times:
+            return True
+        if not self._coded.are_in_order or not self._container.video.codec_context.has_b_frames:
+            return False
+        times_s = [time_s(image) or 0.0 for image in self._images()]
+        return times_s != sorted(times_s)
+
     def _at_positions(self, images: Iterator[av.VideoFrame]) -> Iterator[TimedFrame]:
         """The n-th image at the n-th of the packets' times."""
         for begins_s, image in zip(sorted(self._coded.begins_s), images, strict=False):
             yield TimedFrame(begins_s, image)
 
+    def _images(self, needed_s: set[float] | None = None) -> Iterator[av.VideoFrame]:
+        """The decoded images in order of presentation; those whose time is not in `needed_s` may be left out."""
+        container, coded = self._container, self._coded
+        codec, time_base = container.video.codec_context, container.video.time_base
+        codec.flush_buffers()
+        packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
+        for packet in chain(packets, [None]):
+            container.deadline.check()
+            if needed_s is not None and packet is not None:
+                codec.skip_frame = "DEFAULT" if time_s(packet) in needed_s else "NONREF"
+            try:
+                images = codec.decode(packet)
+            except (av.error.ExitError, MemoryError):
+                raise
+            except av.error.FFmpegError as error:
+                self._on_error(error, packet)
+                continue
+            for image in images:
+                image.time_base = time_base  # PyAV leaves it open when it flushes
+                yield image
+
     def _on_error(self, error: av.error.FFmpegError, packet: Any) -> None:
         self.failure = self.failure or message(error)
-        begins_s = time_s(packet)
+        begins_s = None if packet is None else time_s(packet)
         if begins_s is not None:
             self._add_gap(begins_s)
 
@@ -107,28 +134,3 @@ class _AudioDecoder:
             return
         for frame in frames:
             self.track.add(frame)
-
-
-def _images(
-    container: Container, packets: Iterable[Any], on_error: Any, needed_s: set[float] | None = None
-) -> Iterator[av.VideoFrame]:
-    """The decoded images in order of presentation; `on_error` gets what cannot be decoded.
-
-    Those whose time is not in `needed_s` may be left out.
-    """
-    codec, time_base = container.video.codec_context, container.video.time_base
-    for packet in chain(packets, [None]):
-        container.deadline.check()
-        if needed_s is not None and packet is not None:
-            codec.skip_frame = "DEFAULT" if time_s(packet) in needed_s else "NONREF"
-        try:
-            images = codec.decode(packet)
-        except (av.error.ExitError, MemoryError):
-            raise
-        except av.error.FFmpegError as error:
-            if packet is not None:
-                on_error(error, packet)
-            continue
-        for image in images:
-            image.time_base = time_base  # PyAV leaves it open when it flushes
-            yield image
