@@ -51,7 +51,7 @@ class CodedFrames:
     are_held: bool = True  # False: `packets` is empty, because they are too large
     begins_s: list[float] = field(default_factory=list)  # when each of the frames comes on screen
     are_timed: bool = True  # every packet has a time
-    are_in_order: bool = True  # every packet's time is that at which it is decoded
+    are_in_order: bool = True  # the times of the packets ascend
     end_s: float = -math.inf  # when the last frame leaves the screen
     num_packets: int = 0
     num_bytes: int = 0
@@ -68,8 +68,8 @@ class CodedFrames:
         if self.are_held:
             self.packets.append(packet)
         self.are_timed &= begins_s is not None
-        self.are_in_order &= packet.pts is None or packet.pts == packet.dts
         if begins_s is not None and not packet.is_discard:
+            self.are_in_order &= not self.begins_s or begins_s > self.begins_s[-1]
             self.begins_s.append(begins_s)
             self.end_s = max(self.end_s, begins_s + (_duration_s(packet) or frame_duration_s))
 

@@ -69,7 +69,7 @@ class PyAvDecoder:
             yield TimedFrame(begins_s, image)
 
     def _has_positions(self) -> bool:
-        """Whether packets have times in the order of decoding, of frames that are shown in another one."""
+        """Whether packets have times in the order of decoding, though their frames are shown in another one."""
         if not self._container.has_frame_times:
             return True
         if not self._coded.are_in_order or not self._container.video.codec_context.has_b_frames:
