@@ -4,6 +4,7 @@ Each batch is prepared in one process of its own: a crash loses the rest of its 
 known at the end.
 """
 
+import io
 import json
 import subprocess
 import sys
@@ -14,8 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.media import KnownClip, run_ffmpeg, write_clip
 from support.media_kinds import converted, of_kind
+
+from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.windows import SlidingWindows, Window, WindowSpec
 
 # What DESIGN calls the memory of a worker.
 WORKER_MIB = 150
@@ -156,6 +162,7 @@ def damaged_copies(whole: KnownClip, folder: Path) -> list[Path]:
 
 
 CONTAINERS = [mp4, mkv, webm, mov, avi]
+SPEC = WindowSpec(rows=32, step_rows=16, side=32)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -170,6 +177,41 @@ def test_damaged_copies_end_in_a_state(container: Callable[[Path], KnownClip], t
     assert states["decode_error"]
     assert peak_mib < WORKER_MIB
     assert all(reason for state, reason in answers.values() if state != "ok")
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_damaged_copies_give_windows_or_a_reason(
+    container: Callable[[Path], KnownClip], tmp_path: Path
+) -> None:
+    whole = container(tmp_path)
+    reasons: dict[Path, str | None] = {}
+    lost = []
+    with DecoderProcess() as decoder:
+        for path in (whole.path, *damaged_copies(whole, tmp_path)):
+            try:
+                for batch in SlidingWindows(path, SPEC, decoder):
+                    for window in batch:
+                        check_window(window)
+                    reasons[path] = None
+            except MediaError as error:
+                lost += [path.name] * (error.state in (ClipState.CRASHED, ClipState.TIMEOUT))
+                reasons[path] = error.reason
+    assert not lost
+    assert reasons[whole.path] is None
+    assert len(reasons) == COPIES + 1, "a file gave neither a window nor a reason"
+    assert "" not in reasons.values()
+    assert Counter(reason is None for reason in reasons.values())[False] >= 8
+
+
+def check_window(window: Window) -> None:
+    """Whatever was read is a frame or none, and a log-mel or none."""
+    assert (window.frame is None) == (window.frame_s is None)
+    if window.frame is not None:
+        assert Image.open(io.BytesIO(window.frame)).size == (SPEC.side, SPEC.side)
+    if window.mel is not None:
+        assert window.mel.shape[0] <= SPEC.rows
+        assert window.mel.shape[1] == 128
+        assert np.isfinite(window.mel).all()
 
 
 @pytest.mark.parametrize("decoder", ["decord", "ffmpeg"])

@@ -2,12 +2,14 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from support.field.expected import PIECE_ROWS, SAME_S, FieldFile
-from support.field.reading import SIDE, SMALL_LEAD_S, PreparedFolder, spread
+from support.field.reading import SIDE, SMALL_LEAD_S, DecodedClips, PreparedFolder, spread
 from support.media import read_time_s, run_ffmpeg
 
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
@@ -30,6 +32,7 @@ class ProgramOutput:
     audio: np.ndarray  # (samples,) float32 at 16 kHz from the file's start, 0 where there is none
 
 
+@lru_cache(maxsize=1)  # for the clips of one file
 def program_output(path: Path, channel: int) -> ProgramOutput:
     with av.open(str(path)) as media:
         origin_s, rate_hz = (media.start_time or 0) / av.time_base, media.streams.audio[0].rate
@@ -79,16 +82,22 @@ def check_against_program(file: FieldFile, prepared: PreparedFolder) -> None:
     """The clips that were prepared have the program's frames at their instants, and its audio."""
     rows = {start_s: row for start_s, row in prepared.clips(file).items() if row["state"] == "ok"}
     assert rows, "no clip of the file is ok"
-    program = program_output(file.path, file.audio_channel or 0)
     for start_s, row in rows.items():
-        end_s = start_s + row["duration_s"]
-        lead_s = max(start_s, program.frame_times_s[0], program.audio_start_s)
-        slack_s = SAME_S + (lead_s - start_s if lead_s - start_s < SMALL_LEAD_S else 0.0)
-        instants_s = spread(lead_s, end_s, 16)
-        for instant_s, pts_s, image in zip(instants_s, row["frame_pts_s"], prepared.images(row), strict=True):
-            _check_frame(program, float(instant_s), start_s + pts_s, image, slack_s)
-        whole = program.audio[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
-        _check_audio(log_mel(whole), prepared.mel(row))
+        check_row_against_program(file, start_s, row, prepared)
+
+
+def check_row_against_program(
+    file: FieldFile, start_s: float, row: dict[str, Any], clips: PreparedFolder | DecodedClips
+) -> None:
+    program = program_output(file.path, file.audio_channel or 0)
+    end_s = start_s + row["duration_s"]
+    lead_s = max(start_s, program.frame_times_s[0], program.audio_start_s)
+    slack_s = SAME_S + (lead_s - start_s if lead_s - start_s < SMALL_LEAD_S else 0.0)
+    shown = zip(spread(lead_s, end_s, 16), row["frame_pts_s"], clips.images(row), strict=True)
+    for instant_s, pts_s, image in shown:
+        _check_frame(program, float(instant_s), start_s + pts_s, image, slack_s)
+    whole = program.audio[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
+    _check_audio(log_mel(whole), clips.mel(row))
 
 
 def _check_frame(

@@ -19,9 +19,12 @@ from support.field.expected import (
     check_shown,
 )
 
+from cavsync.pipeline.dataset.config import PrepareConfig
+from cavsync.pipeline.dataset.index_row import row_columns
+from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import MediaSegment
+from cavsync.pipeline.decoding.requests import MediaSegment, PreparedClip
 from cavsync.pipeline.decoding.segments import VideoSegments
 from cavsync.pipeline.decoding.windows import SlidingWindows, Window, WindowSpec
 from cavsync.pipeline.media.mel import log_mel
@@ -67,6 +70,32 @@ class PreparedFolder:
             return tar.read(size)
 
 
+class DecodedClips:
+    """The first clip of single files, as the decoder process gives it to `cavsync prepare`."""
+
+    def __init__(self, decoder: DecoderProcess) -> None:
+        self._decoder = decoder
+        self._clip: PreparedClip | None = None
+
+    def first_clip(self, file: FieldFile, **config: Any) -> dict[str, Any]:
+        """Its row of the index, with `config` of the preparation."""
+        times = {"source_start_s": 0.0, "start_s": 0.0, "end_s": CLIP_S}
+        names = {"key": "clip", "clip_id": "clip", "split": "train", "shard": "train-00000"}
+        row = PlanRow(**names, **times, source=str(file.path))  # type: ignore[arg-type]
+        self._clip = self._decoder.prepare(row, PrepareConfig(**{"frame_size": SIDE} | config))
+        return row_columns(self._clip.row)
+
+    def images(self, row: dict[str, Any]) -> list[np.ndarray]:
+        assert self._clip is not None
+        return [read_image(jpeg) for jpeg in self._clip.frames]
+
+    def mel(self, row: dict[str, Any]) -> np.ndarray:
+        """(rows, 128) float16"""
+        assert self._clip is not None
+        assert self._clip.mel is not None
+        return self._clip.mel
+
+
 def spread(lead_s: float, end_s: float, count: int) -> np.ndarray:
     """(count,) instants: the middles of equal parts of [lead_s, end_s)."""
     instants_s: np.ndarray = lead_s + (np.arange(count) + 0.5) * (end_s - lead_s) / count
@@ -86,7 +115,9 @@ def check_clips(file: FieldFile, prepared: PreparedFolder) -> None:
             check_clip(file, start_s, row, prepared)
 
 
-def check_clip(file: FieldFile, start_s: float, row: dict[str, Any], prepared: PreparedFolder) -> None:
+def check_clip(
+    file: FieldFile, start_s: float, row: dict[str, Any], prepared: PreparedFolder | DecodedClips
+) -> None:
     end_s = start_s + row["duration_s"]
     wanted_s = min(file.end_s, start_s + CLIP_S)
     assert abs(end_s - wanted_s) <= file.tolerance_s, f"the clip ends at {end_s} s, not at {wanted_s} s"
@@ -108,10 +139,13 @@ def check_clip(file: FieldFile, start_s: float, row: dict[str, Any], prepared: P
 def check_gaps(file: FieldFile, prepared: PreparedFolder) -> None:
     """The index names what is not there, of each clip."""
     for start_s in file.clip_starts_s():
-        row = prepared.clips(file)[start_s]
-        audio, frames = file.within(start_s, start_s + row["duration_s"])
-        check_named(audio, row["audio_gaps_s"], file.gap_tolerance_s)
-        check_named(frames, row["frame_gaps_s"], file.gap_tolerance_s)
+        check_clip_gaps(file, start_s, prepared.clips(file)[start_s])
+
+
+def check_clip_gaps(file: FieldFile, start_s: float, row: dict[str, Any]) -> None:
+    audio, frames = file.within(start_s, start_s + row["duration_s"])
+    check_named(audio, row["audio_gaps_s"], file.gap_tolerance_s)
+    check_named(frames, row["frame_gaps_s"], file.gap_tolerance_s)
 
 
 def read_windows(file: FieldFile, decoder: DecoderProcess) -> tuple[SlidingWindows, list[Window]]:

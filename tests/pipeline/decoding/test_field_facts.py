@@ -1,0 +1,165 @@
+"""Proves what the index says of how a file's frames are shown and which channel was stored, and that files of which only the
+ffmpeg program knows the content, or which no muxer here writes, are read as it reads them."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.field.audio_kinds import AUDIO_KINDS, MIRRORS, variable_bit_rate
+from support.field.expected import FieldFile, as_stored
+from support.field.muxing import MUXINGS, SIZE, FieldFolder, remuxed
+from support.field.oracle import check_row_against_program
+from support.field.reading import SIDE, DecodedClips, read_windows
+from support.field.stream_kinds import STREAM_KINDS
+
+from cavsync.pipeline.decoding.process import DecoderProcess
+
+SHOWN = [
+    *(f"{how}-mp4" for how in MIRRORS),
+    *(kind for kind in AUDIO_KINDS if kind.startswith("anamorphic")),
+    "plain-3gp_aac",
+]
+CHANNELS = [kind for kind in AUDIO_KINDS if kind.startswith("right_channel")]
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> FieldFolder:
+    return FieldFolder(tmp_path, tmp_path / "sources")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[DecoderProcess]:
+    with DecoderProcess() as running:
+        yield running
+
+
+@pytest.fixture
+def clips(decoder: DecoderProcess) -> DecodedClips:
+    return DecodedClips(decoder)
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_the_index_says_how_frames_are_shown(kind: str, maker: FieldFolder, clips: DecodedClips) -> None:
+    file = (STREAM_KINDS | AUDIO_KINDS)[kind](maker, kind)
+    row = clips.first_clip(file)
+    assert row["orientation"] == file.orientation
+    assert row["sample_aspect_ratio"] == pytest.approx(file.sample_aspect_ratio, rel=1e-3)
+    assert (row["width"], row["height"]) == SIZE  # as coded
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_frames_that_are_not_cropped_have_the_shape_of_the_display(
+    kind: str, maker: FieldFolder, clips: DecodedClips
+) -> None:
+    file = (STREAM_KINDS | AUDIO_KINDS)[kind](maker, kind)
+    row = clips.first_clip(file, crop="none")
+    wide, high = SIZE[0] * file.sample_aspect_ratio, float(SIZE[1])
+    if file.orientation > 4:
+        wide, high = high, wide
+    scale = SIDE / min(wide, high)
+    for number, image in enumerate(clips.images(row)):
+        assert image.shape[:2] == pytest.approx((high * scale, wide * scale), abs=1)
+        at_s = (number + 0.5) * row["duration_s"] / 16
+        assert file.seen_in(image) == file.number(file.position_at(at_s))
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_the_first_channel_is_the_first_that_is_not_silent(
+    kind: str, maker: FieldFolder, clips: DecodedClips
+) -> None:
+    file = AUDIO_KINDS[kind](maker, kind)
+    row = clips.first_clip(file)
+    assert (row["audio_channel"], row["silent"]) == (1, False)
+    assert clips.first_clip(file, audio_channel="mean")["audio_channel"] is None
+
+
+def test_the_first_of_two_channels_with_audio_is_stored(maker: FieldFolder, clips: DecodedClips) -> None:
+    both = maker.converted(
+        "both", maker.source(4.0, 10), MUXINGS["mkv_flac"], "-af", "pan=stereo|c0=c0|c1=-1*c0"
+    )
+    row = clips.first_clip(both)
+    assert (row["audio_channel"], row["num_channels"]) == (0, 2)
+
+
+def test_the_duration_of_an_mp3_of_variable_bit_rate_is_that_of_its_samples(
+    maker: FieldFolder, decoder: DecoderProcess
+) -> None:
+    file = variable_bit_rate(maker, "variable")
+    sliding, windows = read_windows(file, decoder)
+    assert sliding.duration_s == pytest.approx(40.0, abs=0.1)
+    assert windows[-1].end_s == pytest.approx(40.0, abs=0.1)
+    assert sliding.damage == []
+
+
+# Files of which only the program knows the content
+
+
+def wrong_times(maker: FieldFolder, name: str) -> Path:
+    """H.264 with frames out of order, each stamped with its decoding time."""
+    muxing = replace(
+        MUXINGS["flv_aac"], video=("-c:v", "libx264", "-bf", "2", "-b_strategy", "0", "-g", "10")
+    )
+    return maker.converted(name, maker.source(6.0, 10), muxing, "-bsf:v", "setts=pts=DTS:dts=DTS").path
+
+
+def torn(key: str, maker: FieldFolder, name: str) -> Path:
+    """The middle of a longer file, cut at any byte, as a broadcast is recorded."""
+    muxing = MUXINGS[key]
+    path = maker.converted(name, maker.source(10.0, muxing.fps), muxing, "-g", str(muxing.fps)).path
+    content = path.read_bytes()
+    path.write_bytes(content[len(content) * 23 // 100 + 1 : len(content) * 71 // 100 + 3])
+    return path
+
+
+def without_first_keyframe(key: str, maker: FieldFolder, name: str) -> Path:
+    """The frames before the second keyframe cannot be decoded, as where a stream was cut without regard to them."""
+    muxing = MUXINGS[key]
+    whole = maker.converted(f"{name}_whole", maker.source(6.0, muxing.fps), muxing, "-g", str(2 * muxing.fps))
+    path = maker.folder / f"{name}.{muxing.suffix}"
+    remuxed(
+        whole.path, str(path), lambda kind, at_s, packet: None if kind == "video" and at_s < 0.25 else packet
+    )
+    return path
+
+
+PROGRAM_KINDS: dict[str, Callable[[FieldFolder, str], Path]] = {
+    "wrong_times-flv_aac": wrong_times,
+    **{f"torn-{key}": partial(torn, key) for key in ("ts_mp2", "ts_aac", "mpg_mp2")},
+    **{f"without_first_keyframe-{key}": partial(without_first_keyframe, key)
+       for key in ("ts_aac", "mkv_flac", "flv_aac", "avi_pcm")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PROGRAM_KINDS)
+def test_a_clip_of_unknown_content_is_that_of_the_ffmpeg_program(
+    kind: str, maker: FieldFolder, clips: DecodedClips
+) -> None:
+    check_unknown(PROGRAM_KINDS[kind](maker, kind), clips)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["amr_nb_sound_first.3gp", "jittered_aac.mp4"])
+def test_a_real_file_that_was_refused_is_that_of_the_ffmpeg_program(
+    name: str, clips: DecodedClips, decoder: DecoderProcess, tmp_path: Path
+) -> None:
+    if "CAVSYNC_REAL_DATA" not in os.environ:
+        pytest.skip("CAVSYNC_REAL_DATA names no folder of real clips")
+    content = (Path(os.environ["CAVSYNC_REAL_DATA"]) / "faults" / name).read_bytes()
+    (tmp_path / name).write_bytes(content)  # the program writes beside it
+    file = check_unknown(tmp_path / name, clips)
+    sliding, windows = read_windows(file, decoder)
+    assert not sliding.damage
+    assert all(window.mel is not None and window.frame is not None for window in windows[:-1])
+
+
+def check_unknown(path: Path, clips: DecodedClips) -> FieldFile:
+    file = FieldFile(path=path, frame_times_s=(0.0,), end_s=10.0, upright=as_stored)
+    row = clips.first_clip(file)
+    assert row["state"] == "ok", row["reason"]
+    check_row_against_program(file, 0.0, row, clips)
+    assert np.isfinite(clips.mel(row)).all()
+    return file
