@@ -3,6 +3,7 @@
 Times are seconds from the clip's start, intervals are [start, stop).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,6 +74,11 @@ def cut_window(mel: np.ndarray, start: int, window_rows: int, pad_value: float) 
     if missing == 0:
         return window
     return np.pad(window, ((0, missing), (0, 0)), constant_values=pad_value)
+
+
+def rounded_down(seconds: float) -> str:
+    """To 10 ms, for messages; never up to a limit that was not reached."""
+    return f"{math.floor(seconds * 100) / 100:.2f}"
 
 
 def spread(count: int, most: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from cavsync.pipeline.dataset.choices import AudioChannel, Crop
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.plan_row import PlanRow
+from cavsync.pipeline.dataset.sampling import rounded_down
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.mel import is_silent
 from cavsync.pipeline.storage.path import AnyPath
@@ -142,17 +143,18 @@ class MediaSegment:
             raise MediaError(ClipState.NO_AUDIO, "the file has no audio stream")
         shared_s = min(self.frames_end_s, self.audio_end_s) - self.start_s
         if shared_s < min_duration_s:
-            reason = f"the segment holds {shared_s:.2f} s of audio and frames, less than {min_duration_s:g} s"
+            held_s = rounded_down(max(0.0, shared_s))
+            reason = f"the segment holds {held_s} s of audio and frames, less than {min_duration_s:g} s"
             raise MediaError(ClipState.TOO_SHORT, reason)
         return shared_s
 
 
 @dataclass(frozen=True)
 class DurationRequest:
-    """Asks for the seconds that a file's header says it lasts; None where it does not say, or cannot be opened."""
+    """Asks how many seconds a file lasts, by its header or its packets; None where it cannot be opened or is empty."""
 
     source: str | AnyPath
-    timeout_s: float = 10.0  # a header is read in milliseconds
+    timeout_s: float = 60.0  # a header takes milliseconds, the packets of a long file without one seconds
 
     @property
     def title(self) -> str:

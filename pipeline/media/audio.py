@@ -55,6 +55,8 @@ def resampled(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     pieces = (samples[first : first + PIECE_SAMPLES] for first in range(0, len(samples), PIECE_SAMPLES))
     frames = [*(_mono_frame(piece, rate_hz) for piece in pieces), None]
     parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
+    if not parts:  # less than the filter's length
+        return np.zeros(0, np.float32)
     return np.concatenate(parts)[: round(len(samples) * SAMPLE_RATE_HZ / rate_hz)]
 
 

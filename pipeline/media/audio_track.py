@@ -28,7 +28,7 @@ JITTER_S = 0.03
 # Times that differ less are one level: the coarsest clocks of containers.
 CLOCK_S = 1.5e-3
 # What no recorder writes; a broken header's rate would claim gigabytes.
-MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+MIN_RATE_HZ, MAX_RATE_HZ = 100, 768_000
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ PRIMING_S, MOST_PRIMING_S = 0.05, 1.0
 AUDIO_TAIL_S = 0.5
 # A codec may store so many frames before one that is shown earlier, and Matroska does not say so.
 MOST_REORDERED = 16
+# A slide may stay for minutes; a broken header claims centuries.
+LONGEST_PACKET_S = 600.0
 # The clocks of containers are as coarse as this.
 CLOCK_S = 1e-3
 # Video packets of a span that take more are read again for decoding instead of being held in memory.
@@ -214,7 +216,7 @@ class SpanReader:
 
 
 def _duration_s(packet: Any) -> float:
-    return float((packet.duration or 0) * packet.time_base)
+    return min(float((packet.duration or 0) * packet.time_base), LONGEST_PACKET_S)
 
 
 def _decoded_at_s(packet: Any) -> float:

@@ -19,14 +19,12 @@ from av.stream import Discard, Disposition
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.deadline import Deadline
+from cavsync.pipeline.media.formats import FORMATS, content_that_is_no_media, refusal
 from cavsync.pipeline.media.frame_selection import time_s
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
 # A frame of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
 MAX_PIXELS = 4096 * 2304
-# What a downloaded or recorded video may be. FFmpeg also opens play lists and scripts, whatever their suffix,
-# and those name other files and addresses to read.
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac"
 OPEN_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 # Codecs that store frames out of order whether or not the decoder has noticed yet.
@@ -108,7 +106,13 @@ class Container(AbstractContextManager["Container"]):
         self._stack.close()
 
     def _open(self) -> None:
-        self._opened = self._stack.enter_context(opened(self._source, self.deadline.left_s))
+        try:
+            self._opened = self._stack.enter_context(opened(self._source, self.deadline.left_s))
+        except av.error.ArgumentError as error:  # its format is none of FORMATS
+            raise MediaError(ClipState.DECODE_ERROR, refusal(None, self._source)) from error
+        except av.error.InvalidDataError as error:
+            content = content_that_is_no_media(self._source)
+            raise MediaError(ClipState.DECODE_ERROR, content or message(error)) from error
         self._is_at_first_packet = True
         self.video = None if self._audio_only else _main_video(self._opened)
         self.audio = _main_stream(self._opened, self._opened.streams.audio)

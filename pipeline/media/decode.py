@@ -4,7 +4,6 @@ Nothing is counted: a frame is chosen because it is on screen at the wanted inst
 what becomes of its frames and audio is here, once.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +13,7 @@ import numpy as np
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import MediaFacts
-from cavsync.pipeline.dataset.sampling import frame_times_s
+from cavsync.pipeline.dataset.sampling import frame_times_s, rounded_down
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.container import Container, Span
@@ -176,8 +175,3 @@ def merged_gaps_s(gaps_s: Iterable[tuple[float, float]], end_s: float) -> list[t
         elif start_s < stop_s:
             merged.append((start_s, stop_s))
     return merged
-
-
-def rounded_down(seconds: float) -> str:
-    """To 10 ms; never up to a limit that was not reached."""
-    return f"{math.floor(seconds * 100) / 100:.2f}"

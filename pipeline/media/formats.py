@@ -121,8 +121,7 @@ def refusal(format_name: str | None, path: str | AnyPath) -> str:
     `format_name` is FFmpeg's name of the demuxer that is not in `FORMATS`, or None where it is unknown. The file's first
     bytes are compared with known ones; it is opened by no demuxer, since that might follow a script to other files.
     """
-    head = _head(path)
-    content = None if head is None else _content(head)
+    content = content_that_is_no_media(path)
     if content is not None:
         return content
     if format_name is not None:
@@ -130,6 +129,12 @@ def refusal(format_name: str | None, path: str | AnyPath) -> str:
     return (
         f"it is in none of the formats that are opened ({FORMATS}); convert it, for example with {_WAY_OUT}"
     )
+
+
+def content_that_is_no_media(path: str | AnyPath) -> str | None:
+    """What the file holds in place of video or audio, by its first bytes; None where it may be media."""
+    head = _head(path)
+    return None if head is None else _content(head)
 
 
 def reason_against(format_name: str) -> str:
