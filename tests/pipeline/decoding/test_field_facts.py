@@ -138,7 +138,8 @@ PROGRAM_KINDS: dict[str, Callable[[FieldFolder, str], Path]] = {
 def test_a_clip_of_unknown_content_is_that_of_the_ffmpeg_program(
     kind: str, maker: FieldFolder, clips: DecodedClips
 ) -> None:
-    check_unknown(PROGRAM_KINDS[kind](maker, kind), clips)
+    # Where times contradict each other, the program's guess is one of several.
+    check_unknown(PROGRAM_KINDS[kind](maker, kind), clips, 0.2 if kind.startswith("wrong") else 0.0)
 
 
 @pytest.mark.real
@@ -156,10 +157,11 @@ def test_a_real_file_that_was_refused_is_that_of_the_ffmpeg_program(
     assert all(window.mel is not None and window.frame is not None for window in windows[:-1])
 
 
-def check_unknown(path: Path, clips: DecodedClips) -> FieldFile:
+def check_unknown(path: Path, clips: DecodedClips, apart_s: float = 0.0) -> FieldFile:
     file = FieldFile(path=path, frame_times_s=(0.0,), end_s=10.0, upright=as_stored)
     row = clips.first_clip(file)
     assert row["state"] == "ok", row["reason"]
-    check_row_against_program(file, 0.0, row, clips)
+    check_row_against_program(file, 0.0, row, clips, apart_s)
+    assert row["frame_pts_s"] == sorted(row["frame_pts_s"])
     assert np.isfinite(clips.mel(row)).all()
     return file

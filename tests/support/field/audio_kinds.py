@@ -214,7 +214,8 @@ AUDIO_KINDS: dict[str, Recipe] = {
     **of_each(postponed_audio, ["mp4_aac", "mkv_aac", "ts_aac", "flv_aac"]),
     **of_each(undecodable_frames, ["mkv_flac", "mov_pcm", "avi_pcm"]),
     **of_each(right_channel, [*LOSSLESS_STEREO, "mp4_aac", "webm_opus", "ts_aac"]),
-    **of_each(constant_offset, [*LOSSLESS_STEREO, "mp4_aac"]),
+    # Other encoders make noise of it.
+    **of_each(constant_offset, LOSSLESS_STEREO),
     **of_each(two_rates, ["mp4_mp3", "mkv_ac3", "ts_aac", "ts_ac3"]),
     **{f"{how}-{suffix}": partial(displayed, suffix, how) for how in MIRRORS for suffix in ("mp4", "mov")},
     **{

@@ -118,7 +118,9 @@ def check_heard(file: FieldFile, start_s: float, mel: np.ndarray, named_gaps_s: 
     quiet_s = np.flatnonzero(mel.max(axis=1) < ABSOLUTE_SILENCE) / 100
     quiet_s = quiet_s[quiet_s < file.end_s - start_s - 0.025]  # encoders fill their last packet with zeros
     excused_s = gaps_s if named_gaps_s is None else named_gaps_s
-    unnamed_s = [row_s for row_s in quiet_s if not _touches(excused_s, row_s, row_s + 0.025, 0.05)]
+    unnamed_s = [
+        row_s for row_s in quiet_s if not _touches(excused_s, row_s, row_s + 0.025, file.gap_tolerance_s)
+    ]
     assert not unnamed_s, (
         f"zeros in place of audio, {len(unnamed_s)} rows from {start_s + unnamed_s[0]:g} s on"
     )
