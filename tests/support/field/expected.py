@@ -16,6 +16,9 @@ CLIP_S = 10.0  # what `cavsync prepare folder` takes at a time, and the period o
 PIECE_ROWS = 50  # of log-mel, in which a time is read
 # Kaldi's log of no energy at all is -15.94; no encoder leaves so little in audio.
 ABSOLUTE_SILENCE = -15.5
+# The chirp is as loud everywhere: codecs change the loudest band from row to row by up to 0.22, holes of 10 ms by 1.
+UNEVEN = 0.35
+MEDIAN_ROWS = 21
 SAME_S = 2e-3  # containers round times to a millisecond
 
 Spans = tuple[tuple[float, float], ...]  # [start, stop) in seconds
@@ -124,8 +127,27 @@ def check_heard(file: FieldFile, start_s: float, mel: np.ndarray, named_gaps_s: 
     assert not unnamed_s, (
         f"zeros in place of audio, {len(unnamed_s)} rows from {start_s + unnamed_s[0]:g} s on"
     )
+    check_evenness(file, start_s, mel)
     for first in range(10, len(mel) - PIECE_ROWS - 10, PIECE_ROWS):
         check_pitch(file, start_s + first / 100, mel[first : first + PIECE_ROWS])
+
+
+def check_evenness(file: FieldFile, start_s: float, mel: np.ndarray) -> None:
+    """Log-mel (rows, 128) has no holes but the file's gaps, however short."""
+    loud = np.pad(mel.max(axis=1).astype(np.float64), MEDIAN_ROWS // 2, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(loud, MEDIAN_ROWS)
+    times_s = start_s + np.arange(len(mel)) / 100
+    source_s = (times_s + file.audio_source_s) % CLIP_S
+    kept = (
+        (times_s > start_s + 0.1)
+        & (times_s < file.end_s - 0.15)
+        & (source_s > 0.2)
+        & (source_s < CLIP_S - 0.2)
+    )
+    for gap_start_s, gap_stop_s in file.audio_gaps_s:
+        kept &= (times_s < gap_start_s - 0.15) | (times_s > gap_stop_s + 0.15)
+    uneven = np.quantile(np.abs(windows[:, MEDIAN_ROWS // 2] - np.median(windows, axis=1))[kept], 0.95)
+    assert uneven < UNEVEN, f"the loudest band jumps by {uneven:.2f} from row to row: the audio has holes"
 
 
 def check_pitch(file: FieldFile, begin_s: float, mel: np.ndarray) -> None:

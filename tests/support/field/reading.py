@@ -31,7 +31,7 @@ from cavsync.pipeline.media.mel import log_mel
 
 SIDE = 64  # of the frames, in pixels
 # A late start by less than this may count as none when the frames of a clip are spread.
-SMALL_LEAD_S = 0.1
+SMALL_LEAD_S = 0.11
 FRAMES_PER_S = 2.0
 WINDOW = WindowSpec(rows=64, step_rows=32, side=SIDE)
 
