@@ -74,9 +74,14 @@ def without_video(row: PlanRow) -> PreparedClip | None:
 
 @dataclass(frozen=True)
 class EvenFrames:
-    """So many frames, spread evenly over the part of a segment that has both audio and frames."""
+    """Frames spread evenly over the part of a segment that has both audio and frames: so many, or so many a second."""
 
-    num_frames: int
+    num_frames: int | None = None
+    frames_per_s: float = 0.0
+
+    def count(self, duration_s: float) -> int:
+        """How many they are in a part of that length."""
+        return self.num_frames or max(1, round(duration_s * self.frames_per_s))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ FRAMES_PER_SEGMENT = 50
 LONGEST_SEGMENT_S = 60
 # A shorter rest at the end is left out, and a shorter file is an error.
 MIN_SEGMENT_S = 0.5
+# After so many parts that hold nothing the rest is given up, however long the header says the file is.
+MOST_EMPTY = 10
 
 
 class VideoSegments:
@@ -28,27 +30,27 @@ class VideoSegments:
         self._decoder = decoder
 
     def __iter__(self) -> Iterator[MediaSegment]:
-        """A file whose header does not say how long it is (`file_s` is 0) is read until a segment holds too little."""
+        """A segment that ends early is the last one, unless the header says that the file goes on."""
         # Whole seconds, so that segments are whole numbers of samples.
         longest_s = max(1, min(LONGEST_SEGMENT_S, int(FRAMES_PER_SEGMENT / self.frames_per_s)))
-        start_s, any_read = 0.0, False
-        while not any_read or not self.file_s or start_s + MIN_SEGMENT_S <= self.file_s:
-            is_last = not self.file_s or start_s + longest_s >= self.file_s
-            rest_s = max(self.file_s - start_s, MIN_SEGMENT_S) if self.file_s else longest_s
+        start_s, is_last, any_read, num_empty = 0.0, False, False, 0
+        while num_empty < MOST_EMPTY and (not is_last or start_s + MIN_SEGMENT_S <= self.file_s):
             try:
-                segment = self._read(start_s, min(longest_s, rest_s))
+                segment = self._read(start_s, longest_s)
             except MediaError as error:
-                if error.state != ClipState.TOO_SHORT or (is_last and not any_read):
+                if error.state != ClipState.TOO_SHORT:
                     raise
-                if is_last:
-                    return
+                first_error, is_last, num_empty = error, True, num_empty + 1
             else:
-                any_read = True
+                any_read, num_empty = True, 0
+                is_last = segment.end_s + MIN_SEGMENT_S < start_s + longest_s
                 yield segment
             start_s += longest_s
+        if not any_read:
+            raise first_error
 
     def _read(self, start_s: float, duration_s: float) -> MediaSegment:
-        frames = EvenFrames(max(1, round(duration_s * self.frames_per_s)))
+        frames = EvenFrames(frames_per_s=self.frames_per_s)
         segment = self._decoder.read(SegmentRequest(self.path, start_s, duration_s, frames, self.side))
         shared_s = segment.shared_s(MIN_SEGMENT_S)
         return replace(segment, waveform=segment.waveform[: round(shared_s * SAMPLE_RATE_HZ)])

@@ -39,11 +39,10 @@ def _require_content(source: AnyPath) -> None:
 def _read(container: Container, request: SegmentRequest) -> MediaSegment:
     decoder = PyAvDecoder(container)
     span = Span(container.origin_s + request.start_s, request.duration_s)
-    content = decoder.read(span, request.channel)
-    audio, stop_s = content.audio, request.start_s + request.duration_s
+    audio, stop_s = decoder.read(span, request.channel), request.start_s + request.duration_s
     audio_end_s = min(request.start_s + audio.end_s, stop_s)
-    frames_end_s = min(max(content.frames_end_s - container.origin_s, request.start_s), stop_s)
-    both = max(request.start_s, content.frames_begin_s - container.origin_s), min(audio_end_s, frames_end_s)
+    frames_end_s = min(max(decoder.frames_end_s - container.origin_s, request.start_s), stop_s)
+    both = max(request.start_s, decoder.frames_begin_s - container.origin_s), min(audio_end_s, frames_end_s)
     instants_s = [one for one in _instants_s(request, *both) if one < frames_end_s] if container.video else []
     times_s, frames = _frames(container, decoder, request, instants_s)
     return MediaSegment(
@@ -70,7 +69,8 @@ def _instants_s(request: SegmentRequest, begin_s: float, end_s: float) -> tuple[
         return request.frames or ()
     if end_s <= begin_s:
         return ()
-    return tuple((begin_s + frame_times_s(end_s - begin_s, request.frames.num_frames)).tolist())
+    num_frames = request.frames.count(end_s - begin_s)
+    return tuple((begin_s + frame_times_s(end_s - begin_s, num_frames)).tolist())
 
 
 def _frames(

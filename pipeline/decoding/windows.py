@@ -101,7 +101,8 @@ class SlidingWindows:
     def _windows(self, starts: np.ndarray) -> tuple[list[Window], bool]:
         """The windows at rows `starts`, (W,), that the file holds, and whether it ends there."""
         segment = self._read(starts, self.spec.rows)
-        self.duration_s = max(self.duration_s, segment.end_s)
+        if segment.end_s > segment.start_s:
+            self.duration_s = max(self.duration_s, segment.end_s)
         inside = starts[starts + self.spec.rows <= _num_rows(segment.end_s)]
         self._last_start = max([self._last_start, *inside.tolist()])
         return _cut(segment, inside, self.spec.rows), len(inside) < len(starts)

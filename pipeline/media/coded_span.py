@@ -182,7 +182,7 @@ class SpanReader:
         frame_duration_s = self._container.frame_duration_s
 
         def take(packet: Any) -> None:
-            begins_s = self._begins_s(packet)
+            begins_s = time_s(packet)
             if packet.is_keyframe and begins_s is not None and begins_s <= self.span.begin_s:
                 coded.restart(begins_s)
             coded.add(packet, begins_s, frame_duration_s)
@@ -199,13 +199,8 @@ class SpanReader:
 
     def _begins(self, packet: Any, coded: CodedFrames) -> bool:
         """Whether this is the first of the packets."""
-        begins_s = self._begins_s(packet)
+        begins_s = time_s(packet)
         return coded.keyframe_s is None or (packet.is_keyframe and begins_s == coded.keyframe_s)
-
-    def _begins_s(self, packet: Any) -> float | None:
-        if not self._container.has_frame_times:
-            packet.pts = packet.dts
-        return time_s(packet)
 
     def _is_missed(self, part: _Part) -> bool:
         """Whether a stream without a packet may have some further back."""

@@ -245,7 +245,7 @@ class Container(AbstractContextManager["Container"]):
 
     def packets(self) -> Iterator[Any]:
         """The packets of the streams in use, in the file's order, to its end or to where it cannot be read."""
-        num_errors = 0
+        num_errors, untimed = 0, None if self.video is None or self.has_frame_times else self.video.index
         self._is_at_first_packet = False
         while num_errors < MOST_READ_ERRORS:
             try:
@@ -253,6 +253,8 @@ class Container(AbstractContextManager["Container"]):
                     self.deadline.check()
                     num_errors = 0
                     if packet.size:  # the empty ones at the end flush decoders
+                        if packet.stream_index == untimed:
+                            packet.pts = packet.dts
                         yield packet
                 return
             except av.error.ExitError:

@@ -24,17 +24,6 @@ from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, TimedFrame
 MIN_LEAD_S = 0.1
 
 
-@dataclass(frozen=True)
-class SpanContent:
-    """What a file holds of a span."""
-
-    audio: AudioTrack
-    frames_begin_s: (
-        float  # when its first frame comes on screen, on the container's clock; infinite without any
-    )
-    frames_end_s: float  # when its last frame leaves the screen
-
-
 class Backend(Protocol):
     """A library that decodes an open file.
 
@@ -43,15 +32,20 @@ class Backend(Protocol):
 
     name: str  # with the version, for the index
     opens_path: bool  # itself, so it needs a file on this machine
-    failure: str | None  # why some of the span could not be decoded
-    frame_gaps_s: list[
-        tuple[float, float]
-    ]  # [start, stop) of the frames that could not, known after `frames`
+    # Of the span that was read; times are on the container's clock, and `frames` may correct them.
+    frames_begin_s: float  # when its first frame comes on screen; infinite without any
+    frames_end_s: float  # when its last frame leaves the screen
+    frame_gaps_s: list[tuple[float, float]]  # [start, stop) of the frames that could not be decoded
 
     def __init__(self, container: Container) -> None: ...
 
-    def read(self, span: Span, channel: AudioChannel) -> SpanContent:
-        """The span's audio, and when there are frames."""
+    @property
+    def failure(self) -> str | None:
+        """Why something of the span could not be decoded."""
+        ...
+
+    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
+        """Read the span, and decode its audio."""
         ...
 
     def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:
@@ -94,10 +88,10 @@ class ClipDecoder:
         """
         self._container.require_both_streams()
         span = Span(self._container.origin_s + start_s, duration_s)
-        content = self._backend.read(span, config.audio_channel)
-        audio, audio_gaps_s = content.audio, content.audio.gaps_s
-        end_s = min(duration_s, content.frames_end_s - span.begin_s, audio.end_s)
-        lead_s = max(0.0, content.frames_begin_s - span.begin_s)
+        audio = self._backend.read(span, config.audio_channel)
+        audio_gaps_s = audio.gaps_s
+        end_s = min(duration_s, self._backend.frames_end_s - span.begin_s, audio.end_s)
+        lead_s = max(0.0, self._backend.frames_begin_s - span.begin_s)
         audio_lead_s = next((stop_s for begin_s, stop_s in audio_gaps_s if begin_s == 0), 0.0)
         self._require_length(end_s, end_s - max(lead_s, audio_lead_s), config)
         scaler = FrameScaler(self._container.sample_aspect_ratio, config.frame_size, config.crop)
@@ -145,7 +139,7 @@ class ClipDecoder:
                 break
             if len(shown) == len(at_instants):
                 return lead_s, shown
-            lead_s = shown[0][0] - span.begin_s
+            lead_s = self._backend.frames_begin_s - span.begin_s
         reason = self._backend.failure or "no frame of the clip could be decoded"
         raise MediaError(ClipState.DECODE_ERROR, reason)
 

@@ -92,7 +92,10 @@ def test_every_file_of_the_folder_is_embedded_to_its_end(
     file = files[name]
     assert file.path.name in records, output
     record = records[file.path.name]
-    assert record["state"] == "ok", record["reason"]
+    if name == "cut":
+        assert str(record["reason"]).endswith("what could be read is used")
+    else:
+        assert record["state"] == "ok", record["reason"]
     assert record["duration_s"] == pytest.approx(file.end_s, abs=file.tolerance_s)
     own = windows[windows.file.map(lambda path: Path(path).name == file.path.name)]
     assert own.end_s.max() == pytest.approx(file.end_s, abs=file.tolerance_s + 0.03)

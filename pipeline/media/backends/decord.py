@@ -13,10 +13,10 @@ import decord
 import numpy as np
 
 from cavsync.pipeline.dataset.choices import AudioChannel
+from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.backends.pyav import PyAvDecoder
 from cavsync.pipeline.media.backends.timing import first_orientation, require_frame_times, timing_error
 from cavsync.pipeline.media.container import Container, Span, open_container
-from cavsync.pipeline.media.decode import SpanContent
 from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, TimedFrame, time_s
 
 # As in EXIF.
@@ -45,7 +45,7 @@ class DecordDecoder:
     def failure(self) -> str | None:
         return self._audio.failure
 
-    def read(self, span: Span, channel: AudioChannel) -> SpanContent:
+    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
         require_frame_times(self.name, self._container)
         self._times_s = self._packet_times_s()
         self._orientation = first_orientation(self._container)
@@ -53,7 +53,9 @@ class DecordDecoder:
             self._refuse("its frames are mirrored by a display matrix, and decord does not mirror them")
         self._reader = self._opened()
         self._compare(self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0])
-        return self._audio.read(span, channel)
+        track = self._audio.read(span, channel)
+        self.frames_begin_s, self.frames_end_s = self._audio.frames_begin_s, self._audio.frames_end_s
+        return track
 
     def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:
         for instant in instants:

@@ -18,7 +18,6 @@ from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, outpu
 from cavsync.pipeline.media.backends.timing import first_orientation, require_frame_times, timing_error
 from cavsync.pipeline.media.coded_span import AUDIO_TAIL_S, CodedFrames, SpanReader
 from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, Container, Span, url
-from cavsync.pipeline.media.decode import SpanContent
 from cavsync.pipeline.media.frame_selection import (
     SAME_INSTANT_S,
     TimedFrame,
@@ -41,7 +40,7 @@ class FfmpegDecoder:
         self.failure: str | None = None
         self.frame_gaps_s: list[tuple[float, float]] = []
 
-    def read(self, span: Span, channel: AudioChannel) -> SpanContent:
+    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
         require_frame_times(self.name, self._container)
         self._span = span
         self._coded = SpanReader(self._container, span).read(_NoSink()) or CodedFrames()
@@ -52,7 +51,8 @@ class FfmpegDecoder:
         samples = self._input(self._container.audio).filter("atrim", end=_plain(span.end_s + AUDIO_TAIL_S))
         for frame in self._decoded(samples, acodec="pcm_f32le"):
             track.add(frame)
-        return SpanContent(track, self._coded.begin_s, self._coded.end_s)
+        self.frames_begin_s, self.frames_end_s = self._coded.begin_s, self._coded.end_s
+        return track
 
     def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:
         needed = needed_times_s(self._coded.begins_s, instants)

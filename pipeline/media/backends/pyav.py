@@ -12,7 +12,6 @@ from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.coded_span import CodedFrames, SpanReader
 from cavsync.pipeline.media.container import Container, Span, message
-from cavsync.pipeline.media.decode import SpanContent
 from cavsync.pipeline.media.frame_selection import (
     CAN_SKIP,
     SAME_INSTANT_S,
@@ -32,19 +31,22 @@ class PyAvDecoder:
         self.failure: str | None = None
         self.frame_gaps_s: list[tuple[float, float]] = []
 
-    def read(self, span: Span, channel: AudioChannel) -> SpanContent:
-        self._span, self._reader = span, SpanReader(self._container, span)
+    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
+        self._reader = SpanReader(self._container, span)
         audio = _AudioDecoder(self._container, AudioTrack(span, channel))
         self._coded = self._reader.read(audio) or CodedFrames()
+        self.frames_begin_s, self.frames_end_s = self._coded.begin_s, self._coded.end_s
         self.failure = audio.failure
-        return SpanContent(audio.track, self._coded.begin_s, self._coded.end_s)
+        return audio.track
 
     def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:
         while True:
             self.frame_gaps_s = []
-            shown = on_screen(self._decoded(instants), instants)
+            shown = on_screen(self._noted(self._decoded(instants)), instants)
             first = next(shown)
             if first is not None or self._coded.begin_s > instants[0] + SAME_INSTANT_S:
+                break
+            if self._coded.entry_s is None:
                 break
             # The decoder shows nothing of what the keyframe promised.
             earlier = self._reader.read(None)
@@ -53,11 +55,19 @@ class PyAvDecoder:
             self._coded = earlier
         return chain([first], shown)
 
+    def _noted(self, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
+        """The same frames; the first says when there are any."""
+        for number, frame in enumerate(frames):
+            if number == 0:
+                self.frames_begin_s = max(self.frames_begin_s, frame.begins_s)
+            yield frame
+
     def _decoded(self, instants: Sequence[float]) -> Iterator[TimedFrame]:
         """The frames in order of presentation; those that no instant shows may be left out."""
         coded, codec = self._coded, self._container.video.codec_context
-        if self._has_positions():
-            yield from self._at_positions(self._images())
+        positions_s = self._positions_s()
+        if positions_s is not None:
+            yield from map(TimedFrame, positions_s, self._images())
             return
         can_skip = coded.are_timed and codec.codec.canonical_name in CAN_SKIP
         for image in self._images(needed_times_s(coded.begins_s, instants) if can_skip else None):
@@ -68,25 +78,26 @@ class PyAvDecoder:
                 self._add_gap(begins_s)
             yield TimedFrame(begins_s, image)
 
-    def _has_positions(self) -> bool:
-        """Whether packets have times in the order of decoding, though their frames are shown in another one."""
-        if not self._container.has_frame_times:
-            return True
-        if not self._coded.are_in_order or not self._container.video.codec_context.has_b_frames:
-            return False
+    def _positions_s(self) -> list[float] | None:
+        """When the n-th image comes on screen, where packets have times in the order of decoding though their images are
+        shown in another one; None where images have their own times.
+        """
+        coded, has_times = self._coded, self._container.has_frame_times
+        if has_times and not (coded.are_in_order and self._container.video.codec_context.has_b_frames):
+            return None
         times_s = [time_s(image) or 0.0 for image in self._images()]
-        return times_s != sorted(times_s)
-
-    def _at_positions(self, images: Iterator[av.VideoFrame]) -> Iterator[TimedFrame]:
-        """The n-th image at the n-th of the packets' times."""
-        for begins_s, image in zip(sorted(self._coded.begins_s), images, strict=False):
-            yield TimedFrame(begins_s, image)
+        if has_times and times_s == sorted(times_s):
+            return None
+        # What is stored after the first keyframe, shown before it and predicted from earlier frames gives no image.
+        num_leading = len(coded.begins_s) - len(times_s) - self._num_errors
+        return sorted(coded.begins_s)[max(0, num_leading) :]
 
     def _images(self, needed_s: set[float] | None = None) -> Iterator[av.VideoFrame]:
         """The decoded images in order of presentation; those whose time is not in `needed_s` may be left out."""
         container, coded = self._container, self._coded
         codec, time_base = container.video.codec_context, container.video.time_base
         codec.flush_buffers()
+        self._num_errors = 0
         packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
         for packet in chain(packets, [None]):
             container.deadline.check()
@@ -104,7 +115,7 @@ class PyAvDecoder:
                 yield image
 
     def _on_error(self, error: av.error.FFmpegError, packet: Any) -> None:
-        self.failure = self.failure or message(error)
+        self.failure, self._num_errors = self.failure or message(error), self._num_errors + 1
         begins_s = None if packet is None else time_s(packet)
         if begins_s is not None:
             self._add_gap(begins_s)

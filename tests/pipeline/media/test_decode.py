@@ -238,7 +238,7 @@ def test_stills_are_known(tmp_path: Path, known_clip: KnownClips) -> None:
     [
         ("no_audio", ClipState.NO_AUDIO, "no audio stream"),
         ("no_video", ClipState.NO_VIDEO, "no video stream"),
-        ("not_a_video", ClipState.DECODE_ERROR, "FFmpeg: Invalid data"),
+        ("not_a_video", ClipState.DECODE_ERROR, "it is an HTML page"),
         ("truncated", ClipState.DECODE_ERROR, "FFmpeg: "),
     ],
 )

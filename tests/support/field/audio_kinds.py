@@ -168,10 +168,10 @@ MIRRORS: dict[str, tuple[tuple[str, ...], int, Callable[[np.ndarray], np.ndarray
     "turned_right": (("-display_rotation", "270"), 6, partial(np.rot90, k=1)),
     # First turned to the left, then mirrored.
     "turned_left_and_mirrored": (
-        ("-display_rotation", "90", "-display_hflip"), 5, lambda image: np.rot90(np.fliplr(image), -1),
+        ("-display_rotation", "90", "-display_hflip"), 7, lambda image: np.rot90(np.fliplr(image), -1),
     ),
     "turned_right_and_mirrored": (
-        ("-display_rotation", "270", "-display_hflip"), 7, lambda image: np.rot90(np.fliplr(image), 1),
+        ("-display_rotation", "270", "-display_hflip"), 5, lambda image: np.rot90(np.fliplr(image), 1),
     ),
 }  # fmt: skip
 

@@ -52,8 +52,8 @@ class FieldFile:
 
     @property
     def lead_s(self) -> float:
-        """When both streams are there."""
-        late = [stop for start, stop in (*self.audio_gaps_s, *self.frame_gaps_s) if start == 0]
+        """When the first frame is there."""
+        late = [stop for start, stop in self.frame_gaps_s if start == 0]
         return max([0.0, self.frame_times_s[0], *late])
 
     def source_s(self, time_s: float) -> float:

@@ -96,7 +96,7 @@ def check_row_against_program(
     """The program's times and the row's may be `apart_s`."""
     program = program_output(file.path, file.audio_channel or 0)
     end_s = start_s + row["duration_s"]
-    lead_s = max(start_s, program.frame_times_s[0], program.audio_start_s)
+    lead_s = max(start_s, program.frame_times_s[0])
     slack_s = SAME_S + apart_s + (lead_s - start_s if lead_s - start_s < SMALL_LEAD_S else 0.0)
     shown = zip(spread(lead_s, end_s, 16), row["frame_pts_s"], clips.images(row), strict=True)
     for instant_s, pts_s, image in shown:

@@ -108,17 +108,6 @@ def b_frames(muxing: Muxing, options: tuple[str, ...], folder: FieldFolder, name
     return folder.converted(name, folder.source(SECONDS, muxing.fps), muxing, *options)
 
 
-def b_frames_in_slots(folder: FieldFolder, name: str) -> FieldFile:
-    """An AVI has no times; its first slot passes while the decoder waits for a second frame."""
-    file = b_frames(MUXINGS["avi_pcm"], ("-bf", "2", "-vtag", "XVID"), folder, name)
-    return replace(
-        file,
-        frame_times_s=tuple(time_s + 0.1 for time_s in file.frame_times_s),
-        frame_gaps_s=((0.0, 0.1),),
-        gap_tolerance_s=0.11,
-    )
-
-
 def unknown_duration(key: str, folder: FieldFolder, name: str) -> FieldFile:
     """Written to a pipe, so that the header does not say how long it is."""
     muxing = MUXINGS[key]
@@ -179,7 +168,7 @@ STREAM_KINDS: dict[str, Recipe] = {
     **of_each(late_audio, ["mov_pcm", "mkv_flac", "webm_opus", "ts_aac", "flv_aac"]),
     "barely_both-mkv_flac": barely_both,
     **{f"b_frames-{name}": partial(b_frames, MUXINGS[name], options) for name, options in B_FRAMES.items()},
-    "b_frames-avi_pcm": b_frames_in_slots,
+    "b_frames-avi_pcm": partial(b_frames, MUXINGS["avi_pcm"], ("-bf", "2", "-vtag", "XVID")),
     **{f"unknown_duration-{name}": partial(unknown_duration, name) for name in TO_A_PIPE},
     "cut_fast_start-mp4_aac": cut_fast_start,
 }  # fmt: skip
