@@ -12,7 +12,8 @@ A dataset is a folder:
 from enum import StrEnum
 from typing import Any
 
-SCHEMA_VERSION = 1
+# 2: the index names gaps, orientation, pixel shape and audio channel.
+SCHEMA_VERSION = 2
 
 MEL_ROWS_PER_S = 100  # one Kaldi frame every 10 ms
 NUM_MELS = 128

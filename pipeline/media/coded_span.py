@@ -137,7 +137,7 @@ class SpanReader:
         self._container.enter(coded.entry_s)
         if self._container.audio is not None:
             self._container.audio.discard = Discard.all
-        packets = dropwhile(lambda packet: not self._begins(packet, coded), self._container.packets())
+        packets = dropwhile(lambda packet: not _begins(packet, coded), self._container.packets())
         yield from islice(packets, coded.num_packets)
 
     def _all_entries(self) -> Iterator[float | None]:
@@ -160,9 +160,8 @@ class SpanReader:
                 break
         if any(self._is_missed(part) for part in parts.values()):
             return None
-        if (
-            coded.begins_s
-        ):  # a frame stays on screen until the next one, the file's last as long as there is audio
+        if coded.begins_s:
+            # A frame stays on screen until the next one, and the file's last one as long as there is audio.
             coded.end_s = max(coded.end_s, *(part.end_s for part in parts.values()))
         return coded
 
@@ -197,17 +196,17 @@ class SpanReader:
 
         return take
 
-    def _begins(self, packet: Any, coded: CodedFrames) -> bool:
-        """Whether this is the first of the packets."""
-        begins_s = time_s(packet)
-        return coded.keyframe_s is None or (packet.is_keyframe and begins_s == coded.keyframe_s)
-
     def _is_missed(self, part: _Part) -> bool:
         """Whether a stream without a packet may have some further back."""
         if part.has_begun or part.is_from_first_packet:
             return False
         end_s = self._container.end_s(part.stream)
         return end_s is None or end_s > self.span.begin_s
+
+
+def _begins(packet: Any, coded: CodedFrames) -> bool:
+    """Whether this is the first of the packets."""
+    return coded.keyframe_s is None or (packet.is_keyframe and time_s(packet) == coded.keyframe_s)
 
 
 def _duration_s(packet: Any) -> float:

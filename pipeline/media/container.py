@@ -20,7 +20,6 @@ from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.formats import FORMATS, content_that_is_no_media, refusal
-from cavsync.pipeline.media.frame_selection import time_s
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
 # A frame of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
@@ -213,16 +212,6 @@ class Container(AbstractContextManager["Container"]):
         duration = self._opened.duration
         is_known = duration is not None and self._opened.format.name not in GUESSED_LENGTH
         return duration / av.time_base if is_known else None
-
-    def read_duration_s(self) -> float | None:
-        """How long the file lasts by its packets, which are all read; None without any."""
-        self.enter(None)
-        ends_s = [
-            begins_s + float((packet.duration or 0) * packet.time_base)
-            for packet in self.packets()
-            if (begins_s := time_s(packet)) is not None
-        ]
-        return max(ends_s) - self.origin_s if ends_s else None
 
     def enter(self, at_s: float | None) -> bool:
         """Go to where reading from `at_s` should begin, None for the first packet. False where the file cannot seek."""

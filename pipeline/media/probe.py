@@ -5,6 +5,7 @@ import av.error
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.media.container import Container
 from cavsync.pipeline.media.deadline import Deadline
+from cavsync.pipeline.media.frame_selection import time_s
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
@@ -16,8 +17,17 @@ def duration_s(source: str | AnyPath, timeout_s: float) -> float | None:
     """
     try:
         with Container(as_path(source), Deadline(timeout_s)) as container:
-            return container.header_duration_s or container.read_duration_s()
+            return container.header_duration_s or _packets_duration_s(container)
     except StoreError:
         raise
     except (av.error.FFmpegError, MediaError, OSError):
         return None
+
+
+def _packets_duration_s(container: Container) -> float | None:
+    ends_s = [
+        begins_s + float((packet.duration or 0) * packet.time_base)
+        for packet in container.packets()
+        if (begins_s := time_s(packet)) is not None
+    ]
+    return max(ends_s) - container.origin_s if ends_s else None

@@ -33,7 +33,7 @@ class PyAvDecoder:
 
     def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
         self._reader = SpanReader(self._container, span)
-        audio = _AudioDecoder(self._container, AudioTrack(span, channel))
+        audio = _AudioDecoder(AudioTrack(span, channel))
         self._coded = self._reader.read(audio) or CodedFrames()
         self.frames_begin_s, self.frames_end_s = self._coded.begin_s, self._coded.end_s
         self.failure = audio.failure
@@ -45,8 +45,6 @@ class PyAvDecoder:
             shown = on_screen(self._noted(self._decoded(instants)), instants)
             first = next(shown)
             if first is not None or self._coded.begin_s > instants[0] + SAME_INSTANT_S:
-                break
-            if self._coded.entry_s is None:
                 break
             # The decoder shows nothing of what the keyframe promised.
             earlier = self._reader.read(None)
@@ -97,7 +95,7 @@ class PyAvDecoder:
         container, coded = self._container, self._coded
         codec, time_base = container.video.codec_context, container.video.time_base
         codec.flush_buffers()
-        self._num_errors = 0
+        codec.skip_frame, self._num_errors = "DEFAULT", 0
         packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
         for packet in chain(packets, [None]):
             container.deadline.check()
@@ -127,8 +125,8 @@ class PyAvDecoder:
 class _AudioDecoder:
     """Decodes audio packets into a track; one that cannot be decoded leaves a gap there."""
 
-    def __init__(self, container: Container, track: AudioTrack) -> None:
-        self._container, self.track = container, track
+    def __init__(self, track: AudioTrack) -> None:
+        self.track = track
         self.failure: str | None = None
 
     def restart(self) -> None:

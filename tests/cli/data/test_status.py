@@ -196,7 +196,7 @@ def test_a_folder_without_a_dataset_is_an_error(command: str, out: Path, tmp_pat
     (tmp_path / "empty" / ".lock").write_text("{}")
     assert "is being planned" in output_text(data(command, tmp_path / "empty"))
     summary = out / "dataset.json"
-    summary.write_text(summary.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    summary.write_text(summary.read_text().replace('"schema_version": 2', '"schema_version": 99'))
     result = data(command, out)
     assert result.exit_code == 1
     assert "has schema version 99, this cavsync reads 1" in output_text(result)
