@@ -90,7 +90,8 @@ def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
     stored = PrepareConfig(frame_size=config.world.side_px, shard_size=DEMO_SHARD_SIZE)
     with JsonReporter() if as_json else BarReporter() as reporter:
         summary = prepare(listing, config.dataset, stored, Workers(workers), reporter)
-    reporter.end({"out": str(config.dataset), "listed": summary.num_listed, "states": dict(summary.states)})
+    counts = {"states": dict(summary.states), "notes": dict(summary.notes)}
+    reporter.end({"out": str(config.dataset), "listed": summary.num_listed, **counts})
 
 
 def _pretrain(config: "DemoConfig", as_json: bool) -> None:

@@ -212,7 +212,7 @@ def test_published_windows_of_4_s_are_11_for_16_frames(dataset: Path, tmp_path: 
         ),
         (["--checkpoint", "RUN", "--video", "a.mp4", "--split", "train"], 2, "leave out --data and --split"),
         (["--checkpoint", "RUN", "--video", "nowhere.mp4"], 1, "nowhere.mp4 cannot be used: it is not there"),
-        (["--checkpoint", "RUN", "--video", "TEXT"], 1, "cannot be used: FFmpeg: Invalid data"),
+        (["--checkpoint", "RUN", "--video", "TEXT"], 1, "cannot be used: it is text"),
         (["--min-agreement", "1.5"], 2, "less than or equal to 1"),
     ],
 )

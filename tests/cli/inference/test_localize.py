@@ -374,7 +374,7 @@ def test_the_folder_holds_frames_and_a_page_that_plays_the_overlay(
         (lambda path: write_clip(path, 2.0, audio_codec=None), "has no audio with its frames"),
         (lambda path: film(path, [({}, np.zeros(32_000, np.float32))]), "Give other audio: --audio FILE"),
         (lambda path: write_clip(path, 2.0, video_codec=None), "has no frames"),
-        (lambda path: path.write_text("410 Gone"), "cannot be used: FFmpeg: Invalid data"),
+        (lambda path: path.write_text("410 Gone"), "cannot be used: it is text"),
         (lambda path: path.touch(), "cannot be used: the file is empty"),
         (lambda path: None, "cannot be used: it is not there"),
     ],

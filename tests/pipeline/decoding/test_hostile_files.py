@@ -72,7 +72,7 @@ def test_damaged_copies_end_in_a_state(container: Callable[[Path], KnownClip], t
 def test_damaged_copies_of_other_containers_end_in_a_state(container: str, tmp_path: Path) -> None:
     whole = OTHER_CONTAINERS[container](tmp_path)
     answers, peak_mib = prepared([whole.path, *damaged_copies(whole, tmp_path, FEW_COPIES)])
-    assert answers[whole.path] == ("ok", None)
+    assert answers[whole.path][0] == "ok"  # of WMV with a gap: its first 92 ms of audio are missing
     assert {state for state, _ in answers.values()} <= {
         "ok",
         "decode_error",
