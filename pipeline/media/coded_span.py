@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from av.stream import Discard
 
 from cavsync.pipeline.media.container import Container, Span
-from cavsync.pipeline.media.frame_selection import time_s
+from cavsync.pipeline.media.frame_selection import clock, time_s
 
 # How far before the span reading begins, each tried where the one before came too late. The first is the usual one:
 # a codec's first samples after a seek fade in.
@@ -63,7 +63,7 @@ class CodedFrames:
         """When the first frame comes on screen; infinite without any."""
         return min(self.begins_s, default=math.inf)
 
-    def add(self, packet: Any, begins_s: float | None, frame_duration_s: float) -> None:
+    def add(self, packet: Any, begins_s: float | None, lasts_s: float) -> None:
         self.num_packets, self.num_bytes = self.num_packets + 1, self.num_bytes + packet.size
         if self.num_bytes > MOST_HELD_BYTES:
             self.are_held, self.packets = False, []
@@ -73,7 +73,7 @@ class CodedFrames:
         if begins_s is not None and not packet.is_discard:
             self.are_in_order &= not self.begins_s or begins_s > self.begins_s[-1]
             self.begins_s.append(begins_s)
-            self.end_s = max(self.end_s, begins_s + (_duration_s(packet) or frame_duration_s))
+            self.end_s = max(self.end_s, begins_s + lasts_s)
 
     def restart(self, keyframe_s: float) -> None:
         """Forget the packets before this keyframe: no frame of the span needs them."""
@@ -90,16 +90,25 @@ class _Part:
     needed_s: float  # the first packet that can be decoded must not be later
     stop_s: float
     is_from_first_packet: bool
-    take: Callable[[Any], None]
+    take: Callable[[Any, float | None, float], None]  # a packet, when it begins, and how long it lasts
     most_reordered: int = 0
     has_begun: bool = False
     is_done: bool = False
     num_past: int = 0  # packets in a row that are past the span
     end_s: float = -math.inf  # of what was read
 
+    def __post_init__(self) -> None:
+        self._begins_s, self._tick_s = clock(self.stream.time_base), float(self.stream.time_base)
+
     def add(self, packet: Any) -> bool:
         """False where the stream's first packet that can be decoded comes too late."""
-        begins_s, is_past = time_s(packet), _decoded_at_s(packet) >= self.stop_s
+        begins_s, lasts_s = (
+            self._begins_s(packet),
+            min((packet.duration or 0) * self._tick_s, LONGEST_PACKET_S),
+        )
+        # Packets after one that is decoded at the end are shown no earlier, but for those that are out of order.
+        decoded_at_s = begins_s if packet.dts is None else packet.dts * self._tick_s
+        is_past = decoded_at_s is not None and decoded_at_s >= self.stop_s
         if not self.has_begun and not self.is_from_first_packet:
             if begins_s is None or not packet.is_keyframe:
                 return not is_past
@@ -107,12 +116,12 @@ class _Part:
                 return False
         self.has_begun = True
         if begins_s is not None:
-            self.end_s = max(self.end_s, begins_s + _duration_s(packet))
+            self.end_s = max(self.end_s, begins_s + lasts_s)
         self.num_past = self.num_past + 1 if is_past else 0
         if is_past and (packet.is_keyframe or self.num_past > self.most_reordered):
             self.is_done, self.stream.discard = True, Discard.all
         else:
-            self.take(packet)
+            self.take(packet, begins_s, lasts_s)
         return True
 
 
@@ -177,20 +186,18 @@ class SpanReader:
             take = self._audio_taker(audio)
             yield _Part(container.audio, needed_s, span.end_s + AUDIO_TAIL_S, from_first, take)
 
-    def _video_taker(self, coded: CodedFrames) -> Callable[[Any], None]:
+    def _video_taker(self, coded: CodedFrames) -> Callable[[Any, float | None, float], None]:
         frame_duration_s = self._container.frame_duration_s
 
-        def take(packet: Any) -> None:
-            begins_s = time_s(packet)
+        def take(packet: Any, begins_s: float | None, lasts_s: float) -> None:
             if packet.is_keyframe and begins_s is not None and begins_s <= self.span.begin_s:
                 coded.restart(begins_s)
-            coded.add(packet, begins_s, frame_duration_s)
+            coded.add(packet, begins_s, lasts_s or frame_duration_s)
 
         return take
 
-    def _audio_taker(self, audio: AudioSink) -> Callable[[Any], None]:
-        def take(packet: Any) -> None:
-            begins_s = time_s(packet)
+    def _audio_taker(self, audio: AudioSink) -> Callable[[Any, float | None, float], None]:
+        def take(packet: Any, begins_s: float | None, lasts_s: float) -> None:
             if begins_s is None or begins_s + MOST_PRIMING_S > self.span.begin_s:
                 audio.add(packet)
 
@@ -207,13 +214,3 @@ class SpanReader:
 def _begins(packet: Any, coded: CodedFrames) -> bool:
     """Whether this is the first of the packets."""
     return coded.keyframe_s is None or (packet.is_keyframe and time_s(packet) == coded.keyframe_s)
-
-
-def _duration_s(packet: Any) -> float:
-    return min(float((packet.duration or 0) * packet.time_base), LONGEST_PACKET_S)
-
-
-def _decoded_at_s(packet: Any) -> float:
-    """When the packet is decoded; those after it are shown no earlier. -inf where the file does not say."""
-    ticks = packet.dts if packet.dts is not None else packet.pts
-    return -math.inf if ticks is None else float(ticks * packet.time_base)

@@ -16,6 +16,7 @@ from cavsync.pipeline.media.frame_selection import (
     CAN_SKIP,
     SAME_INSTANT_S,
     TimedFrame,
+    clock,
     needed_times_s,
     on_screen,
     time_s,
@@ -94,13 +95,14 @@ class PyAvDecoder:
         """The decoded images in order of presentation; those whose time is not in `needed_s` may be left out."""
         container, coded = self._container, self._coded
         codec, time_base = container.video.codec_context, container.video.time_base
+        begins_s = clock(time_base)
         codec.flush_buffers()
         codec.skip_frame, self._num_errors = "DEFAULT", 0
         packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
         for packet in chain(packets, [None]):
             container.deadline.check()
             if needed_s is not None and packet is not None:
-                codec.skip_frame = "DEFAULT" if time_s(packet) in needed_s else "NONREF"
+                codec.skip_frame = "DEFAULT" if begins_s(packet) in needed_s else "NONREF"
             try:
                 images = codec.decode(packet)
             except (av.error.ExitError, MemoryError):
