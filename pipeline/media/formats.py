@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
 
 # Containers that may hold both frames and audio: QuickTime and MP4 (.insv, .lrv and .360 are of action cameras), Matroska,
-# AVI, MPEG streams of broadcast, camcorders and discs, and others.
+# AVI, MPEG streams of broadcast, camcorders and discs, and others. An .ogg is a Theora video as often as audio.
 _VIDEO = (
     "mp4 m4v mov qt 3gp 3gpp 3g2 3gp2 f4v mj2 ismv insv lrv 360 mkv mk3d webm avi divx xvid "
     "ts m2ts mts m2t trp tp mpg mpeg mpe mpv m1v m2v mp2v m2p ps vob evo vro mod tod "
-    "flv wmv asf ogv ogm ogx mxf rm rmvb rv dv dif nut"
+    "flv wmv asf ogv ogm ogx ogg mxf rm rmvb rv dv dif nut"
 )
 # Containers of audio, which a preparation leaves out.
 _AUDIO = (
-    "wav wave w64 mp3 mp2 mpa m4a m4b aac flac ogg oga opus spx wma amr awb aiff aif aifc ac3 eac3 caf au snd mka weba ra "
+    "wav wave w64 mp3 mp2 mpa m4a m4b aac flac oga opus spx wma amr awb aiff aif aifc ac3 eac3 caf au snd mka weba ra "
     "wv ape tta"
 )
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEO.split())
