@@ -148,7 +148,7 @@ def test_the_full_size_model_takes_real_steps(dataset: Path, large_folder: Path)
         "--set",
         "precision=float32",
         "--set",
-        "batch_size=8",
+        "batch_size=4",
         "--set",
         "log_every_steps=1",
         "--num-workers",
