@@ -27,6 +27,10 @@ AUDIO_TAIL_S = 0.5
 MOST_REORDERED = 16
 # A slide may stay for minutes; a broken header claims centuries.
 LONGEST_PACKET_S = 600.0
+# An Ogg page of FLAC says when it ends, so the times of its first packets after a seek are a guess. Pages last a second.
+GUESSED_S = 5.0
+# Side data that decoders need for all packets from this one on.
+SETUP = ("palette", "new_extradata")
 # The clocks of containers are as coarse as this.
 CLOCK_S = 1e-3
 # Video packets of a span that take more are read again for decoding instead of being held in memory.
@@ -49,6 +53,7 @@ class CodedFrames:
 
     entry_s: float | None = None  # where reading began; None for the file's first packet
     keyframe_s: float | None = None  # the last keyframe by the span's beginning
+    setup: Any = None  # the last packet before the keyframe with side data that all after it need
     packets: list[Any] = field(default_factory=list)
     are_held: bool = True  # False: `packets` is empty, because they are too large
     begins_s: list[float] = field(default_factory=list)  # when each of the frames comes on screen
@@ -57,6 +62,7 @@ class CodedFrames:
     end_s: float = -math.inf  # when the last frame leaves the screen
     num_packets: int = 0
     num_bytes: int = 0
+    last_setup: Any = None  # as `setup`, before any packet that is still to come
 
     @property
     def begin_s(self) -> float:
@@ -65,6 +71,7 @@ class CodedFrames:
 
     def add(self, packet: Any, begins_s: float | None, lasts_s: float) -> None:
         self.num_packets, self.num_bytes = self.num_packets + 1, self.num_bytes + packet.size
+        self.last_setup = packet if any(map(packet.has_sidedata, SETUP)) else self.last_setup
         if self.num_bytes > MOST_HELD_BYTES:
             self.are_held, self.packets = False, []
         if self.are_held:
@@ -79,7 +86,7 @@ class CodedFrames:
         """Forget the packets before this keyframe: no frame of the span needs them."""
         self.packets, self.begins_s, self.num_packets, self.num_bytes = [], [], 0, 0
         self.are_held = self.are_timed = self.are_in_order = True
-        self.keyframe_s = keyframe_s
+        self.keyframe_s, self.setup = keyframe_s, self.last_setup
 
 
 @dataclass
@@ -146,12 +153,15 @@ class SpanReader:
         self._container.enter(coded.entry_s)
         if self._container.audio is not None:
             self._container.audio.discard = Discard.all
-        packets = dropwhile(lambda packet: not _begins(packet, coded), self._container.packets())
-        yield from islice(packets, coded.num_packets)
+        # What the demuxer had read before, and what comes with every frame (DV), it gives nevertheless.
+        index, all_packets = self._container.video.index, self._container.packets()
+        packets = (packet for packet in all_packets if packet.stream_index == index)
+        yield from islice(dropwhile(lambda packet: not _begins(packet, coded), packets), coded.num_packets)
 
     def _all_entries(self) -> Iterator[float | None]:
-        for back_s in ENTRIES_S:
-            if self.span.begin_s - back_s > self._container.origin_s:
+        least_s = GUESSED_S if self._container.guesses_times else 0.0
+        for back_s in () if self._container.has_palette else ENTRIES_S:
+            if back_s >= least_s and self.span.begin_s - back_s > self._container.origin_s:
                 yield self.span.begin_s - back_s
         yield None
 

@@ -30,6 +30,10 @@ CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 REORDERED = {"h264", "hevc"}
 # Formats without a header of their length: FFmpeg guesses it from the size and the first packets' bit rate.
 GUESSED_LENGTH = {"mp3", "aac", "ac3", "eac3", "dts", "amr", "loas"}
+# Formats whose header says when the file ends. That is how long it lasts only where it begins at 0.
+SAYS_END = {"matroska,webm", "asf", "nut"}
+# A beginning this late makes a difference.
+LATE_S = 1.0
 # After so many failed reads in a row the rest of a file is given up: a demuxer skips what a cut file lacks.
 MOST_READ_ERRORS = 100
 
@@ -190,6 +194,16 @@ class Container(AbstractContextManager["Container"]):
         return self._opened.format.name != "avi" or not is_reordered
 
     @property
+    def guesses_times(self) -> bool:
+        """Whether FFmpeg guesses the times of the first packets after a seek."""
+        return bool(self._opened.format.name == "ogg")
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether colours are numbers of a palette, which comes with the first packet and never after a seek."""
+        return self.video is not None and self.video.codec_context.pix_fmt == "pal8"
+
+    @property
     def frame_duration_s(self) -> float:
         """How long a frame is usually shown."""
         rate: Fraction | None = self.video.average_rate or self.video.base_rate
@@ -209,9 +223,9 @@ class Container(AbstractContextManager["Container"]):
     @property
     def header_duration_s(self) -> float | None:
         """How long the file lasts as its header says; None where it does not, and for a guess."""
-        duration = self._opened.duration
-        is_known = duration is not None and self._opened.format.name not in GUESSED_LENGTH
-        return duration / av.time_base if is_known else None
+        duration, name = self._opened.duration, self._opened.format.name
+        is_end = name in SAYS_END and self.origin_s > LATE_S
+        return None if duration is None or is_end or name in GUESSED_LENGTH else duration / av.time_base
 
     def enter(self, at_s: float | None) -> bool:
         """Go to where reading from `at_s` should begin, None for the first packet. False where the file cannot seek."""

@@ -8,7 +8,6 @@ import av
 import av.error
 
 from cavsync.pipeline.dataset.choices import AudioChannel
-from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.coded_span import CodedFrames, SpanReader
 from cavsync.pipeline.media.container import Container, Span, message
@@ -69,10 +68,13 @@ class PyAvDecoder:
             yield from map(TimedFrame, positions_s, self._images())
             return
         can_skip = coded.are_timed and codec.codec.canonical_name in CAN_SKIP
+        ends_s: float | None = None
         for image in self._images(needed_times_s(coded.begins_s, instants) if can_skip else None):
-            begins_s = time_s(image)
-            if begins_s is None:
-                raise MediaError(ClipState.DECODE_ERROR, "a frame has no presentation time")
+            known_s = time_s(image)
+            begins_s = ends_s if known_s is None else known_s
+            if begins_s is None:  # nor has any frame before it a time
+                continue
+            ends_s = begins_s + self._container.frame_duration_s
             if image.is_corrupt:
                 self._add_gap(begins_s)
             yield TimedFrame(begins_s, image)
@@ -99,7 +101,8 @@ class PyAvDecoder:
         codec.flush_buffers()
         codec.skip_frame, self._num_errors = "DEFAULT", 0
         packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
-        for packet in chain(packets, [None]):
+        setup = [] if coded.setup is None else [coded.setup]
+        for packet in chain(setup, packets, [None]):
             container.deadline.check()
             if needed_s is not None and packet is not None:
                 codec.skip_frame = "DEFAULT" if begins_s(packet) in needed_s else "NONREF"

@@ -7,16 +7,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from support.field.audio_kinds import AUDIO_KINDS, MIRRORS, variable_bit_rate
 from support.field.expected import FieldFile, as_stored
 from support.field.muxing import MUXINGS, SIZE, FieldFolder, remuxed
 from support.field.oracle import check_row_against_program
-from support.field.reading import SIDE, DecodedClips, read_windows
-from support.field.stream_kinds import STREAM_KINDS
+from support.field.reading import SIDE, DecodedClips, read_image, read_windows
+from support.field.stream_kinds import STREAM_KINDS, late_beginning
+from support.media import read_frame_number, run_ffmpeg
 
 from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
+from cavsync.pipeline.decoding.span import read_segment
+from cavsync.pipeline.media.probe import duration_s
 
 SHOWN = [
     *(f"{how}-mp4" for how in MIRRORS),
@@ -93,6 +98,25 @@ def test_the_duration_of_an_mp3_of_variable_bit_rate_is_that_of_its_samples(
     assert sliding.duration_s == pytest.approx(40.0, abs=0.1)
     assert windows[-1].end_s == pytest.approx(40.0, abs=0.1)
     assert sliding.damage == []
+
+
+@pytest.mark.parametrize("key", ["mkv_flac", "webm_opus", "asf", "flv_aac", "ts_aac"])
+def test_a_file_whose_times_begin_late_lasts_as_long_as_any_other(key: str, maker: FieldFolder) -> None:
+    file = late_beginning(MUXINGS[key], maker, "late")
+    assert duration_s(file.path, 60.0) == pytest.approx(file.end_s, abs=0.1)
+
+
+def test_frames_without_times_at_the_beginning_do_not_cost_the_others(maker: FieldFolder) -> None:
+    """Matroska cannot say the times before 0 s, which these frames have."""
+    source = maker.source(6.0, 10)
+    path = maker.folder / "negative.mkv"
+    run_ffmpeg("-itsoffset", "-1.5", "-i", source.path, "-c", "copy", "-avoid_negative_ts", "disabled", path)
+    with av.open(str(path)) as media:
+        begin_s = media.start_time / av.time_base
+    segment = read_segment(SegmentRequest(path, 0.0, 5.0, EvenFrames(num_frames=8), SIDE))
+    assert len(segment.shown) == 8
+    for at_s, image in segment.shown:
+        assert read_frame_number(read_image(image)) == pytest.approx((at_s + begin_s + 1.5) * 10, abs=0.5)
 
 
 # Files of which only the program knows the content

@@ -82,6 +82,9 @@ MUXINGS = {
     "wmv": Muxing("wmv", ("-c:v", "wmv2", "-q:v", "2"), "wmav2", delay=2009, lost=4057),
     "asf": Muxing("asf", ("-c:v", "msmpeg4v3", "-q:v", "2"), "libmp3lame", delay=1105),
     "ogv": Muxing("ogv", THEORA, "libvorbis"),
+    "ogv_flac": Muxing("ogv", THEORA, "flac"),
+    # Colours are numbers of a palette, here of 256 greys.
+    "mov_palette": Muxing("mov", ("-c:v", "qtrle", "-pix_fmt", "gray"), "pcm_s16le"),
     "3gp_aac": Muxing("3gp", MPEG4, "aac"),
     "3gp_amr": Muxing("3gp", MPEG4, "libopencore_amrnb", rate_hz=8_000),
     "mxf": Muxing("mxf", MPEG2, "pcm_s16le", fps=25, rate_hz=48_000),

@@ -28,6 +28,16 @@ def plain_of_11_s(folder: FieldFolder, name: str) -> FieldFile:
     return folder.converted(name, folder.source(11.0, 25), MUXINGS["mpg_mp2"])
 
 
+def later_clips(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """Long enough that clips begin after a seek."""
+    return folder.converted(name, folder.source(24.0, muxing.fps), muxing)
+
+
+def late_beginning(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """The times of the file begin at 100 s, as in the middle of a broadcast that went on for long."""
+    return folder.converted(name, folder.source(12.0, muxing.fps), muxing, "-output_ts_offset", "100")
+
+
 def audio_first(muxing: Muxing, seconds: float, folder: FieldFolder, name: str) -> FieldFile:
     """As phones and many cameras write it."""
     return folder.converted(name, folder.source(seconds, muxing.fps), muxing, audio_first=True)
@@ -150,6 +160,8 @@ def of_each(recipe: Callable[..., FieldFile], names: list[str], *values: Any) ->
 STREAM_KINDS: dict[str, Recipe] = {
     **of_each(plain, ["mpg_mp2", "mxf", "ogv", "3gp_aac"]),
     "plain_of_11_s-mpg_mp2": plain_of_11_s,
+    **of_each(later_clips, ["ogv_flac", "mov_palette"]),
+    **of_each(late_beginning, ["mkv_flac", "webm_opus", "asf", "flv_aac", "ts_aac", "mpg_mp2"]),
     **of_each(audio_first, AUDIO_FIRST, SECONDS),
     "audio_first-of_20_s": partial(audio_first, MUXINGS["mp4_aac"], 20.0),
     **{f"audio_behind-{name}": partial(far_apart, MUXINGS[name], BEHIND_S)
