@@ -31,6 +31,8 @@ LONGEST_PACKET_S = 600.0
 GUESSED_S = 5.0
 # Side data that decoders need for all packets from this one on.
 SETUP = ("palette", "new_extradata")
+# Times that fall back by more have begun anew, as where two files were joined: these instants were read before.
+RESTART_S = 2.0
 # The clocks of containers are as coarse as this.
 CLOCK_S = 1e-3
 # Video packets of a span that take more are read again for decoding instead of being held in memory.
@@ -103,6 +105,7 @@ class _Part:
     is_done: bool = False
     num_past: int = 0  # packets in a row that are past the span
     end_s: float = -math.inf  # of what was read
+    reached_s: float = -math.inf  # when the latest packet inside the span is decoded
 
     def __post_init__(self) -> None:
         self._begins_s, self._tick_s = clock(self.stream.time_base), float(self.stream.time_base)
@@ -116,6 +119,10 @@ class _Part:
         # Packets after one that is decoded at the end are shown no earlier, but for those that are out of order.
         decoded_at_s = begins_s if packet.dts is None else packet.dts * self._tick_s
         is_past = decoded_at_s is not None and decoded_at_s >= self.stop_s
+        if decoded_at_s is not None and decoded_at_s < self.reached_s - RESTART_S:
+            return True
+        if decoded_at_s is not None and not is_past:
+            self.reached_s = max(self.reached_s, decoded_at_s)
         if not self.has_begun and not self.is_from_first_packet:
             if begins_s is None or not packet.is_keyframe:
                 return not is_past
