@@ -101,6 +101,7 @@ class _Part:
     is_from_first_packet: bool
     take: Callable[[Any, float | None, float], None]  # a packet, when it begins, and how long it lasts
     most_reordered: int = 0
+    may_restart: bool = False  # times may begin anew within the file
     has_begun: bool = False
     is_done: bool = False
     num_past: int = 0  # packets in a row that are past the span
@@ -119,7 +120,7 @@ class _Part:
         # Packets after one that is decoded at the end are shown no earlier, but for those that are out of order.
         decoded_at_s = begins_s if packet.dts is None else packet.dts * self._tick_s
         is_past = decoded_at_s is not None and decoded_at_s >= self.stop_s
-        if decoded_at_s is not None and decoded_at_s < self.reached_s - RESTART_S:
+        if self.may_restart and decoded_at_s is not None and decoded_at_s < self.reached_s - RESTART_S:
             return True
         if decoded_at_s is not None and not is_past:
             self.reached_s = max(self.reached_s, decoded_at_s)
@@ -196,12 +197,14 @@ class SpanReader:
         if container.video is not None:
             needed_s = max(span.begin_s, container.begin_s(container.video))
             take = self._video_taker(coded)
-            yield _Part(container.video, needed_s, span.end_s, from_first, take, MOST_REORDERED)
+            restarts = container.may_restart
+            yield _Part(container.video, needed_s, span.end_s, from_first, take, MOST_REORDERED, restarts)
         if container.audio is not None and audio is not None:
             audio.restart()
             needed_s = max(span.begin_s - PRIMING_S, container.begin_s(container.audio))
             take = self._audio_taker(audio)
-            yield _Part(container.audio, needed_s, span.end_s + AUDIO_TAIL_S, from_first, take)
+            restarts, stop_s = container.may_restart, span.end_s + AUDIO_TAIL_S
+            yield _Part(container.audio, needed_s, stop_s, from_first, take, may_restart=restarts)
 
     def _video_taker(self, coded: CodedFrames) -> Callable[[Any, float | None, float], None]:
         frame_duration_s = self._container.frame_duration_s

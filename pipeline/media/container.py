@@ -32,6 +32,8 @@ REORDERED = {"h264", "hevc"}
 GUESSED_LENGTH = {"mp3", "aac", "ac3", "eac3", "dts", "amr", "loas"}
 # Formats whose header says when the file ends. That is how long it lasts only where it begins at 0.
 SAYS_END = {"matroska,webm", "asf", "nut"}
+# Formats without a header: one file after another is a file.
+RESTARTING = {"mpegts", "mpeg"}
 # A beginning this late makes a difference.
 LATE_S = 1.0
 # After so many failed reads in a row the rest of a file is given up: a demuxer skips what a cut file lacks.
@@ -197,6 +199,11 @@ class Container(AbstractContextManager["Container"]):
     def guesses_times(self) -> bool:
         """Whether FFmpeg guesses the times of the first packets after a seek."""
         return bool(self._opened.format.name == "ogg")
+
+    @property
+    def may_restart(self) -> bool:
+        """Whether times may begin anew within the file: streams of broadcast can be joined byte by byte."""
+        return self._opened.format.name in RESTARTING
 
     @property
     def has_palette(self) -> bool:
