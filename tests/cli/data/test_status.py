@@ -199,6 +199,6 @@ def test_a_folder_without_a_dataset_is_an_error(command: str, out: Path, tmp_pat
     summary.write_text(summary.read_text().replace('"schema_version": 2', '"schema_version": 99'))
     result = data(command, out)
     assert result.exit_code == 1
-    assert "has schema version 99, this cavsync reads 1" in output_text(result)
+    assert "has schema version 99, this cavsync reads 2" in output_text(result)
     summary.write_text("{")
     assert "dataset.json is damaged" in output_text(data(command, out))
