@@ -79,7 +79,7 @@ def _make_world(world: "WorldConfig", out: Path, workers: int, quiet: bool) -> N
 
 
 def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
-    from cavsync.cli.prepare.output import BarReporter, JsonReporter
+    from cavsync.cli.prepare.output import BarReporter, JsonReporter, end_counts
     from cavsync.pipeline.dataset.config import PrepareConfig
     from cavsync.pipeline.jobs.prepare import prepare
     from cavsync.pipeline.jobs.work import Workers
@@ -90,8 +90,7 @@ def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
     stored = PrepareConfig(frame_size=config.world.side_px, shard_size=DEMO_SHARD_SIZE)
     with JsonReporter() if as_json else BarReporter() as reporter:
         summary = prepare(listing, config.dataset, stored, Workers(workers), reporter)
-    counts = {"states": dict(summary.states), "notes": dict(summary.notes)}
-    reporter.end({"out": str(config.dataset), "listed": summary.num_listed, **counts})
+    reporter.end({"out": str(config.dataset), **end_counts(summary)})
 
 
 def _pretrain(config: "DemoConfig", as_json: bool) -> None:

@@ -157,7 +157,7 @@ def _estimate(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> No
 
 
 def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> None:
-    from cavsync.cli.prepare.output import BarReporter, JsonReporter
+    from cavsync.cli.prepare.output import BarReporter, JsonReporter, end_counts
     from cavsync.pipeline.jobs.prepare import prepare
     from cavsync.pipeline.jobs.progress import recorded
     from cavsync.pipeline.jobs.work import Workers
@@ -175,9 +175,7 @@ def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> Non
     reporter.end(
         {
             "out": str(out),
-            "listed": summary.num_listed,
-            "states": dict(summary.states),
-            "notes": dict(summary.notes),
+            **end_counts(summary),
             "failure_rate": rate,
             "left_out": summary.content["left_out"],
         }

@@ -15,6 +15,7 @@ from cavsync.cli.prepare.notes import note_lines
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.schema import ClipState
+    from cavsync.pipeline.jobs.summary import Summary
 
 
 class BarReporter:
@@ -57,6 +58,15 @@ class BarReporter:
         for line in note_lines(summary["notes"]):
             Console().print(line, markup=False, highlight=False, soft_wrap=True)
         Console().print(f"Dataset: {summary['out']}", markup=False, highlight=False, soft_wrap=True)
+
+
+def end_counts(summary: "Summary") -> dict[str, Any]:
+    """The part of a preparation's end event that every reporter needs."""
+    return {
+        "listed": summary.num_listed,
+        "states": dict(summary.states),
+        "notes": dict(summary.notes),
+    }
 
 
 class JsonReporter:

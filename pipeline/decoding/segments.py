@@ -7,14 +7,13 @@ from pathlib import Path
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import EvenFrames, MediaSegment, SegmentRequest
+from cavsync.pipeline.decoding.windows import MOST_EMPTY
 
 # The video packets of a segment are held in memory.
 FRAMES_PER_SEGMENT = 50
 LONGEST_SEGMENT_S = 60
 # A shorter rest at the end is left out, and a shorter file is an error.
 MIN_SEGMENT_S = 0.5
-# After so many parts that hold nothing the rest is given up, however long the header says the file is.
-MOST_EMPTY = 10
 
 
 class VideoSegments:

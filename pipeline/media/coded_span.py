@@ -113,10 +113,8 @@ class _Part:
 
     def add(self, packet: Any) -> bool:
         """False where the stream's first packet that can be decoded comes too late."""
-        begins_s, lasts_s = (
-            self._begins_s(packet),
-            min((packet.duration or 0) * self._tick_s, LONGEST_PACKET_S),
-        )
+        begins_s = self._begins_s(packet)
+        lasts_s = min((packet.duration or 0) * self._tick_s, LONGEST_PACKET_S)
         # Packets after one that is decoded at the end are shown no earlier, but for those that are out of order.
         decoded_at_s = begins_s if packet.dts is None else packet.dts * self._tick_s
         is_past = decoded_at_s is not None and decoded_at_s >= self.stop_s
@@ -194,16 +192,16 @@ class SpanReader:
 
     def _parts(self, coded: CodedFrames, audio: AudioSink | None) -> Iterator[_Part]:
         container, span, from_first = self._container, self.span, coded.entry_s is None
+        restarts = container.may_restart
         if container.video is not None:
             needed_s = max(span.begin_s, container.begin_s(container.video))
             take = self._video_taker(coded)
-            restarts = container.may_restart
             yield _Part(container.video, needed_s, span.end_s, from_first, take, MOST_REORDERED, restarts)
         if container.audio is not None and audio is not None:
             audio.restart()
             needed_s = max(span.begin_s - PRIMING_S, container.begin_s(container.audio))
             take = self._audio_taker(audio)
-            restarts, stop_s = container.may_restart, span.end_s + AUDIO_TAIL_S
+            stop_s = span.end_s + AUDIO_TAIL_S
             yield _Part(container.audio, needed_s, stop_s, from_first, take, may_restart=restarts)
 
     def _video_taker(self, coded: CodedFrames) -> Callable[[Any, float | None, float], None]:

@@ -16,7 +16,7 @@ from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
 from cavsync.train.data.labels import Labels
 from cavsync.train.data.pairs import Batch, WindowRule, resolved
-from cavsync.train.data.store import open_clips, open_training_clips
+from cavsync.train.data.store import open_clips
 from cavsync.train.engine.config import ConfigError
 
 SILENT_ROW = float("-inf")
@@ -48,7 +48,7 @@ class LabelledClips:
         `config.max_gap_s` leaves out clips `for_training` only.
         """
         dataset = dataset or Dataset.open(config.path)
-        self.store = (open_training_clips if for_training else open_clips)(config, dataset)
+        self.store = open_clips(config, dataset, config.max_gap_s if for_training else None)
         self.config, self.modality, self.side = resolved(config, dataset), modality, model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)
         self.labels = Labels.of(dataset)

@@ -17,7 +17,7 @@ from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
-from cavsync.train.data.store import open_clips, open_training_clips
+from cavsync.train.data.store import open_clips
 
 # First words of the seeds, so that the streams of random numbers never coincide.
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
@@ -187,7 +187,7 @@ class ClipPairs(TorchDataset[Pair]):
 
     def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
         dataset = Dataset.open(config.path)
-        self.store = open_training_clips(config, dataset)
+        self.store = open_clips(config, dataset, config.max_gap_s)
         self.config = resolved(config, dataset)
         self.rule = PairRule(self.config, model, seed)
         self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None

@@ -192,19 +192,17 @@ class ClipStore:
         )
 
 
-def open_clips(config: DataConfig, dataset: Dataset) -> ClipStore:
-    """All clips of the split that `config` names, and of each the frames that it uses."""
-    return ClipStore(dataset, config.split, num_frames=config.num_frames, check_crc=config.check_crc)
+def open_clips(config: DataConfig, dataset: Dataset, max_gap_s: float | None = None) -> ClipStore:
+    """The clips of the split that `config` names, and of each the frames that it uses.
 
-
-def open_training_clips(config: DataConfig, dataset: Dataset) -> ClipStore:
-    """Those of `open_clips` that `config.max_gap_s` leaves."""
+    Training passes `config.max_gap_s`; validation and evaluation take all clips.
+    """
     return ClipStore(
         dataset,
         config.split,
         num_frames=config.num_frames,
         check_crc=config.check_crc,
-        max_gap_s=config.max_gap_s,
+        max_gap_s=max_gap_s,
     )
 
 

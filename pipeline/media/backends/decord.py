@@ -13,14 +13,13 @@ import decord
 import numpy as np
 
 from cavsync.pipeline.dataset.choices import AudioChannel
+from cavsync.pipeline.dataset.clip_notes import MIRRORED
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.backends.pyav import PyAvDecoder
 from cavsync.pipeline.media.backends.timing import first_orientation, require_frame_times, timing_error
 from cavsync.pipeline.media.container import Container, Span, open_container
 from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, TimedFrame, time_s
 
-# As in EXIF.
-MIRRORED = {2, 4, 5, 7}
 # Clocks of containers are coarser than decord's floats.
 SAME_TIME_S = 1e-3
 # The ratio of frames that may be a neighbour's copy because they cannot be decoded; 0 would mean any.
