@@ -9,9 +9,10 @@ from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.requests import EvenFrames, MediaSegment, SegmentRequest
 from cavsync.pipeline.media.backends.pyav import PyAvDecoder
-from cavsync.pipeline.media.container import Container, Span, open_container
-from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.decode import frames_at, merged_gaps_s
+from cavsync.pipeline.media.demuxing.clock import Span
+from cavsync.pipeline.media.demuxing.container import Container, open_container
+from cavsync.pipeline.media.demuxing.deadline import Deadline
 from cavsync.pipeline.media.frame_images import FrameScaler, jpeg
 from cavsync.pipeline.storage.path import AnyPath, as_path
 

@@ -24,7 +24,7 @@ def answers() -> dict[type, Callable[[Any], Any]]:
     """For each type of request the function that answers it; loads the libraries that only this process needs."""
     from cavsync.pipeline.decoding.clip import prepare_clip
     from cavsync.pipeline.decoding.span import read_segment
-    from cavsync.pipeline.media.probe import duration_s
+    from cavsync.pipeline.media.demuxing.duration import duration_s
 
     return {
         ClipRequest: lambda request: prepare_clip(request.row, request.config),

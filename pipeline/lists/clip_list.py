@@ -21,7 +21,7 @@ from cavsync.pipeline.lists.tables import (
     rows_by_title,
     titles_of,
 )
-from cavsync.pipeline.media.formats import MEDIA_SUFFIXES
+from cavsync.pipeline.media.demuxing.formats import MEDIA_SUFFIXES
 from cavsync.pipeline.storage.path import AnyPath
 
 # Keys hold the start as 8 digits of milliseconds.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from cavsync.pipeline.media.formats import AUDIO_SUFFIXES, suffix_of
+from cavsync.pipeline.media.demuxing.formats import AUDIO_SUFFIXES, suffix_of
 from cavsync.pipeline.storage.path import AnyPath
 from cavsync.pipeline.storage.remote_path import RemotePath
 

@@ -14,7 +14,7 @@ from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.lists.media_folder import LeftOut, find_media
 from cavsync.pipeline.lists.names import SAFE_NAME
-from cavsync.pipeline.media.formats import VIDEO_SUFFIXES, suffix_list
+from cavsync.pipeline.media.demuxing.formats import VIDEO_SUFFIXES, suffix_list
 from cavsync.pipeline.storage.path import AnyPath, as_path, each
 from cavsync.pipeline.storage.remote_path import RemotePath
 

@@ -16,7 +16,7 @@ import numpy as np
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio import all_channels, one_channel, resampled
-from cavsync.pipeline.media.container import Span
+from cavsync.pipeline.media.demuxing.clock import Span
 from cavsync.pipeline.media.mel import is_silent
 
 # A time that is less off continues the stream. Containers round times (Matroska to 1 ms), one row of log-mel is 10 ms.

@@ -16,7 +16,8 @@ from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.sampling import frame_times_s, rounded_down
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.media.audio_track import AudioTrack
-from cavsync.pipeline.media.container import Container, Span
+from cavsync.pipeline.media.demuxing.clock import Span
+from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.frame_images import FrameScaler, is_still, jpeg
 from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, TimedFrame
 

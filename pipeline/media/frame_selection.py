@@ -1,10 +1,8 @@
 """Selects the decoded frame that is on screen at an instant, and the packets that need not be decoded to know it."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
@@ -23,28 +21,6 @@ class TimedFrame:
     begins_s: float
     image: av.VideoFrame
     turned: int | None = None  # the orientation, as in EXIF, by which a library has turned the image already
-
-
-def time_s(item: Any) -> float | None:
-    """Presentation time of a packet or frame on the container's clock.
-
-    Old AVI files have decoding times only; their frames are in order, so those are the same.
-    """
-    return clock(item.time_base)(item)
-
-
-def clock(time_base: Fraction) -> Callable[[Any], float | None]:
-    """`time_s` for the items of one stream: PyAV makes a Fraction at each look at a time base, which takes longer than the rest."""
-    numerator, denominator = time_base.numerator, time_base.denominator
-
-    def presented_s(item: Any) -> float | None:
-        ticks = item.pts if item.pts is not None else item.dts
-        if ticks is None:
-            return None
-        seconds: float = ticks * numerator / denominator  # as Fraction divides
-        return seconds
-
-    return presented_s
 
 
 def on_screen(frames: Iterable[TimedFrame], instants_s: Sequence[float]) -> Iterator[TimedFrame | None]:

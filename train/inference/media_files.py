@@ -8,7 +8,7 @@ from pathlib import Path
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.lists.media_folder import NAMED_BEFORE, LeftOut, find_media
 from cavsync.pipeline.lists.text import read_text
-from cavsync.pipeline.media.formats import MEDIA_SUFFIXES, suffix_list, suffix_of
+from cavsync.pipeline.media.demuxing.formats import MEDIA_SUFFIXES, suffix_list, suffix_of
 
 LIST_SUFFIXES = {".txt", ".lst"}
 # A text of this size or more is no list.

@@ -6,9 +6,9 @@ from importlib import import_module
 
 from cavsync.pipeline.dataset.choices import DecoderName
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.container import open_container
-from cavsync.pipeline.media.deadline import Deadline
 from cavsync.pipeline.media.decode import Backend, ClipDecoder
+from cavsync.pipeline.media.demuxing.container import open_container
+from cavsync.pipeline.media.demuxing.deadline import Deadline
 from cavsync.pipeline.storage.path import AnyPath, as_path, local_copy
 
 # Module and class; only what is used gets imported, since a library may be absent.

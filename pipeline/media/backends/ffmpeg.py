@@ -16,15 +16,11 @@ from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_version, output_of
 from cavsync.pipeline.media.backends.timing import first_orientation, require_frame_times, timing_error
-from cavsync.pipeline.media.coded_span import AUDIO_TAIL_S, CodedFrames, SpanReader
-from cavsync.pipeline.media.container import CODEC_OPTIONS, OPEN_OPTIONS, Container, Span, url
-from cavsync.pipeline.media.frame_selection import (
-    SAME_INSTANT_S,
-    TimedFrame,
-    needed_times_s,
-    on_screen,
-    time_s,
-)
+from cavsync.pipeline.media.demuxing.clock import Span, time_s
+from cavsync.pipeline.media.demuxing.coded_span import AUDIO_TAIL_S, CodedFrames, SpanReader
+from cavsync.pipeline.media.demuxing.container import Container
+from cavsync.pipeline.media.demuxing.opened_file import CODEC_OPTIONS, OPEN_OPTIONS, url
+from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, TimedFrame, needed_times_s, on_screen
 
 # A damaged packet ends the clip, as with PyAV, instead of being left out.
 QUIET = ["-nostdin", "-v", "error", "-xerror", "-filter_complex_threads", "1"]

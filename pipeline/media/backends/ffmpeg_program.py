@@ -13,7 +13,7 @@ from typing import IO
 import imageio_ffmpeg
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.deadline import Deadline
+from cavsync.pipeline.media.demuxing.deadline import Deadline
 
 # What is kept of a log, from its end.
 TAIL_BYTES = 2000

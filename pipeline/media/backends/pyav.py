@@ -9,16 +9,16 @@ import av.error
 
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio_track import AudioTrack
-from cavsync.pipeline.media.coded_span import CodedFrames, SpanReader
-from cavsync.pipeline.media.container import Container, Span, message
+from cavsync.pipeline.media.demuxing.clock import Span, clock, time_s
+from cavsync.pipeline.media.demuxing.coded_span import CodedFrames, SpanReader
+from cavsync.pipeline.media.demuxing.container import Container
+from cavsync.pipeline.media.demuxing.opened_file import message
 from cavsync.pipeline.media.frame_selection import (
     CAN_SKIP,
     SAME_INSTANT_S,
     TimedFrame,
-    clock,
     needed_times_s,
     on_screen,
-    time_s,
 )
 
 

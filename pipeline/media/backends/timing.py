@@ -3,7 +3,7 @@
 import av.error
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.container import Container, open_container
+from cavsync.pipeline.media.demuxing.container import Container, open_container
 from cavsync.pipeline.media.frame_images import orientation
 
 

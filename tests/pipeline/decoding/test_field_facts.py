@@ -21,7 +21,7 @@ from support.media import read_frame_number, run_ffmpeg
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
 from cavsync.pipeline.decoding.span import read_segment
-from cavsync.pipeline.media.probe import duration_s
+from cavsync.pipeline.media.demuxing.duration import duration_s
 
 SHOWN = [
     *(f"{how}-mp4" for how in MIRRORS),

@@ -11,7 +11,7 @@ from support.media import run_ffmpeg, write_clip
 
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.lists.media_folder import FOLDER, find_media
-from cavsync.pipeline.media.formats import MEDIA_SUFFIXES, VIDEO_SUFFIXES
+from cavsync.pipeline.media.demuxing.formats import MEDIA_SUFFIXES, VIDEO_SUFFIXES
 from cavsync.pipeline.plan.plan import Plan
 
 SMALL = ("--num-frames", "2", "--frame-size", "32", "--max-failure-rate", "1")

@@ -30,8 +30,8 @@ from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaErro
 from cavsync.pipeline.media.audio import one_channel, resampled
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.backends.choice import open_media
-from cavsync.pipeline.media.container import Span
 from cavsync.pipeline.media.decode import DecodedClip
+from cavsync.pipeline.media.demuxing.clock import Span
 from cavsync.pipeline.media.frame_selection import CAN_SKIP, TimedFrame, on_screen
 
 KnownClips = Callable[[str], KnownClip]

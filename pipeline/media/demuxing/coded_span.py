@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from av.stream import Discard
 
-from cavsync.pipeline.media.container import Container, Span
-from cavsync.pipeline.media.frame_selection import clock, time_s
+from cavsync.pipeline.media.demuxing.clock import Span, clock, time_s
+from cavsync.pipeline.media.demuxing.container import Container
 
 # How far before the span reading begins, each tried where the one before came too late. The first is the usual one:
 # a codec's first samples after a seek fade in.

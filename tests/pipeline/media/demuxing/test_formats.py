@@ -10,7 +10,13 @@ import pytest
 from PIL import Image
 from support.media import run_ffmpeg
 
-from cavsync.pipeline.media.formats import FORMATS, MEDIA_SUFFIXES, reason_against, refusal, suffix_of
+from cavsync.pipeline.media.demuxing.formats import (
+    FORMATS,
+    MEDIA_SUFFIXES,
+    reason_against,
+    refusal,
+    suffix_of,
+)
 
 VIDEO = ("-f", "lavfi", "-i", "testsrc2=d=1:s=720x576:r=25")
 AUDIO = ("-f", "lavfi", "-i", "sine=d=1:r=48000")

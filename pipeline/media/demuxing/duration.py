@@ -3,9 +3,9 @@
 import av.error
 
 from cavsync.pipeline.dataset.schema import MediaError
-from cavsync.pipeline.media.container import Container
-from cavsync.pipeline.media.deadline import Deadline
-from cavsync.pipeline.media.frame_selection import time_s
+from cavsync.pipeline.media.demuxing.clock import time_s
+from cavsync.pipeline.media.demuxing.container import Container
+from cavsync.pipeline.media.demuxing.deadline import Deadline
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath, as_path
 

@@ -6,26 +6,28 @@ list hides; FFmpeg marks those packets and never shows them.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
-from av.stream import Discard, Disposition
+from av.stream import Discard
 
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.deadline import Deadline
-from cavsync.pipeline.media.formats import FORMATS, content_that_is_no_media, refusal
+from cavsync.pipeline.media.demuxing.deadline import Deadline
+from cavsync.pipeline.media.demuxing.formats import content_that_is_no_media, refusal
+from cavsync.pipeline.media.demuxing.opened_file import (
+    CODEC_OPTIONS,
+    MAX_PIXELS,
+    main_stream,
+    main_video,
+    message,
+    opened,
+)
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
-# A frame of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
-MAX_PIXELS = 4096 * 2304
-OPEN_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 # Codecs that store frames out of order whether or not the decoder has noticed yet.
 REORDERED = {"h264", "hevc"}
 # Formats without a header of their length: FFmpeg guesses it from the size and the first packets' bit rate.
@@ -38,42 +40,6 @@ RESTARTING = {"mpegts", "mpeg"}
 LATE_S = 1.0
 # After so many failed reads in a row the rest of a file is given up: a demuxer skips what a cut file lacks.
 MOST_READ_ERRORS = 100
-
-
-@dataclass(frozen=True)
-class Span:
-    """[begin_s, begin_s + duration_s) of the file on the container's clock, in seconds."""
-
-    begin_s: float
-    duration_s: float
-
-    @property
-    def end_s(self) -> float:
-        return self.begin_s + self.duration_s
-
-
-def url(path: str | Path) -> str:
-    """How FFmpeg takes any path for a path, also one with a colon or a leading dash."""
-    return f"file:{path}"
-
-
-@contextmanager
-def opened(source: str | AnyPath, timeout_s: float) -> Iterator[Any]:
-    """A file as PyAV opens it. Raises StoreError where a store fails, at any time, and what PyAV raises."""
-    where, options = as_path(source), OPEN_OPTIONS | CODEC_OPTIONS
-    begin = partial(av.open, mode="r", timeout=timeout_s, options=options, metadata_errors="replace")
-    if isinstance(where, Path):
-        with begin(url(where)) as media:
-            yield media
-        return
-    with where.open("rb") as file:
-        try:
-            with begin(file) as media:
-                yield media
-        finally:
-            # FFmpeg may take a failed read for the end of the file, and a part of the clip for all of it.
-            if file.failure is not None:
-                raise file.failure
 
 
 @contextmanager
@@ -119,8 +85,8 @@ class Container(AbstractContextManager["Container"]):
             content = content_that_is_no_media(self._source)
             raise MediaError(ClipState.DECODE_ERROR, content or message(error)) from error
         self._is_at_first_packet = True
-        self.video = None if self._audio_only else _main_video(self._opened)
-        self.audio = _main_stream(self._opened, self._opened.streams.audio)
+        self.video = None if self._audio_only else main_video(self._opened)
+        self.audio = main_stream(self._opened, self._opened.streams.audio)
         for stream in self._opened.streams:
             stream.discard = Discard.default if stream in self.streams else Discard.all
         for stream in self.streams:
@@ -271,27 +237,3 @@ class Container(AbstractContextManager["Container"]):
                 raise
             except av.error.FFmpegError:
                 num_errors += 1
-
-
-def _main_video(opened: Any) -> Any:
-    """The stream that a player shows; cover art is no video."""
-    films = [one for one in opened.streams.video if not one.disposition & Disposition.attached_pic]
-    return _main_stream(opened, films)
-
-
-def _main_stream(opened: Any, streams: list[Any]) -> Any:
-    """FFmpeg's choice of the streams of one type, unless it lacks a decoder and another has one."""
-    if not streams:
-        return None
-    best = opened.streams.best(streams[0].type)
-    usable = [stream for stream in streams if stream.codec_context is not None]
-    if best in usable or not usable:
-        return best if best in streams else streams[0]
-    return usable[0]
-
-
-def message(error: av.error.FFmpegError) -> str:
-    """FFmpeg's message, and what the library logged last, without the path, which the index has."""
-    log: Any = error.log  # (level, module, message)
-    logged = f" ({log[2].strip()})" if log else ""
-    return f"FFmpeg: {error.strerror}{logged}"

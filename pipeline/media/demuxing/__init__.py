@@ -1,0 +1,1 @@
+"""Opens media files and reads their coded packets; decodes nothing."""
