@@ -1,12 +1,17 @@
 """`cavsync config`: the presets and their fields."""
 
 import json
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from cavsync.train.engine.config import RunConfig
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,29 +38,33 @@ def show(
         bool, typer.Option("--json", help="Print JSON, as the run folder's config.json has it.")
     ] = False,
 ) -> None:
-    """Print all fields of a preset, or list the presets."""
+    """Print all fields of a preset and what each means, or list the presets."""
     if preset is None:
         _list_presets(as_json)
         return
-    content = resolved(preset, overrides or [])
+    config = resolved(preset, overrides or [])
+    from cavsync.cli.console.field_descriptions import described_fields
+    from cavsync.train.engine.config import as_dict
+
+    content = as_dict(config)
     if as_json:
         typer.echo(json.dumps(content, indent=1))
     else:
         tree = Tree(f"[bold]{preset}")
-        _grow(tree, content)
+        _grow(tree, content, described_fields(config))
         Console().print(tree)
 
 
-def resolved(preset: str, overrides: list[str]) -> dict[str, Any]:
-    """The preset with its overrides, as JSON; an unknown preset or field is wrong usage."""
-    from cavsync.train.engine.config import ConfigError, as_dict
+def resolved(preset: str, overrides: list[str]) -> "RunConfig":
+    """The preset with its overrides; an unknown preset or field is wrong usage."""
+    from cavsync.train.engine.config import ConfigError
     from cavsync.train.engine.overrides import apply_overrides
     from cavsync.train.finetune.presets import FINETUNE_PRESETS
     from cavsync.train.pretrain.presets import preset as preset_named
 
     try:
-        config = FINETUNE_PRESETS[preset]() if preset in FINETUNE_PRESETS else preset_named(preset)
-        return as_dict(apply_overrides(config, overrides))
+        makes: Callable[[], RunConfig] = FINETUNE_PRESETS.get(preset, lambda: preset_named(preset))
+        return apply_overrides(makes(), overrides)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -75,9 +84,12 @@ def _list_presets(as_json: bool) -> None:
     Console().print(table)
 
 
-def _grow(tree: Tree, content: dict[str, Any]) -> None:
+def _grow(tree: Tree, content: dict[str, Any], descriptions: Mapping[str, str], prefix: str = "") -> None:
     for name, value in content.items():
+        description = f"  [dim]{escape(descriptions[prefix + name])}"
         if isinstance(value, dict):
-            _grow(tree.add(f"[bold]{name}"), value)
+            group = tree.add(f"[bold]{name}[/]{description}")
+            _grow(group, value, descriptions, f"{prefix}{name}.")
         else:
-            tree.add(f"{name} = {json.dumps(value)}")
+            shown = "none" if value is None else json.dumps(value)
+            tree.add(f"{name} = {escape(shown)}{description}")

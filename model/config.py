@@ -24,19 +24,24 @@ class ModelConfig:
     """One model; the defaults are the released CAV-MAE Sync."""
 
     audio_rows: int = 416
-    """Log-mel rows, of 10 ms each, in one audio segment: 4.16 s, which upstream calls 4 s."""
+    """Log-mel rows, of 10 ms each, in one audio segment; 416 are 4.16 s, which upstream calls 4 s."""
     num_mels: int = 128
+    """Mel bands of the log-mel."""
     image_size: int = 224
     """Side of the square image, in pixels."""
     patch_size: int = 16
+    """Side of a patch: pixels of the image, bands and rows of the log-mel."""
 
     embed_dim: int = 768
+    """Width of the tokens and of the embeddings."""
     num_heads: int = 12
+    """Attention heads of each block; weights do not show it, so it must be known to read them."""
     encoder_depth: int = 11
     """Blocks of each modality's own encoder."""
     joint_depth: int = 1
     """Blocks shared by both modalities; with the encoder's they make ViT-B's twelve."""
     mlp_ratio: float = 4.0
+    """Width of a block's hidden layer as a multiple of embed_dim."""
     num_registers: int = 8
     """Register tokens of each modality."""
     keep_registers: bool = False
@@ -48,20 +53,29 @@ class ModelConfig:
     """Further blocks of each modality between the joint blocks and its embedding."""
 
     decoder_dim: int = 512
+    """Width of the decoder that reconstructs the masked patches."""
     decoder_depth: int = 8
+    """Blocks of the decoder."""
     decoder_num_heads: int = 16
+    """Attention heads of each block of the decoder."""
 
     mask_ratio_audio: float = 0.75
+    """Fraction of the patches of the log-mel that are masked in training."""
     mask_ratio_image: float = 0.75
+    """Fraction of the patches of the image that are masked in training."""
     audio_mask_mode: AudioMaskMode = "unstructured"
+    """Which patches of the log-mel are masked: unstructured: any; time: all of an instant; freq: all of a band;
+    time-freq: both kinds."""
 
     norm_pix: bool = True
     """Reconstruct patches normalised by their own mean and variance. Off in upstream's constructor, on in
     every training script."""
     reconstruction_weight: float = 1.0
+    """Factor of the reconstruction loss in the total."""
     contrastive_weight: float = 0.1
-    """The training fork's value for Sync."""
+    """Factor of the contrastive loss in the total; 0.1 is the training fork's value for Sync."""
     temperature: float = 0.05
+    """Cosines are divided by it in the contrastive loss."""
     contrastive_direction: ContrastiveDirection = "one-way"
     """one-way, as upstream: each image is classified over the audio segments of the batch; two-way: also each
     audio segment over the images."""

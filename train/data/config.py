@@ -21,9 +21,10 @@ class DataConfig:
     anywhere, and shuffles less."""
     shuffle_clips: int = 512
     """With source="stream": how many clips each process that decodes holds (about .5 MB each) to shuffle. A shard is
-    read from its front once for each such handful, so few clips of large shards mean much reading."""
+    read from its front once for each so many clips, so a small number with large shards means much reading."""
     split: str = "train"
-    """Role ("train", "test") or name of a split in dataset.json."""
+    """"train" or "test" reads all splits that are for training or for testing, a name that one split; dataset.json
+    lists them."""
     max_gap_s: float | None = None
     """Clips that lack more seconds of audio, or more seconds of frames, are not trained on; 0 takes only those that
     lack nothing. None takes every prepared clip, so that a run has as many as dataset.json counts unless its user

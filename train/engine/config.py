@@ -49,7 +49,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     """Strength of the decay."""
     decay: Literal["all", "matrices"] = "all"
-    """Which parameters decay; "matrices" spares vectors: norms, biases and learned tokens."""
+    """Which parameters decay: "all", or "matrices", which leaves out the vectors: norms, biases and learned tokens."""
     clip_grad_norm: float | None = None
     """Gradients above this norm are scaled down to it; None never does."""
 
@@ -63,7 +63,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """The learning rate over the run, as a fraction of `OptimizerConfig.lr`."""
+    """The learning rate over the run, as a fraction of `optimizer.lr`."""
 
     name: Literal["cosine", "multistep"] = "cosine"
     """"cosine" falls by step, "multistep" by epoch."""

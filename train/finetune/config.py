@@ -102,7 +102,7 @@ class FinetuneConfig(RunConfig):
     average_epochs: tuple[int, int] | None = None
     """First and last epoch whose final weights are averaged into the result; None takes the last weights."""
     validation_split: str | None = "test"
-    """Role or name of the split to validate on; None never validates."""
+    """Split to validate on: "test" is all splits for testing, a name that one; None never validates."""
     validate_every_epochs: int = 1
     """Epochs between two validations; the result is always scored."""
 

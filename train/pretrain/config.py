@@ -17,7 +17,8 @@ class PretrainMonitorConfig(MonitorConfig):
     every_steps: int | None = 1000
     """Steps between two validations on held-out clips; None never validates."""
     split: str = "test"
-    """Role or name of the split to validate on; a dataset without it is trained on without validation."""
+    """Split to validate on: "test" is all splits for testing, a name that one; a dataset without it is trained on
+    without validation."""
     max_clips: int = 200
     """Held-out clips at the most; R@1 depends on it, so compare runs with the same number."""
     num_frames: int = 4
