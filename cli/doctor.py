@@ -1,4 +1,4 @@
-"""`cavsync doctor`: which decoders, codecs, libraries and hardware the commands can use on this machine."""
+"""`cavsync doctor`: which decoders, codecs, libraries, extras and hardware the commands can use on this machine."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cavsync.pipeline.dataset.choices import DecoderName
@@ -29,6 +30,7 @@ LIBRARIES = {
     "ray": "ray",
     "safetensors": "safetensors",
     "scikit-learn": "sklearn",
+    "tensorboard": "tensorboard",
     "timm": "timm",
     "torch": "torch",
     "torchaudio": "torchaudio",
@@ -36,12 +38,19 @@ LIBRARIES = {
     "webdataset": "webdataset",
 }
 CHOSEN_LIBRARIES = {"decord": "decord", "ffmpeg-python": "ffmpeg"}  # for --decoder
+# Extra of the package -> what it is for, and its libraries, whose distributions and modules have one name.
+EXTRAS = {
+    "remote": ("datasets and videos on S3", ("s3fs",)),
+    "hub": ("models on the Hugging Face hub", ("huggingface_hub",)),
+    "onnx": ("checkpoint export --format onnx", ("onnx", "onnxruntime", "onnxscript")),
+}
 # What a library built for another machine, or for another version of its neighbour, raises.
 BROKEN_IMPORT = (ImportError, OSError, RuntimeError, AttributeError)
 # Below these a preparation on this machine will not get far.
 MIN_DISK_BYTES, MIN_MEMORY_BYTES = GIB, GIB
-# Ray keeps its object store there, and on disk where it is smaller.
+# Ray keeps its object store there, and on disk where it is smaller. Loader processes hand their batches over in it.
 MIN_SHM_BYTES = GIB // 4
+MORE_SHM = "; --workers is slower then and --num-workers may fail. In a container: docker run --shm-size=1g"
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def doctor(
     Ends with exit code 1 if something is unusable that the commands need by default.
     """
     with Console(stderr=True).status("Checking libraries and decoders"):
-        checks = [*_machine(root), *_libraries(), *_decoders()]
+        checks = [*_machine(root), *_libraries(), *_extras(), *_decoders()]
     usable = all(check.usable for check in checks if check.needed)
     if as_json:
         typer.echo(json.dumps({"usable": usable, "checks": [asdict(check) for check in checks]}, indent=1))
@@ -89,13 +98,13 @@ def _machine(root: Path) -> Iterator[Check]:
     yield Check("machine", "memory", total >= MIN_MEMORY_BYTES, True, memory)
     yield _disk("disk", _existing(root), MIN_DISK_BYTES, True)
     if Path("/dev/shm").is_dir():
-        yield _disk("shared memory", Path("/dev/shm"), MIN_SHM_BYTES, False)
+        yield _disk("shared memory", Path("/dev/shm"), MIN_SHM_BYTES, False, MORE_SHM)
     yield _gpu()
 
 
-def _disk(name: str, folder: Path, wanted: int, needed: bool) -> Check:
+def _disk(name: str, folder: Path, wanted: int, needed: bool, way_out: str = "") -> Check:
     free = shutil.disk_usage(folder).free
-    enough = "" if free >= wanted else f"; less than {wanted / GIB:g} GiB"
+    enough = "" if free >= wanted else f"; less than {wanted / GIB:g} GiB{way_out}"
     return Check("machine", name, free >= wanted, needed, f"{free / GIB:.1f} GiB free in {folder}{enough}")
 
 
@@ -107,11 +116,12 @@ def _existing(folder: Path) -> Path:
 
 def _gpu() -> Check:
     try:
-        cuda = import_module("torch").cuda
+        torch = import_module("torch")
     except BROKEN_IMPORT:
         return Check("machine", "GPU", False, False, "torch cannot be imported")
-    names = [cuda.get_device_name(number) for number in range(cuda.device_count())]
-    found = ", ".join(names) or "none: training runs on the CPU"
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    lacking = "NVIDIA's driver" if torch.version.cuda else "a torch that was built with CUDA"
+    found = ", ".join(names) or f"none: training runs on the CPU; a GPU needs {lacking}"
     return Check("machine", "GPU", bool(names), False, found)
 
 
@@ -122,7 +132,24 @@ def _libraries() -> Iterator[Check]:
             import_module(module)
             yield Check("library", distribution, True, needed, _version(distribution))
         except BROKEN_IMPORT as error:
-            yield Check("library", distribution, False, needed, f"cannot be imported: {_first_line(error)}")
+            why_not = f"cannot be imported: {_first_line(error)}"
+            only_for = "" if needed else f"; needed for --decoder {module} only"
+            yield Check("library", distribution, False, needed, why_not + only_for)
+
+
+def _extras() -> Iterator[Check]:
+    for extra, (purpose, libraries) in EXTRAS.items():
+        found, broken = [], []
+        for library in libraries:
+            try:
+                import_module(library)
+                found.append(f"{library} {metadata.version(library)}")
+            except BROKEN_IMPORT as error:
+                broken.append(_first_line(error))
+        text = f"{purpose}: {', '.join(found)}"
+        if broken:
+            text = f"{'; '.join(broken)}. For {purpose}: pip install 'cavsync[{extra}]'"
+        yield Check("optional", extra, not broken, False, text)
 
 
 def _version(distribution: str) -> str:
@@ -179,7 +206,7 @@ def _print(checks: list[Check], usable: bool) -> None:
 def _list(checks: list[Check]) -> Table:
     table = Table("", "", "usable", "", box=None)
     for check in checks:
-        table.add_row(check.part, check.name, _mark(check), check.found)
+        table.add_row(check.part, check.name, _mark(check), escape(check.found))
     return table
 
 

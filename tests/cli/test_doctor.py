@@ -1,7 +1,10 @@
 """Proves that `cavsync doctor` really decodes and computes, and that its exit code is that of the defaults."""
 
 import json
+import tomllib
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,17 +35,16 @@ def test_this_machine_has_what_the_commands_need(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["usable"]
-    checks = {(check["part"], check["name"]): check for check in report["checks"]}
+    found = {(check["part"], check["name"]): check for check in report["checks"]}
     assert all(
-        checks["pyav", codec]["usable"]
-        for codec in (*codec_check.VIDEO_ENCODERS, *codec_check.AUDIO_ENCODERS)
+        found["pyav", codec]["usable"] for codec in (*codec_check.VIDEO_ENCODERS, *codec_check.AUDIO_ENCODERS)
     )
     for name in ("CPU cores", "memory", "disk", "GPU"):
-        assert checks["machine", name]["found"]
+        assert found["machine", name]["found"]
     for name in ("av", "torch", "torchaudio", "ray", "decord"):
-        assert checks["library", name]["found"][0].isdigit()
-    assert "FFmpeg" in checks["library", "av"]["found"]
-    assert str(tmp_path) in checks["machine", "disk"]["found"]
+        assert found["library", name]["found"][0].isdigit()
+    assert "FFmpeg" in found["library", "av"]["found"]
+    assert str(tmp_path) in found["machine", "disk"]["found"]
 
 
 def test_the_table_shows_every_decoder_and_why_not(light: pytest.MonkeyPatch) -> None:
@@ -71,8 +73,7 @@ def test_a_library_that_does_not_import_is_named(light: pytest.MonkeyPatch) -> N
     light.setattr(module, "import_module", broken)
     result = run("--json")
     assert result.exit_code == 1
-    checks = json.loads(result.stdout)["checks"]
-    (av,) = [check for check in checks if check["name"] == "av"]
+    (av,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "av"]
     assert av["found"] == "cannot be imported: libcudart.so.13: cannot open shared object file"
 
 
@@ -97,3 +98,46 @@ def test_a_codec_without_an_encoder_is_checked_by_name(
     assert codec_check.unsupported_reason("pyav", "hevc", tmp_path) is None
     monkeypatch.setitem(codec_check.VIDEO_ENCODERS, "vvc2", "no such encoder")
     assert codec_check.unsupported_reason("pyav", "vvc2", tmp_path) == "FFmpeg has no decoder of that name"
+
+
+def checks(*options: str) -> dict[str, Any]:
+    result = run("--json", *options)
+    return {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+
+
+def test_the_optional_parts_are_the_extras_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    declared = {
+        extra: [one.partition(">")[0] for one in wanted]
+        for extra, wanted in project["optional-dependencies"].items()
+    }
+    assert {extra: list(libraries) for extra, (_, libraries) in module.EXTRAS.items()} == declared
+
+
+def test_an_extra_that_is_not_installed_is_named_with_what_installs_it(light: pytest.MonkeyPatch) -> None:
+    def without_onnxscript(name: str) -> Any:
+        if name == "onnxscript":
+            raise ModuleNotFoundError("No module named 'onnxscript'")
+        return import_module(name)
+
+    light.setattr(module, "import_module", without_onnxscript)
+    assert run().exit_code == 0  # no command needs it by default
+    onnx = checks()["onnx"]
+    assert (onnx["part"], onnx["usable"], onnx["needed"]) == ("optional", False, False)
+    assert onnx["found"] == (
+        "No module named 'onnxscript'. For checkpoint export --format onnx: pip install 'cavsync[onnx]'"
+    )
+
+
+@pytest.mark.parametrize(("cuda", "lacking"), [("13.0", "NVIDIA's driver"), (None, "a torch that was built")])
+def test_what_a_gpu_lacks_is_named(monkeypatch: pytest.MonkeyPatch, cuda: str | None, lacking: str) -> None:
+    torch = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: 0), version=SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(module, "import_module", lambda name: torch)
+    assert f"a GPU needs {lacking}" in module._gpu().found
+
+
+def test_little_shared_memory_is_named_with_the_option_for_more(light: pytest.MonkeyPatch) -> None:
+    light.setattr(module, "MIN_SHM_BYTES", 2**60)
+    memory = checks()["shared memory"]
+    assert not memory["usable"]
+    assert "docker run --shm-size=1g" in memory["found"]
