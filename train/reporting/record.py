@@ -6,7 +6,8 @@ schema_version  evaluation
 figures         name -> an estimate, and a note
 counts          listed, found, scored, and each unusable item with its state and reason
 items_sha256    of the ids of what was scored: equal in two reports of the same items
-checkpoint      path and sha256; null where a file of embeddings was scored
+checkpoint      path, sha256 and training, the configuration of the run that made it, null where that is not known; null
+                where a file of embeddings was scored
 data            path, and sha256 of what defines it: dataset.json, or the list
 config          the choices that decide the figures
 results         the evaluation's own details
@@ -28,6 +29,7 @@ import numpy as np
 
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import sha256
+from cavsync.train.data.inputs import run_config
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.page import Report, Score, Section, unusable_sections, write_report
 
@@ -84,12 +86,16 @@ def as_record(result: EvaluationResult) -> Record:
         "figures": {one.name: plain(one.estimate) | {"note": one.note} for one in result.scores},
         "counts": result.coverage.as_dict(),
         "items_sha256": hashlib.sha256("\n".join(items).encode()).hexdigest(),
-        "checkpoint": None if weights is None else {"path": str(weights), "sha256": sha256(weights)},
+        "checkpoint": None if weights is None else _checkpoint(weights),
         "data": {"path": str(result.data), "sha256": content_sha256(result.defined_by)},
         "config": plain(result.config),
         "results": plain(result.results),
         "versions": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
     }
+
+
+def _checkpoint(weights: Path) -> dict[str, Any]:
+    return {"path": str(weights), "sha256": sha256(weights), "training": plain(run_config(weights))}
 
 
 def content_sha256(path: Path) -> str:

@@ -90,7 +90,10 @@ def test_a_report_does_not_differ_from_itself(folder: Path, tmp_path: Path) -> N
         "intervals overlap",  # of the median rank, which is not compared by query
     }
     assert found["settings"] == {}
-    assert "None: checkpoint, data, choices and versions are equal." in (tmp_path / "x.html").read_text()
+    assert (
+        "None: checkpoint, training, data, choices and versions are equal."
+        in (tmp_path / "x.html").read_text()
+    )
 
 
 def test_other_clips_are_not_compared_one_by_one_and_that_is_said(folder: Path, tmp_path: Path) -> None:
@@ -142,6 +145,32 @@ def test_reports_of_other_evaluations_and_undefined_figures_are_shown(folder: Pa
     assert found["figures"]["agreement"]["differences"] == [None]
     assert found["figures"]["error"]["differences"][0]["verdict"] == ""
     assert found["figures"]["delay"]["reports"][0]["value"] is None
+
+
+def with_training(report: Path, copy: Path, training: dict[str, Any] | None) -> Path:
+    """A copy of a report as if a checkpoint had been scored whose run had this configuration."""
+    record = json.loads((report / "report.json").read_text())
+    record["checkpoint"] = {"path": "model.safetensors", "sha256": "0", "training": training}
+    copy.mkdir()
+    (copy / "report.json").write_text(json.dumps(record))
+    return copy
+
+
+def test_training_settings_that_differ_are_listed(folder: Path, tmp_path: Path) -> None:
+    config = {"preset": "tiny", "optimizer": {"lr": 0.002, "decay": "all"}, "num_steps": 1000}
+    changed = config | {"optimizer": {"lr": 0.001, "decay": "all"}}
+    one = with_training(folder / "better", tmp_path / "one", config)
+    two = with_training(folder / "better", tmp_path / "two", changed)
+    page = tmp_path / "x.html"
+    assert compared(one, two, "--out", page)["settings"] == {"training.optimizer.lr": [0.002, 0.001]}
+    assert "training.optimizer.lr" in page.read_text()
+
+
+def test_a_checkpoint_of_unknown_training_differs_by_its_preset_alone(folder: Path, tmp_path: Path) -> None:
+    known = with_training(folder / "better", tmp_path / "known", {"preset": "tiny", "num_steps": 1000})
+    published = with_training(folder / "better", tmp_path / "published", None)
+    found = compared(known, published, "--out", tmp_path / "x.html")
+    assert found["settings"] == {"training": ["tiny", None]}
 
 
 def test_reports_are_named_by_what_differs_between_them(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def explanation(comparison: Comparison) -> str:
 
 def settings_section(comparison: Comparison) -> Section:
     if not comparison.settings:
-        return Section("Differences of the runs", "None: checkpoint, data, choices and versions are equal.")
+        return Section(
+            "Differences of the runs", "None: checkpoint, training, data, choices and versions are equal."
+        )
     rows = [[one.name, *map(shown, one.values)] for one in comparison.settings]
     header = ["setting", *(one.name for one in comparison.reports)]
     return Section("Differences of the runs", "All else is equal.", tables=[Table(header, rows)])

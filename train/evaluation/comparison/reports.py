@@ -41,16 +41,31 @@ def read_reports(paths: Sequence[Path]) -> tuple[StoredReport, ...]:
 
 
 def differing_settings(reports: Sequence[StoredReport]) -> Iterator[Setting]:
-    described = [dict(_described(one.record)) for one in reports]
+    """Where the training of every checkpoint is known, its fields are settings too, as `training.FIELD`."""
+    with_training = all(_training(one.record) for one in reports)
+    described = [dict(_described(one.record, with_training)) for one in reports]
     for name in dict.fromkeys(name for one in described for name in one):
         values = tuple(one.get(name) for one in described)
         if any(value != values[0] for value in values):
             yield Setting(name, values)
 
 
-def _described(record: Record) -> Iterator[tuple[str, Any]]:
-    for name in ("checkpoint", "data"):
-        yield from _flat(name, record[name])
+def _training(record: Record) -> Record:
+    """The configuration of the run that made the checkpoint; {} where the report has none."""
+    training: Record = (record["checkpoint"] or {}).get("training") or {}
+    return training
+
+
+def _described(record: Record, with_training: bool) -> Iterator[tuple[str, Any]]:
+    checkpoint = record["checkpoint"]
+    if checkpoint is not None:
+        checkpoint = {name: value for name, value in checkpoint.items() if name != "training"}
+    yield from _flat("checkpoint", checkpoint)
+    yield from _flat("data", record["data"])
+    if with_training:
+        yield from _flat("training", _training(record))
+    else:
+        yield "training", _training(record).get("preset")
     for name in ("listed", "found", "scored"):
         yield f"counts.{name}", record["counts"][name]
     yield "items_sha256", record["items_sha256"]
