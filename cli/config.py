@@ -53,6 +53,10 @@ def show(
         tree = Tree(f"[bold]{preset}")
         _grow(tree, content, described_fields(config))
         Console().print(tree)
+        typer.echo(
+            f"Needs {content['batch_size']:,} clips or more in the split {content['data']['split']!r}, because a step takes "
+            f"{content['batch_size']:,}; with fewer, give the number that you have: --batch-size N"
+        )
 
 
 def resolved(preset: str, overrides: list[str]) -> "RunConfig":
@@ -78,10 +82,12 @@ def _list_presets(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(summaries, indent=1))
         return
-    table = Table("preset", "description", box=None)
+    table = Table("preset", "clips needed", "description", box=None)
+    table.columns[1].justify = "right"
     for name, summary in summaries.items():
-        table.add_row(name, summary)
+        table.add_row(name, f"{makers[name]().batch_size:,}", summary)
     Console().print(table)
+    typer.echo("Clips needed: those of one step. With fewer clips, train with --batch-size N.")
 
 
 def _grow(tree: Tree, content: dict[str, Any], descriptions: Mapping[str, str], prefix: str = "") -> None:

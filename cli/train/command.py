@@ -9,12 +9,14 @@ import typer
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.options import with_options
 from cavsync.cli.train import finetune
-from cavsync.cli.train.options import PresetOption, TrainOptions, require_dataset
+from cavsync.cli.train.options import TrainOptions, making, preset_option, require_dataset
 from cavsync.cli.train.output import Bar, JsonLines
 
 if TYPE_CHECKING:
     from cavsync.train.pretrain.config import PretrainConfig
     from cavsync.train.pretrain.estimate import TrainingEstimate
+
+DEFAULT_PRESET = "sync-base"
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -27,7 +29,7 @@ def group() -> None:
 @app.command()
 @with_options
 def pretrain(
-    preset: PresetOption = "sync-base",
+    preset: Annotated[str | None, preset_option(DEFAULT_PRESET)] = None,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -37,6 +39,10 @@ def pretrain(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Length of the run in steps.", show_default="the preset's")
     ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of the run in passes over the clips.", show_default="the preset's"),
+    ] = None,
     estimate: Annotated[
         bool, typer.Option(help="First measure a few steps, to estimate how long the run will take.")
     ] = True,
@@ -44,14 +50,21 @@ def pretrain(
     options: TrainOptions,
 ) -> None:
     """Train a model on matching frames and audio segments, by reconstruction and contrast."""
+    if steps is not None and epochs is not None:
+        raise typer.BadParameter("--steps and --epochs exclude each other: each sets the length of the run.")
+    from cavsync.train.pretrain.config import PretrainConfig
     from cavsync.train.pretrain.presets import preset as preset_named
 
     length = [] if steps is None else [f"num_steps={steps}", "num_epochs=none"]
-    config = options.resolve(preset_named, preset, length)
-    require_dataset(config.data.path, "audioset")
+    length += [] if epochs is None else [f"num_epochs={epochs}", "num_steps=none"]
+    folder = run or options.root / "runs" / f"pretrain-{preset or DEFAULT_PRESET}"
+    if options.resume:
+        config = options.resumed(PretrainConfig, folder, preset, lambda _: length)
+    else:
+        config = options.resolve(preset_named, preset or DEFAULT_PRESET, length)
+        require_dataset(config.data.path, making("audioset"))
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
 
-    folder = run or options.root / "runs" / f"pretrain-{config.preset}"
     new = not options.resume and not folder.exists() and "RANK" not in os.environ
     forecast = _estimate(config, options.device) if estimate and new else None
     show = JsonLines(estimate=forecast) if options.as_json else Bar(estimate=forecast)

@@ -1,7 +1,7 @@
 """`cavsync train finetune` and `cavsync train probe`: classifiers on the encoders of a pretrained model."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +9,14 @@ import typer
 
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.options import with_options
-from cavsync.cli.train.options import ClassifierOptions, PresetOption, TrainOptions, assign, require_dataset
+from cavsync.cli.train.options import (
+    ClassifierOptions,
+    TrainOptions,
+    assign,
+    making,
+    preset_option,
+    require_dataset,
+)
 from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count
 
 if TYPE_CHECKING:
@@ -18,20 +25,24 @@ if TYPE_CHECKING:
     from cavsync.train.finetune.metrics import FinetuneFacts
 
 
+FINETUNE_PRESET, PROBE_PRESET = "finetune-vggsound", "probe-vggsound"
+
+
 @with_options
 def finetune(
-    preset: PresetOption = "finetune-vggsound", *, classifier: ClassifierOptions, options: TrainOptions
+    preset: Annotated[str | None, preset_option(FINETUNE_PRESET)] = None,
+    *,
+    classifier: ClassifierOptions,
+    options: TrainOptions,
 ) -> None:
     """Train all weights of a pretrained model to classify the clips of a dataset."""
-    from cavsync.train.finetune.presets import finetune_preset
-
-    config = options.resolve(finetune_preset, preset, classifier.assignments())
-    _train(config, classifier.run or options.root / "runs" / config.preset, options)
+    folder = classifier.run or options.root / "runs" / (preset or FINETUNE_PRESET)
+    _train(_config(options, classifier, folder, preset, FINETUNE_PRESET), folder, options)
 
 
 @with_options
 def probe(
-    preset: PresetOption = "probe-vggsound",
+    preset: Annotated[str | None, preset_option(PROBE_PRESET)] = None,
     head: Annotated[
         Literal["attention", "linear"] | None,
         typer.Option(
@@ -45,23 +56,42 @@ def probe(
     options: TrainOptions,
 ) -> None:
     """Train a classification head on the embeddings of a frozen model."""
-    from cavsync.train.finetune.presets import finetune_preset
-
-    assignments = [*classifier.assignments(), *assign("head.kind", head)]
-    config = options.resolve(finetune_preset, preset, assignments)
+    named = preset or PROBE_PRESET
+    folder = classifier.run or options.root / "runs" / (named if head is None else f"{named}-{head}")
+    config = _config(options, classifier, folder, preset, PROBE_PRESET, assign("head.kind", head))
     if not config.frozen:
         raise typer.BadParameter(
             f"The preset {config.preset} trains all weights; start it with `cavsync train finetune`."
         )
-    name = config.preset if head is None else f"{config.preset}-{head}"
-    _train(config, classifier.run or options.root / "runs" / name, options)
+    _train(config, folder, options)
+
+
+def _config(
+    options: TrainOptions,
+    classifier: ClassifierOptions,
+    folder: Path,
+    preset: str | None,
+    default_preset: str,
+    of_command: Sequence[str] = (),
+) -> "FinetuneConfig":
+    """That of the run in `folder` with --resume, else of the preset, with the fields that the options stand for."""
+    from cavsync.train.finetune.config import FinetuneConfig
+    from cavsync.train.finetune.presets import finetune_preset
+
+    if options.resume:
+        return options.resumed(
+            FinetuneConfig, folder, preset, lambda config: [*classifier.assignments(config), *of_command]
+        )
+    return options.resolve(
+        finetune_preset, preset or default_preset, [*classifier.assignments(), *of_command]
+    )
 
 
 def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> None:
     """Train and show the run; an interrupted run ends with exit code 130."""
     if config.initial_weights is None:
         raise typer.BadParameter("Name the weights that the encoders start from: --from RUN or --from FILE.")
-    require_dataset(config.data.path, "vggsound")
+    require_dataset(config.data.path, making("vggsound"))
     from cavsync.train.finetune.trainer import finetune as run_finetuning
 
     show = JsonLines() if options.as_json else Bar(RunTexts(describe, step_line, validation_line))

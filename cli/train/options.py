@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", "PretrainConfig", "FinetuneConfig")
 
-PresetOption = Annotated[str, typer.Option(help="Preset to start from; `cavsync config show` lists them.")]
+
+def preset_option(default: str) -> Any:
+    """The option --preset of a command whose preset is `default`."""
+    return typer.Option(help="Preset to start from; `cavsync config show` lists them.", show_default=default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,18 @@ class TrainOptions:
             help="Set a field of the configuration, e.g. optimizer.lr=1e-4; may be given several times.",
         ),
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Clips in a step, over all processes.", show_default="the preset's"),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in the run folder, with its configuration; what is given beside changes it where "
+            "that is possible, such as its length.",
+        ),
+    ] = False
     device: Annotated[
         DeviceChoice, typer.Option(help="Device to train on; auto takes a GPU if there is one.")
     ] = "auto"
@@ -65,10 +79,42 @@ class TrainOptions:
         try:
             config = preset_named(preset)
             path = self.data if self.data is not None else self.root / config.data.path
-            shared: list[str] = [f"data.path={path}", *assign("data.num_workers", self.num_workers)]
-            return apply_overrides(config, [*shared, *assignments, *(self.overrides or [])])
+            return apply_overrides(config, [f"data.path={path}", *self._assignments(assignments)])
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
+
+    def resumed(
+        self, kind: type[C], folder: Path, preset: str | None, assignments: Callable[[C], Sequence[str]]
+    ) -> C:
+        """The configuration of the run in `folder`, with what the options change; `assignments` are those of a command.
+
+        Raises RunError where there is no such run, or an option would change what it computes.
+        """
+        from cavsync.train.engine.config import ConfigError
+        from cavsync.train.engine.overrides import apply_overrides
+        from cavsync.train.engine.run_folder import RunError, read_config, require_resumable, stored_fields
+
+        fields = stored_fields(folder)
+        started_by = "pretrain" if "head" not in fields else "probe" if fields.get("frozen") else "finetune"
+        if (started_by == "pretrain") != (kind.__name__ == "PretrainConfig"):
+            raise RunError(
+                f"{folder} was started by `cavsync train {started_by}`, and is resumed by: cavsync train {started_by} "
+                f"--resume --run {folder}"
+            )
+        config: C = read_config(folder, kind)
+        given = [*assign("preset", preset), *assign("data.path", self.data), *assignments(config)]
+        try:
+            changed = apply_overrides(config, self._assignments(given))
+        except ConfigError as error:
+            raise typer.BadParameter(str(error)) from error
+        require_resumable(folder, config, changed)
+        require_dataset(changed.data.path, f"{folder} is trained on it; where it is now, --data DIR says.")
+        return changed
+
+    def _assignments(self, of_command: Sequence[str]) -> list[str]:
+        """The fields that the options stand for; --set is applied last."""
+        shared = [*assign("data.num_workers", self.num_workers), *assign("batch_size", self.batch_size)]
+        return [*shared, *of_command, *(self.overrides or [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +142,14 @@ class ClassifierOptions:
         typer.Option(help="Inputs of the classifier: audio, image or both.", show_default="the preset's"),
     ] = None
 
-    def assignments(self) -> list[str]:
-        """The fields that the options stand for. The preset's range of averaged epochs fits its own length only."""
-        length = [] if self.epochs is None else [f"num_epochs={self.epochs}", "average_epochs=none"]
+    def assignments(self, resumed: "FinetuneConfig | None" = None) -> list[str]:
+        """The fields that the options stand for.
+
+        The preset's range of averaged epochs fits its own length only; that of a `resumed` run follows its end.
+        """
+        averaged = None if resumed is None or self.epochs is None else resumed.average_of(self.epochs)
+        listed = "none" if averaged is None else f"{averaged[0]},{averaged[1]}"
+        length = [] if self.epochs is None else [f"num_epochs={self.epochs}", f"average_epochs={listed}"]
         return [
             *assign("initial_weights", self.initial_weights),
             *length,
@@ -111,14 +162,15 @@ def assign(field: str, value: Any) -> list[str]:
     return [] if value is None else [f"{field}={value}"]
 
 
-def require_dataset(path: str, example: str) -> None:
-    """Raises CavsyncError, before anything heavy is imported, where `path` holds no dataset; a URL is not looked up.
-
-    `example` completes the command `cavsync prepare` that would make one.
-    """
+def require_dataset(path: str, way_out: str) -> None:
+    """Raises CavsyncError, before anything heavy is imported, where `path` holds no dataset; a URL is not looked up."""
     summary = Path(path) / "dataset.json"
     if "://" not in path and not summary.is_file():
         raise CavsyncError(
-            f"No dataset to train on: {summary} does not exist (looked for in {Path(path).absolute()}). "
-            f"Make it with `cavsync prepare {example}`, or give the folder of another one with --data."
+            f"No dataset to train on: {summary} does not exist (looked for in {Path(path).absolute()}). {way_out}"
         )
+
+
+def making(dataset: str) -> str:
+    """How to make the dataset that a preset looks for."""
+    return f"Make it with `cavsync prepare {dataset}`, or give the folder of another one with --data."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from cavsync.cli.console.progress import bar
@@ -51,6 +52,8 @@ class Bar:
         rows = dict(self._texts.describe(facts))
         if self._estimate is not None:
             rows["time"] = forecast(self._estimate)
+        if facts.changes:
+            rows["resumed with"] = escape("\n".join(facts.changes))
         self._table(rows)
         if self._shows_config:
             self._table(_config_rows(dataclasses.asdict(config)))
@@ -79,7 +82,7 @@ class Bar:
         else:
             typer.echo(
                 f"Stopped at step {result.step} of {result.num_steps} and saved {result.checkpoint}. "
-                "The same command with --resume continues."
+                f"It goes on with --resume --run {result.run_dir}."
             )
 
     def _table(self, rows: Mapping[str, str]) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.callbacks import Calls
 from support.known_shards import micro_model, micro_run
+from support.trainings import Calls
 
 from cavsync.errors import CavsyncError
 from cavsync.model.cavmae_sync import CavMaeSync

@@ -36,8 +36,8 @@ class Epochs:
     def __post_init__(self) -> None:
         if self.num_clips < self.batch_size:
             raise TooFewClipsError(
-                f"{self.num_clips} clips do not fill one batch of {self.batch_size}: "
-                f"prepare more videos or lower the batch, with --set batch_size={self.num_clips}."
+                f"{self.num_clips} clip{'' if self.num_clips == 1 else 's'} do not fill one batch of {self.batch_size}: "
+                f"prepare more videos or lower the batch, with --batch-size {self.num_clips}."
             )
 
     @property

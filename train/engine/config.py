@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 from cavsync.errors import CavsyncError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+T = TypeVar("T")
 Precision = Literal["float32", "bfloat16", "float16"]
 
 # Fields, and groups of fields, that do not change what a run computes: `--resume` accepts new values.
@@ -25,6 +27,8 @@ FREE_ON_RESUME = (
     "compile",
     "monitor",
 )
+# The length of a run: `--resume` accepts new values too, which change the learning rate as `optimizer.lengthened` says.
+LENGTH_FIELDS = ("num_steps", "num_epochs", "average_epochs")
 
 
 class ConfigError(CavsyncError, ValueError):
@@ -126,6 +130,10 @@ class RunConfig:
         self.require_positive("batch_size", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints")
         require(self.seed >= 0, f"seed={self.seed} is negative.")
 
+    def total_steps(self, num_clips: int) -> int:
+        """Optimizer steps of the whole run on `num_clips` clips."""
+        raise NotImplementedError
+
     def require_positive(self, *names: str) -> None:
         """ConfigError where one of these fields is below 1; None is allowed."""
         for name in names:
@@ -137,6 +145,21 @@ def as_dict(config: "DataclassInstance") -> dict[str, Any]:
     """The record in JSON's types: what run folders and checkpoints store."""
     content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return content
+
+
+def from_dict(kind: type[T], content: Mapping[str, Any]) -> T:
+    """The record that `as_dict` wrote; a field that it lacks has its default.
+
+    Raises ConfigError for a field that `kind` has not, or that is missing and has no default.
+    """
+    hints = get_type_hints(kind)
+    unknown = [name for name in content if name not in hints]
+    require(not unknown, f"{kind.__name__} has no field {', '.join(unknown)}.")
+    values = {name: _restored(hints[name], value) for name, value in content.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:  # a field is missing
+        raise ConfigError(f"{kind.__name__}: {error}") from error
 
 
 def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -151,7 +174,14 @@ def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[st
 
 def is_free_on_resume(name: str) -> bool:
     """Whether the dotted field `name` may change when a run is resumed."""
-    return name in FREE_ON_RESUME or name.partition(".")[0] in FREE_ON_RESUME
+    free = (*FREE_ON_RESUME, *LENGTH_FIELDS)
+    return name in free or name.partition(".")[0] in free
+
+
+def _restored(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):  # JSON has no tuples
+        return tuple(_restored(None, item) for item in value)
+    return from_dict(hint, value) if dataclasses.is_dataclass(hint) and isinstance(hint, type) else value
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

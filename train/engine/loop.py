@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from cavsync.train.engine.config import RunConfig, as_dict
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, StopWatch, ValidationMetrics
 from cavsync.train.engine.optimizer import lr_ratio
-from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunFolder, explaining_failed_write
+from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.step import TrainStep, keeping_clips_of_failed_step
 
@@ -88,13 +89,14 @@ class TrainingLoop:
         self.task, self.ranks = task, ranks or Ranks()
         self.folder = self.ranks.on_all_ranks(partial(self._open_folder, run_dir, resume))
         self.steps_done = self._restore() if resume else 0
+        self.changes = self.ranks.on_all_ranks(self._store_changes) if resume else ()
         self.callbacks = [*callbacks, Monitor(task.draw_curves)] if self.ranks.first else []
 
     def run(self) -> RunResult:
         """Trains to the end, or until SIGTERM or Ctrl-C, which save first."""
         task, model = self.task, self.task.step.model
         if self.ranks.first:
-            facts = task.facts(self.folder.path, self.steps_done)
+            facts = replace(task.facts(self.folder.path, self.steps_done), changes=self.changes)
             for callback in self.callbacks:
                 callback.on_train_begin(facts, task.config, model)
         with keeping_clips_of_failed_step(self.folder.path / NOT_FINITE_NAME):
@@ -206,9 +208,18 @@ class TrainingLoop:
             self.task.step.load_state_dict(state)
             torch.set_rng_state(state["rng"])
             step = int(state["step"])
+        elif self.folder.weights.exists():
+            raise RunError(
+                f"{self.folder.path} is complete, and its checkpoints are gone, so it cannot go on. Start another run "
+                f"from its weights, with initial_weights={self.folder.weights}."
+            )
         if ranks.first:
             self.folder.drop_after(step)
         return step
+
+    def _store_changes(self) -> tuple[str, ...]:
+        """What is other than before the run was resumed: a sentence for each change."""
+        return self.folder.store_changes(self.task.config, self.steps_done, self.task.steps_per_epoch)
 
     def _load(self, path: Path) -> dict[str, Any]:
         state = self.folder.checkpoints.load(path)

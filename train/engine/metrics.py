@@ -28,6 +28,7 @@ class RunFacts:
     num_ranks: int
     device: str
     precision: str
+    changes: tuple[str, ...] = ()  # on resume: sentences on what is other than before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ ours at lr / warm-up steps, and torch's LambdaLR keeps a state.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import compress
 from operator import not_
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
+from cavsync.train.engine.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 
 def lr_ratio(schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch: int) -> float:
@@ -25,6 +26,34 @@ def lr_ratio(schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoc
         return float(schedule.gamma ** sum(epochs_done >= milestone for milestone in schedule.milestones))
     progress = (step - warmup_steps) / (num_steps - warmup_steps)
     return schedule.floor_ratio + (1 - schedule.floor_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def lengthened(config: RunConfig, steps_done: int, before: int, after: int, steps_per_epoch: int) -> str:
+    """A sentence on the learning rate of a run that had `before` steps and has `after`, of which `steps_done` are done.
+
+    A cosine is stretched over the new length, as if the run had been planned so; a multistep schedule is tied to epochs
+    and stays as it is.
+    """
+    schedule, highest = config.schedule, config.optimizer.lr
+
+    def lr(step: int, num_steps: int) -> str:
+        return f"{highest * lr_ratio(schedule, step, num_steps, steps_per_epoch):.3g}"
+
+    if steps_done == after:
+        return "no step is left, and the learning rate is as it was"
+    last = "" if steps_done == 0 else f", after {lr(steps_done - 1, before)} in step {steps_done}"
+    course = (
+        f"{lr(steps_done, after)} in step {steps_done + 1}{last}, and {lr(after - 1, after)} in step {after}"
+    )
+    if schedule.name == "cosine":
+        return f"the cosine of the learning rate is stretched from {before} to {after} steps: {course}"
+    ahead = [epoch for epoch in schedule.milestones if steps_done < epoch * steps_per_epoch < after]
+    falls = (
+        f"falls after epoch {', '.join(map(str, ahead))}"
+        if ahead
+        else "has passed its milestones and is constant"
+    )
+    return f"the multistep learning rate {falls}: {course}"
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -62,6 +91,12 @@ def scale_group(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
             optimizer.add_param_group({**group, "params": scaled, "lr_factor": factor})
         elif scaled:
             group["lr_factor"] = factor
+
+
+def epochs_in(averaged: Sequence[int] | None, epochs_done: int) -> range:
+    """Of the `epochs_done` epochs those that lie in the range `averaged`, (first, last)."""
+    first, last = averaged or (1, 0)
+    return range(first, min(last, epochs_done) + 1)
 
 
 class WeightAverage:

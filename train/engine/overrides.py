@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -23,7 +24,20 @@ def apply_overrides(config: T, assignments: Sequence[str]) -> T:
         if not equals:
             raise ConfigError(f"{assignment!r} is no assignment; write field=value, such as batch_size=32.")
         _plant(tree, path.strip().split("."), text.strip(), assignment)
+    _require_known(config, tree)
     return _replace(config, tree)
+
+
+def field_names(config: Any) -> list[str]:
+    """All fields that --set takes, dotted, in their order: batch_size, optimizer.lr."""
+    names = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        inner = (
+            field_names(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else None
+        )
+        names += [field.name] if inner is None else [f"{field.name}.{name}" for name in inner]
+    return names
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -31,6 +45,49 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}."
+
+
+def _require_known(config: Any, tree: Tree) -> None:
+    """ConfigError for a field that does not exist, with the nearest as --set takes it."""
+    known = field_names(config)
+    groups = {name.rpartition(".")[0] for name in known} - {""}
+    for name in _leaves(tree):
+        if name in known or name in groups or any(name.startswith(f"{leaf}.") for leaf in known):
+            continue  # what is wrong with a group, or with a field of none, `_replace` says
+        group, _, last = name.rpartition(".")
+        owner = type(
+            functools.reduce(getattr, group.split("."), config) if group in groups else config
+        ).__name__
+        raise ConfigError(
+            f"{owner} has no field {(last if group in groups else name)!r}{nearest_field(name, known)}"
+        )
+
+
+def nearest_field(name: str, known: Sequence[str]) -> str:
+    """ "; did you mean 'optimizer.lr'?" for `lr`: fields that end so, else the nearest beside it, else the nearest of all."""
+    group, _, last = name.replace("-", "_").rpartition(".")
+    groups = [one.rpartition(".")[0] for one in known]
+    if group not in groups:
+        group = next(iter(difflib.get_close_matches(group, groups, n=1)), "")
+    same = [one for one in known if one.rpartition(".")[2] == last]
+    prefix = f"{group}." if group else ""
+    beside = list(
+        dict.fromkeys(one.removeprefix(prefix).split(".")[0] for one in known if one.startswith(prefix))
+    )
+    near = [prefix + one for one in difflib.get_close_matches(last, beside, n=1)]
+    ends = {one.rpartition(".")[2]: one for one in reversed(known)}
+    close = same or near or [ends[one] for one in difflib.get_close_matches(last, ends, n=1, cutoff=0.75)]
+    if close:
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    return f"; there are: {', '.join(prefix + one for one in beside)}."
+
+
+def _leaves(tree: Tree, prefix: str = "") -> list[str]:
+    """The dotted names that are assigned."""
+    names = []
+    for name, value in tree.items():
+        names += _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+    return names
 
 
 def _plant(tree: Tree, path: Sequence[str], text: str, assignment: str) -> None:
@@ -47,8 +104,6 @@ def _replace(config: T, tree: Tree) -> T:
     owner, hints = type(config).__name__, get_type_hints(type(config))
     changes: dict[str, Any] = {}
     for name, value in tree.items():
-        if name not in hints:
-            raise ConfigError(f"{owner} has no field {name!r}{nearest(name, hints)}")
         current = getattr(config, name)
         if isinstance(value, dict):
             if not dataclasses.is_dataclass(current):

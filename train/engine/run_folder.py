@@ -1,10 +1,12 @@
 """The folder of one run: its configuration, its metrics and its checkpoints; nothing in it is overwritten.
 
 config.json        the resolved configuration
+resumes.jsonl      one line per resumption that changed the configuration: the step, and each field's old and new value
 metrics.jsonl      one line per logged step
 validation.jsonl   one line per validation on held-out clips
 checkpoints/       step-000500.pt ..., and last.pt which points to the newest
-model.safetensors  the trained weights, once the run is complete
+model.safetensors  the trained weights, once the run is complete; model-step-000500.safetensors those of a shorter run
+                   that was lengthened
 not-finite.json    the clips of a step with a NaN or infinite loss, which ended the run
 """
 
@@ -13,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from safetensors import SafetensorError
@@ -21,13 +23,24 @@ from safetensors import SafetensorError
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.checkpoint import Checkpoints
-from cavsync.train.engine.config import RunConfig, as_dict, differing_fields, is_free_on_resume
+from cavsync.train.engine.config import (
+    ConfigError,
+    RunConfig,
+    as_dict,
+    differing_fields,
+    from_dict,
+    is_free_on_resume,
+)
+from cavsync.train.engine.optimizer import lengthened
 
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
 VALIDATION_NAME = "validation.jsonl"
 WEIGHTS_NAME = "model.safetensors"
 NOT_FINITE_NAME = "not-finite.json"
+RESUMES_NAME = "resumes.jsonl"
+
+C = TypeVar("C", bound=RunConfig)
 
 
 class RunError(CavsyncError):
@@ -37,8 +50,9 @@ class RunError(CavsyncError):
 class RunFolder:
     """A run on disk, from `RunFolder.start` or `RunFolder.reopen`."""
 
-    def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path = path
+    def __init__(self, path: Path, config: RunConfig, stored: RunConfig | None = None) -> None:
+        """`stored` is the configuration that a resumed run had so far."""
+        self.path, self.stored = path, stored
         self.metrics = path / METRICS_NAME
         self.weights = path / WEIGHTS_NAME
         self.checkpoints = Checkpoints(path, config.keep_checkpoints)
@@ -58,20 +72,35 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, config: RunConfig) -> "RunFolder":
         """The run in `path`; RunError where there is none or its configuration computes something else."""
-        stored = path / CONFIG_NAME
-        if not stored.is_file():
+        stored = read_config(path, type(config))
+        require_resumable(path, stored, config)
+        return cls(path, config, stored)
+
+    def store_changes(self, config: RunConfig, steps_done: int, steps_per_epoch: int) -> tuple[str, ...]:
+        """Stores what a resumed run changes, if anything; a sentence for each change.
+
+        Raises RunError where the new length is shorter than what is done.
+        """
+        if self.stored is None or not (changed := differing_fields(as_dict(self.stored), as_dict(config))):
+            return ()
+        # The clips are those of before, which fill this many batches in an epoch.
+        num_clips = steps_per_epoch * config.batch_size
+        before, after = self.stored.total_steps(num_clips), config.total_steps(num_clips)
+        if after < steps_done:
             raise RunError(
-                f"{path} holds no run to resume: {stored.name} is not there. Start it without --resume."
+                f"{self.path} has done {steps_done} steps, more than the {after} of the new length: make it longer, or "
+                "start another folder with --run."
             )
-        changed = differing_fields(json.loads(stored.read_text()), as_dict(config))
-        fixed = {name: values for name, values in changed.items() if not is_free_on_resume(name)}
-        if fixed:
-            listed = "; ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in fixed.items())
-            raise RunError(
-                f"{path} was started with another configuration: {listed}. "
-                "Resume it with the same one, or start another folder with --run."
-            )
-        return cls(path, config)
+        with explaining_failed_write(self.path / CONFIG_NAME):
+            if before == steps_done < after and self.weights.exists():
+                self.weights.replace(self.path / f"model-step-{steps_done:06d}.safetensors")
+            with (self.path / RESUMES_NAME).open("a") as file:
+                file.write(json.dumps({"step": steps_done, "changed": changed}) + "\n")
+            write_atomically(self.path / CONFIG_NAME, json.dumps(as_dict(config), indent=1).encode())
+        lines = [f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items()]
+        if before != after:
+            lines.append(lengthened(config, steps_done, before, after, steps_per_epoch))
+        return tuple(lines)
 
     def log(self, record: dict[str, Any]) -> None:
         with explaining_failed_write(self.metrics), self.metrics.open("a") as file:
@@ -81,6 +110,38 @@ class RunFolder:
         """Drop what a killed run left behind its newest checkpoint: metrics of lost steps, half-written files."""
         drop_lines_after(self.metrics, step)
         self.checkpoints.drop_leftovers()
+
+
+def stored_fields(path: Path) -> dict[str, Any]:
+    """The configuration of the run in the folder `path`, as JSON; RunError where there is none."""
+    file = path / CONFIG_NAME
+    if not file.is_file():
+        raise RunError(f"{path} holds no run to resume: {file.name} is not there. Start it without --resume.")
+    try:
+        fields: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise RunError(f"{file} is damaged ({error}), so the run cannot be resumed.") from error
+    return fields
+
+
+def read_config(path: Path, kind: type[C]) -> C:
+    """The configuration of the run in the folder `path`; RunError where there is none of this kind."""
+    try:
+        return from_dict(kind, stored_fields(path))
+    except ConfigError as error:
+        raise RunError(f"{path / CONFIG_NAME} is not of a run that this command resumes: {error}") from error
+
+
+def require_resumable(path: Path, stored: RunConfig, config: RunConfig) -> None:
+    """RunError where `config` computes something else than the configuration that the run in `path` has."""
+    changed = differing_fields(as_dict(stored), as_dict(config))
+    fixed = {name: values for name, values in changed.items() if not is_free_on_resume(name)}
+    if fixed:
+        listed = "; ".join(f"{name} was {before!r}, now {now!r}" for name, (before, now) in fixed.items())
+        raise RunError(
+            f"{path} was started with another configuration: {listed}. "
+            "Resume it without that, since a run keeps its configuration, or start another folder with --run."
+        )
 
 
 def drop_lines_after(path: Path, step: int) -> None:

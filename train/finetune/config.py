@@ -122,6 +122,17 @@ class FinetuneConfig(RunConfig):
             )
         self._check_cache()
 
+    def total_steps(self, num_clips: int) -> int:
+        """Optimizer steps of the whole run on `num_clips` clips."""
+        return self.num_epochs * (num_clips // self.batch_size)
+
+    def average_of(self, num_epochs: int) -> tuple[int, int] | None:
+        """The averaged epochs of this run where it ends after `num_epochs`: an average up to the end stays one."""
+        if self.average_epochs is None or self.average_epochs[0] > num_epochs:
+            return None
+        first, last = self.average_epochs
+        return first, num_epochs if last == self.num_epochs else min(last, num_epochs)
+
     def _check_cache(self) -> None:
         changes = self.mixing.changes_inputs or self.data.image_augmentation or self.data.audio_noise
         require(

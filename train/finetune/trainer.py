@@ -24,7 +24,7 @@ from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import choose_device, warn_of_slow_precision
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import ValidationMetrics
-from cavsync.train.engine.optimizer import WeightAverage
+from cavsync.train.engine.optimizer import WeightAverage, epochs_in
 from cavsync.train.engine.run_folder import RunError, explaining_failed_write
 from cavsync.train.evaluation.classification.metrics import Classification
 from cavsync.train.finetune.cached_features import EncodedClips
@@ -86,7 +86,7 @@ class FinetuneTask:
         self.config = config = dataclasses.replace(config, data=clips.config, task=self.label_task)
         self.epochs = Epochs(len(clips), config.batch_size, config.seed)
         self.steps_per_epoch = self.epochs.num_batches
-        self.num_steps = config.num_epochs * self.steps_per_epoch
+        self.num_steps = config.total_steps(len(clips))
         self.model = self.initial.classifier(config, len(clips.labels))
         self.step = finetune_step(config, self.label_task, self.model, device)
         self.average = WeightAverage(config.average_epochs)
@@ -144,7 +144,15 @@ class FinetuneTask:
                 f"{self.clips.where} has {len(self.clips)} clips of {len(self.clips.labels)} classes, and they are "
                 f"not those that {path} was trained on. Give the same dataset with --data."
             )
-        self.average.load_state_dict(state["average"], self.device)
+        epochs_done, before = state["step"] // self.steps_per_epoch, state["config"]["average_epochs"]
+        now = self.config.average_epochs
+        if now is not None:
+            if epochs_in(before, epochs_done) != epochs_in(now, epochs_done):
+                raise RunError(
+                    f"{path} has averaged epochs {before or 'none'} of the {epochs_done} that are done, and cannot average "
+                    f"{now} any more. Resume with average_epochs=none, or without that option."
+                )
+            self.average.load_state_dict(state["average"], self.device)
 
     def is_validated_after(self, step: int) -> bool:
         epoch, steps_of_next = divmod(step, self.steps_per_epoch)

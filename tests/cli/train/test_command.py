@@ -9,22 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
-from click.testing import Result
 from support.command_line import output_text
 from support.known_shards import write_known_shards
 from support.labelled_shards import pretrained, write_labelled_shards
-from typer.testing import CliRunner
+from support.trainings import micro, run
 
 from cavsync.cli import config
 from cavsync.cli.train import command as train
 from cavsync.cli.train import output as run_output
 from cavsync.errors import CavsyncError
-
-MICRO = [
-    *("model.audio_rows=32", "model.image_size=32", "model.embed_dim=16", "model.num_heads=2"),
-    *("model.encoder_depth=1", "model.decoder_dim=16", "model.decoder_num_heads=2", "batch_size=2"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +26,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     write_known_shards(root / "data" / "demo", num_clips=6)
     return root
-
-
-def run(app: typer.Typer, *arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "300"})
-
-
-def micro(*arguments: str | Path) -> list[str | Path]:
-    sets = [part for assignment in MICRO for part in ("--set", assignment)]
-    return ["pretrain", "--preset", "tiny", "--device", "cpu", "--steps", "2", *sets, *arguments]
 
 
 def test_pretrain_shows_the_run_before_the_first_step_and_the_weights_after_the_last(
@@ -124,7 +108,8 @@ def test_the_error_of_a_missing_dataset_names_the_file_and_how_to_make_it(tmp_pa
     ("arguments", "expected"),
     [
         (["--preset", "tinny"], "There is no preset 'tinny'; did you mean 'tiny'?"),
-        (["--set", "optimizer.lrr=3"], "OptimizerConfig has no field 'lrr'; did you mean 'lr'?"),
+        (["--set", "optimizer.lrr=3"], "OptimizerConfig has no field 'lrr'; did you mean 'optimizer.lr'?"),
+        (["--set", "lr=1e-4"], "PretrainConfig has no field 'lr'; did you mean 'optimizer.lr'?"),
         (["--set", "batch_size=many"], "PretrainConfig.batch_size='many' is not of type int."),
         (["--steps", "0"], "Invalid value for '--steps'"),
         (["--device", "tpu"], "Invalid value for '--device'"),
@@ -216,7 +201,7 @@ def test_probes_are_named_after_their_head_and_taken_once(labelled: list[str | P
         (["probe", "--head", "mlp"], "Invalid value for '--head'"),
         (
             ["finetune", "--set", "mixing.mixup_probabilty=1"],
-            "MixingConfig has no field 'mixup_probabilty'; did you mean 'mixup_probability'",
+            "MixingConfig has no field 'mixup_probabilty'; did you mean 'mixing.mixup_probability'",
         ),
     ],
 )
@@ -253,6 +238,25 @@ def test_config_show_lists_the_presets() -> None:
     assert result.exit_code == 0
     for name in ("sync-base", "cavmae-base", "tiny", "finetune-as20k", "probe-vggsound"):
         assert name in result.output
+
+
+def test_config_show_says_how_many_clips_a_preset_needs() -> None:
+    listed = run(config.app, "show").output
+    assert re.search(r"tiny +64 +The same graph", listed)
+    assert re.search(r"sync-base +512 ", listed)
+    tree = output_text(run(config.app, "show", "--preset", "tiny", "--set", "batch_size=15"))
+    assert "Needs 15 clips or more in the split 'train', because a step takes 15" in tree
+
+
+def test_fewer_clips_than_a_batch_offer_the_option_to_type(root: Path, tmp_path: Path) -> None:
+    few = ["pretrain", "--preset", "tiny", "--root", root, "--run", tmp_path / "run", "--steps", "1"]
+    message = str(run(train.app, *few, "--device", "cpu").exception)
+    assert message.startswith("6 clips do not fill one batch of 64:")
+    assert message.endswith("lower the batch, with --batch-size 6.")
+    assert not (tmp_path / "run").exists()
+    option = message.removesuffix(".").split()[-2:]
+    small = [part for one in ("model.embed_dim=16", "model.num_heads=2") for part in ("--set", one)]
+    assert run(train.app, *few, "--device", "cpu", *small, *option).exit_code == 0
 
 
 def test_config_show_prints_the_resolved_run() -> None:

@@ -230,7 +230,7 @@ def test_more_frames_than_were_prepared_are_refused(shards: Path) -> None:
 
 
 def test_fewer_clips_than_a_batch_are_refused() -> None:
-    with pytest.raises(TooFewClipsError, match=r"3 clips do not fill one batch of 4.*--set batch_size=3"):
+    with pytest.raises(TooFewClipsError, match=r"3 clips do not fill one batch of 4.*--batch-size 3"):
         ShuffledBatches(3, 4, Position(0, 0, 0))
 
 

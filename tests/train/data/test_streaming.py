@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.callbacks import Calls
 from support.known_shards import frame_jpeg, mel, micro_run, write_known_shards
 from support.rank_work import CPU
+from support.trainings import Calls
 
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import DatasetError

@@ -31,10 +31,32 @@ def test_the_last_of_two_overrides_of_a_field_holds() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("optimizer.lrr=3", r"OptimizerConfig has no field 'lrr'; did you mean 'lr'\?"),
-        ("optimiser.lr=3", r"PretrainConfig has no field 'optimiser'; did you mean 'optimizer'\?"),
-        ("model.num_register=3", r"ModelConfig has no field 'num_register'; did you mean 'num_registers'\?"),
-        ("schedule.qqq=3", "ScheduleConfig has no field 'qqq'; there are: name, warmup_fraction"),
+        ("optimizer.lrr=3", r"OptimizerConfig has no field 'lrr'; did you mean 'optimizer\.lr'\?"),
+        ("lr=3", r"PretrainConfig has no field 'lr'; did you mean 'optimizer\.lr'\?"),
+        (
+            "optimizer.embed_dim=3",
+            r"OptimizerConfig has no field 'embed_dim'; did you mean 'model\.embed_dim'\?",
+        ),
+        (
+            "weight_decays=3",
+            r"PretrainConfig has no field 'weight_decays'; did you mean 'optimizer\.weight_decay'\?",
+        ),
+        (
+            "num_frames=3",
+            r"has no field 'num_frames'; did you mean 'monitor\.num_frames' or 'data\.num_frames'\?",
+        ),
+        ("batch-size=3", r"PretrainConfig has no field 'batch-size'; did you mean 'batch_size'\?"),
+        ("optimiser.lr=3", r"PretrainConfig has no field 'optimiser\.lr'; did you mean 'optimizer\.lr'\?"),
+        ("optimiser=3", r"PretrainConfig has no field 'optimiser'; did you mean 'optimizer'\?"),
+        (
+            "model.num_register=3",
+            r"ModelConfig has no field 'num_register'; did you mean 'model\.num_registers'\?",
+        ),
+        (
+            "schedule.qqq=3",
+            r"ScheduleConfig has no field 'qqq'; there are: schedule\.name, schedule\.warmup_fraction",
+        ),
+        ("qqq=3", "PretrainConfig has no field 'qqq'; there are: preset, optimizer, schedule"),
         ("batch_size=many", r"PretrainConfig\.batch_size='many' is not of type int\."),
         ("batch_size=1.5", r"PretrainConfig\.batch_size='1\.5' is not of type int\."),
         ("compile=maybe", r"PretrainConfig\.compile='maybe' is not of type bool\."),

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.callbacks import Calls
 from support.known_shards import micro_model, write_known_shards
 from support.labelled_shards import (
     NUM_TEST,
@@ -23,6 +22,7 @@ from support.labelled_shards import (
     pretrained,
     write_labelled_shards,
 )
+from support.trainings import Calls
 
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.classifier import CavMaeClassifier

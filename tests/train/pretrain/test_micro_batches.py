@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from support.callbacks import Calls
 from support.known_shards import micro_run, write_known_shards
 from support.rank_work import MODELS, assert_same_gradients, gradients, run_of, some_batch
+from support.trainings import Calls
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.engine.distributed import Ranks

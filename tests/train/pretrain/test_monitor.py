@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support.callbacks import Calls
 from support.known_shards import micro_model, micro_run, raw_data
 from support.labelled_shards import NUM_TEST, write_labelled_shards
+from support.trainings import Calls
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.callbacks import Calls
 from support.known_shards import micro_model, micro_run, write_known_shards
+from support.trainings import Calls
 from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
