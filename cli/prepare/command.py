@@ -152,7 +152,9 @@ def _estimate(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> No
     from cavsync.pipeline.jobs.estimate import estimate
 
     with JsonReporter() if options.json else BarReporter() as reporter, sigterm_as_ctrl_c():
-        expected = estimate(listing, out, options.config(), options.workers, reporter)
+        expected = estimate(
+            listing, out, options.config(), options.workers, reporter, videos_moved=options.videos_moved
+        )
     print_estimate(expected, ", ".join(listing.lists), out, as_json=options.json)
 
 
@@ -169,7 +171,13 @@ def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> Non
         sigterm_as_ctrl_c(),
     ):
         summary = prepare(
-            listing, out, options.config(), workers, recording, retry_failed=options.retry_failed
+            listing,
+            out,
+            options.config(),
+            workers,
+            recording,
+            retry_failed=options.retry_failed,
+            videos_moved=options.videos_moved,
         )
     rate = summary.failure_rate
     reporter.end(

@@ -79,6 +79,13 @@ class PrepareOptions:
             help="Try again the clips that failed, and the missing clips that have a video by now.",
         ),
     ] = False
+    videos_moved: Annotated[
+        bool,
+        typer.Option(
+            "--videos-moved",
+            help="Go on with a dataset whose video files are in another folder now, under the same names.",
+        ),
+    ] = False
     dry_run: Annotated[
         bool,
         typer.Option(

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.done_record import DoneRecord, finished_record, latest_states
 from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
-from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry, split_of
-from cavsync.pipeline.dataset.plan_row import PLAN_INPUTS
+from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry, moved_path, split_of
+from cavsync.pipeline.dataset.plan_row import MOVED_FROM, PLAN_INPUTS, VIDEOS
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.lock import LOCK_NAME
 from cavsync.pipeline.storage.path import AnyPath, each, readable
@@ -90,7 +90,7 @@ class Inventory:
 
     def rows(self, shard: str) -> list[IndexRow]:
         """The index rows of a finished shard, without those that a retry has replaced."""
-        table = pq.read_table(readable(self.paths.index(shard)))
+        table = with_moved_sources(pq.read_table(readable(self.paths.index(shard))), self.paths)
         rows = index_rows(table.append_column("shard", pa.repeat(shard, len(table))))
         return [row for row in rows if self._is_latest(row)]
 
@@ -125,6 +125,25 @@ def plan_inputs(paths: DatasetPaths) -> dict[str, Any]:
     """What the plan was made from: the dataset's name, its lists, and the fields of PrepareConfig."""
     inputs: dict[str, Any] = json.loads(pq.read_schema(readable(paths.plan)).metadata[PLAN_INPUTS])
     return inputs
+
+
+def with_moved_sources(rows: pa.Table, paths: DatasetPaths) -> pa.Table:
+    """Index rows with the paths that their videos have now: finished shards keep the paths of before a move."""
+    if "source" not in rows.column_names or not paths.plan.is_file():
+        return rows
+    inputs = plan_inputs(paths)
+    if not inputs.get(MOVED_FROM):
+        return rows
+    sources = [source and _moved_source(source, inputs) for source in rows["source"].to_pylist()]
+    at = rows.column_names.index("source")
+    return rows.set_column(at, rows.schema.field("source"), pa.array(sources, pa.string()))
+
+
+def _moved_source(source: str, inputs: Mapping[str, Any]) -> str:
+    now = inputs[VIDEOS]
+    folders = [] if source.startswith(f"{now}/") else inputs[MOVED_FROM]
+    before = next((folder for folder in folders if source.startswith(f"{folder}/")), now)
+    return moved_path(source, before, now)
 
 
 def read_json(path: AnyPath) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
-from cavsync.pipeline.storage.path import AnyPath
+from cavsync.pipeline.storage.path import AnyPath, as_path
+from cavsync.pipeline.storage.remote_path import RemotePath
 
 SUMMARY_NAME = "dataset.json"
 
@@ -37,6 +39,16 @@ class DatasetPaths:
 
     def done(self, shard: str) -> AnyPath:
         return self.root / "done" / f"{shard}.json"
+
+
+def moved_path(path: str, before: str, now: str) -> str:
+    """The path or URL with the folder `now` in place of the folder `before`; unchanged where it is not below that."""
+    if not path.startswith(f"{before}/"):
+        return path
+    below, folder = path.removeprefix(f"{before}/"), as_path(before)
+    if isinstance(folder, RemotePath) and folder.is_http:
+        below = unquote(below)
+    return str(as_path(now) / below)
 
 
 def split_of(shard: str) -> str:

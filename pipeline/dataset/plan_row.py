@@ -27,6 +27,8 @@ _FIELDS: list[Any] = [
 PLAN_SCHEMA = pa.schema(_FIELDS)
 # Key of the Parquet file's metadata: JSON of what the plan was made from.
 PLAN_INPUTS = b"cavsync"
+# Keys of that JSON: the folder of the videos, and the folders where they were before.
+VIDEOS, MOVED_FROM = "videos", "videos_moved_from"
 # Column that only the plan of a retry has.
 REPLACES = "replaces"
 

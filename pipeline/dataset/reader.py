@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.index_row import IndexRow
+from cavsync.pipeline.dataset.inventory import with_moved_sources
 from cavsync.pipeline.dataset.paths import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.path import AnyPath, as_path, read_range, readable
@@ -92,7 +93,7 @@ class Dataset:
                 readable(self.paths.index(shard)), columns=wanted, filters=[("state", "=", ClipState.OK)]
             )
             tables.append(usable.append_column("shard", pa.repeat(shard, len(usable))))
-        rows = pa.concat_tables(tables)
+        rows = with_moved_sources(pa.concat_tables(tables), self.paths)
         if not len(rows):
             raise DatasetError(
                 f"{self.paths.root} has no usable clip in split {role!r}; "

@@ -25,6 +25,7 @@ from cavsync.pipeline.jobs.estimate_sample import (
     spread_by_size,
 )
 from cavsync.pipeline.lists.listing import Listing
+from cavsync.pipeline.plan.moved import move_videos
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
 from cavsync.pipeline.storage.path import AnyPath, each
@@ -51,7 +52,7 @@ class PrepareEstimate:
 
 @dataclass(frozen=True)
 class _PlanElsewhere(DatasetPaths):
-    """Paths of a dataset whose plan alone lies elsewhere."""
+    """Paths of a dataset whose plans alone lie elsewhere."""
 
     elsewhere: Path
 
@@ -59,9 +60,18 @@ class _PlanElsewhere(DatasetPaths):
     def plan(self) -> Path:
         return self.elsewhere
 
+    def retry_plan(self, number: int) -> Path:
+        return self.elsewhere.with_name(f"plan-r{number}.parquet")
+
 
 def estimate(
-    listing: Listing, out: AnyPath, config: PrepareConfig, num_workers: int, reporter: Reporter
+    listing: Listing,
+    out: AnyPath,
+    config: PrepareConfig,
+    num_workers: int,
+    reporter: Reporter,
+    *,
+    videos_moved: bool = False,
 ) -> PrepareEstimate | None:
     """The estimate; None where all shards are finished. Reads lists, folder and a sample of the videos; writes nothing to `out`.
 
@@ -71,6 +81,8 @@ def estimate(
         paths = _PlanElsewhere(out, Path(folder) / "plan.parquet")
         if DatasetPaths(out).plan.is_file():
             paths.plan.write_bytes(DatasetPaths(out).plan.read_bytes())
+        if videos_moved:
+            move_videos(paths, listing.videos, reporter)
         plan = plan_for(listing, paths, config, reporter)
         return _estimate(listing, plan, paths, config, num_workers)
 

@@ -17,6 +17,7 @@ from cavsync.pipeline.jobs.runner import run
 from cavsync.pipeline.jobs.summary import Summary, write_summary
 from cavsync.pipeline.jobs.work import Work, Workers
 from cavsync.pipeline.lists.listing import Listing
+from cavsync.pipeline.plan.moved import move_videos
 from cavsync.pipeline.plan.plan import Numbering, Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
 from cavsync.pipeline.plan.retry import Retry, failed_clips, plan_retry, retry_plans
@@ -34,13 +35,16 @@ def prepare(
     reporter: Reporter,
     *,
     retry_failed: bool = False,
+    videos_moved: bool = False,
 ) -> Summary:
     """Prepare `listing` into the folder `out`, making only the shards that earlier runs left unfinished.
 
-    `retry_failed` gives the clips that failed in finished shards another try, in new shards. Raises PrepareError
-    when `out` was planned with other inputs or the disk fails, LockError when another run works there.
+    `retry_failed` gives the clips that failed in finished shards another try, in new shards. `videos_moved` allows that
+    the folder of the videos is another one than the plan's, with the same files in it. Raises PrepareError when `out` was planned with other inputs or the disk fails, LockError when another run works there.
     """
     with _disk_errors(out), run_lock(out):
+        if videos_moved:
+            move_videos(DatasetPaths(out), listing.videos, reporter)
         return _Run(listing, DatasetPaths(out), config, workers, reporter).run(retry_failed)
 
 

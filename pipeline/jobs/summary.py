@@ -12,6 +12,7 @@ import numpy as np
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, latest_states, total_notes
 from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
+from cavsync.pipeline.dataset.plan_row import VIDEOS
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
@@ -80,7 +81,7 @@ def _summary_content(
     labels = list(listing.labels) or plan.labels()
     return {
         "schema_version": SCHEMA_VERSION,
-        "name": listing.name,
+        "name": plan.inputs["dataset"],
         "splits": {name: role for name, role in listing.splits.items() if name in plan.splits()},
         "shards": sorted(records),
         "num_listed": len(plan),
@@ -92,7 +93,7 @@ def _summary_content(
         "mel_std": std,
         "config": config.content(),
         "lists": dict(listing.lists),
-        "videos": str(listing.videos.resolve()),
+        VIDEOS: plan.inputs[VIDEOS],
         LEFT_OUT: plan.inputs.get(LEFT_OUT, []),
         "versions": _versions(),
     }

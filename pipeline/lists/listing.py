@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from cavsync.pipeline.dataset.choices import FolderClips, VideoLayout
 from cavsync.pipeline.lists.clip_list import ListedClip, read_list, splits_in
@@ -16,6 +16,9 @@ from cavsync.pipeline.lists.upload_layout import with_layout
 from cavsync.pipeline.lists.videos import SourceError, VideoTree, listed_files, scan
 from cavsync.pipeline.storage.path import AnyPath, sha256
 
+# What a listing was made from. Only a description names its dataset; the others take the name of a folder.
+Origin = Literal["folder", "lists", "description"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
@@ -25,6 +28,7 @@ class Listing:
     """
 
     name: str
+    made_from: Origin
     splits: Mapping[str, str]  # name -> role ("train", "test")
     lists: Mapping[str, str]  # name of each list -> sha256
     clips: Callable[
@@ -73,6 +77,7 @@ def folder_listing(
     digest = hashlib.sha256(f"{chosen}\n{names}".encode()).hexdigest()
     return Listing(
         name=videos.resolve().name,
+        made_from="folder",
         splits={"train": "train", "test": "test"},
         lists={"folder": digest},
         clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s),
@@ -103,6 +108,7 @@ def official_listing(
     labels = _labels(manifest, [raw, *(file.path.parent for file in files)])
     return Listing(
         name=manifest.name,
+        made_from="description",
         splits=manifest.splits,
         published_rows={file.path.name: file.spec.count for file in files if file.spec.count},
         labels=[label for label, _ in labels],
@@ -120,7 +126,7 @@ def list_listing(
         raise SourceError(f"{videos} is no folder; --videos names the one that holds the videos.")
     splits = sorted(set().union(*(splits_in(file.path, spec) for file in files)))
     roles = {split: "test" if split.lower() in TEST_SPLITS else "train" for split in splits}
-    return Listing(name=name, splits=roles, **_sources(files, videos, layout))
+    return Listing(name=name, made_from="lists", splits=roles, **_sources(files, videos, layout))
 
 
 def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -> dict[str, Any]:

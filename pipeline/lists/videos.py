@@ -93,7 +93,8 @@ def scan(root: AnyPath) -> VideoTree:
     return VideoTree(root.resolve(), pa.array(found.paths, pa.string()), left_out=found.left_out)
 
 
-def _exists(source: str) -> bool:
+def is_there(source: str) -> bool:
+    """Whether a path or URL names a file."""
     path = as_path(source)
     return path.is_file() if isinstance(path, RemotePath) else os.path.isfile(path)
 
@@ -110,7 +111,7 @@ def listed_files(root: AnyPath, sources: Iterable[str | None]) -> VideoTree:
     """The tree of the existing files among those that lists name. Raises SourceError when none exists."""
     named = sorted({source for source in sources if source is not None})
     prefix = f"{root.resolve()}/"
-    exists = each(_exists, named, root)
+    exists = each(is_there, named, root)
     found = [source.removeprefix(prefix) for source, is_there in zip(named, exists, strict=True) if is_there]
     if not found:
         example = named[0] if named else "no file"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.plan_row import MOVED_FROM, VIDEOS
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.lists.videos import VideoTree, example_names, num_undecided
@@ -36,12 +37,16 @@ class Reporter(Protocol):
 
 
 def plan_for(listing: Listing, paths: DatasetPaths, config: PrepareConfig, reporter: Reporter) -> Plan:
-    """The folder's plan, extended by new clips of the lists; a new plan where there is none."""
+    """The folder's plan, extended by new clips of the lists; a new plan where there is none.
+
+    A plan keeps the name of its dataset and where its videos were before.
+    """
     inputs = _inputs(listing, config)
     if not paths.plan.is_file():
         return _new_plan(listing, inputs, paths, config, reporter)
     plan = Plan.read(paths.plan)
     _require_same_inputs(paths.root, plan.inputs, inputs)
+    inputs |= {name: plan.inputs[name] for name in ("dataset", MOVED_FROM) if name in plan.inputs}
     if plan.inputs["lists"] == inputs["lists"]:
         return plan
     return _extended_plan(plan, listing, inputs, paths, config, reporter)
@@ -129,21 +134,29 @@ def _description(plan: Plan, listing: Listing, tree: VideoTree) -> Iterator[str]
 def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
     return {
         "dataset": listing.name,
+        "made_from": listing.made_from,
         "lists": dict(listing.lists),
-        "videos": str(listing.videos.resolve()),
+        VIDEOS: str(listing.videos.resolve()),
         "layout": listing.layout,
         **config.content(),
     }
 
 
 def _require_same_inputs(root: AnyPath, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    may_differ = {"lists", LEFT_OUT, MOVED_FROM}  # lists and folders may grow
+    if now["made_from"] != "description":  # the name is that of a folder, which may be renamed or copied
+        may_differ.add("dataset")
     changes = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
-        for name in sorted({*before, *now} - {"lists", LEFT_OUT})  # lists and folders may grow
+        for name in sorted({*before, *now} - may_differ)
         if before.get(name) != now.get(name)
     ]
     if changes:
         raise PrepareError(
             f"{root} was planned with other inputs: {'; '.join(changes)}. "
+            f"{_MOVED if before.get(VIDEOS) != now[VIDEOS] else ''}"
             "Repeat the first run's options to continue it, or choose another --out."
         )
+
+
+_MOVED = "If these are the same video files in another place, add --videos-moved. "
