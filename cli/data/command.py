@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from cavsync.cli.console.paths import PathOrUrl, path_argument
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
+    from cavsync.pipeline.inspection.failures import FrequentReason
     from cavsync.pipeline.inspection.status import Status
     from cavsync.pipeline.inspection.validation import DatasetValidation
     from cavsync.pipeline.storage.path import AnyPath
@@ -46,6 +47,14 @@ def show_status(
             "--watch", help="Refresh every second (every 30 s for a URL) until the preparation is finished."
         ),
     ] = False,
+    failed: Annotated[
+        bool,
+        typer.Option(
+            "--failed",
+            help="List each clip of the finished shards that is not ok, with its file and the reason; into a file or "
+            "pipe as tab-separated lines.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show how far a preparation is, how fast it is and which process runs it. Works from any shell."""
@@ -54,17 +63,33 @@ def show_status(
 
     from cavsync.cli.data.tables import status_view
 
+    if failed:
+        _list_failures(folder, as_json)
+        return
     statuses = _statuses(folder, watch)
     if as_json:
-        for status in statuses:
+        for status, reasons in statuses:
             content = asdict(status) | {"eta_s": status.eta_s, "finished": status.is_finished}
+            content["reasons"] = {state: asdict(reason) for state, reason in reasons.items()}
             typer.echo(json.dumps(content | {"root": str(folder)}))
     elif watch:
         with Live(auto_refresh=False) as live:
-            for status in statuses:
-                live.update(status_view(status), refresh=True)
+            for status, reasons in statuses:
+                live.update(status_view(status, reasons), refresh=True)
     else:
-        Console().print(status_view(next(statuses)))
+        Console().print(status_view(*next(statuses)))
+
+
+def _list_failures(folder: "AnyPath", as_json: bool) -> None:
+    from cavsync.cli.data.tables import print_failures
+    from cavsync.pipeline.inspection.failures import failures
+
+    found = failures(_inventory(folder))
+    if as_json:
+        for failure in found:
+            typer.echo(json.dumps(asdict(failure)))
+    else:
+        print_failures(found)
 
 
 @app.command()
@@ -193,13 +218,16 @@ def _inventory(folder: "AnyPath") -> "Inventory":
     return inventory
 
 
-def _statuses(folder: "AnyPath", watch: bool) -> Iterator["Status"]:
-    """The status of now; with `watch` another one every second, or every 30 s for a URL, until it is finished."""
-    from cavsync.pipeline.inspection.status import read_status
+def _statuses(folder: "AnyPath", watch: bool) -> Iterator[tuple["Status", "Mapping[str, FrequentReason]"]]:
+    """The status of now and the most frequent reasons; with `watch` another one every second, or every 30 s for a URL, until it is finished."""
+    from cavsync.pipeline.dataset.inventory import Inventory
+    from cavsync.pipeline.inspection.failures import frequent_reasons
+    from cavsync.pipeline.inspection.status import status_of
 
     while True:
-        status = read_status(folder)
-        yield status
+        inventory = Inventory.read(folder)
+        status = status_of(inventory)
+        yield status, frequent_reasons(inventory)
         if status.is_finished or not watch:
             return
         time.sleep(1.0 if isinstance(folder, Path) else 30.0)

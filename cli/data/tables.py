@@ -1,9 +1,10 @@
 """Tables of `cavsync data` on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
@@ -14,6 +15,7 @@ from rich.text import Text
 from cavsync.cli.console.clip_states import state_table
 
 if TYPE_CHECKING:
+    from cavsync.pipeline.inspection.failures import Failure, FrequentReason
     from cavsync.pipeline.inspection.statistics import Statistics
     from cavsync.pipeline.inspection.status import Runner, Status
     from cavsync.pipeline.inspection.validation import DatasetValidation
@@ -23,7 +25,7 @@ MAX_LINES = 12  # problems of one shard, values of one fact
 NUM_LABELS = 5  # top and rare ones
 
 
-def status_view(status: "Status") -> RenderableType:
+def status_view(status: "Status", reasons: Mapping[str, "FrequentReason"]) -> RenderableType:
     """One bar, the facts of the run, and the states of the clips so far."""
     facts = Table.grid(padding=(0, 2))
     facts.add_row("shards", f"{status.num_shards_done:,} of {status.num_shards:,}")
@@ -38,8 +40,30 @@ def status_view(status: "Status") -> RenderableType:
         )
     facts.add_row("run", Text(_run(status)))
     bar = Padding(ProgressBar(status.num_clips, status.num_clips_done, width=60))
-    states = [state_table(status.states, sum(status.states.values()))] if status.states else []
+    states = [state_table(status.states, sum(status.states.values()), reasons)] if status.states else []
     return Group(Text(str(status.root), style="bold"), bar, facts, *states)
+
+
+def print_failures(failures: Iterable["Failure"]) -> None:
+    """A table on a terminal; elsewhere a line of tab-separated values a clip, under a line of titles."""
+    rows = ((one.state, one.key, one.source or "", one.reason, one.listed_in or "") for one in failures)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for row in (_FAILURE_TITLES, *rows):
+            typer.echo("\t".join(_one_line(cell) for cell in row))
+        return
+    table = Table(*_FAILURE_TITLES)
+    for row in rows:
+        table.add_row(*(Text(_one_line(cell)) for cell in row))
+    console.print(table)
+
+
+_FAILURE_TITLES = ("state", "key", "file", "reason", "listed in")
+
+
+def _one_line(cell: str) -> str:
+    """The cell without tabs, newlines and other control characters, which would end it."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cell)
 
 
 def print_validation(folder: "AnyPath", found: "DatasetValidation", fixed: bool) -> None:
@@ -90,7 +114,7 @@ def print_statistics(found: "Statistics") -> None:
         f"[bold]{escape(found.name)}[/]: {found.num_listed:,} listed clips, {found.finished}, "
         f"{found.ok_hours:,.2f} h prepared"
     )
-    console.print(state_table(found.states, sum(found.states.values())))
+    console.print(state_table(found.states, sum(found.states.values()), found.reasons))
     facts = Table.grid(padding=(0, 2))
     for title, counts in found.facts.items():
         facts.add_row(title, _counted(counts))

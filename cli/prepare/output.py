@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,8 +54,11 @@ class BarReporter:
         self._bar.update(self._task, advance=sum(states.values()), note=", ".join(failures[:3]))
 
     def end(self, summary: Mapping[str, Any]) -> None:
+        from cavsync.pipeline.inspection.failures import FrequentReason
+
         listed, states = summary["listed"], dict(sorted(summary["states"].items(), key=lambda item: -item[1]))
-        Console().print(state_table(states, listed, title=f"{listed:,} listed clips"))
+        reasons = {state: FrequentReason(**one) for state, one in summary["reasons"].items()}
+        Console().print(state_table(states, listed, reasons, title=f"{listed:,} listed clips"))
         for line in note_lines(summary["notes"]):
             Console().print(line, markup=False, highlight=False, soft_wrap=True)
         Console().print(f"Dataset: {summary['out']}", markup=False, highlight=False, soft_wrap=True)
@@ -62,9 +66,14 @@ class BarReporter:
 
 def end_counts(summary: "Summary") -> dict[str, Any]:
     """The part of a preparation's end event that every reporter needs."""
+    from cavsync.pipeline.dataset.inventory import Inventory
+    from cavsync.pipeline.inspection.failures import frequent_reasons
+
+    reasons = frequent_reasons(Inventory.read(summary.root))
     return {
         "listed": summary.num_listed,
         "states": dict(summary.states),
+        "reasons": {state: asdict(reason) for state, reason in reasons.items()},
         "notes": dict(summary.notes),
     }
 

@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, PlanRow
 from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.storage.parquet import read_table
 
 # What the plan says of a listed clip and the index repeats.
 _PLANNED = [name for name in PLAN_SCHEMA.names if name not in ("shard", "duplicate")]
@@ -142,6 +144,16 @@ class IndexRow:
 def index_table(rows: Iterable[IndexRow]) -> pa.Table:
     """The rows as a table of INDEX_SCHEMA."""
     return pa.Table.from_pylist([row_columns(row) for row in rows], schema=INDEX_SCHEMA)
+
+
+def read_index(
+    paths: DatasetPaths, shard: str, columns: Sequence[str] | None = None, filters: list[Any] | None = None
+) -> pa.Table:
+    """Index rows of a finished shard. Raises DamagedFileError, which names the file and the way out."""
+    way_out = (
+        f"`cavsync data validate {paths.root} --fix` removes damaged shards; then repeat the prepare command."
+    )
+    return read_table(paths.index(shard), way_out, columns, filters)
 
 
 def index_rows(table: pa.Table) -> list[IndexRow]:

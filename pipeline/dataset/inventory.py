@@ -10,16 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.done_record import DoneRecord, finished_record, latest_states
-from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
+from cavsync.pipeline.dataset.index_row import IndexRow, index_rows, read_index
 from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry, moved_path, split_of
-from cavsync.pipeline.dataset.plan_row import MOVED_FROM, PLAN_INPUTS, VIDEOS
+from cavsync.pipeline.dataset.plan_row import MOVED_FROM, VIDEOS, read_plan, read_plan_inputs
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.lock import LOCK_NAME
-from cavsync.pipeline.storage.path import AnyPath, each, readable
+from cavsync.pipeline.storage.path import AnyPath, each
 
 
 class InventoryError(CavsyncError):
@@ -90,9 +89,9 @@ class Inventory:
 
     def rows(self, shard: str) -> list[IndexRow]:
         """The index rows of a finished shard, without those that a retry has replaced."""
-        table = with_moved_sources(pq.read_table(readable(self.paths.index(shard))), self.paths)
+        table = with_moved_sources(read_index(self.paths, shard), self.paths)
         rows = index_rows(table.append_column("shard", pa.repeat(shard, len(table))))
-        return [row for row in rows if self._is_latest(row)]
+        return [row for row in rows if self.is_latest(row.key, row.state, row.shard)]
 
     def shards_of(self, split: str | None) -> Iterator[str]:
         """Finished shards; raises InventoryError for a split that is not planned."""
@@ -101,16 +100,17 @@ class Inventory:
             raise InventoryError(f"{self.paths.root} has no split {split!r}; it has: {', '.join(splits)}.")
         return (shard for shard in self.records if split in (None, split_of(shard)))
 
-    def _is_latest(self, row: IndexRow) -> bool:
+    def is_latest(self, key: str, state: str, shard: str) -> bool:
+        """Whether the row of a key in a shard is its latest try."""
         # A duplicate row keeps its state whatever happens to the first row of its key.
-        return row.state == ClipState.DUPLICATE or self._retried.get(row.key, row.shard) == row.shard
+        return state == ClipState.DUPLICATE or self._retried.get(key, shard) == shard
 
     @cached_property
     def _retried(self) -> dict[str, str]:
         """Key -> shard of its last finished try, for clips that were tried again."""
         retried: dict[str, str] = {}
         for plan in plan_files(self.paths)[1:]:
-            table = pq.read_table(readable(plan), columns=["key", "shard"])
+            table = read_plan(plan, ["key", "shard"])
             pairs = zip(table["key"].to_pylist(), table["shard"].to_pylist(), strict=True)
             retried.update((key, shard) for key, shard in pairs if shard in self.records)
         return retried
@@ -123,8 +123,7 @@ def plan_files(paths: DatasetPaths) -> list[AnyPath]:
 
 def plan_inputs(paths: DatasetPaths) -> dict[str, Any]:
     """What the plan was made from: the dataset's name, its lists, and the fields of PrepareConfig."""
-    inputs: dict[str, Any] = json.loads(pq.read_schema(readable(paths.plan)).metadata[PLAN_INPUTS])
-    return inputs
+    return read_plan_inputs(paths.plan)
 
 
 def with_moved_sources(rows: pa.Table, paths: DatasetPaths) -> pa.Table:
@@ -157,12 +156,7 @@ def read_json(path: AnyPath) -> dict[str, Any]:
 
 
 def _shard_sizes(plan: AnyPath) -> dict[str, int]:
-    try:
-        counted = pc.value_counts(pq.read_table(readable(plan), columns=["shard"])["shard"]).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise InventoryError(
-            f"{plan} cannot be read: {error}. Restore it from a copy, or prepare into another folder."
-        ) from error
+    counted = pc.value_counts(read_plan(plan, ["shard"])["shard"]).to_pylist()
     return {one["values"]: one["counts"] for one in counted}
 
 

@@ -3,11 +3,15 @@
 A plan of two million rows stays an Arrow table; only the rows of the shard in work become `PlanRow`s.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+
+from cavsync.pipeline.storage.parquet import DamagedFileError, read_schema, read_table
+from cavsync.pipeline.storage.path import AnyPath
 
 # Any: the stubs of pyarrow know no common type of fields.
 _FIELDS: list[Any] = [
@@ -31,6 +35,7 @@ PLAN_INPUTS = b"cavsync"
 VIDEOS, MOVED_FROM = "videos", "videos_moved_from"
 # Column that only the plan of a retry has.
 REPLACES = "replaces"
+_WAY_OUT = "Restore it from a copy, or prepare into another folder."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,3 +59,19 @@ class PlanRow:
 def plan_rows(table: pa.Table) -> list[PlanRow]:
     """The rows of a table of PLAN_SCHEMA."""
     return [PlanRow(**row) for row in table.to_pylist()]
+
+
+def read_plan(
+    path: AnyPath, columns: Sequence[str] | None = None, filters: list[Any] | None = None
+) -> pa.Table:
+    """Rows of a plan file. Raises DamagedFileError, which names the file and the way out."""
+    return read_table(path, _WAY_OUT, columns, filters)
+
+
+def read_plan_inputs(path: AnyPath) -> dict[str, Any]:
+    """What the plan was made from: the dataset's name, its lists, and the fields of PrepareConfig."""
+    metadata = read_schema(path, _WAY_OUT).metadata or {}
+    if PLAN_INPUTS not in metadata:
+        raise DamagedFileError(f"{path} is no plan of cavsync. {_WAY_OUT}")
+    inputs: dict[str, Any] = json.loads(metadata[PLAN_INPUTS])
+    return inputs

@@ -1,7 +1,6 @@
 """Reading a prepared dataset: its summary, its index, and the content of a clip."""
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
-from cavsync.pipeline.dataset.index_row import IndexRow
-from cavsync.pipeline.dataset.inventory import with_moved_sources
+from cavsync.pipeline.dataset.index_row import IndexRow, read_index
+from cavsync.pipeline.dataset.inventory import read_json, with_moved_sources
 from cavsync.pipeline.dataset.paths import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.storage.path import AnyPath, as_path, read_range, readable
+from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
 
 
 class DatasetError(CavsyncError):
@@ -39,7 +37,7 @@ class Dataset:
                 f"{root} is no prepared dataset: {paths.summary.name} is not there. "
                 "Make one with `cavsync prepare folder VIDEOS --out DIR`, or finish the run that was started."
             )
-        summary = json.loads(paths.summary.read_text())
+        summary = read_json(paths.summary)
         if summary.get("schema_version") != SCHEMA_VERSION:
             raise DatasetError(
                 f"{root} has schema version {summary.get('schema_version')}, this cavsync reads "
@@ -67,7 +65,7 @@ class Dataset:
         """
         columns = ["key", "state", "reason"]
         tries = [
-            pq.read_table(readable(self.paths.index(shard)), columns=columns).to_pandas()
+            read_index(self.paths, shard, columns).to_pandas()
             for shard in sorted(self.shard_names(role), key=retry_round)
         ]
         rows = pd.concat(tries, ignore_index=True).fillna({"reason": ""})
@@ -89,9 +87,7 @@ class Dataset:
         tables: list[pa.Table] = []
         for shard in self.shard_names(role):
             # Filtered in Arrow: in pandas a null in another row would turn integers into floats.
-            usable = pq.read_table(
-                readable(self.paths.index(shard)), columns=wanted, filters=[("state", "=", ClipState.OK)]
-            )
+            usable = read_index(self.paths, shard, wanted, [("state", "=", ClipState.OK)])
             tables.append(usable.append_column("shard", pa.repeat(shard, len(usable))))
         rows = with_moved_sources(pa.concat_tables(tables), self.paths)
         if not len(rows):

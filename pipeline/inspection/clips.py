@@ -8,18 +8,18 @@ from itertools import islice
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError, plan_files, plan_inputs
+from cavsync.pipeline.dataset.plan_row import read_plan
 from cavsync.pipeline.dataset.reader import ClipContent, read_clip
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.media.encode import wav_bytes
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import as_path, readable
+from cavsync.pipeline.storage.path import as_path
 
 # Comparing a key with more than these would take seconds; in order of the alphabet the nearest are neighbours.
 MAX_COMPARED = 5_000
@@ -70,16 +70,14 @@ def _shards_with(inventory: Inventory, key: str) -> Iterator[str]:
     """The shards that the key is planned in, retries last."""
     found: list[str] = []
     for file in plan_files(inventory.paths):
-        found += pq.read_table(readable(file), columns=["shard"], filters=[("key", "=", key)])[
-            "shard"
-        ].to_pylist()
+        found += read_plan(file, ["shard"], [("key", "=", key)])["shard"].to_pylist()
     if not found:
         raise InventoryError(_unknown_key(inventory, key))
     return iter(dict.fromkeys(found))
 
 
 def _unknown_key(inventory: Inventory, key: str) -> str:
-    planned = pq.read_table(readable(inventory.paths.plan), columns=["key"])["key"]
+    planned = read_plan(inventory.paths.plan, ["key"])["key"]
     keys = sorted({*pc.unique(planned).to_pylist()})
     if len(keys) > MAX_COMPARED:
         index = bisect_left(keys, key)
@@ -114,7 +112,7 @@ def source_audio(row: IndexRow, channel: AudioChannel, decoder: DecoderProcess) 
         or row.clip is None
         or not as_path(row.source).is_file()
     ):
-        raise MediaError(ClipState.MISSING, f"{row.source} is gone since it was prepared")
+        raise MediaError(ClipState.MISSING, f"{row.source} is no longer there")
     # Without frames, but not the audio alone: both streams are read from the video's keyframe on, as for the log-mel.
     request = SegmentRequest(
         row.source, row.source_start_s, row.clip.duration_s, (), channel=channel, timeout_s=AUDIO_TIMEOUT_S

@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from cavsync.pipeline.dataset.index_row import read_index
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.schema import ClipState
-from cavsync.pipeline.storage.path import each, readable
+from cavsync.pipeline.storage.path import each
 
 COLUMNS = ["key", "clip_id", "split"]
 
@@ -29,7 +29,7 @@ def find_overlaps(paths: DatasetPaths, shards: Iterable[str], roles: Mapping[str
     usable = [("state", "=", ClipState.OK)]
 
     def clips_of(shard: str) -> pa.Table:
-        return pq.read_table(readable(paths.index(shard)), columns=COLUMNS, filters=usable)
+        return read_index(paths, shard, COLUMNS, usable)
 
     tables = list(each(clips_of, shards, paths.root))
     if not tables:

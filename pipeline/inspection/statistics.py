@@ -13,6 +13,7 @@ from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.dataset.paths import split_of
 from cavsync.pipeline.dataset.reader import read_clip
 from cavsync.pipeline.dataset.schema import NUM_MELS, ClipState
+from cavsync.pipeline.inspection.failures import FrequentReason, frequent_reasons
 from cavsync.pipeline.lists.manifest import ManifestError, load_manifest
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
@@ -50,6 +51,7 @@ class Statistics:
     finished: str  # phrase: how many shards are finished
     num_listed: int
     states: Mapping[str, int]
+    reasons: Mapping[str, FrequentReason]  # state -> its most frequent reason
     ok_hours: float
     clips_per_label: Mapping[str, int]  # of clips in state ok, most first; known labels without a clip too
     durations_s: Sequence[float]  # of clips in state ok
@@ -83,6 +85,7 @@ def measure(inventory: Inventory, *, num_mel_clips: int, on_shard: Callable[[int
         finished=inventory.finished_share,
         num_listed=inventory.num_listed,
         states=dict(inventory.states().most_common()),
+        reasons=frequent_reasons(inventory),
         ok_hours=sum(counts.durations_s) / 3600,
         clips_per_label=_labelled(counts.labels, inventory.label_names),
         durations_s=counts.durations_s,

@@ -59,7 +59,11 @@ class Status:
 
 def read_status(root: AnyPath) -> Status:
     """Raises InventoryError for a folder that is no dataset."""
-    inventory = Inventory.read(root)
+    return status_of(Inventory.read(root))
+
+
+def status_of(inventory: Inventory) -> Status:
+    root = inventory.paths.root
     record, holder = read_record(root), read_holder(root / LOCK_NAME)
     runner = None if holder is None else _runner(holder, record)
     is_live = runner is not None and runner.state == "running" and runner.last_update_s is not None

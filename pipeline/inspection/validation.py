@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from cavsync.pipeline.dataset.inventory import Inventory, plan_files, plan_inputs
 from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.plan_row import read_plan
 from cavsync.pipeline.inspection.leakage import find_overlaps
 from cavsync.pipeline.inspection.shard_check import ShardCheck, digest_of
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.storage.lock import run_lock
-from cavsync.pipeline.storage.path import each, files_below, readable
+from cavsync.pipeline.storage.path import each, files_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ def _checks(inventory: Inventory, quick: bool) -> Iterator[ShardCheck]:
     paths, config = inventory.paths, plan_inputs(inventory.paths)
     summarised = set(inventory.summary["shards"]) if inventory.summary else set()
     for file in plan_files(paths):
-        plan = Plan(pq.read_table(readable(file), columns=["key", "shard"]), {})
+        plan = Plan(read_plan(file, ["key", "shard"]), {})
         spans = plan.shards()
         was_done = each(lambda shard: paths.done(shard).is_file(), spans, paths.root)
         for (shard, span), is_done in zip(spans.items(), was_done, strict=True):

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,7 @@ from cavsync.pipeline.jobs.estimate_sample import (
     spread_by_size,
 )
 from cavsync.pipeline.lists.listing import Listing
+from cavsync.pipeline.lists.videos import is_there
 from cavsync.pipeline.plan.moved import move_videos
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
@@ -96,7 +98,7 @@ def _estimate(
     if not shards:
         return None
     left = plan.table.filter(pc.is_in(plan.table["shard"], value_set=pa.array(shards, pa.string())))
-    has_video = pc.and_(pc.is_valid(left["source"]), pc.invert(left["duplicate"]))
+    has_video = pc.and_(_is_there(left["source"], listing), pc.invert(left["duplicate"]))
     found, absent = left.filter(has_video), left.filter(pc.invert(has_video))
     if not len(found):
         raise PrepareError(
@@ -122,6 +124,15 @@ def _estimate(
         + paths.plan.stat().st_size,
         free_bytes=_free_bytes(paths.root),
     )
+
+
+def _is_there(sources: Any, listing: Listing) -> Any:
+    """For each clip, whether it has a video: lists that name files may name some that are not there."""
+    if not listing.names_files:
+        return pc.is_valid(sources)
+    named = pc.unique(sources).to_pylist()
+    found = [name for name, there in zip(named, each(is_there, named, listing.videos), strict=True) if there]
+    return pc.is_in(sources, value_set=pa.array(found, pa.string()))
 
 
 def _bytes_without_clips(absent: pa.Table, num_shards: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, latest_states, total_notes
+from cavsync.pipeline.dataset.inventory import read_json
 from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
 from cavsync.pipeline.dataset.plan_row import VIDEOS
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
@@ -57,7 +58,7 @@ def write_summary(
 ) -> dict[str, Any]:
     """The content of dataset.json, which is written when it lacks a shard."""
     if paths.summary.is_file():
-        known: dict[str, Any] = json.loads(paths.summary.read_text())
+        known = read_json(paths.summary)
         if known["shards"] == sorted(shards):
             return known
     content = _summary_content(listing, plan, shards, paths, config)

@@ -13,11 +13,11 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.lists.text import encoding_of, read_text
+from cavsync.pipeline.storage.parquet import DamagedFileError, damage_named
 from cavsync.pipeline.storage.path import AnyPath, readable
 
 NumberedRow = tuple[int, Sequence[Any]]  # line of the file (row, in Parquet and JSON) and its cells
@@ -146,12 +146,12 @@ def _without_empty_end(row: list[str], width: int) -> list[str]:
 
 def _parquet(path: AnyPath, titles: Titles) -> Records:
     try:
-        with pq.ParquetFile(readable(path)) as file:
+        with damage_named(path, "Copy or write it again."), pq.ParquetFile(readable(path)) as file:
             batches: Iterable[Any] = file.iter_batches(BATCH_ROWS, columns=titles)
             rows = (row for batch in batches for row in batch.to_pylist())
             yield from enumerate(rows, 1)
-    except (pa.ArrowException, OSError) as error:
-        raise ListError(f"{path} is no Parquet file: {error}") from error
+    except DamagedFileError as error:
+        raise ListError(str(error)) from error
 
 
 def _json_lines(path: AnyPath, _: Titles) -> Records:

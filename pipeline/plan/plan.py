@@ -16,13 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.choices import VideoLayout
-from cavsync.pipeline.dataset.plan_row import PLAN_INPUTS, PLAN_SCHEMA, PlanRow, plan_rows
+from cavsync.pipeline.dataset.plan_row import (
+    PLAN_INPUTS,
+    PLAN_SCHEMA,
+    PlanRow,
+    plan_rows,
+    read_plan,
+    read_plan_inputs,
+)
 from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
 from cavsync.pipeline.plan.repeats import seen_before, with_repeats_resolved
 from cavsync.pipeline.storage.atomic import AtomicWriter
-from cavsync.pipeline.storage.path import AnyPath, readable
+from cavsync.pipeline.storage.path import AnyPath
 
 BATCH_ROWS = 65_536
 
@@ -36,8 +43,7 @@ class Plan:
 
     @classmethod
     def read(cls, path: AnyPath) -> "Plan":
-        table = pq.read_table(readable(path))
-        return cls(table, json.loads(table.schema.metadata[PLAN_INPUTS]))
+        return cls(read_plan(path), read_plan_inputs(path))
 
     def write(self, path: AnyPath) -> None:
         with AtomicWriter(path) as output:

@@ -6,6 +6,9 @@ A run with other inputs than the plan's raises PrepareError, so that no folder m
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
@@ -128,7 +131,27 @@ def _description(plan: Plan, listing: Listing, tree: VideoTree) -> Iterator[str]
             f"{num_shared:,} clips are missing because a cut clip named by an id alone may be any of the listed clips of that "
             "id; name such files by id and start, like ID_000030.mp4, or use --layout whole for whole uploads."
         )
-    yield f"Planned {len(plan):,} clips in {len(plan.shards()):,} shards; videos found for {plan.num_found:,}."
+    num_shards = len(plan.shards())
+    yield (
+        f"Planned {len(plan):,} clips in {num_shards:,} shard{'' if num_shards == 1 else 's'}: "
+        f"{_counted(plan, listing, tree)}."
+    )
+
+
+def _counted(plan: Plan, listing: Listing, tree: VideoTree) -> str:
+    """How many clips have a video, none, or are listed before; the numbers add up to the plan."""
+    has_video = pc.is_valid(plan.table["source"])
+    if listing.made_from != "folder" and listing.names_files:  # the tree has those that exist
+        there = pa.array([f"{tree.root}/{path}" for path in tree.names()], pa.string())
+        has_video = pc.is_in(plan.table["source"], value_set=there)
+    is_first = pc.invert(plan.table["duplicate"])
+    num_found, num_first = (pc.sum(one).as_py() or 0 for one in (pc.and_(has_video, is_first), is_first))
+    parts = [f"{num_found:,} with a video"]
+    if num_first > num_found:
+        parts.append(f"{num_first - num_found:,} without (missing)")
+    if len(plan) > num_first:
+        parts.append(f"{len(plan) - num_first:,} listed before (duplicate)")
+    return ", ".join(parts)
 
 
 def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:

@@ -12,15 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.choices import VideoLayout
+from cavsync.pipeline.dataset.index_row import read_index
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, REPLACES
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
 from cavsync.pipeline.plan.plan import Numbering, Plan, shard_order
-from cavsync.pipeline.storage.path import each, readable
+from cavsync.pipeline.storage.path import each
 
 # States that no retry changes.
 FINAL_STATES = {ClipState.OK, ClipState.DUPLICATE}
@@ -78,7 +78,7 @@ def failed_clips(paths: DatasetPaths, shards: Iterable[str]) -> dict[str, str]:
     """Key -> latest state of every failed clip, over the index of all finished shards, retries after what they retry."""
 
     def rows_of(shard: str) -> pa.Table:
-        return pq.read_table(readable(paths.index(shard)), columns=["key", "state"])
+        return read_index(paths, shard, ["key", "state"])
 
     failed: dict[str, str] = {}
     for rows in each(rows_of, shards, paths.root):

@@ -53,4 +53,4 @@ def _within_reach(source: str | AnyPath, as_whole: bool) -> Iterator[str | AnyPa
         with local_copy(as_path(source)) as path:
             yield path
     except FileNotFoundError as error:
-        raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
+        raise MediaError(ClipState.MISSING, f"{source} is not there") from error

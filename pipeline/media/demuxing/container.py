@@ -54,7 +54,7 @@ def open_container(
         with Container(as_path(source), deadline, audio_only) as container:
             yield container
     except FileNotFoundError as error:
-        raise MediaError(ClipState.MISSING, f"{source} is gone since the plan was made") from error
+        raise MediaError(ClipState.MISSING, f"{source} is not there") from error
     except av.error.ExitError as error:  # reading itself took too long
         raise deadline.passed() from error
     except av.error.FFmpegError as error:

@@ -95,7 +95,7 @@ def test_a_source_that_is_gone_is_named(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "videos")
     page = show(out, tmp_path / "page", "--key", KEY)
     assert "no audio to play" in page
-    assert "b.mp4 is gone since it was prepared" in page
+    assert "b.mp4 is no longer there" in page
     assert "data:image/png" in page, "the frames are in the shard"
 
 

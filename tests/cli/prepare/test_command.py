@@ -66,7 +66,7 @@ def dataset(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "data"
     result = prepare("folder", videos, "--out", out, "--shard-size", "3", "--max-failure-rate", "1", *SMALL)
     assert result.exit_code == 0, result.output
-    for line in ("9 videos in", "Planned 9 clips in 3 shards; videos found for 9.", "9 listed clips"):
+    for line in ("9 videos in", "Planned 9 clips in 3 shards: 9 with a video.", "9 listed clips"):
         assert line in result.output
     return out
 

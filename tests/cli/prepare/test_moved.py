@@ -100,7 +100,7 @@ def test_moved_videos_are_refused_until_that_is_confirmed(made: Path, root: Path
         (made / "gone").rename(made / "videos")
     page = (root / "page" / "contact-sheet.html").read_text()
     assert str(videos / "more" / "c.mp4") in page
-    assert "is gone since it was prepared" not in page
+    assert "is no longer there" not in page
     assert data("validate", out).exit_code == 0
     tars = {name: kept for name, kept in content(made / "mine").items() if name.endswith(".tar")}
     assert {name: kept for name, kept in content(out).items() if name.endswith(".tar")} == tars

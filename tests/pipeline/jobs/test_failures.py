@@ -198,7 +198,7 @@ def test_a_video_that_vanishes_is_missing_until_it_is_back(videos: Path, tmp_pat
     result = prepare(own, "--out", out, sabotage=[others], env={"VIDEO": str(lost)})
     assert result.returncode == 0, result.stderr
     row = index(out).set_index("clip_id").loc["clip6"]
-    assert (row["state"], row["reason"]) == ("missing", f"{lost} is gone since the plan was made")
+    assert (row["state"], row["reason"]) == ("missing", f"{lost} is not there")
     finished = stamps(out)
     lost.write_bytes(bytes_lost)
     result = prepare(own, "--out", out, "--retry-failed")

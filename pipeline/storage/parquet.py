@@ -1,0 +1,40 @@
+"""Reads Parquet files that a dataset consists of, with an error that names the damaged file and the way out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cavsync.errors import CavsyncError
+from cavsync.pipeline.storage.path import AnyPath, readable
+
+
+class DamagedFileError(CavsyncError):
+    """A file is there, and its content cannot be read."""
+
+
+def read_table(
+    path: AnyPath, way_out: str, columns: Sequence[str] | None = None, filters: list[Any] | None = None
+) -> pa.Table:
+    """The table, or some columns of the rows that pass the filters. Raises DamagedFileError, which ends with `way_out`."""
+    with damage_named(path, way_out):
+        return pq.read_table(readable(path), columns=None if columns is None else [*columns], filters=filters)
+
+
+def read_schema(path: AnyPath, way_out: str) -> pa.Schema:
+    """Raises DamagedFileError, which ends with `way_out`."""
+    with damage_named(path, way_out):
+        return pq.read_schema(readable(path))
+
+
+@contextmanager
+def damage_named(path: AnyPath, way_out: str) -> Iterator[None]:
+    """Turn pyarrow's errors about the content into DamagedFileError; those of a disk or store pass."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, CavsyncError) or getattr(error, "errno", None) is not None:
+            raise
+        raise DamagedFileError(f"{path} is no Parquet file, or a damaged one. {way_out}") from error
