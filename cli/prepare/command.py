@@ -17,7 +17,7 @@ from cavsync.cli.prepare.options import (
     PrepareOptions,
     RootOption,
 )
-from cavsync.pipeline.dataset.choices import FolderClips
+from cavsync.pipeline.dataset.choices import FolderClips, FolderLabels
 
 if TYPE_CHECKING:
     from cavsync.pipeline.lists.listing import Listing
@@ -52,6 +52,12 @@ def folder(
         FolderClips,
         typer.Option(help="The first 10 s of each file, or all of it in consecutive clips of 10 s."),
     ] = "first",
+    labels_from: Annotated[
+        FolderLabels,
+        typer.Option(
+            help="folders: the first sub-folder of VIDEOS on the way to a file is its label, as in dog/a.mp4."
+        ),
+    ] = "none",
     *,
     options: PrepareOptions,
 ) -> None:
@@ -59,7 +65,7 @@ def folder(
     config = options.config()
     from cavsync.pipeline.lists.listing import folder_listing
 
-    _run(folder_listing(videos, test_fraction, clips, config.min_duration_s), out, options)
+    _run(folder_listing(videos, test_fraction, clips, config.min_duration_s, labels_from), out, options)
 
 
 @app.command()

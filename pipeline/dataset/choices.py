@@ -14,3 +14,5 @@ DecoderName = Literal["pyav", "decord", "ffmpeg"]
 VideoLayout = Literal["auto", "whole", "cut"]
 # Which clips of each file a folder's list has.
 FolderClips = Literal["first", "all"]
+# Where the labels of a folder's clips come from.
+FolderLabels = Literal["none", "folders"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cavsync.pipeline.lists.manifest import ListSpec
+from cavsync.pipeline.lists.named_files import NamedFiles
 from cavsync.pipeline.lists.names import SAFE_NAME, FileIds, relative_path
 from cavsync.pipeline.lists.tables import (
     SPREADSHEET_ERROR,
@@ -57,13 +58,18 @@ class ListedClip(NamedTuple):
 
 
 def read_list(
-    path: AnyPath, spec: ListSpec, videos: AnyPath | None = None, ids: FileIds | None = None
+    path: AnyPath,
+    spec: ListSpec,
+    videos: AnyPath | None = None,
+    ids: FileIds | None = None,
+    files: NamedFiles | None = None,
 ) -> Iterator[ListedClip]:
     """The clips of a list with the columns of `spec`, in order. Raises ListError at the first broken row.
 
-    `videos` is the folder of the files that a list names; `ids` gives the ids of files, across lists.
+    `videos` is the folder of the files that a list names, `files` completes their names; `ids` gives their ids, across
+    lists.
     """
-    reader = _RowReader(spec, path.name, videos, ids or FileIds({}))
+    reader = _RowReader(spec, path.name, videos, ids or FileIds({}), files)
     for line, row in numbered_rows(path, spec):
         try:
             yield reader.read(row, line)
@@ -99,9 +105,11 @@ def shown(value: object) -> str:
 class _RowReader:
     """Converts rows of one list to clips. Column indices are looked up once: lists have two million rows."""
 
-    def __init__(self, spec: ListSpec, file: str, videos: AnyPath | None, ids: FileIds) -> None:
+    def __init__(
+        self, spec: ListSpec, file: str, videos: AnyPath | None, ids: FileIds, files: NamedFiles | None
+    ) -> None:
         self._spec, self._file, self._width = spec, file, len(spec.columns)
-        self._videos, self._ids = videos, ids
+        self._videos, self._ids, self._files = videos, ids, files
         at = {name: index for index, name in enumerate(spec.columns)}
         self._id, self._start, self._end = at.get("id"), at.get("start_s"), at.get("end_s")
         self._name, self._path, self._split = at.get("name"), at.get("file"), at.get("split")
@@ -132,7 +140,7 @@ class _RowReader:
         start_s = 0.0 if self._start is None else _seconds(row[self._start])
         if self._id is None:
             assert self._path is not None, "the manifest checks the columns"
-            path = relative_path(row[self._path])
+            path = self._named_file(row[self._path])
             source = self._source(row) or path
             return self._ids.of(source, path, is_plain="/" not in path), start_s
         return self._checked_id(row[self._id]), start_s
@@ -144,7 +152,11 @@ class _RowReader:
                 raise ValueError(
                     f"{clip_id!r} is what a spreadsheet made of an id; take it from the official list"
                 )
-            raise ValueError(f"{shown(value)} is no id: 1 to 64 letters, digits, - and _ only")
+            fault = f"{shown(value)} is no id: 1 to 64 letters, digits, - and _ only"
+            if self._spec.titles:
+                title = self._spec.titles[self._spec.columns.index("id")]
+                fault += f"; where the column names files, give --file-column {title}"
+            raise ValueError(fault)
         if self._spec.youtube_ids and len(clip_id) != YOUTUBE_ID_LENGTH and clip_id.lstrip("-").isdigit():
             raise ValueError(
                 f"{clip_id!r} is no YouTube id; a spreadsheet that took it for a number cut it short"
@@ -169,7 +181,11 @@ class _RowReader:
         if self._path is None:
             return None
         assert self._videos is not None, "lists that name files are read with the folder of the files"
-        return str(self._videos / relative_path(row[self._path]))
+        return str(self._videos / self._named_file(row[self._path]))
+
+    def _named_file(self, value: Any) -> str:
+        path = relative_path(value)
+        return path if self._files is None else self._files.completed(path)
 
 
 def _checked_labels(labels: Iterable[Any]) -> tuple[str, ...]:
@@ -216,14 +232,40 @@ def spec_from_titles(path: AnyPath, titles: Mapping[str, str | None]) -> ListSpe
     """The columns of a list with a header. `titles` has the titles of some columns; the others are found by their own
     names (id, start_s, ...).
 
-    Raises ListError for a title that is absent, and for columns that do not identify a clip.
+    Raises ListError for a title that is absent, for columns that do not identify a clip, and for one of times that is
+    not named: each clip would be the first 10 s of its file.
     """
     found = titles_of(path)
     column_indices(path, [title for title in titles.values() if title])
-    chosen = {column: title or column for column, title in titles.items() if title or column in found}
-    if "file" not in chosen and not {"id", "start_s"} <= set(chosen):
+    given = {title for title in titles.values() if title}
+    chosen = {
+        column: title or column
+        for column, title in titles.items()
+        if title or (column in found and column not in given)
+    }
+    if "file" not in chosen and "id" not in chosen:
         raise ListError(
-            f"{path} has the columns {', '.join(found) or 'none'}. Say with --id-column and --start-column, or with "
-            "--file-column, which of them identify a clip. (Lists without a header need a --dataset-file.)"
+            f"{path} has the columns {', '.join(found) or 'none'}. Say with --id-column or with --file-column which of "
+            "them identifies a clip, and with --start-column which has its start in the video, if one has. (Lists "
+            "without a header need a --dataset-file.)"
         )
+    _require_times_named(path, found, chosen)
     return ListSpec(file=path.name, columns=tuple(chosen), titles=tuple(chosen.values()), split="train")
+
+
+# Words in the titles of columns that probably hold times.
+TIME_WORDS = {
+    "start_s": {"start", "starts", "starttime", "begin", "begins", "beginning", "onset", "from"},
+    "end_s": {"end", "ends", "endtime", "stop", "until", "offset"},
+}
+
+
+def _require_times_named(path: AnyPath, found: Sequence[str], chosen: Mapping[str, str]) -> None:
+    for column, option in (("start_s", "--start-column"), ("end_s", "--end-column")):
+        for title in found:
+            words = set(re.split(r"[^a-z]+", title.lower()))
+            if column not in chosen and title not in chosen.values() and words & TIME_WORDS[column]:
+                raise ListError(
+                    f"{path} has a column {title!r}, which may hold times of the clips. Name it with {option} {title!r}; "
+                    "if it holds something else, rename it."
+                )

@@ -1,15 +1,17 @@
 """The input of a preparation: a dataset's lists in the conventional layout, any list, or a folder of videos."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from cavsync.pipeline.dataset.choices import FolderClips, VideoLayout
-from cavsync.pipeline.lists.clip_list import ListedClip, read_list, splits_in
-from cavsync.pipeline.lists.folder import folder_clips
+from cavsync.pipeline.dataset.choices import FolderClips, FolderLabels, VideoLayout
+from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, ListedClip, read_list, splits_in
+from cavsync.pipeline.lists.folder import folder_clips, folder_label
 from cavsync.pipeline.lists.manifest import ListSpec, Manifest
+from cavsync.pipeline.lists.named_files import NamedFiles
 from cavsync.pipeline.lists.names import FileIds
 from cavsync.pipeline.lists.tables import ListError, rows_by_title, titles_of
 from cavsync.pipeline.lists.upload_layout import with_layout
@@ -40,12 +42,17 @@ class Listing:
     layout: VideoLayout = "whole"
     labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
     label_names: Sequence[str] = ()
+    notes: Sequence[str] = ()  # lines for the user about a new plan
     published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
 
 
+# Labels in one line.
+MAX_SHOWN = 8
 # Splits of a user's lists that are not for training.
 TEST_SPLITS = {"test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"}
 
+# Columns that say where in its file a clip begins.
+TIMED = {"start_s", "name"}
 # Columns of the CSV that orders the classes.
 LABEL_TITLES = ("index", "mid", "display_name")
 
@@ -64,15 +71,21 @@ class _ListFile:
 
 
 def folder_listing(
-    videos: AnyPath, test_fraction: float = 0.0, clips: FolderClips = "first", min_duration_s: float = 1.0
+    videos: AnyPath,
+    test_fraction: float = 0.0,
+    clips: FolderClips = "first",
+    min_duration_s: float = 1.0,
+    labels_from: FolderLabels = "none",
 ) -> Listing:
     """Videos without a list: the first 10 s of each, or all of it. The split "test" gets the fraction `test_fraction`
     of them, chosen by a hash of the id.
 
-    Raises SourceError for a folder that is missing or holds no video.
+    Raises SourceError for a folder that is missing or holds no video, or no sub-folder that could give labels.
     """
     tree = scan(videos)
     chosen = f"{test_fraction}" if clips == "first" else f"{test_fraction} {clips}"
+    if labels_from != "none":
+        chosen += f" labels from {labels_from}"
     names = "\n".join(tree.names())
     digest = hashlib.sha256(f"{chosen}\n{names}".encode()).hexdigest()
     return Listing(
@@ -80,11 +93,31 @@ def folder_listing(
         made_from="folder",
         splits={"train": "train", "test": "test"},
         lists={"folder": digest},
-        clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s),
+        clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s, labels_from),
+        notes=_folder_labels(tree) if labels_from == "folders" else (),
         videos=videos,
         tree=lambda: tree,
         names_files=True,
     )
+
+
+def _folder_labels(tree: VideoTree) -> list[str]:
+    """Lines on the labels that the sub-folders give. Raises SourceError where no video lies in one."""
+    counts = Counter(map(folder_label, tree.names()))
+    num_without = counts.pop(None, 0)
+    if not counts:
+        raise SourceError(
+            f"--labels-from folders: all {num_without:,} videos lie in {tree.root} itself, none in a sub-folder that "
+            "would name its class. Put them into folders, or leave the option out."
+        )
+    shown = [f"{label} ({count:,} files)" for label, count in counts.most_common(MAX_SHOWN)]
+    shown += [f"and {len(counts) - MAX_SHOWN:,} more"] if len(counts) > MAX_SHOWN else []
+    lines = [f"Labels from folders: {len(counts):,}, {', '.join(shown)}."]
+    if num_without:
+        lines.append(
+            f"{num_without:,} files lie in {tree.root} itself; their clips have no label (a classifier needs one of each)."
+        )
+    return lines
 
 
 def official_listing(
@@ -141,15 +174,20 @@ def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -
         raise ListError(
             "These lists name files, and their times are times of those files: leave out --layout cut."
         )
-    clips = partial(_read_all, files, videos.resolve())
+    clips = partial(_read_all, files, videos.resolve(), NamedFiles(videos.resolve()))
     return {
         "lists": {file.path.name: file.digest() for file in files},
+        "notes": [_without_start(file.path) for file in files if not TIMED & set(file.spec.columns)],
         "clips": clips,
         "videos": videos,
         "tree": partial(_tree, videos, layout, clips, names_files),
         "layout": layout,
         "names_files": names_files,
     }
+
+
+def _without_start(path: AnyPath) -> str:
+    return f"{path.name} has no starts: each of its clips is the first {DEFAULT_CLIP_S:g} s of its file, or up to its end_s."
 
 
 def _names_files(files: Sequence[_ListFile]) -> bool:
@@ -172,11 +210,11 @@ def _tree(
 
 
 def _read_all(
-    files: Sequence[_ListFile], videos: AnyPath, planned: Mapping[str, str]
+    files: Sequence[_ListFile], videos: AnyPath, named: NamedFiles, planned: Mapping[str, str]
 ) -> Iterator[ListedClip]:
     ids = FileIds(planned)
     for file in files:
-        yield from read_list(file.path, file.spec, videos, ids)
+        yield from read_list(file.path, file.spec, videos, ids, named)
 
 
 def _default_lists(manifest: Manifest, raw: AnyPath) -> list[_ListFile]:

@@ -141,9 +141,9 @@ def check_columns(spec: ListSpec) -> None:
             raise ManifestError(f"{spec.file}: unknown columns {_with_nearest(column, COLUMNS)}.")
     if len(set(spec.columns)) < len(spec.columns):
         raise ManifestError(f"{spec.file}: a column is named twice in {', '.join(spec.columns)}.")
-    identifying = [{"name"}, {"file"}, {"id", "start_s"}, {"image", "audio"}]
+    identifying = [{"name"}, {"file"}, {"id"}, {"image", "audio"}]
     if not any(needed <= set(spec.columns) for needed in identifying):
-        raise ManifestError(f"{spec.file}: its columns name neither name, file, nor id and start_s.")
+        raise ManifestError(f"{spec.file}: its columns name neither name, file, nor id.")
 
 
 def _check_path(file: str) -> None:

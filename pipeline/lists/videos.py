@@ -14,7 +14,7 @@ from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.lists.media_folder import LeftOut, find_media
 from cavsync.pipeline.lists.names import SAFE_NAME
-from cavsync.pipeline.media.demuxing.formats import VIDEO_SUFFIXES, suffix_list
+from cavsync.pipeline.media.demuxing.formats import MEDIA_SUFFIXES, VIDEO_SUFFIXES, suffix_list, suffix_of
 from cavsync.pipeline.storage.path import AnyPath, as_path, each
 from cavsync.pipeline.storage.remote_path import RemotePath
 
@@ -115,7 +115,11 @@ def listed_files(root: AnyPath, sources: Iterable[str | None]) -> VideoTree:
     found = [source.removeprefix(prefix) for source, is_there in zip(named, exists, strict=True) if is_there]
     if not found:
         example = named[0] if named else "no file"
-        raise SourceError(f"None of the {len(named):,} files that the lists name exists, such as {example}.")
+        tried = suffix_of(example) not in MEDIA_SUFFIXES
+        suffixes = f" Names without a suffix were tried with {suffix_list(VIDEO_SUFFIXES)}." if tried else ""
+        raise SourceError(
+            f"None of the {len(named):,} files that the lists name exists, such as {example}.{suffixes}"
+        )
     note = f"{len(found):,} of the {len(named):,} files that the lists name"
     return VideoTree(root.resolve(), pa.array(found, pa.string()), note=note)
 
@@ -151,6 +155,24 @@ def num_undecided(tree: VideoTree, planned: pa.Table, layout: VideoLayout) -> in
     is_shared = pc.is_in(left["clip_id"], value_set=_ids_of_several_clips(planned))
     has_file = pc.is_in(left["clip_id"], value_set=tree.stems())
     return pc.sum(pc.and_(is_shared, has_file)).as_py() or 0
+
+
+def several_files(tree: VideoTree, planned: pa.Table) -> list[str]:
+    """For each clip that was found by a name that several files have, these files, such as "a.mkv, a.mp4"."""
+    stems = tree.stems()
+    counted: Any = pc.value_counts(stems)
+    repeated = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
+    if not len(repeated):
+        return []
+    used = pc.replace_substring_regex(planned["source"], r"(?s)^.*/|\.[^./]*$", "")
+    names = pc.unique(used.filter(pc.is_in(used, value_set=repeated))).to_pylist()
+    is_named = pc.is_in(stems, value_set=pa.array(names, pa.string()))
+    files: dict[str, list[str]] = {}
+    for stem, path in zip(
+        stems.filter(is_named).to_pylist(), tree.paths.filter(is_named).to_pylist(), strict=True
+    ):
+        files.setdefault(stem, []).append(path)
+    return [", ".join(paths) for paths in files.values()]
 
 
 def _is_cut(tree: VideoTree, layout: VideoLayout) -> bool:

@@ -15,13 +15,15 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.plan_row import MOVED_FROM, VIDEOS
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.lists.listing import Listing
-from cavsync.pipeline.lists.videos import VideoTree, example_names, num_undecided
+from cavsync.pipeline.lists.videos import VideoTree, example_names, num_undecided, several_files
 from cavsync.pipeline.plan.plan import Plan, make_plan
 from cavsync.pipeline.plan.repeats import repeats
 from cavsync.pipeline.storage.path import AnyPath
 
 # The input of a plan that says what the folder holds beside the videos.
 LEFT_OUT = "left_out"
+# Names of files in one line.
+MAX_SHOWN = 5
 
 
 class PrepareError(CavsyncError):
@@ -125,7 +127,14 @@ def _description(plan: Plan, listing: Listing, tree: VideoTree) -> Iterator[str]
             f"Labels that are none of the {len(listing.labels):,} classes, so that no classifier can be trained: "
             f"{len(unknown):,} ({', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''})."
         )
+    yield from listing.notes
     yield from repeats(plan.table)
+    if not listing.names_files and (several := several_files(tree, plan.table)):
+        more = f"; and {len(several) - MAX_SHOWN:,} more" if len(several) > MAX_SHOWN else ""
+        yield (
+            f"{len(several):,} names belong to several files, of which the first is taken: "
+            f"{'; '.join(several[:MAX_SHOWN])}{more}."
+        )
     if not listing.names_files and (num_shared := num_undecided(tree, plan.table, listing.layout)):
         yield (
             f"{num_shared:,} clips are missing because a cut clip named by an id alone may be any of the listed clips of that "

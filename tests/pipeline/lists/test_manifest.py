@@ -146,7 +146,7 @@ def changed_list(**entries: Any) -> Callable[[Content], Content]:
         (changed_list(file="../a.csv"), "file = '../a.csv' cannot be used"),
         (changed_list(columns=["ident", "start_s"]), "unknown columns 'ident'"),
         (changed_list(columns=["id", "start"]), "unknown columns 'start'; did you mean 'start_s'"),
-        (changed_list(columns=["id"]), "its columns name neither name, file, nor id and start_s"),
+        (changed_list(columns=["start_s"]), "its columns name neither name, file, nor id"),
         (changed_list(columns=["id", "id", "start_s"]), "a column is named twice"),
         (changed_list(columns={"id": 3}), "columns of a.csv = 3 cannot be used"),
         (changed_list(split="test"), "split of a.csv = 'test' cannot be used; it should be train"),
