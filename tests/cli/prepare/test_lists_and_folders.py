@@ -173,17 +173,9 @@ def test_labels_from_folders_are_the_classes_of_a_classifier(clip: Path, tmp_pat
         (videos / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, videos / name)
     assert prepare("folder", videos, "--out", out, *SMALL, "--labels-from", "folders")[0] == 0
-    sets = (
-        "--set",
-        "batch_size=2",
-        "--set",
-        "validation_split=train",
-        "--epochs",
-        1,
-        "--device",
-        "cpu",
-        "--json",
-    )
+    fields = ("batch_size=2", "frames_per_clip=2", "validation_split=train")
+    sets = [part for assignment in fields for part in ("--set", assignment)]
+    sets += ["--epochs", "1", "--device", "cpu", "--json"]
     given = ("--data", out, "--from", pretrained(tmp_path), "--run", run_folder, "--preset", "finetune-tiny")
     result = run("train", "finetune", *given, *sets)
     assert result.exit_code == 0, result.output
