@@ -8,6 +8,15 @@ import numpy as np
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 
+# The types of samples whose channels decoders keep apart.
+PLANAR = {
+    "u8p": np.uint8,
+    "s16p": np.int16,
+    "s32p": np.int32,
+    "s64p": np.int64,
+    "fltp": np.float32,
+    "dblp": np.float64,
+}
 # Full scale of each sample type that decoders produce; floats are in [-1, 1] already.
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
 # What is resampled at a time: buffers of this size stay in the cache, and the allocator has them at hand.
@@ -31,10 +40,12 @@ def all_channels(frame: av.AudioFrame) -> np.ndarray:
 
 def _planes(frame: av.AudioFrame) -> np.ndarray:
     """(channels, samples) as the decoder made them."""
-    data: np.ndarray = frame.to_ndarray()
-    if frame.format.is_planar:
-        return data
-    return data.reshape(-1, frame.layout.nb_channels).T  # (1, samples * channels), interleaved
+    num_channels = frame.layout.nb_channels
+    if frame.format.is_planar:  # PyAV's own conversion reads beyond the last of 8 channels
+        planes: list[Any] = list(frame.planes[:num_channels])
+        return np.stack([np.frombuffer(one, PLANAR[frame.format.name], frame.samples) for one in planes])
+    interleaved: np.ndarray = frame.to_ndarray()  # (1, samples * channels)
+    return interleaved.reshape(-1, num_channels).T
 
 
 def _scaled(values: np.ndarray, decoded: np.dtype) -> np.ndarray:

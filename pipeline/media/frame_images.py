@@ -60,7 +60,10 @@ class FrameScaler:
 
 def orientation(frame: av.VideoFrame) -> int:
     """How a player turns and mirrors the frame, by the display matrix of its file: 1 to 8, as in EXIF."""
-    side_data: Any = frame.side_data
+    try:
+        side_data: Any = frame.side_data
+    except ValueError:  # PyAV does not know all kinds of side data, such as the EXIF of a JPEG
+        return {90: 8, -90: 6, 180: 3, -180: 3}.get(90 * round(frame.rotation / 90), 1)
     if SideDataType.DISPLAYMATRIX not in side_data:
         return 1
     matrix = side_data[SideDataType.DISPLAYMATRIX]

@@ -27,8 +27,9 @@ SHOWN = [
     *(f"{how}-mp4" for how in MIRRORS),
     *(kind for kind in AUDIO_KINDS if kind.startswith("anamorphic")),
     "plain-3gp_aac",
+    "turned_by_exif-mov_pcm",
 ]
-CHANNELS = [kind for kind in AUDIO_KINDS if kind.startswith("right_channel")]
+CHANNELS = [kind for kind in AUDIO_KINDS if kind.startswith("right_")]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Files whose audio packets, samples or frames are as real files have them: each with what a player shows and plays."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from support.field.muxing import (
     postponed,
     remuxed,
     repeated,
+    replaced,
     write_packets,
 )
 from support.field.stream_kinds import SECONDS, Recipe, of_each
@@ -117,6 +119,12 @@ def right_channel(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
     return replace(folder.converted(name, folder.source(SECONDS, muxing.fps), muxing, *pan), audio_channel=1)
 
 
+def right_of_eight(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """Only the second of eight channels has audio."""
+    pan = ("-af", "pan=7.1|c1=c0")
+    return replace(folder.converted(name, folder.source(SECONDS, muxing.fps), muxing, *pan), audio_channel=1)
+
+
 def constant_offset(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
     """Every sample is 0.5."""
     constant = ("-af", "aeval=0.5:c=same")
@@ -186,6 +194,20 @@ def displayed(suffix: str, how: str, folder: FieldFolder, name: str) -> FieldFil
     return replace(plain, path=path, orientation=orientation, upright=upright)
 
 
+def turned_by_exif(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """Each frame is a JPEG whose EXIF says that it is to be turned to the right."""
+    orientation = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 0x112, 3, 1, 6, 0)
+    exif = b"\xff\xe1" + struct.pack(">H", len(orientation) + 8) + b"Exif\0\0" + orientation
+
+    def change(kind: str, time_s: float, packet: Any) -> Any:
+        content = bytes(packet)
+        return replaced(packet, content[:2] + exif + content[2:]) if kind == "video" else packet
+
+    file = changed(replace(muxing, video=("-c:v", "mjpeg", "-q:v", "2")), change, folder, name)
+    _, number, upright = MIRRORS["turned_right"]
+    return replace(file, orientation=number, upright=upright)
+
+
 def anamorphic(muxing: Muxing, aspect: tuple[int, int], folder: FieldFolder, name: str) -> FieldFile:
     """Pixels are not square: the frames were squeezed to the coded size."""
     wide, high = aspect
@@ -214,9 +236,11 @@ AUDIO_KINDS: dict[str, Recipe] = {
     **of_each(postponed_audio, ["mp4_aac", "mkv_aac", "ts_aac", "flv_aac"]),
     **of_each(undecodable_frames, ["mkv_flac", "mov_pcm", "avi_pcm"]),
     **of_each(right_channel, [*LOSSLESS_STEREO, "mp4_aac", "webm_opus", "ts_aac"]),
+    **of_each(right_of_eight, ["mp4_aac", "mkv_flac", "webm_opus"]),
     # Other encoders make noise of it.
     **of_each(constant_offset, LOSSLESS_STEREO),
     **of_each(two_rates, ["mp4_mp3", "mkv_ac3", "ts_aac", "ts_ac3"]),
+    **of_each(turned_by_exif, ["mov_pcm", "avi_pcm"]),
     **{f"{how}-{suffix}": partial(displayed, suffix, how) for how in MIRRORS for suffix in ("mp4", "mov")},
     **{
         f"anamorphic_{wide}_{high}-{name}": partial(anamorphic, MUXINGS[name], (wide, high))

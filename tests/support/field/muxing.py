@@ -230,7 +230,12 @@ def _stored_s(coded: Coded) -> float:
 
 def overwritten(packet: Any) -> Any:
     """The packet with bytes that no decoder takes."""
-    other = av.Packet(b"\xff" * packet.size)
+    return replaced(packet, b"\xff" * packet.size)
+
+
+def replaced(packet: Any, content: bytes) -> Any:
+    """The packet with other content."""
+    other = av.Packet(content)
     for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
         setattr(other, name, getattr(packet, name))
     return other
