@@ -8,11 +8,12 @@ import numpy as np
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.requests import EvenFrames, MediaSegment, SegmentRequest
-from cavsync.pipeline.media.backends.pyav import PyAvDecoder
-from cavsync.pipeline.media.decode import frames_at, merged_gaps_s
+from cavsync.pipeline.media.backends.choice import backend_of
+from cavsync.pipeline.media.decode import Backend, frames_at, merged_gaps_s
 from cavsync.pipeline.media.demuxing.clock import Span
-from cavsync.pipeline.media.demuxing.container import Container, open_container
+from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.demuxing.deadline import Deadline
+from cavsync.pipeline.media.demuxing.timeline import open_container
 from cavsync.pipeline.media.frame_images import FrameScaler, jpeg
 from cavsync.pipeline.storage.path import AnyPath, as_path
 
@@ -38,7 +39,7 @@ def _require_content(source: AnyPath) -> None:
 
 
 def _read(container: Container, request: SegmentRequest) -> MediaSegment:
-    decoder = PyAvDecoder(container)
+    decoder = backend_of(container, "pyav")
     span = Span(container.origin_s + request.start_s, request.duration_s)
     audio, stop_s = decoder.read(span, request.channel), request.start_s + request.duration_s
     audio_end_s = min(request.start_s + audio.end_s, stop_s)
@@ -75,7 +76,7 @@ def _instants_s(request: SegmentRequest, begin_s: float, end_s: float) -> tuple[
 
 
 def _frames(
-    container: Container, decoder: PyAvDecoder, request: SegmentRequest, instants_s: list[float]
+    container: Container, decoder: Backend, request: SegmentRequest, instants_s: list[float]
 ) -> tuple[tuple[float | None, ...], tuple[bytes | None, ...]]:
     """When each frame came on screen, and the frames as JPEG; None where no frame is on screen, or it cannot be decoded."""
     if not instants_s:

@@ -7,7 +7,7 @@ samples after it are at their own times.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import av
@@ -39,6 +39,7 @@ class AudioBlock:
     rate_hz: int
     samples: np.ndarray  # (samples,) float32
     others: np.ndarray | None  # (channels - 1, samples) float32: the rest, while all before were silent
+    begins_part: bool = False  # of a file that was joined; its times are its own from here on
 
     @property
     def duration_s(self) -> float:
@@ -85,6 +86,14 @@ class AudioTrack:
         begins_s = math.nan if frame.time is None else frame.time
         # A copy: the decoder's buffer holds all channels.
         self._blocks.append(AudioBlock(begins_s, frame.sample_rate, samples.copy(), others))
+
+    def append(self, other: "AudioTrack", offset_s: float) -> None:
+        """Add what another track holds, `offset_s` later than on its own clock."""
+        self._is_silent_so_far &= other._is_silent_so_far
+        self._blocks += [
+            replace(block, begins_s=block.begins_s + offset_s, begins_part=number == 0)
+            for number, block in enumerate(other._blocks)
+        ]
 
     @property
     def channel(self) -> int | None:
@@ -152,7 +161,7 @@ def starts_s(blocks: Sequence[AudioBlock]) -> list[float]:
     deviations_s = np.array([block.begins_s for block in blocks]) - ahead_s
     level_s, starts = math.nan, []
     for number in range(len(blocks)):
-        if _deviates_for_long(number, level_s, deviations_s, ahead_s):
+        if blocks[number].begins_part or _deviates_for_long(number, level_s, deviations_s, ahead_s):
             level_s = _level_s(number, deviations_s, ahead_s)
         starts.append(float(ahead_s[number] + level_s))
     return starts

@@ -33,12 +33,24 @@ class Backend(Protocol):
 
     name: str  # with the version, for the index
     opens_path: bool  # itself, so it needs a file on this machine
-    # Of the span that was read; times are on the container's clock, and `frames` may correct them.
-    frames_begin_s: float  # when its first frame comes on screen; infinite without any
-    frames_end_s: float  # when its last frame leaves the screen
-    frame_gaps_s: list[tuple[float, float]]  # [start, stop) of the frames that could not be decoded
 
     def __init__(self, container: Container) -> None: ...
+
+    # Of the span that was read; times are on the container's clock, and `frames` may correct them.
+    @property
+    def frames_begin_s(self) -> float:
+        """When its first frame comes on screen; infinite without any."""
+        ...
+
+    @property
+    def frames_end_s(self) -> float:
+        """When its last frame leaves the screen."""
+        ...
+
+    @property
+    def frame_gaps_s(self) -> list[tuple[float, float]]:
+        """[start, stop) of the frames that could not be decoded."""
+        ...
 
     @property
     def failure(self) -> str | None:

@@ -6,9 +6,12 @@ from importlib import import_module
 
 from cavsync.pipeline.dataset.choices import DecoderName
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
+from cavsync.pipeline.media.backends.joined import JoinedFileDecoder
+from cavsync.pipeline.media.backends.timing import timing_error
 from cavsync.pipeline.media.decode import Backend, ClipDecoder
-from cavsync.pipeline.media.demuxing.container import open_container
+from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.demuxing.deadline import Deadline
+from cavsync.pipeline.media.demuxing.timeline import open_container
 from cavsync.pipeline.storage.path import AnyPath, as_path, local_copy
 
 # Module and class; only what is used gets imported, since a library may be absent.
@@ -26,6 +29,16 @@ def backend_class(decoder: DecoderName) -> type[Backend]:
     return backend
 
 
+def backend_of(container: Container, decoder: DecoderName) -> Backend:
+    """Raises MediaError for a library that cannot time the file."""
+    backend = backend_class(decoder)
+    if not container.timeline:
+        return backend(container)
+    if backend.opens_path:
+        raise timing_error(decoder, "other files were joined to it, and their times begin anew")
+    return JoinedFileDecoder(container)
+
+
 @contextmanager
 def open_media(
     source: str | AnyPath, timeout_s: float, decoder: DecoderName = "pyav"
@@ -35,12 +48,12 @@ def open_media(
 
     `timeout_s` is wall clock from here to the end of `decode`.
     """
-    deadline, backend = Deadline(timeout_s), backend_class(decoder)
+    deadline = Deadline(timeout_s)
     with (
-        _within_reach(source, backend.opens_path) as file,
+        _within_reach(source, backend_class(decoder).opens_path) as file,
         open_container(file, deadline) as container,
     ):
-        yield ClipDecoder(container, backend(container))
+        yield ClipDecoder(container, backend_of(container, decoder))
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.backends.pyav import PyAvDecoder
 from cavsync.pipeline.media.backends.timing import first_orientation, require_frame_times, timing_error
 from cavsync.pipeline.media.demuxing.clock import Span, time_s
-from cavsync.pipeline.media.demuxing.container import Container, open_container
+from cavsync.pipeline.media.demuxing.container import Container
+from cavsync.pipeline.media.demuxing.timeline import open_container
 from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S, TimedFrame
 
 # Clocks of containers are coarser than decord's floats.

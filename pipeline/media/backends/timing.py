@@ -3,7 +3,8 @@
 import av.error
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
-from cavsync.pipeline.media.demuxing.container import Container, open_container
+from cavsync.pipeline.media.demuxing.container import Container
+from cavsync.pipeline.media.demuxing.timeline import open_container
 from cavsync.pipeline.media.frame_images import orientation
 
 

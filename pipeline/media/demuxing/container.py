@@ -5,7 +5,7 @@ list hides; FFmpeg marks those packets and never shows them.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from av.stream import Discard
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.demuxing.deadline import Deadline
+from cavsync.pipeline.media.demuxing.file_part import FilePart, TimedPart
 from cavsync.pipeline.media.demuxing.formats import content_that_is_no_media, refusal
 from cavsync.pipeline.media.demuxing.opened_file import (
     CODEC_OPTIONS,
@@ -26,7 +27,7 @@ from cavsync.pipeline.media.demuxing.opened_file import (
     message,
     opened,
 )
-from cavsync.pipeline.storage.path import AnyPath, as_path
+from cavsync.pipeline.storage.path import AnyPath
 
 # Codecs that store frames out of order whether or not the decoder has noticed yet.
 REORDERED = {"h264", "hevc"}
@@ -42,47 +43,32 @@ LATE_S = 1.0
 MOST_READ_ERRORS = 100
 
 
-@contextmanager
-def open_container(
-    source: str | AnyPath, deadline: Deadline, *, audio_only: bool = False
-) -> Iterator["Container"]:
-    """The file, closed at the end; `audio_only` leaves its video stream aside.
-
-    Raises MediaError for a file that no demuxer reads, also from within; StoreError where a store fails.
-    """
-    try:
-        with Container(as_path(source), deadline, audio_only) as container:
-            yield container
-    except FileNotFoundError as error:
-        raise MediaError(ClipState.MISSING, f"{source} is not there") from error
-    except av.error.ExitError as error:  # reading itself took too long
-        raise deadline.passed() from error
-    except av.error.FFmpegError as error:
-        raise MediaError(ClipState.DECODE_ERROR, message(error)) from error
-
-
 class Container(AbstractContextManager["Container"]):
     """An open file with at most one video and one audio stream in use."""
 
     video: Any
     audio: Any
 
-    def __init__(self, source: AnyPath, deadline: Deadline, audio_only: bool = False) -> None:
+    def __init__(self, source: AnyPath | FilePart, deadline: Deadline, audio_only: bool = False) -> None:
+        self.timeline: tuple[TimedPart, ...] = ()  # of a file that was joined; this is its first part
         self._source, self.deadline, self._audio_only = source, deadline, audio_only
-        self._stack = ExitStack()
+        self._stack, self._parts = ExitStack(), ExitStack()
         self._open()
         self.origin_s = (self._opened.start_time or 0) / av.time_base
 
     def __exit__(self, *_: object) -> None:
+        self._parts.close()
         self._stack.close()
 
     def _open(self) -> None:
         try:
             self._opened = self._stack.enter_context(opened(self._source, self.deadline.left_s))
         except av.error.ArgumentError as error:  # its format is none of FORMATS
+            if isinstance(self._source, FilePart):
+                raise
             raise MediaError(ClipState.DECODE_ERROR, refusal(None, self._source)) from error
         except av.error.InvalidDataError as error:
-            content = content_that_is_no_media(self._source)
+            content = None if isinstance(self._source, FilePart) else content_that_is_no_media(self._source)
             raise MediaError(ClipState.DECODE_ERROR, content or message(error)) from error
         self._is_at_first_packet = True
         self.video = None if self._audio_only else main_video(self._opened)
@@ -99,6 +85,16 @@ class Container(AbstractContextManager["Container"]):
     def streams(self) -> list[Any]:
         """The streams in use, video first."""
         return [stream for stream in (self.video, self.audio) if stream is not None]
+
+    @property
+    def format_name(self) -> str:
+        """FFmpeg's name of the demuxer."""
+        name: str = self._opened.format.name
+        return name
+
+    def open_part(self, part: FilePart) -> "Container":
+        """A part of the file, open as long as this container is."""
+        return self._parts.enter_context(Container(part, self.deadline, self._audio_only))
 
     @property
     def path(self) -> Path:
@@ -159,17 +155,17 @@ class Container(AbstractContextManager["Container"]):
         for codecs that store frames out of order, and these packets have their positions as times."""
         codec = self.video.codec_context
         is_reordered = codec.has_b_frames or codec.codec.canonical_name in REORDERED
-        return self._opened.format.name != "avi" or not is_reordered
+        return self.format_name != "avi" or not is_reordered
 
     @property
     def guesses_times(self) -> bool:
         """Whether FFmpeg guesses the times of the first packets after a seek."""
-        return bool(self._opened.format.name == "ogg")
+        return bool(self.format_name == "ogg")
 
     @property
     def may_restart(self) -> bool:
         """Whether times may begin anew within the file: streams of broadcast can be joined byte by byte."""
-        return self._opened.format.name in RESTARTING
+        return self.format_name in RESTARTING
 
     @property
     def has_palette(self) -> bool:
@@ -189,14 +185,16 @@ class Container(AbstractContextManager["Container"]):
 
     def end_s(self, stream: Any) -> float | None:
         """When the stream ends, on the container's clock, where the file has an index of all its packets."""
-        if not self._opened.format.name.startswith("mov,") or not stream.duration or not stream.frames:
+        if not self.format_name.startswith("mov,") or not stream.duration or not stream.frames:
             return None
         return self.begin_s(stream) + float(stream.duration * stream.time_base)
 
     @property
     def header_duration_s(self) -> float | None:
         """How long the file lasts as its header says; None where it does not, and for a guess."""
-        duration, name = self._opened.duration, self._opened.format.name
+        if self.timeline:
+            return self.timeline[-1].end_s - self.origin_s
+        duration, name = self._opened.duration, self.format_name
         is_end = name in SAYS_END and self.origin_s > LATE_S
         return None if duration is None or is_end or name in GUESSED_LENGTH else duration / av.time_base
 
@@ -218,6 +216,12 @@ class Container(AbstractContextManager["Container"]):
         except av.error.FFmpegError:
             return False
         return True
+
+    def packets_from(self, byte: int) -> Iterator[Any]:
+        """The packets from about that byte of the file on."""
+        self._is_at_first_packet = False
+        self._opened.seek(byte, unsupported_byte_offset=True)
+        yield from self.packets()
 
     def packets(self) -> Iterator[Any]:
         """The packets of the streams in use, in the file's order, to its end or to where it cannot be read."""

@@ -6,8 +6,9 @@ from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.media.demuxing.clock import time_s
 from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.demuxing.deadline import Deadline
+from cavsync.pipeline.media.demuxing.timeline import open_container
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import AnyPath, as_path
+from cavsync.pipeline.storage.path import AnyPath
 
 
 def duration_s(source: str | AnyPath, timeout_s: float) -> float | None:
@@ -16,7 +17,7 @@ def duration_s(source: str | AnyPath, timeout_s: float) -> float | None:
     None for a file that cannot be opened or has no packet. Raises StoreError where its store fails.
     """
     try:
-        with Container(as_path(source), Deadline(timeout_s)) as container:
+        with open_container(source, Deadline(timeout_s)) as container:
             return container.header_duration_s or _packets_duration_s(container)
     except StoreError:
         raise

@@ -10,8 +10,9 @@ import av
 import av.error
 from av.stream import Disposition
 
+from cavsync.pipeline.media.demuxing.file_part import FilePart
 from cavsync.pipeline.media.demuxing.formats import FORMATS
-from cavsync.pipeline.storage.path import AnyPath, as_path
+from cavsync.pipeline.storage.path import AnyPath
 
 # A frame of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
 MAX_PIXELS = 4096 * 2304
@@ -25,15 +26,17 @@ def url(path: str | Path) -> str:
 
 
 @contextmanager
-def opened(source: str | AnyPath, timeout_s: float) -> Iterator[Any]:
+def opened(source: AnyPath | FilePart, timeout_s: float) -> Iterator[Any]:
     """A file as PyAV opens it. Raises StoreError where a store fails, at any time, and what PyAV raises."""
-    where, options = as_path(source), OPEN_OPTIONS | CODEC_OPTIONS
+    options = OPEN_OPTIONS | CODEC_OPTIONS
     begin = partial(av.open, mode="r", timeout=timeout_s, options=options, metadata_errors="replace")
-    if isinstance(where, Path):
-        with begin(url(where)) as media:
+    if isinstance(source, Path):
+        with begin(url(source)) as media:
             yield media
         return
-    with where.open("rb") as file:
+    if isinstance(source, FilePart):
+        begin = partial(begin, format=source.format_name)
+    with source.open("rb") as file:
         try:
             with begin(file) as media:
                 yield media

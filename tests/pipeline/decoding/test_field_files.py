@@ -31,8 +31,19 @@ WITH_GAPS = [
     for name in KINDS
     if name.startswith(("late_", "undecodable", "lost", "postponed", "many_frames_a_packet-wmv"))
 ]
-# What the ffmpeg program fills by another rule: it repeats damaged frames and conceals damaged audio.
-NOT_WITH_PROGRAM = ("undecodable", "one_undecodable", "lost_audio", "postponed", "constant_offset", "barely")
+# What the ffmpeg program fills by another rule: it repeats damaged frames and conceals damaged audio. It plays on past a
+# join only in streams of broadcast.
+NOT_WITH_PROGRAM = (
+    "joined-mkv",
+    "joined-avi",
+    "joined-ogv",
+    "undecodable",
+    "one_undecodable",
+    "lost_audio",
+    "postponed",
+    "constant_offset",
+    "barely",
+)
 Files = Callable[[str], FieldFile]
 
 

@@ -45,6 +45,7 @@ class FieldFile:
     audio_channel: int | None = 0
     silent: bool = False
     state: str = "ok"  # of its first clip
+    is_joined: bool = False  # of several files, or the clock begins anew within it
     orientation: int = 1  # EXIF
     sample_aspect_ratio: float = 1.0
     upright: Callable[[np.ndarray], np.ndarray] = as_stored  # undoes what a player turns or mirrors

@@ -33,13 +33,16 @@ class ProgramOutput:
 
 
 @lru_cache(maxsize=1)  # for the clips of one file
-def program_output(path: Path, channel: int) -> ProgramOutput:
+def program_output(path: Path, channel: int, is_joined: bool = False) -> ProgramOutput:
+    """Of `is_joined` files the program moves the times: they ascend from 0 on."""
     with av.open(str(path)) as media:
-        origin_s, rate_hz = (media.start_time or 0) / av.time_base, media.streams.audio[0].rate
+        origin_s = 0.0 if is_joined else (media.start_time or 0) / av.time_base
+        rate_hz = media.streams.audio[0].rate
     decoded = path.with_suffix(".nut")
     frames, pieces = [], []
     try:
-        _decode(path, decoded, f"aresample={rate_hz},pan=mono|c0=c{channel}")
+        times = () if is_joined else ("-copyts",)
+        _decode(path, decoded, times, f"aresample={rate_hz},pan=mono|c0=c{channel}")
         with av.open(str(decoded)) as media:
             for packet in media.demux():
                 if packet.size:
@@ -56,12 +59,12 @@ def program_output(path: Path, channel: int) -> ProgramOutput:
     )
 
 
-def _decode(path: Path, decoded: Path, one_channel: str) -> None:
+def _decode(path: Path, decoded: Path, times: tuple[str, ...], one_channel: str) -> None:
     """Both streams, uncompressed and with their own times."""
     video = ("-map", "0:v:0", "-vf", CENTRE, "-fps_mode", "passthrough", "-enc_time_base:v", "demux")
     audio = ("-map", "0:a:0", "-af", one_channel, "-c:a", "pcm_f32le")
     raw = ("-c:v", "rawvideo", "-pix_fmt", "rgb24", "-avoid_negative_ts", "disabled")
-    run_ffmpeg("-copyts", "-i", f"file:{path}", *video, *audio, *raw, decoded)
+    run_ffmpeg(*times, "-i", f"file:{path}", *video, *audio, *raw, decoded)
 
 
 def _in_place(placed: list[tuple[float, np.ndarray]], rate_hz: int) -> np.ndarray:
@@ -94,7 +97,7 @@ def check_row_against_program(
     apart_s: float = 0.0,
 ) -> None:
     """The program's times and the row's may be `apart_s`."""
-    program = program_output(file.path, file.audio_channel or 0)
+    program = program_output(file.path, file.audio_channel or 0, file.is_joined)
     end_s = start_s + row["duration_s"]
     lead_s = max(start_s, program.frame_times_s[0])
     slack_s = SAME_S + apart_s + (lead_s - start_s if lead_s - start_s < SMALL_LEAD_S else 0.0)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import av
-from support.field.expected import FieldFile
+from support.field.expected import CLIP_S, FieldFile
 from support.field.muxing import MUXINGS, FieldFolder, Muxing, remuxed
 
 Recipe = Callable[[FieldFolder, str], FieldFile]  # of a folder and the file's name
@@ -33,9 +33,14 @@ def later_clips(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
     return folder.converted(name, folder.source(24.0, muxing.fps), muxing)
 
 
-def late_beginning(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
-    """The times of the file begin at 100 s, as in the middle of a broadcast that went on for long."""
-    return folder.converted(name, folder.source(12.0, muxing.fps), muxing, "-output_ts_offset", "100")
+def late_beginning(muxing: Muxing, folder: FieldFolder, name: str, begin_s: float = 100.0) -> FieldFile:
+    """The times of the file begin late, as in the middle of a broadcast that went on for long."""
+    return folder.converted(name, folder.source(12.0, muxing.fps), muxing, "-output_ts_offset", f"{begin_s}")
+
+
+def wrapping_clock(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """The clock of broadcasts has 33 bits for 90,000 ticks a second: after 26.5 hours, here in the middle, it begins anew."""
+    return replace(late_beginning(muxing, folder, name, 2**33 / 90_000 - 6.0), is_joined=True)
 
 
 def audio_first(muxing: Muxing, seconds: float, folder: FieldFolder, name: str) -> FieldFile:
@@ -134,6 +139,30 @@ def cut_fast_start(folder: FieldFolder, name: str) -> FieldFile:
     return replace(whole, end_s=end_s, tolerance_s=0.6)
 
 
+def joined(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """Two files of 10 s, one after the other, whose times begin anew with the second; a player shows it after the first."""
+    first = folder.converted(name, folder.source(CLIP_S, muxing.fps), muxing)
+    first.path.write_bytes(2 * first.path.read_bytes())
+    return replace(
+        first,
+        frame_times_s=(*first.frame_times_s, *(time_s + CLIP_S for time_s in first.frame_times_s)),
+        numbers=2 * tuple(range(len(first.frame_times_s))),
+        end_s=CLIP_S + first.end_s,
+        is_joined=True,
+    )
+
+
+def set_clock(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """The clock was set back at 10 s; the stream's tables come again only later."""
+    file = joined(muxing, folder, name)
+    content = file.path.read_bytes()
+    middle = len(content) // 2
+    packets = [content[at : at + 188] for at in range(middle, len(content), 188)]
+    frames = next(n for n, packet in enumerate(packets) if packet[1] & 0x1F == 1)  # tables have other numbers
+    file.path.write_bytes(content[:middle] + b"".join(packets[frames:]))
+    return file
+
+
 def _cut_s(file: FieldFile, num_bytes: int) -> float:
     """Until when both streams lie whole in the first `num_bytes`."""
     with av.open(str(file.path)) as media:
@@ -183,4 +212,7 @@ STREAM_KINDS: dict[str, Recipe] = {
     "b_frames-avi_pcm": partial(b_frames, MUXINGS["avi_pcm"], ("-bf", "2", "-vtag", "XVID")),
     **{f"unknown_duration-{name}": partial(unknown_duration, name) for name in TO_A_PIPE},
     "cut_fast_start-mp4_aac": cut_fast_start,
+    **of_each(wrapping_clock, ["ts_aac", "mpg_mp2"]),
+    **of_each(set_clock, ["ts_aac", "ts_mp2"]),
+    **of_each(joined, ["ts_aac", "ts_mp2", "mpg_mp2", "mkv_flac", "avi_pcm", "ogv", "ogv_flac"]),
 }  # fmt: skip

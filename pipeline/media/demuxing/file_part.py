@@ -1,0 +1,110 @@
+"""A range of a file's bytes that is a media file itself, as where several files were joined byte by byte."""
+
+import io
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cavsync.pipeline.storage.path import AnyPath, read_range
+
+# Of a transport stream. Its tables come several times a second.
+PACKET_BYTES, SYNC = 188, 0x47
+SEARCHED_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """The bytes [first, stop) of a file, after a copy of what the stream says of itself only at intervals."""
+
+    source: AnyPath
+    first: int
+    stop: int
+    format_name: str  # of FFmpeg's demuxer
+    head: bytes = b""
+
+    def open(self, mode: Literal["rb"]) -> "PartReader":
+        return PartReader(self.source.open(mode), self)
+
+
+@dataclass(frozen=True)
+class TimedPart:
+    """A part and its place on the clock of the whole file, in seconds."""
+
+    part: FilePart
+    offset_s: float  # from the part's own clock to the whole file's
+    begin_s: float
+    end_s: float
+    unread: str | None = None  # why nothing of the file can be read after this part
+
+
+class PartReader(io.RawIOBase):
+    """The open file of a part, seekable."""
+
+    def __init__(self, file: Any, part: FilePart) -> None:
+        self._file, self._part, self._position = file, part, 0
+        self._num_bytes = len(part.head) + part.stop - part.first
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why a store failed, of a file at a URL."""
+        return getattr(self._file, "failure", None)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        head = self._part.head
+        if self._position < len(head):
+            content = head[self._position : self._position + len(buffer)]
+        else:
+            self._file.seek(self._part.first + self._position - len(head))
+            content = self._file.read(min(len(buffer), max(0, self._num_bytes - self._position)))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._num_bytes}[whence]
+        self._position = max(0, begin + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def tables_after(source: AnyPath, first: int, stop: int) -> bytes:
+    """Of a transport stream, without which nothing of it can be read: the packets of the first tables in [first, stop), the association table and the map; empty where there are none, or
+    where packets have another length."""
+    content = read_range(source, first, min(stop, first + SEARCHED_BYTES))
+    association = None
+    for at in range(0, len(content) - PACKET_BYTES + 1, PACKET_BYTES):
+        packet = content[at : at + PACKET_BYTES]
+        if packet[0] != SYNC:
+            return b""
+        begins, number = bool(packet[1] & 0x40), int.from_bytes(packet[1:3], "big") & 0x1FFF
+        if begins and number == 0 and association is None:
+            association = packet
+        elif association is not None and begins and number == _map_number(association):
+            return association + packet
+    return b""
+
+
+def _map_number(association: bytes) -> int | None:
+    """The packet number of the first programme's map."""
+    payload = association[4 + (1 + association[4] if association[3] & 0x20 else 0) :]
+    section = payload[1 + payload[0] :]
+    for at in range(8, len(section) - 4, 4):
+        programme, number = (
+            int.from_bytes(section[at : at + 2], "big"),
+            int.from_bytes(section[at + 2 : at + 4], "big"),
+        )
+        if programme:  # 0 is the network
+            return number & 0x1FFF
+    return None
