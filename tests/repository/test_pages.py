@@ -1,0 +1,136 @@
+"""Proves that the blocks of README and docs are what they claim: commands parse, data loads, and each has a language."""
+
+import ast
+import csv
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from support.command_line import output_text, run
+from support.documents.pages import PAGES, ROOT, Block, blocks
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from cavsync.cli.config import resolved
+from cavsync.cli.main import app
+from cavsync.model.checkpoints.checkpoint import require_fields
+
+LANGUAGES = {"sh", "python", "csv", "toml", "json", "text"}
+ALL = [block for page in PAGES for block in blocks(page)]
+COMMANDS = [
+    pytest.param(arguments, id=f"{block.page}:{block.line} {' '.join(arguments)}")
+    for block in ALL
+    if block.language == "sh"
+    for arguments in block.commands()
+]
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Gets the parameters of each command that the real command line parses, in place of its work."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(TyperCommand, "invoke", lambda self, context: found.append(context.params))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_is_closed_and_has_a_known_language(page: str) -> None:
+    fences = re.findall(r"^ *```.*$", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks(page))
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+def test_commands_are_in_blocks_that_are_checked() -> None:
+    hidden = [
+        f"{block.page}:{block.line}"
+        for block in ALL
+        if block.language not in ("sh", "python") and re.search(r"^cavsync ", block.text, re.MULTILINE)
+    ]
+    assert hidden == []
+    assert len(COMMANDS) > 60
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_a_command_of_a_page_is_one_of_the_command_line(
+    arguments: list[str], parsed: list[dict[str, Any]]
+) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0, output_text(result)
+    (parameters,) = parsed
+    overrides = parameters.get("overrides") or []
+    if parameters.get("preset"):
+        resolved(parameters["preset"], overrides)
+    else:
+        require_fields(assignment.partition("=")[0] for assignment in overrides)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["eval", "retrieve"], "No such command 'retrieve'"),
+        (["prepare", "audioset", "--worker-count", "3"], "No such option: --worker-count"),
+        (["embed", "a.mp4", "--out", "b.parquet", "--step", "often"], "Invalid value for '--step'"),
+        (["train", "pretrain", "--device", "abacus"], "Invalid value for '--device'"),
+    ],
+)
+def test_a_wrong_command_on_a_page_would_fail(
+    arguments: list[str], reason: str, parsed: list[dict[str, Any]]
+) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert reason in output_text(result)
+    assert parsed == []
+
+
+def command_at(words: list[str]) -> Any:
+    """The command or group that the words lead to, as far as they name commands."""
+    command: Any = get_command(app)
+    for word in words:
+        if not hasattr(command, "commands") or word.startswith(("-", ".")):
+            break
+        assert word in command.commands, f"cavsync {' '.join(words)}: there is no {word!r}"
+        command = command.commands[word]
+    return command
+
+
+def test_commands_within_sentences_exist_with_their_options() -> None:
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    named = re.findall(
+        r"`cavsync ([^`|]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
+    assert len(named) > 10
+    for words in map(str.split, named):
+        command = command_at(words)
+        options = {option for parameter in command.params for option in parameter.opts}
+        if not hasattr(command, "commands"):
+            assert {word for word in words if word.startswith("--")} <= options, words
+
+
+def test_other_programs_of_the_pages_exist() -> None:
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    benchmarks = set(re.findall(r"python -m benchmarks\.([a-z_]+)", text))
+    assert benchmarks
+    assert [name for name in benchmarks if not (ROOT / "benchmarks" / f"{name}.py").is_file()] == []
+    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
+    made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets <= made
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=f"{block.page}:{block.line}")
+        for block in ALL
+        if block.language not in ("sh", "text")
+    ],
+)
+def test_data_and_code_of_a_page_can_be_read(block: Block) -> None:
+    if block.language == "csv":
+        widths = {len(row) for row in csv.reader(block.text.splitlines())}
+        assert len(widths) == 1
+    elif block.language == "python":
+        ast.parse(block.text)
+    else:
+        assert {"toml": tomllib.loads, "json": json.loads}[block.language](block.text)
