@@ -18,6 +18,13 @@ from cavsync.cli.main import app
 from cavsync.model.checkpoints.checkpoint import require_fields
 
 LANGUAGES = {"sh", "python", "csv", "toml", "json", "text"}
+# For the fields that --set names; a command without a preset may take that of the run that it resumes.
+DEFAULT_PRESETS = {
+    "pretrain": "sync-base",
+    "finetune": "finetune-as20k",
+    "probe": "probe-as20k",
+    "show": "tiny",
+}
 ALL = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [
     pytest.param(arguments, id=f"{block.page}:{block.line} {' '.join(arguments)}")
@@ -60,8 +67,8 @@ def test_a_command_of_a_page_is_one_of_the_command_line(
     assert result.exit_code == 0, output_text(result)
     (parameters,) = parsed
     overrides = parameters.get("overrides") or []
-    if parameters.get("preset"):
-        resolved(parameters["preset"], overrides)
+    if arguments[0] in ("train", "config"):
+        resolved(parameters.get("preset") or DEFAULT_PRESETS[arguments[1]], overrides)
     else:
         require_fields(assignment.partition("=")[0] for assignment in overrides)
 
