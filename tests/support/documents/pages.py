@@ -21,11 +21,12 @@ class Block:
     text: str
 
     def commands(self) -> Iterator[list[str]]:
-        """The arguments of each `cavsync` in a block of `sh`, also behind torchrun; comments are left out."""
+        """The arguments of each `cavsync` in a block of `sh`, also behind torchrun; without comments and redirection."""
         for line in self.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if "cavsync" in words:
-                yield words[words.index("cavsync") + 1 :]
+                stop = next((words.index(sign) for sign in (">", "|", "&&") if sign in words), None)
+                yield words[words.index("cavsync") + 1 : stop]
 
 
 def blocks(page: str, language: str | None = None) -> list[Block]:
