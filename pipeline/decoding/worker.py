@@ -1,5 +1,6 @@
 """The decoder process: it answers requests until its parent is gone."""
 
+import gc
 import pickle
 import resource
 import signal
@@ -36,6 +37,7 @@ def answers() -> dict[type, Callable[[Any], Any]]:
 def serve(connection: Connection) -> None:
     """Answer requests until the other end is closed."""
     answer_to = answers()
+    gc.freeze()  # what is loaded stays, so that a collection takes less than a millisecond
     connection.send(True)
     while True:
         try:
@@ -50,6 +52,7 @@ def serve(connection: Connection) -> None:
             answer = error
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+        gc.collect()  # PyAV's frames whose side data was read are in cycles, and hold much memory in few objects
 
 
 def _limit() -> None:

@@ -48,7 +48,7 @@ class FrameScaler:
         bicubic = {"interpolation": Interpolation.BICUBIC, "threads": 1}
         small = self._scale.reformat(frame, width, height, format="yuv420p", **bicubic)
         rgb = self._colour.reformat(small, format="rgb24", **bicubic).to_ndarray()
-        self.orientation = applied or orientation(frame)
+        self.orientation = applied or orientation(small)
         upright = rgb if applied else turned(rgb, self.orientation)
         return upright if self._crop == "none" else self._centre(upright)
 

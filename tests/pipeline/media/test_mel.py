@@ -58,7 +58,7 @@ def test_less_than_a_row_is_refused() -> None:
 
 
 def test_blocks_of_a_long_waveform_join_to_its_log_mel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cavsync.pipeline.media.mel.ROWS_PER_BLOCK", 333)
+    monkeypatch.setattr("cavsync.pipeline.media.mel.LONG_ROWS", 333)
     mel = long_log_mel(two_tones())
     assert mel.dtype == np.float16
     # Each block is freed of its own mean, which shows in the quietest bands only.
