@@ -73,6 +73,7 @@ class SlidingWindows:
         self.damage: list[str] = []
         self._decoder = decoder
         self._last_start = -1
+        self._is_empty = False  # whether the last segment held nothing
 
     def __iter__(self) -> Iterator[list[Window]]:
         first, until_s, ended, error, num_empty = 0, 0.0, False, None, 0
@@ -89,8 +90,8 @@ class SlidingWindows:
                 if damage.state != ClipState.DECODE_ERROR:
                     break
             else:
+                num_empty = num_empty if self._is_empty else 0
                 if windows:
-                    num_empty = 0
                     yield windows
             first = int(starts[-1]) + self.spec.step_rows
         if self._last_start < 0:
@@ -101,6 +102,7 @@ class SlidingWindows:
     def _windows(self, starts: np.ndarray) -> tuple[list[Window], bool]:
         """The windows at rows `starts`, (W,), that the file holds, and whether it ends there."""
         segment = self._read(starts, self.spec.rows)
+        self._is_empty = not segment.shown and _audio_s(segment) <= 0
         if segment.end_s > segment.start_s:
             self.duration_s = max(self.duration_s, segment.end_s)
         inside = starts[starts + self.spec.rows <= _num_rows(segment.end_s)]
@@ -132,6 +134,12 @@ class SlidingWindows:
             damage = f"{begin_s:.0f} to {end_s:.0f} s: {segment.failure}"
             self.damage += [damage] if damage not in self.damage else []
         return segment
+
+
+def _audio_s(segment: MediaSegment) -> float:
+    """How much audio, silent or not, the segment holds."""
+    missing_s = sum(stop_s - start_s for start_s, stop_s in segment.audio_gaps_s)
+    return len(segment.waveform) / SAMPLE_RATE_HZ - missing_s
 
 
 def _num_rows(duration_s: float) -> int:

@@ -133,10 +133,11 @@ class _AudioDecoder:
     def __init__(self, track: AudioTrack) -> None:
         self.track = track
         self.failure: str | None = None
+        self._has_times = False
 
     def restart(self) -> None:
         self.track.clear()
-        self.failure = None
+        self.failure, self._has_times = None, False
 
     def add(self, packet: Any) -> None:
         try:
@@ -146,5 +147,8 @@ class _AudioDecoder:
         except av.error.FFmpegError as error:
             self.failure = self.failure or message(error)
             return
+        self._has_times |= any(frame.time is not None for frame in frames)
+        if frames and not self._has_times:  # as with WMA Pro: the packet's time is the only one
+            frames[0].pts, frames[0].time_base = packet.pts, packet.time_base
         for frame in frames:
             self.track.add(frame)

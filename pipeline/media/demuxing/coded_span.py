@@ -19,8 +19,14 @@ from cavsync.pipeline.media.demuxing.container import Container
 # How far before the span reading begins, each tried where the one before came too late. The first is the usual one:
 # a codec's first samples after a seek fade in.
 ENTRIES_S = (0.1, 1.0, 5.0, 30.0, 120.0)
-# Audio must begin so far before the span, for the same reason, but is not decoded from further back than the second.
+# Audio must begin so far before the span, for the same reason, and is decoded from so much further back at most.
 PRIMING_S, MOST_PRIMING_S = 0.05, 1.0
+# Codecs that predict samples from those before them, or adapt to them, need longer, speech codecs most.
+LONG_PRIMING_S = 1.0
+ADAPTIVE = {
+    "adpcm_g722", "adpcm_g726", "adpcm_g726le", "amr_nb", "amr_wb", "cook", "evrc", "g723_1", "g728", "g729", "gsm", "gsm_ms", "ilbc",
+    "nellymoser", "qcelp", "qdm2", "ra_144", "ra_288", "sipr", "speex", "truespeech", "wmav1", "wmav2", "wmavoice",
+}  # fmt: skip
 # Audio is read so far past the span: only then is it known whether its times deviate for long (audio_track.py).
 AUDIO_TAIL_S = 0.5
 # A codec may store so many frames before one that is shown earlier, and Matroska does not say so.
@@ -187,7 +193,11 @@ class SpanReader:
             return None
         if coded.begins_s:
             # A frame stays on screen until the next one, and the file's last one as long as there is audio.
-            coded.end_s = max(coded.end_s, *(part.end_s for part in parts.values()))
+            shown_s = [begin_s for begin_s in coded.begins_s if begin_s < self.span.end_s]
+            longest_s = max(shown_s, default=coded.begin_s) + LONGEST_PACKET_S
+            next_s = max(coded.end_s, parts[self._container.video.index].end_s)
+            audio_ends_s = [part.end_s for part in parts.values() if part.stream is self._container.audio]
+            coded.end_s = max([min(next_s, longest_s), *audio_ends_s])
         return coded
 
     def _parts(self, coded: CodedFrames, audio: AudioSink | None) -> Iterator[_Part]:
@@ -199,7 +209,7 @@ class SpanReader:
             yield _Part(container.video, needed_s, span.end_s, from_first, take, MOST_REORDERED, restarts)
         if container.audio is not None and audio is not None:
             audio.restart()
-            needed_s = max(span.begin_s - PRIMING_S, container.begin_s(container.audio))
+            needed_s = max(span.begin_s - self._priming_s, container.begin_s(container.audio))
             take = self._audio_taker(audio)
             stop_s = span.end_s + AUDIO_TAIL_S
             yield _Part(container.audio, needed_s, stop_s, from_first, take, may_restart=restarts)
@@ -216,10 +226,15 @@ class SpanReader:
 
     def _audio_taker(self, audio: AudioSink) -> Callable[[Any, float | None, float], None]:
         def take(packet: Any, begins_s: float | None, lasts_s: float) -> None:
-            if begins_s is None or begins_s + MOST_PRIMING_S > self.span.begin_s:
+            if begins_s is None or begins_s + MOST_PRIMING_S + self._priming_s > self.span.begin_s:
                 audio.add(packet)
 
         return take
+
+    @property
+    def _priming_s(self) -> float:
+        is_adaptive = self._container.audio.codec_context.codec.canonical_name in ADAPTIVE
+        return LONG_PRIMING_S if is_adaptive else PRIMING_S
 
     def _is_missed(self, part: _Part) -> bool:
         """Whether a stream without a packet may have some further back."""

@@ -80,8 +80,10 @@ class PartReader(io.RawIOBase):
 
 
 def tables_after(source: AnyPath, first: int, stop: int) -> bytes:
-    """Of a transport stream, without which nothing of it can be read: the packets of the first tables in [first, stop), the association table and the map; empty where there are none, or
-    where packets have another length."""
+    """The first two tables in [first, stop) of a transport stream, association and map, without which nothing can be read.
+
+    Each is the packet that it lies in. Empty where there are none, or packets have another length than usual.
+    """
     content = read_range(source, first, min(stop, first + SEARCHED_BYTES))
     association = None
     for at in range(0, len(content) - PACKET_BYTES + 1, PACKET_BYTES):
@@ -99,12 +101,8 @@ def tables_after(source: AnyPath, first: int, stop: int) -> bytes:
 def _map_number(association: bytes) -> int | None:
     """The packet number of the first programme's map."""
     payload = association[4 + (1 + association[4] if association[3] & 0x20 else 0) :]
-    section = payload[1 + payload[0] :]
+    section = payload[1 + payload[0] :] if payload else b""
     for at in range(8, len(section) - 4, 4):
-        programme, number = (
-            int.from_bytes(section[at : at + 2], "big"),
-            int.from_bytes(section[at + 2 : at + 4], "big"),
-        )
-        if programme:  # 0 is the network
-            return number & 0x1FFF
+        if any(section[at : at + 2]):  # programme 0 is the network
+            return int.from_bytes(section[at + 2 : at + 4], "big") & 0x1FFF
     return None

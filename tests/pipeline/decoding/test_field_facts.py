@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from support.field.audio_kinds import AUDIO_KINDS, MIRRORS, variable_bit_rate
 from support.field.expected import FieldFile, as_stored
-from support.field.muxing import MUXINGS, SIZE, FieldFolder, remuxed
+from support.field.muxing import MUXINGS, SIZE, FieldFolder, Muxing, postponed, remuxed
 from support.field.oracle import check_row_against_program
 from support.field.reading import SIDE, DecodedClips, read_image, read_windows
-from support.field.stream_kinds import STREAM_KINDS, late_beginning
+from support.field.stream_kinds import SECONDS, STREAM_KINDS, late_beginning
 from support.media import read_frame_number, run_ffmpeg
 
 from cavsync.pipeline.decoding.process import DecoderProcess
@@ -29,6 +30,10 @@ SHOWN = [
     "plain-3gp_aac",
     "turned_by_exif-mov_pcm",
 ]
+SPEECH = {
+    "3gp_amr": MUXINGS["3gp_amr"],
+    "mkv_g726": Muxing("mkv", MUXINGS["3gp_amr"].video, "g726", rate_hz=8_000),
+}
 CHANNELS = [kind for kind in AUDIO_KINDS if kind.startswith("right_")]
 
 
@@ -140,6 +145,41 @@ def test_frames_and_audio_of_joined_files_are_of_the_same_part(key: str, maker: 
         assert loud[0] == pytest.approx(loud[1], rel=0.05)
         for (_, image), (_, other) in zip(joined.shown, part.shown, strict=True):
             assert np.abs(read_image(image).astype(float) - read_image(other)).mean() < 30
+
+
+@pytest.mark.parametrize("first", [5, 1], ids=["last_frame", "all_but_the_first"])
+def test_frames_that_claim_to_be_shown_in_a_century_end_the_file(
+    first: int, maker: FieldFolder, decoder: DecoderProcess
+) -> None:
+    """Ten minutes at most are believed."""
+    source, century_s = maker.source(SECONDS, 10), 3e9
+
+    def change(kind: str, time_s: float, packet: Any) -> Any:
+        if kind == "audio" or time_s > 0.55:
+            return None
+        return packet if time_s < first / 10 - 0.05 else postponed(packet, century_s)
+
+    path = maker.folder / "century.nut"
+    remuxed(source.path, str(path), change)
+    file = FieldFile(path=path, frame_times_s=(0.0,), end_s=0.6)
+    sliding, windows = read_windows(file, decoder)
+    assert len(windows) < 2500
+    assert sliding.duration_s < 700
+    assert windows[0].frame is not None
+
+
+@pytest.mark.parametrize("key", ["3gp_amr", "mkv_g726"])
+def test_audio_after_a_seek_is_that_of_the_whole_file(key: str, maker: FieldFolder) -> None:
+    """Decoders of speech adapt to what came before, so they must begin well before the wanted audio."""
+    options = ("-g", "3", "-b:a", "4750") if key == "3gp_amr" else ("-g", "3")
+    path = maker.converted("speech", maker.source(8.0, 10), SPEECH[key], *options).path
+    request = partial(SegmentRequest, path, frames=None, frame_size=SIDE)
+    whole = read_segment(request(start_s=0.0, duration_s=8.0)).waveform
+    for start_s in (2.4, 3.1, 4.7):
+        part = read_segment(request(start_s=start_s, duration_s=3.0)).waveform
+        expected = whole[round(start_s * 16_000) :][: len(part)]
+        # Away from the edges, where the resampler's filter ends.
+        assert np.abs(part - expected)[100:-100].max() < 0.02, start_s
 
 
 # Files of which only the program knows the content
