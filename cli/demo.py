@@ -89,7 +89,8 @@ def _prepare(config: "DemoConfig", workers: int, as_json: bool) -> None:
     listing = official_listing(load_manifest("vggsound"), config.root, None, [], "cut")
     stored = PrepareConfig(frame_size=config.world.side_px, shard_size=DEMO_SHARD_SIZE)
     with JsonReporter() if as_json else BarReporter() as reporter:
-        summary = prepare(listing, config.dataset, stored, Workers(workers), reporter)
+        # The whole folder may have been renamed or copied, with the world in it.
+        summary = prepare(listing, config.dataset, stored, Workers(workers), reporter, videos_moved=True)
     reporter.end({"out": str(config.dataset), **end_counts(summary)})
 
 

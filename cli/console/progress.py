@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -32,7 +33,19 @@ class RateColumn(ProgressColumn):
 
 
 class NotedProgress(Progress):
-    """A bar, and below it the field `note` of its task: a terminal of 80 columns holds no more in one line."""
+    """A bar, and below it the field `note` of its task: a terminal of 80 columns holds no more in one line.
+
+    An error that ends its block removes the bar, so that the message follows the lines above it.
+    """
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.stop()
+            return
+        self.live.transient = True
+        self.live.stop()
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
@@ -41,7 +54,7 @@ class NotedProgress(Progress):
                 yield Text(f"  {task.fields['note']}", style="dim")
 
 
-def bar(unit: str, *, quiet: bool = False) -> Progress:
+def bar(unit: str, *, quiet: bool = False) -> NotedProgress:
     """A bar for one stage on stderr; `quiet` shows nothing. A field `note` stands below it."""
     return NotedProgress(
         SpinnerColumn(),

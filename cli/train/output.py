@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -45,8 +46,10 @@ class Bar:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, error, at)
 
     def on_train_begin(self, facts: Any, config: Any, model: Any) -> None:
         rows = dict(self._texts.describe(facts))

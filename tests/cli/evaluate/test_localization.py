@@ -146,6 +146,29 @@ def test_flickr_counts_a_pixel_half_for_each_annotator(tmp_path: Path) -> None:
     assert (truth[:, 112:] == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<object><bndbox><xmin>0</xmin><ymin>0</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>", "has boxes in <bndbox>"),
+        ("<object><box>0 0 9 9</box></object>", "none of its 1 annotations has a box"),
+        ("<bbox><xmin>0</xmin></bbox>", "is no annotation with <bbox> of four numbers"),
+        ("<bbox><x>a</x><x>b</x><x>c</x><x>d</x></bbox>", "is no annotation with <bbox> of four numbers"),
+    ],
+)  # fmt: skip
+def test_boxes_of_another_shape_are_refused_with_the_wanted_one(
+    root: Path, tmp_path: Path, xml: str, message: str
+) -> None:
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "123.xml").write_text(f"<annotation>{xml}</annotation>")
+    result = localization("--checkpoint", root / "runs/micro", "--data", tmp_path)
+    assert result.exit_code == 1
+    assert message in output_text(result)
+    assert (
+        "<bbox><xmin>X1</xmin><ymin>Y1</ymin><xmax>X2</xmax><ymax>Y2</ymax></bbox> is wanted"
+        in output_text(result)
+    )
+
+
 @pytest.mark.real
 @pytest.mark.skipif(not os.environ.get("CAVSYNC_REAL_DATA"), reason="CAVSYNC_REAL_DATA names no real lists")
 def test_the_model_free_rows_of_vggss_are_the_known_ones(tmp_path: Path) -> None:
@@ -284,6 +307,11 @@ def test_missing_files_are_counted_and_named(root: Path, tmp_path: Path) -> None
         ("[]", ["--list", "absent.csv"], "absent.csv is not there"),
         ("[]", ["--negatives", "empty.csv"], 'has no row "IMAGE,AUDIO,non-sounding"'),
         ("[]", [], "holds no annotation"),
+        (
+            '[{"file": "a", "class": "dog", "bbox": []}]',
+            [],
+            'none of its 1 annotations has a box. {"file": "ID"',
+        ),
     ],
 )
 def test_data_that_cannot_be_read_is_refused_in_one_message(

@@ -27,6 +27,16 @@ FLICKR_SIDE = 256
 SUFFIXES = (".mp4", ".jpg", ".wav", ".xml")
 
 
+# The wanted shape of an annotation, for messages.
+SHAPES: dict[Benchmark, str] = {
+    "vggss": '{"file": "ID", "class": "NAME", "bbox": [[x1, y1, x2, y2]]} is wanted, its corners between 0 and 1.',
+    "flickr": (
+        "<bbox><xmin>X1</xmin><ymin>Y1</ymin><xmax>X2</xmax><ymax>Y2</ymax></bbox> is wanted, in pixels of a 256 x 256 image; "
+        "other tags, such as <bndbox>, are not read."
+    ),
+}
+
+
 @dataclass(frozen=True, order=True)
 class BoxRow:
     """An image, audio, and boxes around the source of the audio; without a box the source is not in the image."""
@@ -56,6 +66,10 @@ class BoxSet:
         Raises EvaluationError where there is nothing to read.
         """
         benchmark, source, rows = _annotations(folder)
+        if rows and not any(row.boxes for row in rows):
+            raise EvaluationError(
+                f"{source}: none of its {len(rows):,} annotations has a box. {SHAPES[benchmark]}"
+            )
         num_unlisted = 0
         if subset is not None:
             wanted = {_stem(line[0]) for line in _csv(subset)}
@@ -119,14 +133,19 @@ def _row(item: dict[str, Any]) -> BoxRow:
 
 def _read_xml(path: Path) -> BoxRow:
     try:
-        found = list(ET.parse(path).getroot().iter("bbox"))
+        root = ET.parse(path).getroot()
+        if next(root.iter("bndbox"), None) is not None:
+            raise EvaluationError(f"{path} has boxes in <bndbox>. {SHAPES['flickr']}")
+        found = list(root.iter("bbox"))
         corners = [[float(child.text or "") for child in list(box)[-4:]] for box in found]
         boxes = tuple(
             (x1 / FLICKR_SIDE, y1 / FLICKR_SIDE, x2 / FLICKR_SIDE, y2 / FLICKR_SIDE)
             for x1, y1, x2, y2 in corners
         )
     except (ET.ParseError, ValueError) as error:
-        raise EvaluationError(f"{path} is no annotation with <bbox> of four numbers: {error}") from error
+        raise EvaluationError(
+            f"{path} is no annotation with <bbox> of four numbers: {error}. {SHAPES['flickr']}"
+        ) from error
     return BoxRow(path.stem, path.stem, "", boxes)
 
 

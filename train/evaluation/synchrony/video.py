@@ -55,13 +55,20 @@ class VideoSynchrony:
         delay, config = self.delay, self.config
         if delay is None:
             return "Cannot tell: no offset has a window of audio for any frame."
-        basis = f"agreement {delay.agreement:.2f} of {delay.num_frames} frames"
+        basis = f"agreement {delay.agreement:.2f} of {self._counted(delay)}"
         if self.verdict == "in step":
             return f"The audio is in step with the video: {delay.delay_s:+.2f} s, within {config.tolerance_s:g} s; {basis}."
         if self.verdict in ("late", "early"):
             side = "after" if delay.delay_s > 0 else "before"
             return f"The audio comes {abs(delay.delay_s):.2f} s {side} its frames; {basis}."
         return f"Cannot tell: {self._doubt(delay)} (best guess {delay.delay_s:+.2f} s; {basis})."
+
+    def _counted(self, delay: Delay) -> str:
+        """The frames that the delay was estimated from."""
+        num_frames = len(self.times_s)
+        if delay.num_frames == num_frames:
+            return f"{num_frames} frames"
+        return f"the {delay.num_frames} of {num_frames} frames that have audio at that delay"
 
     def _doubt(self, delay: Delay) -> str:
         if delay.num_frames < MIN_FRAMES:
