@@ -47,6 +47,11 @@ class NotedProgress(Progress):
         self.live.transient = True
         self.live.stop()
 
+    def stop(self) -> None:
+        """End the bar; one that never started leaves no line."""
+        if self.live.is_started:
+            super().stop()
+
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:

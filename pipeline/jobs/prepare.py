@@ -136,7 +136,7 @@ class _Run:
     def _planned_retry(self, plan: Plan, failed: Mapping[str, str], number: int) -> Retry:
         tree = None if self.listing.names_files else self.listing.tree()
         numbering = Numbering(self.config.shard_size, self.config.seed, suffix=f"r{number}")
-        return plan_retry(plan, failed, tree, self.listing.layout, numbering)
+        return plan_retry(plan, failed, tree, self.listing.named, self.listing.layout, numbering)
 
 
 def _any_late(plan: Plan) -> bool:

@@ -39,6 +39,7 @@ class Listing:
     videos: AnyPath
     tree: Callable[[], VideoTree]
     names_files: bool = False  # whether clips have a source, in place of an id by which their video is found
+    named: NamedFiles | None = None  # completes the names of files in lists
     layout: VideoLayout = "whole"
     labels: Sequence[str] = ()  # in class order; empty: those that the lists hold, sorted
     label_names: Sequence[str] = ()
@@ -115,7 +116,7 @@ def _folder_labels(tree: VideoTree) -> list[str]:
     lines = [f"Labels from folders: {len(counts):,}, {', '.join(shown)}."]
     if num_without:
         lines.append(
-            f"{num_without:,} files lie in {tree.root} itself; their clips have no label (a classifier needs one of each)."
+            f"{num_without:,} files lie in {tree.root} itself; their clips have no label, and a classifier needs one of every clip."
         )
     return lines
 
@@ -174,20 +175,27 @@ def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -
         raise ListError(
             "These lists name files, and their times are times of those files: leave out --layout cut."
         )
-    clips = partial(_read_all, files, videos.resolve(), NamedFiles(videos.resolve()))
+    named = NamedFiles(videos.resolve())
+    clips = partial(_read_all, files, videos.resolve(), named)
     return {
         "lists": {file.path.name: file.digest() for file in files},
-        "notes": [_without_start(file.path) for file in files if not TIMED & set(file.spec.columns)],
+        "notes": [_without_start(file) for file in files if not TIMED & set(file.spec.columns)],
         "clips": clips,
         "videos": videos,
         "tree": partial(_tree, videos, layout, clips, names_files),
         "layout": layout,
         "names_files": names_files,
+        "named": named,
     }
 
 
-def _without_start(path: AnyPath) -> str:
-    return f"{path.name} has no starts: each of its clips is the first {DEFAULT_CLIP_S:g} s of its file, or up to its end_s."
+def _without_start(file: _ListFile) -> str:
+    stop = (
+        "part of its file up to end_s"
+        if "end_s" in file.spec.columns
+        else f"{DEFAULT_CLIP_S:g} s of its file"
+    )
+    return f"{file.path.name} has no starts: each of its clips is the first {stop}."
 
 
 def _names_files(files: Sequence[_ListFile]) -> bool:
@@ -212,7 +220,7 @@ def _tree(
 def _read_all(
     files: Sequence[_ListFile], videos: AnyPath, named: NamedFiles, planned: Mapping[str, str]
 ) -> Iterator[ListedClip]:
-    ids = FileIds(planned)
+    ids = FileIds({named.source(source): clip_id for source, clip_id in planned.items()})
     for file in files:
         yield from read_list(file.path, file.spec, videos, ids, named)
 

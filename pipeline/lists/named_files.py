@@ -1,5 +1,6 @@
 """Completes the names of files in lists: a name without a suffix is the file of that name with a suffix of video."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -17,25 +18,53 @@ class NamedFiles:
         self._videos = videos
 
     def completed(self, path: str) -> str:
-        """The path with the suffix of the file that it names; unchanged where it names one, or none is there.
+        """The path of the file that a path without a suffix names; unchanged where it names one, or none is there.
 
+        A name without a folder is looked for in sub-folders too, where the folder itself has no file of that name.
         Raises ValueError where several files have that name.
         """
-        fits = [] if suffix_of(path) in MEDIA_SUFFIXES else self._by_name.get(str(PurePosixPath(path)), [])
+        name = str(PurePosixPath(path))
+        fits = (
+            []
+            if suffix_of(path) in MEDIA_SUFFIXES
+            else self._by_path.get(name) or self._by_stem.get(name, [])
+        )
         if not fits or is_there(str(self._videos / path)):
             return path
         if len(fits) > 1:
-            raise ValueError(f"{path!r} may be {' or '.join(fits)}; write the suffix too")
+            raise ValueError(f"{path!r} may be {' or '.join(fits)}; write the whole path")
         return fits[0]
 
-    @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        """Path without its suffix -> paths of the files."""
-        named: dict[str, list[str]] = {}
+    def source(self, source: str) -> str:
+        """The path or URL of the file that a planned one names by now, as `completed`; unchanged where several do."""
+        root = f"{self._videos}/"
+        if not source.startswith(root) or suffix_of(source) in MEDIA_SUFFIXES:
+            return source
         try:
-            found = find_media(self._videos, VIDEO_SUFFIXES).paths
+            return str(self._videos / self.completed(source.removeprefix(root)))
+        except ValueError:
+            return source
+
+    @cached_property
+    def _found(self) -> list[str]:
+        try:
+            return find_media(self._videos, VIDEO_SUFFIXES).paths
         except StoreError:  # a server that lists no files
-            found = []
-        for path in found:
-            named.setdefault(str(PurePosixPath(path).with_suffix("")), []).append(path)
-        return named
+            return []
+
+    @cached_property
+    def _by_path(self) -> dict[str, list[str]]:
+        """Path without its suffix -> paths of the files."""
+        return _grouped(self._found, lambda path: str(path.with_suffix("")))
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """Name without folder and suffix -> paths of the files."""
+        return _grouped(self._found, lambda path: path.stem)
+
+
+def _grouped(paths: list[str], name_of: Callable[[PurePosixPath], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(name_of(PurePosixPath(path)), []).append(path)
+    return groups

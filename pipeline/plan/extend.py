@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,8 @@ def _require_unchanged(before: pd.DataFrame, now: pd.DataFrame) -> None:
     named = now["source"].notna().all()
     for name in ("end_s", "labels", *(["source"] if named else [])):
         was, is_now = kept[name], now.loc[kept.index, name]
-        differs = [not _equal(*pair) for pair in zip(was, is_now, strict=True)]
+        is_same = _same_file if name == "source" else _equal
+        differs = [not is_same(*pair) for pair in zip(was, is_now, strict=True)]
         if any(differs):
             first = differs.index(True)
             raise ListChangedError(
@@ -92,6 +94,11 @@ def _require_unchanged(before: pd.DataFrame, now: pd.DataFrame) -> None:
 
 def _equal(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other))
+
+
+def _same_file(was: str, now: str) -> bool:
+    """Whether a planned path is the one that is listed now; one without a suffix may have got its file since."""
+    return was == now or (PurePosixPath(now).stem == PurePosixPath(was).name and not as_path(was).exists())
 
 
 def _words(value: Any) -> str:

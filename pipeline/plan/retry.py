@@ -18,6 +18,7 @@ from cavsync.pipeline.dataset.index_row import read_index
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, REPLACES
 from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.lists.named_files import NamedFiles
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
 from cavsync.pipeline.plan.plan import Numbering, Plan, shard_order
 from cavsync.pipeline.storage.path import each
@@ -49,12 +50,13 @@ def plan_retry(
     planned: Plan,
     failed: Mapping[str, str],
     tree: VideoTree | None,
+    named: NamedFiles | None,
     layout: VideoLayout,
     numbering: Numbering,
 ) -> Retry:
     """A plan for the clips whose keys are in `failed` (key -> state), their videos looked up again in `tree`.
 
-    Without a tree the lists name the videos, and the planned paths are kept.
+    Without a tree the lists name the videos, and the planned paths are kept; `named` completes those without a suffix.
     """
     keys: Any = pa.array(list(failed), pa.string())
     states = pa.array(list(failed.values()), pa.string())
@@ -63,6 +65,9 @@ def plan_retry(
     if tree is not None:
         source, start_s = find_sources(tree, rows, layout, planned.table)
         rows = _with_column(_with_column(rows, "source", source), "source_start_s", start_s)
+    elif named is not None:
+        sources = [named.source(source) for source in rows["source"].to_pylist()]
+        rows = _with_column(rows, "source", pa.array(sources, pa.string()))
     rows = rows.append_column(REPLACES, pc.take(states, _find(rows["key"], value_set=keys)))
     found = rows.filter(pc.is_valid(rows["source"]))
     order, shard = shard_order(found["key"], found["split"], numbering)

@@ -104,8 +104,39 @@ def test_a_name_of_several_files_is_refused_with_its_row(videos: Path) -> None:
     shutil.copy(videos / "a.mp4", videos / "a.mkv")
     code, text = from_list(videos, "file\nd\na\n")
     assert code == 1
-    assert "line 3: 'a' may be a.mkv or a.mp4; write the suffix too" in text
+    assert "line 3: 'a' may be a.mkv or a.mp4; write the whole path" in text
     assert from_list(videos, "file\nd\na.mkv\n")[0] == 0
+
+
+def test_a_name_without_a_folder_is_found_in_sub_folders(videos: Path) -> None:
+    code, text = from_list(videos, "file\nc\na\n")
+    assert code == 0, text
+    sources = {row["clip_id"]: row["source"] for row in rows(videos.parent / "out").values()}
+    assert sorted(sources.values()) == [str(videos / "a.mp4"), str(videos / "more" / "c.webm")]
+    (videos / "less").mkdir()
+    shutil.copy(videos / "a.mp4", videos / "less" / "c.mp4")
+    code, text = from_list(videos, "file\na\nc\n")
+    assert code == 1
+    assert "line 3: 'c' may be less/c.mp4 or more/c.webm; write the whole path" in text
+
+
+@pytest.mark.parametrize("column", ["file", "name,file"])
+def test_a_name_whose_file_comes_later_is_tried_again_and_may_be_listed_with_others(
+    column: str, videos: Path
+) -> None:
+    ids = ("--id-column", "name") if column == "name,file" else ()
+    text = "\n".join(
+        [column, *(name if column == "file" else f"{name},{name}" for name in ("a", "late")), ""]
+    )
+    assert from_list(videos, text, *ids)[0] == 0
+    shutil.copy(videos / "a.mp4", videos / "late.mp4")
+    longer = text + ("d\n" if column == "file" else "d,d\n")
+    code, said = from_list(videos, longer, *ids)
+    assert code == 0, said
+    assert "The lists have 1 new clips" in said
+    code, said = from_list(videos, longer, *ids, "--retry-failed")
+    assert "Trying 1 of 1 failed clips again: 1 missing." in said
+    assert json.loads((videos.parent / "out" / "dataset.json").read_text())["states"] == {"ok": 3}
 
 
 def test_a_file_that_has_no_suffix_is_meant_by_its_name(videos: Path) -> None:
@@ -152,7 +183,8 @@ def test_sub_folders_give_labels(clip: Path, tmp_path: Path) -> None:
     assert code == 0, text
     assert "Labels from folders: 2, dog (2 files), big cat (1 files)." in text
     assert (
-        f"1 files lie in {videos} itself; their clips have no label (a classifier needs one of each)." in text
+        f"1 files lie in {videos} itself; their clips have no label, and a classifier needs one of every clip."
+        in text
     )
     labels = {Path(row["source"]).name: row["labels"] for row in rows(out).values()}
     assert labels == {"a.mp4": ["dog"], "b.mp4": ["dog"], "c.mp4": ["big cat"], "top.mp4": []}
