@@ -44,7 +44,19 @@ def main(clips: Path | None = None, rounds: int = 5) -> None:
 def usable_rows(videos: Path, config: PrepareConfig, decoder: DecoderProcess) -> list[PlanRow]:
     """Those that all three can prepare: files with frames and audio."""
     rows = sample_clips.plan_rows(videos, config)
-    return [row for row in rows if decoder.prepare(row, config).state == ClipState.OK]
+    usable = []
+    for row in rows:
+        state = decoder.prepare(row, config).state
+        if state == ClipState.OK and upstream.reads(Path(str(row.source))):
+            usable.append(row)
+        else:
+            reason = (
+                f"its state is {state}"
+                if state != ClipState.OK
+                else "upstream's OpenCV reads no 16 frames of it"
+            )
+            typer.echo(f"Left out: {row.source}: {reason}.", err=True)
+    return usable
 
 
 def decode_to_nothing(files: Sequence[Path]) -> None:

@@ -5,7 +5,7 @@ The same steps with the same libraries, without their bookkeeping; nothing is ma
 
 import subprocess
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -41,18 +41,24 @@ def _extract_audio(video: Path, out: Path) -> None:
     whole.unlink()
 
 
+def reads(video: Path) -> bool:
+    """Whether OpenCV finds all 16 frames; of some files it cannot seek to the last."""
+    return all(image is not None for image in _frames(video))
+
+
 def _extract_frames(video: Path, out: Path) -> None:
-    """One seek for each frame, by number; short side to 224, centre square, JPEG."""
+    """Short side to 224, centre square, JPEG."""
+    for number, image in enumerate(_frames(video)):
+        cv2.imwrite(str(out / f"{video.stem}.{number:02d}.jpg"), _centre(image))
+
+
+def _frames(video: Path) -> Iterator[np.ndarray | None]:
+    """One seek for each frame, by number."""
     opened = cv2.VideoCapture(str(video))
     num_decoded = int(opened.get(cv2.CAP_PROP_FRAME_COUNT))
-    for frame in range(NUM_FRAMES):
-        opened.set(cv2.CAP_PROP_POS_FRAMES, frame * num_decoded // NUM_FRAMES)
-        read, image = opened.read()
-        if not read:
-            raise SystemExit(
-                f"OpenCV reads no image at {frame}/{NUM_FRAMES} of {video}; leave that file out."
-            )
-        cv2.imwrite(str(out / f"{video.stem}.{frame:02d}.jpg"), _centre(image))
+    for number in range(NUM_FRAMES):
+        opened.set(cv2.CAP_PROP_POS_FRAMES, number * num_decoded // NUM_FRAMES)
+        yield opened.read()[1]
     opened.release()
 
 
