@@ -109,6 +109,7 @@ def validate(
 ) -> None:
     """Check every byte against the plan, the index and the done-records; name the damaged shards and their defects.
 
+    A done-record, done/SHARD.json, is written when a shard is finished and holds its counts, sizes and checksums.
     Ends with exit code 1 if something is damaged.
     Videos that are in a training split and in a test split are listed too.
     """

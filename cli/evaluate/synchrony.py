@@ -45,7 +45,11 @@ def synchrony(
     ] = 2.0,
     min_agreement: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Smallest agreement of the frames with which a delay is reported."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Smallest agreement with which a delay is reported: how far the frames have one delay in common, from 0 to 1.",
+        ),
     ] = 0.8,
     out: Annotated[
         Path | None, report_option("synchrony-SPLIT or synchrony-VIDEO beside the weights")

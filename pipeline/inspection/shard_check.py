@@ -59,7 +59,7 @@ class ShardCheck:
         try:
             record = DoneRecord.from_json(self.paths.done(self.shard).read_bytes())
         except ValueError:
-            return ["its done-record is damaged"]
+            return [f"its done-record, done/{self.shard}.json, is damaged"]
         with self._local_tar() as tar:
             return list(self._wrong(record, tar))
 

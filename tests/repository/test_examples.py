@@ -1,7 +1,7 @@
-"""Proves that the Python examples of the README and of docs/exporting.md run as they stand."""
+"""Proves that the examples of README and docs run as they stand, one page after the other, in a newcomer's folder."""
 
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,53 +10,95 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.known_shards import micro_model, micro_run, write_known_shards
-from support.media import write_clip
+from support.command_line import output_text, run
+from support.documents.newcomer import train_run, write_media
+from support.documents.pages import PAGES, blocks
+from support.known_shards import micro_model
 from support.servers.small_hub import small_hub
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embed import embed
-from cavsync.train.pretrain.trainer import pretrain
 
-ROOT = Path(__file__).parents[2]
+# What prepares the datasets that the other examples name.
+PREPARATIONS = (
+    ("README.md", "prepare folder VIDEOS --out data/mine"),
+    ("docs/preparing.md", "prepare audioset --workers 64"),
+    ("docs/world.md", "prepare vggsound --root world"),
+)
+# The other commands that are run as printed: those that take seconds at most on a tiny dataset with a micro model.
+COMMANDS = (
+    ("docs/preparing.md", "prepare audioset --dry-run --workers 64"),
+    ("docs/preparing.md", "data status data/audioset --watch"),
+    ("docs/preparing.md", "data validate data/audioset"),
+    ("docs/preparing.md", "data validate data/audioset --fix"),
+    ("docs/preparing.md", "data stats data/audioset"),
+    ("docs/preparing.md", "data show data/audioset"),
+    ("docs/training.md", "config show"),
+    ("docs/own-videos.md", "embed VIDEOS"),
+    ("docs/own-videos.md", "search bell.wav"),
+    ("docs/own-videos.md", "localize holiday.mp4"),
+    ("docs/evaluating.md", "eval retrieval"),
+    ("docs/evaluating.md", "eval synchrony"),
+    ("docs/evaluating.md", "eval synchrony --video talk.mp4"),
+)
 
 
-def examples(page: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+def printed(page: str, beginning: str) -> list[str]:
+    """The arguments of the page's shortest command that begins so."""
+    words = beginning.split()
+    commands = [command for block in blocks(page, "sh") for command in block.commands()]
+    return min((command for command in commands if command[: len(words)] == words), key=len)
+
+
+def run_as_printed(page: str, beginning: str) -> str:
+    result = run(*printed(page, beginning))
+    assert result.exit_code == 0, output_text(result)
+    return output_text(result)
+
+
+def run_python(page: str, names: dict[str, object] | None = None) -> dict[str, object]:
+    """Executes the page's Python blocks one after the other; returns their names."""
+    names = {} if names is None else names
+    for block in blocks(page, "python"):
+        exec(compile(block.text, f"{page}:{block.line}", "exec"), names)  # noqa: S102 (our own page)
+    return names
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a user stands who has trained a model as runs/mine and filmed holiday.mp4."""
-    folder = tmp_path_factory.mktemp("root")
-    pretrain(micro_run(write_known_shards(folder / "data")), folder / "runs" / "mine", device="cpu")
-    write_clip(folder / "holiday.mp4", duration_s=6.0)
-    return folder
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The current folder of a newcomer, with one CPU core, so that no number of workers starts Ray."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(os, "sched_getaffinity", lambda pid: {0})
+        patch.delenv("CAVSYNC_ROOT", raising=False)
+        write_media(home)
+        for page, beginning in PREPARATIONS:
+            run_as_printed(page, beginning)
+        shutil.copytree("world/data/vggsound", "data/vggsound")
+        train_run(Path("data/vggsound"), Path("runs/mine"))
+        yield home
 
 
-@pytest.fixture
-def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(folder)
-    return folder
+@pytest.mark.parametrize(("page", "beginning"), COMMANDS)
+def test_a_command_runs_as_printed(home: Path, page: str, beginning: str) -> None:
+    run_as_printed(page, beginning)
 
 
 def test_the_readme_gives_features_of_a_video_in_ten_lines(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = examples("README.md")[0]
-    assert len([line for line in example.splitlines() if line.strip()]) <= 10
-    names: dict[str, object] = {}
-    exec(example, names)  # noqa: S102 (our own page)
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (example,) = blocks("README.md", "python")
+    assert len([line for line in example.text.splitlines() if line.strip()]) <= 10
+    run_python("README.md")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     # A window of 0.32 s begins every 0.16 s, and the last one ends with the video.
-    middles_s = np.array([*np.arange(36) * 0.16, 6 - 0.32]) + 0.16
-    assert all(abs(float(similarity)) <= 1 for *_, similarity in printed)
-    assert [float(time) for time, *_ in printed] == pytest.approx(middles_s, abs=0.05)
+    middles_s = np.array([*np.arange(17) * 0.16, 3 - 0.32]) + 0.16
+    assert all(abs(float(similarity)) <= 1 for *_, similarity in lines)
+    assert [float(time) for time, *_ in lines] == pytest.approx(middles_s, abs=0.05)
 
 
-def test_features_are_unit_vectors_of_every_window_and_the_frame_in_its_middle(in_folder: Path) -> None:
+def test_features_are_unit_vectors_of_every_window_and_the_frame_in_its_middle(home: Path) -> None:
     (features,) = embed(["holiday.mp4"], LoadedCheckpoint.load("runs/mine"), step_s=0.3)
     shape = len(features.start_s), micro_model().embed_dim
     assert features.audio.shape == features.image.shape == shape
@@ -67,29 +109,52 @@ def test_features_are_unit_vectors_of_every_window_and_the_frame_in_its_middle(i
     np.testing.assert_allclose((features.start_s + features.end_s) / 2, features.frame_s, atol=0.05)
 
 
-def test_several_videos_are_embedded_as_documented(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copy("holiday.mp4", "party.mp4")
-    exec(examples("docs/own-videos.md")[0], {})  # noqa: S102 (our own page)
+def test_several_videos_are_embedded_as_documented(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_python("docs/own-videos.md")
     assert "nan" not in capsys.readouterr().out
 
 
-def test_the_exported_encoder_runs_as_documented(in_folder: Path) -> None:
-    exported = CliRunner().invoke(app, ["checkpoint", "export", "runs/mine", "out", "--format", "onnx"])
-    assert exported.exit_code == 0, exported.output
-    log_mel = np.full((2, micro_model().audio_rows, 128), -5, np.float32)
-    names: dict[str, object] = {"log_mel": log_mel}
-    exec(examples("docs/exporting.md")[0], names)  # noqa: S102 (our own page)
-    tokens = names["global_token"]
-    assert isinstance(tokens, np.ndarray)
-    assert tokens.shape == (2, micro_model().embed_dim)
+def test_the_index_is_read_as_documented(home: Path) -> None:
+    rows = run_python("docs/preparing.md")["rows"]
+    assert len(rows) == 5  # type: ignore[arg-type]
 
 
-def test_a_model_goes_to_the_hub_as_documented(in_folder: Path, tmp_path: Path) -> None:
+def test_embeddings_and_a_segmentation_set_are_made_and_scored_as_documented(home: Path) -> None:
+    run_python("docs/evaluating.md")
+    ids = [path.stem for path in Path("raw/vggsound/videos").iterdir()]
+    Path("list.json").write_text(json.dumps({"data": [{"video_id": one} for one in ids]}))
+    run_as_printed("docs/evaluating.md", "eval retrieval --embeddings theirs.parquet")
+    shutil.copytree("runs/mine", "world/runs/mine")
+    run_as_printed("docs/evaluating.md", "eval segmentation --root world")
+
+
+def test_reports_are_compared_as_documented(home: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree("runs/mine", f"runs/{name}")
+        retrieval = run("eval", "retrieval", "--checkpoint", f"runs/{name}")
+        assert retrieval.exit_code == 0, output_text(retrieval)
+    run_as_printed("docs/evaluating.md", "eval compare runs/a/retrieval-test runs/b/retrieval-test")
+
+
+def test_a_model_is_exported_runs_elsewhere_and_goes_to_the_hub_as_documented(
+    home: Path, tmp_path: Path
+) -> None:
+    run_as_printed("docs/exporting.md", "checkpoint export runs/mine out.pth")
+    run_as_printed("docs/exporting.md", "checkpoint export runs/mine onnx")
+    onnx, hub = blocks("docs/exporting.md", "python")
+    check = "\nprint(*global_token.shape)\n"
     with small_hub(tmp_path / "hub") as address:
         environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_none"}
-        command = [sys.executable, "-c", examples("docs/exporting.md")[1]]
+        # In a process of its own: the hub's address is read when its library is imported.
+        command = [sys.executable, "-c", onnx.text + check + hub.text]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:2] == ["1", str(micro_model().embed_dim)]
     assert (tmp_path / "hub" / "model.safetensors").is_file()
+
+
+def test_every_python_block_is_run_by_a_test_above() -> None:
+    pages = {page for page in PAGES if blocks(page, "python")}
+    assert pages == {f"docs/{name}.md" for name in ("evaluating", "exporting", "own-videos", "preparing")} | {
+        "README.md"
+    }

@@ -16,6 +16,7 @@ from typer.main import get_command
 from cavsync.cli.config import resolved
 from cavsync.cli.main import app
 from cavsync.model.checkpoints.checkpoint import require_fields
+from cavsync.train.pretrain.presets import PRESETS
 
 LANGUAGES = {"sh", "python", "csv", "toml", "json", "text"}
 # For the fields that --set names; a command without a preset may take that of the run that it resumes.
@@ -123,6 +124,42 @@ def test_other_programs_of_the_pages_exist() -> None:
     targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
     made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert targets <= made
+
+
+def test_extras_of_the_pages_are_those_of_the_package() -> None:
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    named = {
+        extra for group in re.findall(r"(?:cavsync|\.)\[([a-z,]+)\]'", text) for extra in group.split(",")
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert named == set(project["optional-dependencies"])
+
+
+def seconds(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
+
+
+def test_what_to_expect_of_so_many_clips_is_computed_as_the_page_says() -> None:
+    text = (ROOT / "docs" / "weights.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if re.match(r"\| [\d,]+ \|", line)
+    ]
+    assert len(rows) == 5
+    tiny, sync_base = PRESETS["tiny"](), PRESETS["sync-base"]()
+    assert f"{sync_base.batch_size} for\n  `sync-base`, {tiny.batch_size} for `tiny`" in text
+    for clips, _, disk, preparing, training in rows:
+        num_clips = int(clips.replace(",", ""))
+        size, unit = disk.split()
+        assert float(size) * {"MB": 1, "GB": 1000}[unit] == pytest.approx(0.45 * num_clips, rel=0.1)
+        assert seconds(preparing) == pytest.approx(0.2 * num_clips, rel=0.1)
+        if num_clips < sync_base.batch_size:
+            assert training == "no batch is full"
+        else:
+            epochs_s = 25 * num_clips * 127e9 / (0.4 * 989e12)
+            assert seconds(training) == pytest.approx(epochs_s, rel=0.1)
 
 
 @pytest.mark.parametrize(

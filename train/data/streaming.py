@@ -102,7 +102,8 @@ class StreamedClip:
 
     def _incomplete(self, what: str) -> ShardError:
         return ShardError(
-            f"{self.url}: {what} of {self.key} is not there or damaged. Copy the shard and its done-record there again."
+            f"{self.url}: {what} of {self.key} is not there or damaged. Copy the shard and its file in done/ "
+            "there again."
         )
 
 
@@ -221,7 +222,7 @@ def _read(shard: Shard, low: int, high: int, num_frames: int | None = None) -> I
     if num_read <= positions[-1]:
         raise ShardError(
             f"{shard.url} ends after {num_read} clips, {shard.num_stored} were prepared: it has changed. Copy the "
-            "shard and its done-record there again."
+            "shard and its file in done/ there again."
         )
 
 
@@ -263,7 +264,7 @@ def _kept_positions(
     for index, count, seconds in zip(indexes, counts, missing, strict=True):
         if len(seconds) != count:
             raise DatasetError(
-                f"{index} lists {len(seconds)} prepared clips, its done-record {count}: copy the folders index/ and "
+                f"{index} lists {len(seconds)} prepared clips, its record in done/ {count}: copy the folders index/ and "
                 "done/ there again."
             )
     is_kept = kept_clips(np.concatenate(missing), max_gap_s, where)

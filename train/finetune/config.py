@@ -98,7 +98,7 @@ class FinetuneConfig(RunConfig):
     head_lr_factor: float = 1.0
     """The head's learning rate is this times `optimizer.lr`."""
     num_epochs: int
-    """Length in passes over the clips; an incomplete last batch of a pass is left out."""
+    """Length in epochs, each of which takes every clip once; clips that fill no whole batch at its end are left out."""
     average_epochs: tuple[int, int] | None = None
     """First and last epoch whose final weights are averaged into the result; None takes the last weights."""
     validation_split: str | None = "test"

@@ -48,13 +48,13 @@ class PretrainConfig(RunConfig):
     data: DataConfig
     micro_batch: int | None = None
     """Clips that go through the model at once in each process, for a batch that its memory cannot hold; None is
-    all of them. The result is the same up to rounding, for one more pass of the encoders."""
+    all of them. The result is the same up to rounding, for one more run of the encoders."""
     negatives: Negatives = "global"
     """Clips that the contrastive loss compares a clip with: the whole batch, or, as upstream, those in its process."""
     num_steps: int | None = None
     """Length in optimizer steps."""
     num_epochs: int | None = None
-    """Length in passes over the clips; an incomplete last batch of a pass is left out."""
+    """Length in epochs, each of which takes every clip once; clips that fill no whole batch at its end are left out."""
     activation_checkpointing: bool = False
     """Compute each block again in the backward instead of keeping what it computed: less memory, a third more
     time."""

@@ -68,7 +68,9 @@ def _method_rows(
     result, choice = scores.segmentation, scores.selection
     inverted = result.ap.high is not None and result.ap.high < floor_ap
     rows = [
-        Score(f"{method}: mAP", result.ap.with_chance(floor_ap), "inverted!" if inverted else ""),
+        Score(
+            f"{method}: mAP", result.ap.with_chance(floor_ap), "inverted: low on objects" if inverted else ""
+        ),
         Score(f"{method}: mIoU", result.iou.with_chance(floor_iou), f"best of {NUM_THRESHOLDS} thresholds"),
         Score(f"{method}: mIoU at {FIXED_THRESHOLD}", result.fixed_iou, "of the scaled map"),
     ]

@@ -55,7 +55,7 @@ class VideoSynchrony:
         delay, config = self.delay, self.config
         if delay is None:
             return "Cannot tell: no offset has a window of audio for any frame."
-        basis = f"agreement {delay.agreement:.2f} of {self._counted(delay)}"
+        basis = f"{self._counted(delay)} agree on it to {delay.agreement:.0%}"
         if self.verdict == "in step":
             return f"The audio is in step with the video: {delay.delay_s:+.2f} s, within {config.tolerance_s:g} s; {basis}."
         if self.verdict in ("late", "early"):
@@ -74,7 +74,7 @@ class VideoSynchrony:
         if delay.num_frames < MIN_FRAMES:
             return f"{delay.num_frames} frames are too few, {MIN_FRAMES} are needed"
         if delay.agreement < self.config.min_agreement:
-            return f"the frames do not agree on one delay, their agreement is below {self.config.min_agreement:g}"
+            return f"the frames do not agree on one delay, to less than {self.config.min_agreement:.0%}"
         return "the curve is highest where it ends, so the delay may lie beyond; search farther with --max-offset"
 
 

@@ -46,7 +46,7 @@ def video_rows(found: VideoSynchrony) -> list[Score]:
     delay, reliable = found.delay, found.verdict != "cannot tell"
     delay_s = delay.delay_s if reliable and delay else math.nan
     agreement = 100 * delay.agreement if delay else math.nan
-    enough = f"a delay is reliable from {100 * found.config.min_agreement:g} % on"
+    enough = f"how far they have one delay in common; reliable from {100 * found.config.min_agreement:g} % on"
     return [
         Score("delay of the audio", Estimate(delay_s, unit="s"), digits=2),
         Score("agreement of the frames", Estimate(agreement), enough),
