@@ -8,7 +8,8 @@ import tomllib
 from typing import Any
 
 import pytest
-from support.command_line import output_text, run
+from click.testing import CliRunner
+from support.command_line import output_text
 from support.documents.pages import PAGES, ROOT, Block, blocks
 from typer.core import TyperCommand
 from typer.main import get_command
@@ -26,6 +27,7 @@ DEFAULT_PRESETS = {
     "probe": "probe-as20k",
     "show": "tiny",
 }
+COMMAND_LINE = get_command(app)  # built once: it takes longer than parsing
 ALL = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [
     pytest.param(arguments, id=f"{block.page}:{block.line} {' '.join(arguments)}")
@@ -64,7 +66,7 @@ def test_commands_are_in_blocks_that_are_checked() -> None:
 def test_a_command_of_a_page_is_one_of_the_command_line(
     arguments: list[str], parsed: list[dict[str, Any]]
 ) -> None:
-    result = run(*arguments)
+    result = CliRunner().invoke(COMMAND_LINE, arguments)
     assert result.exit_code == 0, output_text(result)
     (parameters,) = parsed
     overrides = parameters.get("overrides") or []
@@ -86,7 +88,7 @@ def test_a_command_of_a_page_is_one_of_the_command_line(
 def test_a_wrong_command_on_a_page_would_fail(
     arguments: list[str], reason: str, parsed: list[dict[str, Any]]
 ) -> None:
-    result = run(*arguments)
+    result = CliRunner().invoke(COMMAND_LINE, arguments)
     assert result.exit_code == 2
     assert reason in output_text(result)
     assert parsed == []
@@ -94,7 +96,7 @@ def test_a_wrong_command_on_a_page_would_fail(
 
 def command_at(words: list[str]) -> Any:
     """The command or group that the words lead to, as far as they name commands."""
-    command: Any = get_command(app)
+    command: Any = COMMAND_LINE
     for word in words:
         if not hasattr(command, "commands") or word.startswith(("-", ".")):
             break
