@@ -74,7 +74,7 @@ class VideoSynchrony:
         if delay.num_frames < MIN_FRAMES:
             return f"{delay.num_frames} frames are too few, {MIN_FRAMES} are needed"
         if delay.agreement < self.config.min_agreement:
-            return f"the frames agree on no delay to {self.config.min_agreement:.0%} or more"
+            return f"the frames do not agree on one delay to {self.config.min_agreement:.0%} or more"
         return "the curve is highest where it ends, so the delay may lie beyond; search farther with --max-offset"
 
 
