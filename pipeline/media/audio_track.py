@@ -96,6 +96,11 @@ class AudioTrack:
         ]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added yet."""
+        return not self._blocks
+
+    @property
     def channel(self) -> int | None:
         """The number of the channel that is taken, from 0; None for the mean of all."""
         if self.choice != "first":

@@ -145,7 +145,10 @@ class _AudioDecoder:
         except (av.error.ExitError, MemoryError):
             raise
         except av.error.FFmpegError as error:
-            self.failure = self.failure or message(error)
+            begins_s = time_s(packet)
+            is_before = self.track.is_empty if begins_s is None else begins_s < self.track.start_s
+            if not is_before:  # a seek may land in the middle of a packet
+                self.failure = self.failure or message(error)
             return
         self._has_times |= any(frame.time is not None for frame in frames)
         if frames and not self._has_times:  # as with WMA Pro: the packet's time is the only one

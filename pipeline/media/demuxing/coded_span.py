@@ -19,7 +19,7 @@ from cavsync.pipeline.media.demuxing.container import Container
 # How far before the span reading begins, each tried where the one before came too late. The first is the usual one:
 # a codec's first samples after a seek fade in.
 ENTRIES_S = (0.1, 1.0, 5.0, 30.0, 120.0)
-# Audio must begin so far before the span, for the same reason, and is decoded from so much further back at most.
+# Audio must begin so far before the span, for the same reason, but is not decoded from further back than the second.
 PRIMING_S, MOST_PRIMING_S = 0.05, 1.0
 # Codecs that predict samples from those before them, or adapt to them, need longer, speech codecs most.
 LONG_PRIMING_S = 1.0
@@ -226,7 +226,7 @@ class SpanReader:
 
     def _audio_taker(self, audio: AudioSink) -> Callable[[Any, float | None, float], None]:
         def take(packet: Any, begins_s: float | None, lasts_s: float) -> None:
-            if begins_s is None or begins_s + MOST_PRIMING_S + self._priming_s > self.span.begin_s:
+            if begins_s is None or begins_s + max(MOST_PRIMING_S, 2 * self._priming_s) > self.span.begin_s:
                 audio.add(packet)
 
         return take

@@ -182,6 +182,14 @@ def test_audio_after_a_seek_is_that_of_the_whole_file(key: str, maker: FieldFold
         assert np.abs(part - expected)[100:-100].max() < 0.02, start_s
 
 
+def test_a_seek_into_the_middle_of_a_packet_is_no_damage(maker: FieldFolder, decoder: DecoderProcess) -> None:
+    file = maker.converted("twice", maker.source(24.0, 25), MUXINGS["mpg_mp2"])
+    file.path.write_bytes(2 * file.path.read_bytes())
+    sliding, windows = read_windows(file, decoder)
+    assert windows[-1].end_s == pytest.approx(48.0, abs=0.1)
+    assert sliding.damage == []
+
+
 # Files of which only the program knows the content
 
 
