@@ -35,7 +35,8 @@ class Dataset:
         if not paths.summary.is_file():
             raise DatasetError(
                 f"{root} is no prepared dataset: {paths.summary.name} is not there. "
-                "Make one with `cavsync prepare folder VIDEOS --out DIR`, or finish the run that was started."
+                "Name the folder where it is now, finish the run that was started, or make one with `cavsync prepare folder "
+                "VIDEOS --out DIR`."
             )
         summary = read_json(paths.summary)
         if summary.get("schema_version") != SCHEMA_VERSION:
