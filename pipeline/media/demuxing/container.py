@@ -4,6 +4,7 @@ Times come from here, whichever library decodes. Files cut without re-encoding b
 list hides; FFmpeg marks those packets and never shows them.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
@@ -22,6 +23,7 @@ from cavsync.pipeline.media.demuxing.formats import content_that_is_no_media, re
 from cavsync.pipeline.media.demuxing.opened_file import (
     CODEC_OPTIONS,
     MAX_PIXELS,
+    indexed_end_s,
     main_stream,
     main_video,
     message,
@@ -196,7 +198,11 @@ class Container(AbstractContextManager["Container"]):
             return self.timeline[-1].end_s - self.origin_s
         duration, name = self._opened.duration, self.format_name
         is_end = name in SAYS_END and self.origin_s > LATE_S
-        return None if duration is None or is_end or name in GUESSED_LENGTH else duration / av.time_base
+        if duration is None or is_end or name in GUESSED_LENGTH:
+            return None
+        ends_s = [indexed_end_s(stream) for stream in self.streams] if name == "avi" else []
+        header_s: float = duration / av.time_base
+        return min(header_s, max(ends_s, default=math.inf))
 
     def enter(self, at_s: float | None) -> bool:
         """Go to where reading from `at_s` should begin, None for the first packet. False where the file cannot seek."""

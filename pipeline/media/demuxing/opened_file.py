@@ -1,5 +1,6 @@
 """Opens a file, here or at a URL, with PyAV and only with the allowed demuxers, and chooses its streams."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -61,6 +62,16 @@ def main_stream(opened: Any, streams: list[Any]) -> Any:
     if best in usable or not usable:
         return best if best in streams else streams[0]
     return usable[0]
+
+
+def indexed_end_s(stream: Any) -> float:
+    """When the last packet of an AVI's index ends; infinite where that is unknown. Of audio that begins late the header
+    counts the silence before it too, which no packet has."""
+    entries, num = stream.index_entries, len(stream.index_entries)
+    if num < 2 or not stream.duration:
+        return math.inf
+    last, before = entries[num - 1].timestamp, entries[num - 2].timestamp
+    return float((2 * last - before) * stream.time_base)
 
 
 def message(error: av.error.FFmpegError) -> str:

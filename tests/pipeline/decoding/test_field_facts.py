@@ -182,6 +182,18 @@ def test_audio_after_a_seek_is_that_of_the_whole_file(key: str, maker: FieldFold
         assert np.abs(part - expected)[100:-100].max() < 0.02, start_s
 
 
+def test_an_avi_whose_header_counts_late_audio_twice_lasts_as_long_as_its_packets(
+    maker: FieldFolder, decoder: DecoderProcess
+) -> None:
+    source, path = maker.source(8.0, 10), maker.folder / "late.avi"
+    late = ("-i", source.path, "-itsoffset", "3", "-i", source.path, "-map", "0:v", "-map", "1:a")
+    run_ffmpeg(*late, "-c:v", "mpeg4", "-c:a", "libmp3lame", path)
+    assert duration_s(path, 60.0) == pytest.approx(8.0, abs=0.1)
+    sliding, windows = read_windows(FieldFile(path=path, frame_times_s=(0.0,), end_s=8.0), decoder)
+    assert windows[-1].end_s == pytest.approx(8.0, abs=0.1)
+    assert sliding.damage == []
+
+
 def test_a_seek_into_the_middle_of_a_packet_is_no_damage(maker: FieldFolder, decoder: DecoderProcess) -> None:
     file = maker.converted("twice", maker.source(24.0, 25), MUXINGS["mpg_mp2"])
     file.path.write_bytes(2 * file.path.read_bytes())
