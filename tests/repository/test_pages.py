@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -126,6 +127,32 @@ def test_other_programs_of_the_pages_exist() -> None:
     targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
     made = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert targets <= made
+
+
+def texts_of_commands(command: Any) -> Iterator[str]:
+    """The help of a command or group, of its options and of its commands."""
+    yield command.help or ""
+    yield from (getattr(parameter, "help", None) or "" for parameter in command.params)
+    for inner in getattr(command, "commands", {}).values():
+        yield from texts_of_commands(inner)
+
+
+def test_words_that_newcomers_did_not_understand_are_gone_or_explained() -> None:
+    pages = "\n".join((ROOT / page).read_text() for page in PAGES)
+    commands = "\n".join(texts_of_commands(COMMAND_LINE))
+    for word in ("floor_share", "inverted!", "foreign sound", "delay told", "looks.jsonl"):
+        assert word not in pages + commands
+    assert "role" not in commands
+    for explanation in (
+        "* **Agreement** says how far the frames have the same delay",
+        "A window *passes* where its similarity is the threshold or more",
+        "its done-record, `done/SHARD.json` with its counts and checksums",
+        "what each split is for",
+        "inverted: low on objects",
+    ):
+        assert explanation in pages
+    assert "A done-record, done/SHARD.json, is written when a shard is finished" in " ".join(commands.split())
+    assert "how far the frames have one delay in common" in commands
 
 
 def test_extras_of_the_pages_are_those_of_the_package() -> None:

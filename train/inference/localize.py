@@ -81,9 +81,9 @@ class LocalizedVideo:
                 "Cannot tell whether anything here sounds like this: nothing to calibrate with. Give --calibrate a prepared "
                 "dataset, or a file of `cavsync embed`."
             )
-        counted = f"{self.passes.sum()} of {self.is_scored.sum()} windows pass"
+        counted = f"{self.passes.sum()} of {self.is_scored.sum()} windows reach the similarity of {self.calibration.threshold:.2f}"
         unrelated = (
-            f"{1 - ERROR_RATE:.0%} of unrelated audio passes in no more than {self.calibration.limit:.0%}"
+            f"{1 - ERROR_RATE:.0%} of unrelated audio reaches it in no more than {self.calibration.limit:.0%}"
         )
         if not self.calibration.is_reliable:
             return f"Cannot tell whether anything here sounds like this: {counted}, but {unrelated}."

@@ -85,7 +85,7 @@ def overlay_section(found: LocalizedVideo, address: str) -> Section:
     what = "its own audio" if found.audio is None else f"the audio of {found.audio.name}"
     return Section(
         f"{found.video.name} with {what}",
-        "The heatmap is bright where the audio comes from, on one scale for all windows that pass, which starts at the median of "
+        "The heatmap is bright where the audio comes from, on one scale for all windows from the threshold on, which starts at the median of "
         "their cells. Where the frame is dimmed, its similarity to the audio is below the threshold. There is one heatmap for each "
         "window; between two windows it is interpolated.",
         films=[PlayableVideo(address, found.sentence)],
@@ -96,7 +96,7 @@ def similarity_section(found: LocalizedVideo) -> Section:
     text = "The similarity of the frame in the middle of each window to the audio: the cosine of their embeddings. "
     if found.calibration is not None:
         text += (
-            f"The dashed line is passed by {1 - ERROR_RATE:.0%} of the frames of {found.calibration.source} with their own "
+            f"The dashed line is the threshold. It is reached by {1 - ERROR_RATE:.0%} of the frames of {found.calibration.source} with their own "
             f"audio, and by {found.calibration.unrelated_fraction:.0%} with another clip's."
         )
     return Section(
@@ -129,7 +129,10 @@ def localized_rows(found: LocalizedVideo) -> list[Score]:
         else f"found above {found.calibration.limit:.0%}; chance: with unrelated audio"
     )
     similarity = Estimate(float(np.nanmean(found.similarity)), unit="")
-    return [Score("windows that pass", passing, note), Score("mean similarity", similarity, digits=3)]
+    return [
+        Score("windows from the threshold on", passing, note),
+        Score("mean similarity", similarity, digits=3),
+    ]
 
 
 def localized_result(
@@ -213,7 +216,7 @@ def facts(found: LocalizedVideo) -> list[tuple[str, str]]:
 
 
 def _caption(found: LocalizedVideo, number: int) -> str:
-    verdict = "passes" if found.passes[number] else "nothing here sounds like this"
+    verdict = "from the threshold on" if found.passes[number] else "nothing here sounds like this"
     return f"similarity {found.similarity[number]:.2f}" + (
         "" if found.verdict == "cannot tell" else f", {verdict}"
     )
@@ -223,4 +226,4 @@ def _spans(found: LocalizedVideo) -> str:
     if found.verdict == "cannot tell":
         return "no verdict"
     spans = ", ".join(f"{start_s:.1f} - {end_s:.1f} s" for start_s, end_s in spans_s(found))
-    return f"passes at {spans}" if spans else "no window passes"
+    return f"from the threshold on at {spans}" if spans else "no window reaches the threshold"
