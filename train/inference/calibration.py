@@ -7,10 +7,12 @@ conformal prediction):
     threshold   the highest similarity that at most 5 % of the frames with their own audio fall below: a window whose
                 audio does come from the frame is rejected that rarely
     limit       the fraction of a clip's windows that pass the threshold, exceeded by at most 5 % of the clips when
-                each gets another clip's audio: unrelated audio is found in a video that rarely
+                each gets another clip's audio: unrelated audio is found in a video that rarely. Fewer than 19 clips
+                cannot show so little: `limit_error_rate` is what they allow
 
-Both hold for videos like those clips, however the values are distributed. Where unrelated audio passes as often as a
-clip's own, the calibration is not reliable, and no verdict is given.
+Both hold for videos like those clips (`familiarity.py`), however the values are distributed. Frames of one clip are
+alike, so the threshold is known less well from few clips with many frames than from many clips. Where unrelated audio
+passes as often as a clip's own, the calibration is not reliable, and no verdict is given.
 """
 
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.inference.familiarity import CalibrationEmbeddings
 
 # The fraction of errors that each bound allows.
 ERROR_RATE = 0.05
@@ -51,6 +54,8 @@ class Calibration:
     source: str  # of the pairs, as reports name it
     num_segments: int = 1
     """How many segments a frame is compared with, of which the best counts. With more, unrelated ones pass more often."""
+    image: CalibrationEmbeddings | None = None  # of the clips' frames
+    audio: CalibrationEmbeddings | None = None  # of their audio
 
     def __post_init__(self) -> None:
         if self._rank(len(self.matched)) < 1:
@@ -79,6 +84,12 @@ class Calibration:
         """Audio is found in a video of which a larger fraction of windows passes; of few files, the most of any."""
         fractions = np.sort([float(passes.mean()) for passes in self._unrelated_passes()])
         return float(fractions[-max(1, self._rank(len(fractions)))])
+
+    @property
+    def limit_error_rate(self) -> float:
+        """Of videos with unrelated audio, the largest fraction in which it is found: 5 %, and more of fewer than 19 files."""
+        number = len(self.unrelated)
+        return max(1, self._rank(number)) / (number + 1) if number else 1.0
 
     @property
     def is_reliable(self) -> bool:
@@ -168,4 +179,10 @@ def _calibration(audio: np.ndarray, image: np.ndarray, origins: np.ndarray, sour
         image[files[one][:MAX_WINDOWS_OF_FILE]] @ audio[files[other][:MAX_WINDOWS_OF_FILE]].T
         for one, other in pairs
     ]
-    return Calibration((audio * image).sum(axis=1), tuple(unrelated), source)
+    return Calibration(
+        matched=(audio * image).sum(axis=1),
+        unrelated=tuple(unrelated),
+        source=source,
+        image=CalibrationEmbeddings.of(image, origins),
+        audio=CalibrationEmbeddings.of(audio, origins),
+    )

@@ -4,7 +4,7 @@ The video is cut as by `cavsync embed`: the frame in the middle of each window i
 with the most similar segment of the other file. Axis words: W windows, D embedding width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,12 @@ from cavsync.pipeline.decoding.windows import SlidingWindows, Window
 from cavsync.train.choices import MapMethod
 from cavsync.train.embedding.embedder import Embedder, OnSecond, state_of
 from cavsync.train.embedding.encode import require_finite
+from cavsync.train.embedding.window_file import Side
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, MapConfig
 from cavsync.train.inference.calibration import ERROR_RATE, Calibration
+from cavsync.train.inference.familiarity import CalibrationEmbeddings, Familiarity
 
 # Only the beginning of another file is used, about as long as a clip of the datasets.
 MAX_AUDIO_S = 10.5
@@ -44,6 +46,9 @@ class LocalizedVideo:
     maps: dict[MapMethod, np.ndarray]  # (W, rows, columns)
     similarity: np.ndarray  # (W,) cosine of frame and audio
     calibration: Calibration | None
+    familiarity: Mapping[
+        Side, Familiarity
+    ]  # of frames and audio with the calibration clips'; empty without them
     duration_s: float
     state: ClipState  # of the video
     reason: str | None
@@ -56,8 +61,8 @@ class LocalizedVideo:
 
     @property
     def passes(self) -> np.ndarray:
-        """(W,) bool: the audio may come from the frame; all scored windows where nothing was calibrated."""
-        if self.calibration is None:
+        """(W,) bool: the audio may come from the frame; all scored windows where nothing was calibrated for them."""
+        if self.calibration is None or self.unlike:
             return self.is_scored
         passes: np.ndarray = self.is_scored & (self.similarity >= self.calibration.threshold)
         return passes
@@ -68,8 +73,13 @@ class LocalizedVideo:
         return float(self.passes.sum() / self.is_scored.sum())
 
     @property
+    def unlike(self) -> list[Side]:
+        """What is unlike that of the calibration clips."""
+        return [side for side, one in self.familiarity.items() if not one.is_like_clips]
+
+    @property
     def verdict(self) -> Verdict:
-        if self.calibration is None or not self.calibration.is_reliable:
+        if self.calibration is None or not self.calibration.is_reliable or self.unlike:
             return "cannot tell"
         return "found" if self.passing_fraction > self.calibration.limit else "nothing"
 
@@ -81,10 +91,21 @@ class LocalizedVideo:
                 "Cannot tell whether anything here sounds like this: nothing to calibrate with. Give --calibrate a prepared "
                 "dataset, or a file of `cavsync embed`."
             )
+        if self.unlike:
+            named = {"image": "frames", "audio": "audio"}
+            measured = "; ".join(f"{named[side]}: {self.familiarity[side].sentence}" for side in self.unlike)
+            return (
+                f"Cannot tell whether anything here sounds like this: its {' and '.join(named[side] for side in self.unlike)} "
+                f"are unlike those of {self.calibration.source} (similarity to the nearest, {measured}). Give --calibrate "
+                "videos of this kind."
+            )
         counted = f"{self.passes.sum()} of {self.is_scored.sum()} windows reach the similarity of {self.calibration.threshold:.2f}"
+        level, few = self.calibration.limit_error_rate, len(self.calibration.unrelated)
         unrelated = (
-            f"{1 - ERROR_RATE:.0%} of unrelated audio reaches it in no more than {self.calibration.limit:.0%}"
+            f"{1 - level:.0%} of unrelated audio reaches it in no more than {self.calibration.limit:.0%}"
         )
+        if level > ERROR_RATE:
+            unrelated += f" ({few} calibration files show no more; {round(1 / ERROR_RATE) - 1} show {1 - ERROR_RATE:.0%})"
         if not self.calibration.is_reliable:
             return f"Cannot tell whether anything here sounds like this: {counted}, but {unrelated}."
         if self.verdict == "found":
@@ -133,6 +154,7 @@ def localize(
         calibration=None
         if calibration is None
         else replace(calibration, num_segments=len(segments or [None])),
+        familiarity={} if calibration is None else localizer.familiarity(calibration),
         duration_s=max(sliding.duration_s, windows[-1].end_s),
         state=state,
         reason=reason,
@@ -178,6 +200,8 @@ class _Localizer:
         self.windows: list[Window] = []
         self.maps: dict[MapMethod, list[np.ndarray]] = {method: [] for method in methods}
         self.similarity: list[np.ndarray] = []
+        self._frame_vectors: list[np.ndarray] = []
+        self._audio_vectors: list[np.ndarray] = []
 
     def add(self, windows: list[Window]) -> None:
         similarity, segments = self._best_segments(windows)
@@ -191,10 +215,29 @@ class _Localizer:
     def _best_segments(self, windows: list[Window]) -> tuple[np.ndarray, list[Window]]:
         """(W,) similarity of each frame to the segment that it is most similar to, and that segment."""
         frames = self._embedder.embed_frames(windows)  # (W, D)
+        self._frame_vectors.append(frames)
         if self._segments is None or self._segment_vectors is None:
-            return (frames * self._embedder.embed_segments(windows)).sum(axis=1), windows
+            audio = self._embedder.embed_segments(windows)
+            self._audio_vectors.append(audio)
+            return (frames * audio).sum(axis=1), windows
         similarity = frames @ self._segment_vectors.T  # (W, S)
         return similarity.max(axis=1), [self._segments[index] for index in similarity.argmax(axis=1)]
+
+    def familiarity(self, calibration: Calibration) -> dict[Side, Familiarity]:
+        """Of the scored windows' frames, and of the audio that they are compared with; together they err at `ERROR_RATE`."""
+        scored = np.isfinite(np.concatenate(self.similarity))
+        frames = np.concatenate(self._frame_vectors)[scored]
+        audio = self._segment_vectors
+        audio = np.concatenate(self._audio_vectors)[scored] if audio is None else audio
+        sides: dict[Side, tuple[np.ndarray, CalibrationEmbeddings | None]] = {
+            "image": (frames, calibration.image),
+            "audio": (audio, calibration.audio),
+        }
+        return {
+            side: clips.familiarity(vectors, ERROR_RATE / 2)
+            for side, (vectors, clips) in sides.items()
+            if clips
+        }
 
     def require_anything(self, video: Path) -> None:
         """Raises EvaluationError where no window has both a frame and audio."""

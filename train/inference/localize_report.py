@@ -5,7 +5,8 @@ maps.npz holds, for W windows:
     start_s, end_s, frame_s   (W,) the window of audio, and when its frame came on screen; seconds from the start
     map_<method>              (W, rows, columns) float32, NaN where there is no frame or no audio
     similarity                (W,) cosine of frame and audio, NaN as above
-    passes                    (W,) bool: from the threshold on; all scored windows where nothing was calibrated
+    passes                    (W,) bool: from the threshold on; all scored windows where nothing was calibrated, or the
+                              video is unlike what was
 """
 
 from collections.abc import Callable, Sequence
@@ -174,7 +175,9 @@ def localized_result(
                 "threshold": calibration.threshold,
                 "unrelated_fraction": calibration.unrelated_fraction,
                 "limit": calibration.limit,
+                "limit_error_rate": calibration.limit_error_rate,
             },
+            "familiarity": {side: asdict(one) for side, one in found.familiarity.items()},
             "duration_s": found.duration_s,
             "state": str(found.state),
             "reason": found.reason,
@@ -212,6 +215,10 @@ def facts(found: LocalizedVideo) -> list[tuple[str, str]]:
             ),
         ),
         ("calibrated by", "nothing" if found.calibration is None else found.calibration.source),
+        *(
+            (f"{side} embeddings: similarity to the nearest of the calibration clips", one.sentence)
+            for side, one in found.familiarity.items()
+        ),
     ]
 
 

