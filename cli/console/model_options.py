@@ -9,7 +9,9 @@ import typer
 from cavsync.train.choices import DeviceChoice
 
 if TYPE_CHECKING:
+    from cavsync.train.data.run import ChosenCheckpoint
     from cavsync.train.embedding.checkpoint import LoadedCheckpoint
+    from cavsync.train.embedding.window_file import WindowFile
 
 RootOption = Annotated[
     Path, typer.Option(envvar="CAVSYNC_ROOT", help="Folder that holds raw/, data/ and runs/.")
@@ -29,14 +31,31 @@ class ModelOptions:
     ] = "auto"
     root: RootOption = Path()
 
-    def weights(self) -> Path:
-        """Raises CavsyncError where --checkpoint is not given and there is no run."""
-        from cavsync.train.data.inputs import newest_run
+    def weights(self, embedded: "WindowFile | None" = None) -> Path:
+        """--checkpoint; without it that which made the file `embedded`, or the newest run's, named on stderr.
 
-        return self.checkpoint or newest_run(self.root / "runs")
+        Raises CavsyncError where there is none.
+        """
+        if self.checkpoint is not None:
+            return self.checkpoint
+        chosen = self.chosen(embedded)
+        typer.echo(chosen.sentence, err=True)
+        return chosen.weights
 
-    def load(self, **overrides: Any) -> "LoadedCheckpoint":
-        """The model on its device; `overrides` are fields that a published file does not state."""
+    def chosen(self, embedded: "WindowFile | None") -> "ChosenCheckpoint":
+        """What is taken where --checkpoint is not given."""
+        from cavsync.train.data.run import newest_checkpoint
+        from cavsync.train.inference.embedded_by import embedded_by
+
+        runs = self.root / "runs"
+        return newest_checkpoint(runs) if embedded is None else embedded_by(embedded, runs)
+
+    def load(self, embedded: "WindowFile | None" = None, **overrides: Any) -> "LoadedCheckpoint":
+        """The model on its device; `overrides` are fields that a published file does not state.
+
+        Of the file `embedded` both are known, where they are not given.
+        """
         from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 
-        return LoadedCheckpoint.load(self.weights(), self.device, **overrides)
+        known = {} if embedded is None else embedded.about.get("set", {})
+        return LoadedCheckpoint.load(self.weights(embedded), self.device, **(known | overrides))

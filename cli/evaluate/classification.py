@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,10 @@ from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
 from cavsync.model.classifier_config import Modality
 from cavsync.train.choices import LabelTask
+
+if TYPE_CHECKING:
+    from cavsync.train.data.run import ChosenCheckpoint
+    from cavsync.train.embedding.window_file import WindowFile
 
 MAX_CLASSES_NAMED = 5
 
@@ -28,10 +32,10 @@ class ClassifierModelOptions(ModelOptions):
         ),
     ] = None
 
-    def weights(self) -> Path:
-        from cavsync.train.data.inputs import newest_run
+    def chosen(self, embedded: "WindowFile | None") -> "ChosenCheckpoint":
+        from cavsync.train.data.run import newest_checkpoint
 
-        return self.checkpoint or newest_run(self.root / "runs", classifier=True)
+        return newest_checkpoint(self.root / "runs", classifier=True)
 
 
 @with_options

@@ -60,9 +60,9 @@ def embed(
     from cavsync.train.inference.media_files import list_files
 
     files = list_files(source)
+    weights = find_weights(model.weights()).absolute()
     if not as_json and files.paths != [source]:
         typer.echo(files.describe())
-    weights = find_weights(model.weights()).absolute()
     spec = EmbedderSpec(
         weights=weights, step_s=step, device=model.device, fields=tuple(given_fields(overrides).items())
     )

@@ -36,7 +36,7 @@ def localize(
         Path | None,
         typer.Option(
             help="Prepared dataset, or file of `cavsync embed`, whose pairs of image and audio set the similarity above "
-            "which the audio may come from the image.",
+            "which the audio may come from the image; without --checkpoint, what embedded the file is taken.",
             show_default="the test clips of the run's dataset",
         ),
     ] = None,
@@ -49,13 +49,15 @@ def localize(
     """Show where in a video its audio comes from, or that nothing in it matches: an overlay video, images and arrays."""
     from cavsync.cli.console.progress import counting
     from cavsync.train.embedding.embedder import Embedder
+    from cavsync.train.embedding.window_file import WindowFile
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.inference.calibration import calibrate as calibrate_by
     from cavsync.train.inference.localize import localize as find
     from cavsync.train.inference.localize_report import OVERLAY, warnings_of, write_localized
     from cavsync.train.reporting.record import PAGE_NAME
 
-    embedder = Embedder(model.load(**given_fields(overrides)), step)
+    embedded = None if calibrate is None or calibrate.is_dir() else WindowFile.open(calibrate)
+    embedder = Embedder(model.load(embedded, **given_fields(overrides)), step)
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)

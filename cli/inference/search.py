@@ -1,7 +1,7 @@
 """`cavsync search`: the moments of embedded videos that are most similar to a query."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     from cavsync.train.inference.search import SearchResults
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchModelOptions(ModelOptions):
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Run folder or file of weights.", show_default="what embedded the file of --in"),
+    ] = None
+
+
 @with_options
 def search(
     query: Annotated[Path, typer.Argument(metavar="QUERY", help="An audio file, an image or a video.")],
     embeddings: Annotated[Path, typer.Option("--in", help="Parquet file that `cavsync embed` wrote.")],
     *,
-    model: ModelOptions,
+    model: SearchModelOptions,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of hits.")] = 10,
     against: Annotated[
         Modality,
@@ -53,7 +61,7 @@ def search(
     from cavsync.train.inference.search_page import write_search_page
 
     file = WindowFile.open(embeddings)
-    checkpoint = model.load(**given_fields(overrides))
+    checkpoint = model.load(file, **given_fields(overrides))
     embedder = Embedder(checkpoint)
     file.require_checkpoint(checkpoint.weights, embedder.about)
     asked = read_query(query, embedder)

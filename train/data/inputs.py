@@ -58,20 +58,3 @@ def trained_inputs(weights: Path) -> DataConfig | None:
 def inputs_of(weights: Path) -> DataConfig:
     """The inputs of the run that made the weights, else those of published weights."""
     return trained_inputs(weights) or PUBLISHED_INPUTS
-
-
-def newest_run(runs: Path, *, classifier: bool = False) -> Path:
-    """The run under `runs` whose configuration was written last; of those that trained a classifier with `classifier`."""
-    configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)
-    if classifier:
-        configs = [path for path in configs if "head" in json.loads(path.read_text())]
-    if not configs:
-        kind, commands = (
-            ("run that trained a classifier", "train probe` or `cavsync train finetune")
-            if classifier
-            else ("run", "train pretrain")
-        )
-        raise EvaluationError(
-            f"{runs} holds no {kind}: train one with `cavsync {commands}`, or give --checkpoint FILE."
-        )
-    return configs[-1].parent

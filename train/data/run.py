@@ -1,4 +1,5 @@
-"""A run of `cavsync train`, for reading: its configuration, its curves and its model, while it trains or afterwards."""
+"""A run of `cavsync train`, for reading: its configuration, its curves and its model, while it trains or afterwards; and
+which run a command takes where no checkpoint is given."""
 
 import json
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from cavsync.model.checkpoints.checkpoint import AnyModel, load_model
-from cavsync.train.data.inputs import find_weights
+from cavsync.model.checkpoints.files import read_training_record
+from cavsync.train.data.inputs import find_weights, run_config
 from cavsync.train.engine.run_folder import CONFIG_NAME, METRICS_NAME, VALIDATION_NAME, RunError, read_lines
+from cavsync.train.errors import EvaluationError
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,57 @@ def open_run(path: Path | str) -> Run:
             f"{path} holds no run: {CONFIG_NAME} is not there. Give a folder that `cavsync train` made."
         )
     return Run(Path(path), json.loads(config.read_text()))
+
+
+@dataclass(frozen=True)
+class ChosenCheckpoint:
+    """The weights that a command takes of itself, and why."""
+
+    weights: Path
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """Its path, its step, what it is, and why it is taken."""
+        return f"Checkpoint: {self.weights}, {description_of(self.weights)}: {self.reason}."
+
+
+def description_of(weights: Path) -> str:
+    """What a file of weights is, as far as it or its run folder says: "a pretrained model of preset tiny, step 1,000"."""
+    config, record = run_config(weights) or {}, read_training_record(weights) or {}
+    of_name = weights.resolve().stem.removeprefix("step-")
+    step = record.get("step", int(of_name) if of_name.isdecimal() else None)
+    kind = "a classifier" if "head" in config else "a pretrained model"
+    preset = f" of preset {config['preset']}" if "preset" in config else ""
+    at = "" if step is None else f", step {step:,}"
+    unfinished = " of a run that is not complete" if weights.suffix == ".pt" else ""
+    return f"{kind}{preset}{at}{unfinished}"
+
+
+def newest_checkpoint(runs: Path, *, classifier: bool = False) -> ChosenCheckpoint:
+    """The weights of the newest run under `runs` that has saved some; of those that trained a classifier with `classifier`.
+
+    The newest is the one whose configuration was written last. Raises EvaluationError where there is none.
+    """
+    configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    if classifier:
+        configs = [path for path in configs if "head" in json.loads(path.read_text())]
+    kind, commands = (
+        ("run that trained a classifier", "train probe` or `cavsync train finetune")
+        if classifier
+        else ("run", "train pretrain")
+    )
+    if not configs:
+        raise EvaluationError(
+            f"{runs} holds no {kind}: train one with `cavsync {commands}`, or give --checkpoint FILE."
+        )
+    folders = [path.parent for path in configs]
+    for number, folder in enumerate(folders):
+        try:
+            weights = find_weights(folder)
+        except EvaluationError:
+            continue
+        newer = f"; {', '.join(str(one) for one in folders[:number])} has saved nothing yet" if number else ""
+        return ChosenCheckpoint(weights, f"the newest {kind} under {runs}{newer}")
+    find_weights(folders[0])  # says that it has saved nothing yet
+    raise AssertionError(folders)

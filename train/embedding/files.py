@@ -168,6 +168,7 @@ def _join(
         "checkpoint": str(embedder.checkpoint.weights),
         "folder": str(embed.folder),
         "left_out": list(left_out),
+        "set": dict(embed.spec.fields),
         **embedder.about,
     }
     records = []

@@ -170,7 +170,9 @@ class FinetuneTask:
         """The weights of the last step, or their average where the run asks for one."""
         if self.average.count:
             self.model.load_state_dict(self.average.weights)
-        save_model(self.model, path, self._outputs() | {"config": as_dict(self.config)})
+        save_model(
+            self.model, path, self._outputs() | {"step": self.num_steps, "config": as_dict(self.config)}
+        )
 
     def draw_curves(self, metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
         return class_curves(metrics, validations)
