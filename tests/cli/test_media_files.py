@@ -211,8 +211,8 @@ def harm(monkeypatch: pytest.MonkeyPatch) -> Harm:
 @pytest.mark.parametrize(
     ("name", "command", "outcome"),
     [
-        ("killer.wav", segmentation, "only 1 of 2 rows; 1 crashed"),
-        ("killer.mp4", localization, "only 1 of 2 rows; 1 crashed"),
+        ("killer.wav", segmentation, "only 1 of 2 rows scored; 1 crashed"),
+        ("killer.mp4", localization, "only 1 of 2 rows scored; 1 crashed"),
         ("killer.mp4", synchrony, "cannot be used: its decoder died 2 times: killed by SIGSEGV"),
         ("killer.mp4", embed, "crashed: its decoder died 2 times: killed by SIGSEGV"),
     ],

@@ -42,10 +42,12 @@ class Coverage:
 
     @property
     def sentence(self) -> str:
-        """For people: "104 of 106 rows; 2 missing"."""
+        """For people: "104 of 106 rows scored; 2 missing"."""
         states = Counter(item.state for item in self.unusable)
         counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        return f"{self.num_scored} of {self.num_listed} {self.kind}" + (f"; {counted}" if counted else "")
+        return f"{self.num_scored} of {self.num_listed} {self.kind} scored" + (
+            f"; {counted}" if counted else ""
+        )
 
     def require(self, max_missing: float) -> None:
         """Raises EvaluationError where a larger share than `max_missing` has no score, or all of it."""
@@ -59,7 +61,7 @@ class Coverage:
             f", or accept it with --max-missing {accepted:g}" if share < 1 else ""
         )
         raise EvaluationError(
-            f"only {self.sentence} can be scored, and --max-missing allows {max_missing:.0%} to be left out. "
+            f"only {self.sentence}, and --max-missing allows {max_missing:.0%} to be left out. "
             f"{reasons}{f'; and {more} more' if more > 0 else ''}. {way_out}."
         )
 

@@ -84,7 +84,7 @@ def test_the_newest_classifier_is_scored_as_its_training_scored_it(run: Path, da
         assert content["figures"][name]["value"] == pytest.approx(100 * scores[stored], abs=1e-4)
     assert (content["counts"]["scored"], content["counts"]["listed"]) == (NUM_TEST, NUM_LISTED)
     assert content["results"]["without_positives"] == ["never"]
-    assert "4 of 6 clips; 2 missing" in output_text(result)
+    assert "4 of 6 clips scored; 2 missing" in output_text(result)
     assert "Not in the means, because no clip has them: never" in output_text(result)
 
 
@@ -238,7 +238,11 @@ def test_wrong_usage_is_refused_in_one_message(
 
 def test_a_split_that_is_mostly_missing_is_not_scored_silently(run: Path) -> None:
     result = classify("--checkpoint", run, "--max-missing", "0.3")
-    refused(result, "only 4 of 6 clips; 2 missing can be scored", "accept it with --max-missing 0.3")
+    refused(
+        result,
+        "only 4 of 6 clips scored; 2 missing, and --max-missing allows",
+        "accept it with --max-missing 0.3",
+    )
 
 
 def test_an_unknown_field_is_wrong_usage(run: Path) -> None:

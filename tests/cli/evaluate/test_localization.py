@@ -289,9 +289,8 @@ def test_missing_files_are_counted_and_named(root: Path, tmp_path: Path) -> None
     options = ["--root", root, "--data", data, "--out", tmp_path / "out"]
     refused = localization(*options)
     assert refused.exit_code == 1
-    assert (
-        "only 3 of 4 rows; 1 missing can be scored, and --max-missing allows 5% to be left out"
-        in output_text(refused)
+    assert "only 3 of 4 rows scored; 1 missing, and --max-missing allows 5% to be left out" in output_text(
+        refused
     )
     assert f"{data / 'audio/b.wav'} not there, nor a video in" in output_text(refused)
     assert localization(*options, "--max-missing", "0.25").exit_code == 0

@@ -61,7 +61,7 @@ def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, da
         expected = retrieve(embedded.audio, embedded.image, name)
         assert stored["audio_to_video"]["recalls"]["1"]["value"] == expected.audio_to_video.recalls[1].value
         assert stored["video_to_audio"]["median"]["value"] == expected.video_to_audio.median.value
-    assert "Retrieval, split train: 12 of 15 clips; 3 missing (diagonal-mean)" in output_text(result)
+    assert "Retrieval, split train: 12 of 15 clips scored; 3 missing (diagonal-mean)" in output_text(result)
     page = (run / "retrieval-train" / "report.html").read_text()
     assert "Examples: audio → video" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)  # self-contained
@@ -172,9 +172,7 @@ def test_a_gallery_that_is_mostly_missing_is_an_error(run: Path, tmp_path: Path)
     refused = retrieval(*options)
     assert refused.exit_code == 1
     output = output_text(refused)
-    assert (
-        "only 2 of 5 clips; 1 missing, 2 not_in_dataset can be scored, and --max-missing allows 50%" in output
-    )
+    assert "only 2 of 5 clips scored; 1 missing, 2 not_in_dataset, and --max-missing allows 50%" in output
     assert "not found; no clip of" in output  # the reasons
     assert "is named absent" in output
     assert "accept it with --max-missing 0.6" in output

@@ -302,7 +302,7 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(root: Path, data: Path)
         ("image_location,ade_class,ade_class_id,vggsound_file\na.jpg,dog,0,b.wav\n", "1 rows, and none has"),
         (
             "image_location,ade_class,ade_class_id,vggsound_file\na.jpg,dog,7,b.wav\n",
-            "only 0 of 1 rows; 1 missing",
+            "only 0 of 1 rows scored; 1 missing",
         ),
     ],
 )

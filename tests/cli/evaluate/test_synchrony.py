@@ -171,7 +171,7 @@ def test_clips_that_cannot_be_in_step_are_named_and_counted(
     use_model(ShardClock())
     out = tmp_path / "out"
     result = synchrony("--checkpoint", run, "--data", data, "--split", "train", "--out", out)
-    assert "4 of 8 clips; 2 missing, 1 silent, 1 still" in output_text(result)
+    assert "4 of 8 clips scored; 2 missing, 1 silent, 1 still" in output_text(result)
     report = json.loads((out / "report.json").read_text())
     reasons = {item["item"]: item["reason"] for item in report["counts"]["unusable"]}
     assert reasons["clip000_00000000"] == "no audible audio from beginning to end"
@@ -182,7 +182,7 @@ def test_clips_that_cannot_be_in_step_are_named_and_counted(
 def test_a_run_on_its_own_dataset_needs_no_option_but_the_root(run: Path) -> None:
     result = synchrony("--root", run.parents[1], "--split", "train", "--step", "1")
     assert result.exit_code == 0, result.output
-    assert "Synchrony: 6 of 8 clips; 2 missing" in output_text(result)
+    assert "Synchrony: 6 of 8 clips scored; 2 missing" in output_text(result)
     assert (run / "synchrony-train" / "report.html").is_file()
 
 
@@ -208,7 +208,7 @@ def test_published_windows_of_4_s_are_11_for_16_frames(dataset: Path, tmp_path: 
         (
             ["--checkpoint", "RUN", "--data", "SHORT", "--split", "train"],
             1,
-            "0 of 3 clips; 1 missing, 2 one_window",
+            "0 of 3 clips scored; 1 missing, 2 one_window",
         ),
         (["--checkpoint", "RUN", "--video", "a.mp4", "--split", "train"], 2, "leave out --data and --split"),
         (["--checkpoint", "RUN", "--video", "nowhere.mp4"], 1, "nowhere.mp4 cannot be used: it is not there"),

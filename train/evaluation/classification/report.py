@@ -30,7 +30,7 @@ def classification_result(scores: ClassificationScores) -> EvaluationResult:
     return EvaluationResult(
         evaluation="classification",
         title="Classification",
-        lead=f"{scores.coverage.sentence} of split {scores.clips.config.split!r}, {len(scores.labels)} classes.",
+        lead=f"Split {scores.clips.config.split!r}, {len(scores.labels)} classes: {scores.coverage.sentence}.",
         scores=classification_rows(scores),
         sections=[
             *vggsounder_sections(scores.vggsounder),
@@ -152,7 +152,7 @@ def published_section(scores: ClassificationScores) -> Section:
     frozen, tuned = ([own], []) if scores.is_frozen else ([], [own])
     text = (
         f"Published figures are of AudioSet's evaluation list ({OFFICIAL_CLIPS['audioset']:,} clips) or of VGGSound's test list "
-        f"({OFFICIAL_CLIPS['vggsound']:,}), of which everyone has lost other videos; this report is of {scores.coverage.sentence}. On AudioSet "
+        f"({OFFICIAL_CLIPS['vggsound']:,}), of which everyone has lost other videos; in this report, {scores.coverage.sentence}. On AudioSet "
         "compare within the column of the clips that were trained on. A frozen encoder does not compare with one that was "
         "fine-tuned. In the development code of the Sync paper parts of the probe stay untrained; ours trains all of it."
     )

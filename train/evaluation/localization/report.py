@@ -27,7 +27,7 @@ def localization_result(scores: LocalizationScores) -> EvaluationResult:
     return EvaluationResult(
         evaluation="localization",
         title=f"Sound source localisation on {NAMES[scores.data.benchmark]}",
-        lead=f"{scores.coverage.sentence} scored, {scores.num_negatives} of them non-sounding.",
+        lead=f"{scores.coverage.sentence}. {scores.num_negatives} of the scored rows are non-sounding.",
         scores=localization_rows(scores),
         sections=[references_section(scores), maps_section(scores), published_section(scores)],
         facts=facts(scores),

@@ -25,7 +25,7 @@ def segmentation_result(scores: SegmentationScores) -> EvaluationResult:
     return EvaluationResult(
         evaluation="segmentation",
         title="Audio-prompted segmentation",
-        lead=f"{scores.coverage.sentence} of {scores.data.root.name}, {num_classes(scores)} classes.",
+        lead=f"{scores.data.root.name}, {num_classes(scores)} classes: {scores.coverage.sentence}.",
         scores=segmentation_rows(scores),
         sections=[
             methods_section(scores),

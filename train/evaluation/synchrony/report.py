@@ -30,8 +30,8 @@ def synchrony_result(scores: SynchronyScores) -> EvaluationResult:
     return EvaluationResult(
         evaluation="synchrony",
         title="Synchrony",
-        lead="Whether audio is matched to the instant of its frame: "
-        f"{scores.coverage.sentence} of split {scores.task.data.split!r}.",
+        lead=f"Whether audio is matched to the instant of its frame, on the split {scores.task.data.split!r}: "
+        f"{scores.coverage.sentence}.",
         scores=synchrony_rows(scores),
         sections=[
             curve_section(scores),
