@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cavsync.cli.console.overrides import OverridesOption, given_fields
-from cavsync.model.errors import CheckpointError, ModelConfigError
+from cavsync.model.errors import CheckpointError
 
 if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import Checkpoint
     from cavsync.model.checkpoints.description import Description
     from cavsync.model.checkpoints.export import ProgramFormat
+    from cavsync.train.data.inputs import CheckpointInputs
 
 ExportFormat = Literal["official", "torch-export", "onnx"]
 
@@ -28,7 +29,7 @@ PATH = Annotated[
     Path,
     typer.Argument(
         show_default=False,
-        help="A .safetensors file or its folder, a training checkpoint (.pt), or a published .pth file.",
+        help="A run folder, a .safetensors file or its folder, a training checkpoint (.pt), or a published .pth file.",
     ),
 ]
 FORCE = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
@@ -45,7 +46,8 @@ def inspect(path: PATH, overrides: OverridesOption = None, as_json: JSON = False
     """Describe a checkpoint: its model, configuration and size, and how it was trained if the file states it."""
     from cavsync.model.checkpoints.description import describe_checkpoint
 
-    _print(describe_checkpoint(_open(path, overrides)), {}, as_json)
+    checkpoint, inputs = _open(path, overrides)
+    _print(describe_checkpoint(checkpoint), {"inputs": _shown_inputs(inputs)}, as_json)
 
 
 @app.command("import")
@@ -65,10 +67,12 @@ def import_(
     from cavsync.model.checkpoints.files import checkpoint_path
 
     _require_free(checkpoint_path(out), force)
-    checkpoint = _open(path, overrides)
+    checkpoint, inputs = _open(path, overrides)
     model = checkpoint.build()
     training = checkpoint.file.training or {"imported_from": path.name}
-    written = save_model(model, out, training)
+    if checkpoint.assumed:
+        training = training | {"taken_as_published": dict(checkpoint.assumed)}
+    written = save_model(model, out, training, inputs.stated)
     tensors = model.state_dict().values()
     result = {
         "written": str(written),
@@ -108,58 +112,83 @@ def export(
 ) -> None:
     """Export a model for code without cavsync.
 
-    The written files are read back, and their outputs on noise are compared with the model's.
+    What the official layout cannot hold is written beside it, in OUT.json, which every command reads with it.
+    The written files are read back alone, and their outputs on noise are compared with the model's.
     If these differ by more than --tolerance, the files are removed and the exit code is 1.
     """
     _check_out(out, export_format, prefix)
     from cavsync.model.checkpoints.description import describe_checkpoint
+    from cavsync.model.checkpoints.sidecar import sidecar_path
 
     _require_free(out, force)
-    checkpoint = _open(path, overrides)
+    if export_format == "official":
+        _require_free(sidecar_path(out), force)
+    checkpoint, inputs = _open(path, overrides)
     with Console(stderr=True).status("Writing, reading back and comparing"):
         if export_format == "official":
-            result = _export_official(checkpoint, out, prefix, tolerance)
+            result = _export_official(checkpoint, inputs, out, prefix, tolerance)
         else:
-            result = _export_programs(checkpoint, out, export_format, tolerance)
+            result = _export_programs(checkpoint, inputs, out, export_format, tolerance)
     _print(describe_checkpoint(checkpoint), result, as_json)
 
 
-def _export_official(checkpoint: "Checkpoint", out: Path, prefix: str, tolerance: float) -> dict[str, Any]:
+def _export_official(
+    checkpoint: "Checkpoint", inputs: "CheckpointInputs", out: Path, prefix: str, tolerance: float
+) -> dict[str, Any]:
     from cavsync.model.checkpoints.official_export import export_official
+    from cavsync.model.checkpoints.sidecar import sidecar_path
 
-    tensors, differences = export_official(checkpoint.build(), out, prefix, tolerance)
+    tensors, differences = export_official(
+        checkpoint.build(), out, prefix, tolerance, checkpoint.file.training, inputs.stated
+    )
     return {
         "written": str(out),
+        "record": f"{sidecar_path(out)}: heads, inputs and training, which the layout cannot hold; keep it beside {out.name}",
         "written_tensors": len(tensors),
         "written_parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "inputs": _shown_inputs(inputs),
         "largest_difference": differences,
         "tolerance": tolerance,
     }
 
 
 def _export_programs(
-    checkpoint: "Checkpoint", out: Path, export_format: "ProgramFormat", tolerance: float
+    checkpoint: "Checkpoint",
+    inputs: "CheckpointInputs",
+    out: Path,
+    export_format: "ProgramFormat",
+    tolerance: float,
 ) -> dict[str, Any]:
     from cavsync.model.checkpoints.export import export_encoders
+    from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
+    from cavsync.train.data.inputs import INPUT_FIELDS
 
-    file = checkpoint.file
-    record = {"inputs": _inputs(file.path), "training": file.training}
-    differences = export_encoders(checkpoint.build(), out, export_format, tolerance, record)
+    normalised = {name: getattr(inputs.config, name) for name in INPUT_FIELDS}
+    record = {
+        "inputs": normalised | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD},
+        "training": checkpoint.file.training,
+    }
+    model = checkpoint.build()
+    differences = export_encoders(model, out, export_format, tolerance, record)
+    head = checkpoint.requested.classifier
+    left_out = {} if head is None else {"left_out": f"the {head.head} head of {head.num_classes} classes"}
     return {
         "written": ", ".join(str(path) for path in sorted(out.iterdir())),
+        "inputs": _shown_inputs(inputs),
+        **left_out,
         "largest_difference": differences,
         "tolerance": tolerance,
     }
 
 
-def _inputs(weights: Path) -> dict[str, Any]:
-    """What normalises a log-mel, and an image in [0, 1]."""
-    from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
-    from cavsync.train.data.inputs import inputs_of
+def _shown_inputs(inputs: "CheckpointInputs") -> str:
+    """What normalises and cuts a log-mel."""
+    from cavsync.train.data.inputs import INPUT_FIELDS
 
-    inputs = inputs_of(weights)
-    audio = {name: getattr(inputs, name) for name in ("mel_mean", "mel_std", "pad_value")}
-    return audio | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
+    return ", ".join(
+        f"{name}={getattr(inputs.config, name)}{' (assumed)' if name in inputs.assumed else ''}"
+        for name in INPUT_FIELDS
+    )
 
 
 def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
@@ -173,14 +202,20 @@ def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
         raise typer.BadParameter("only the official format has names with a prefix", param_hint="--prefix")
 
 
-def _open(path: Path, overrides: list[str] | None) -> "Checkpoint":
-    from cavsync.model.checkpoints.checkpoint import open_checkpoint
+def _open(path: Path, overrides: list[str] | None) -> "tuple[Checkpoint, CheckpointInputs]":
+    """The checkpoint and its inputs; a warning names what it does not state."""
+    from cavsync.model.checkpoints.checkpoint import assumption, open_checkpoint
+    from cavsync.model.checkpoints.files import WEIGHTS_NAME
+    from cavsync.train.data.inputs import CheckpointInputs, find_weights, split_fields
 
-    fields = given_fields(overrides)
-    try:
-        return open_checkpoint(path, **fields)
-    except ModelConfigError as error:  # an unknown field
-        raise typer.BadParameter(str(error), param_hint="--set") from error
+    model_fields, input_fields = split_fields(given_fields(overrides))
+    is_run = path.is_dir() and not (path / WEIGHTS_NAME).is_file()
+    checkpoint = open_checkpoint(find_weights(path) if is_run else path, **model_fields)
+    inputs = CheckpointInputs.of(checkpoint.file.path, checkpoint.file.records(), input_fields)
+    if assumed := {**checkpoint.assumed, **inputs.assumed}:
+        text = assumption(checkpoint.file.path, assumed)
+        typer.secho(f"Warning: {text}", fg=typer.colors.YELLOW, err=True)
+    return checkpoint, inputs
 
 
 def _require_free(out: Path, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""Options of the commands that load a trained model: which weights, and where to compute."""
+"""Options of the commands that load a trained model: which weights, what they do not state, and where to compute."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.train.choices import DeviceChoice
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class ModelOptions:
         DeviceChoice, typer.Option(help="Device to compute on; auto takes a GPU if there is one.")
     ] = "auto"
     root: RootOption = Path()
+    overrides: OverridesOption = None
+
+    def fields(self) -> dict[str, Any]:
+        """The fields that --set gives, of the model and of its inputs."""
+        return given_fields(self.overrides)
 
     def weights(self, embedded: "WindowFile | None" = None) -> Path:
         """--checkpoint; without it that which made the file `embedded`, or the newest run's, named on stderr.
@@ -50,12 +56,9 @@ class ModelOptions:
         runs = self.root / "runs"
         return newest_checkpoint(runs) if embedded is None else embedded_by(embedded, runs)
 
-    def load(self, embedded: "WindowFile | None" = None, **overrides: Any) -> "LoadedCheckpoint":
-        """The model on its device; `overrides` are fields that a published file does not state.
-
-        Of the file `embedded` both are known, where they are not given.
-        """
+    def load(self, embedded: "WindowFile | None" = None) -> "LoadedCheckpoint":
+        """The model on its device. Of the file `embedded` it and the fields of --set are known, where they are not given."""
         from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 
         known = {} if embedded is None else embedded.about.get("set", {})
-        return LoadedCheckpoint.load(self.weights(embedded), self.device, **(known | overrides))
+        return LoadedCheckpoint.load(self.weights(embedded), self.device, **(known | self.fields()))

@@ -1,6 +1,5 @@
-"""The option `--set` for fields of a model that a published file does not state."""
+"""The option `--set` for fields of a model and its inputs that a published file does not state."""
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -10,22 +9,21 @@ OverridesOption = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="Field of the model that a published file does not state, e.g. num_heads=4 or modality=audio; by default "
-        "as the published models.",
+        help="Field that a published file does not state, of the model (num_heads=4, modality=audio) or of its inputs "
+        "(mel_mean, mel_std, pad_value, alignment); by default as the published models. May be given several times.",
     ),
 ]
 
 
 def given_fields(assignments: list[str] | None) -> dict[str, Any]:
-    """Field -> value; values are JSON, or the text itself."""
-    return dict(_field(text) for text in assignments or [])
+    """Field -> value. Wrong usage: a text that is no FIELD=VALUE, and a field that neither model nor inputs have."""
+    from cavsync.model.errors import ModelConfigError
+    from cavsync.train.data.inputs import parse_fields, split_fields
+    from cavsync.train.engine.config import ConfigError
 
-
-def _field(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"{text!r} is not FIELD=VALUE, such as num_heads=4", param_hint="--set")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+        fields = parse_fields(assignments or [])
+        split_fields(fields)
+    except (ConfigError, ModelConfigError) as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+    return fields

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
-from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
 from cavsync.model.classifier_config import Modality
@@ -70,7 +69,6 @@ def classification(
             show_default=False,
         ),
     ] = None,
-    overrides: OverridesOption = None,
     max_missing: MaxMissingOption = 0.5,
     out: Annotated[Path | None, report_option("classification-SPLIT beside the weights")] = None,
     as_json: JsonOption = False,
@@ -86,7 +84,8 @@ def classification(
     from cavsync.train.evaluation.task import SplitTask
     from cavsync.train.reporting.record import write_evaluation
 
-    classifier = open_classifier(model.weights(), _fields(overrides, modality), model.device)
+    fields = model.fields() | ({} if modality is None else {"modality": modality})
+    classifier = open_classifier(model.weights(), fields, model.device)
     asked = ClassificationTask(
         split=SplitTask.of(classifier, data, split),
         label_list=labels,
@@ -101,18 +100,6 @@ def classification(
     record = write_evaluation(result, folder)
     title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)
     print_report(title, result.scores, record, folder, as_json=as_json, notes=notes)
-
-
-def _fields(overrides: list[str] | None, modality: Modality | None) -> dict[str, Any]:
-    """The fields of the model that --set and --modality give; an unknown field is wrong usage."""
-    from cavsync.model.checkpoints.checkpoint import require_fields
-
-    fields = given_fields(overrides) | ({} if modality is None else {"modality": modality})
-    try:
-        require_fields(fields)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--set") from error
-    return fields
 
 
 def _left_out(classes: Sequence[str]) -> list[str]:

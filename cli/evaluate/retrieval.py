@@ -67,7 +67,12 @@ def retrieval(
     as_json: JsonOption = False,
 ) -> None:
     """Retrieve each clip's video by its audio, and its audio by its video, among the clips of a split or a gallery."""
-    excluded = {"--checkpoint": model.checkpoint, "--split": split, "--save-embeddings": save_embeddings}
+    excluded = {
+        "--checkpoint": model.checkpoint,
+        "--set": model.overrides,
+        "--split": split,
+        "--save-embeddings": save_embeddings,
+    }
     given = [name for name, value in excluded.items() if value]
     if embeddings and given:
         raise typer.BadParameter(

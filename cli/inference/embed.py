@@ -9,7 +9,6 @@ import typer
 
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import RayAddressOption, with_options
-from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.cli.console.paths import printable
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ def embed(
         int, typer.Option(min=1, help="Files at a time. 1 runs in this process, more run as Ray tasks.")
     ] = 1,
     ray_address: RayAddressOption = None,
-    overrides: OverridesOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line for each file, and one at the end.")
     ] = False,
@@ -64,7 +62,7 @@ def embed(
     if not as_json and files.paths != [source]:
         typer.echo(files.describe())
     spec = EmbedderSpec(
-        weights=weights, step_s=step, device=model.device, fields=tuple(given_fields(overrides).items())
+        weights=weights, step_s=step, device=model.device, fields=tuple(model.fields().items())
     )
     with bar("files", quiet=as_json) as progress:
         task = progress.add_task("embedding", total=len(files.paths), note="")

@@ -9,7 +9,6 @@ import typer
 from cavsync.cli.console.heatmap_options import AudioFeaturesOption, MapsOption, SimilarityOption
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
-from cavsync.cli.console.overrides import OverridesOption, given_fields
 
 
 @with_options
@@ -43,7 +42,6 @@ def localize(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write.", show_default="localized-VIDEO in this folder")
     ] = None,
-    overrides: OverridesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show where in a video its audio comes from, or that nothing in it matches: an overlay video, images and arrays."""
@@ -57,7 +55,7 @@ def localize(
     from cavsync.train.reporting.record import PAGE_NAME
 
     embedded = None if calibrate is None or calibrate.is_dir() else WindowFile.open(calibrate)
-    embedder = Embedder(model.load(embedded, **given_fields(overrides)), step)
+    embedder = Embedder(model.load(embedded), step)
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)

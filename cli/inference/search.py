@@ -12,7 +12,6 @@ from rich.table import Table
 
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import with_options
-from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.cli.console.paths import printable
 from cavsync.model.classifier_config import Modality
 
@@ -46,7 +45,6 @@ def search(
             help="Also write this HTML page, with a thumbnail and a player for each hit.", show_default=False
         ),
     ] = None,
-    overrides: OverridesOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the hits as JSON instead of a table.")
     ] = False,
@@ -61,7 +59,7 @@ def search(
     from cavsync.train.inference.search_page import write_search_page
 
     file = WindowFile.open(embeddings)
-    checkpoint = model.load(file, **given_fields(overrides))
+    checkpoint = model.load(file)
     embedder = Embedder(checkpoint)
     file.require_checkpoint(checkpoint.weights, embedder.about)
     asked = read_query(query, embedder)

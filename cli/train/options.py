@@ -128,6 +128,15 @@ class ClassifierOptions:
             help="Run folder or checkpoint, cavsync's or a published one, whose encoders the training starts from.",
         ),
     ] = None
+    initial_fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from-set",
+            metavar="FIELD=VALUE",
+            help="Field that the published file of --from does not state, as --set of the evaluations: num_heads=4, "
+            "mel_mean=-5.1. May be given several times.",
+        ),
+    ] = None
     run: Annotated[
         Path | None,
         typer.Option(
@@ -152,6 +161,7 @@ class ClassifierOptions:
         length = [] if self.epochs is None else [f"num_epochs={self.epochs}", f"average_epochs={listed}"]
         return [
             *assign("initial_weights", self.initial_weights),
+            *assign("initial_fields", ",".join(self.initial_fields) if self.initial_fields else None),
             *length,
             *assign("head.modality", self.modality),
         ]

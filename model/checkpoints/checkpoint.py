@@ -1,7 +1,8 @@
 """Models to files and back: a file must hold every tensor of its model, and none more."""
 
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cavsync.model.checkpoints.official import (
     official_names,
     official_state_dict,
 )
+from cavsync.model.checkpoints.sidecar import sidecar_path
 from cavsync.model.checkpoints.tensors import require_same
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig
@@ -27,18 +29,37 @@ from cavsync.model.patches import resized_table
 
 AnyModel = CavMaeSync | CavMaeClassifier
 
+# Fields that decide outputs and leave no trace in the shapes of tensors.
+UNSHAPED_FIELDS = ("num_heads", "keep_registers")
+DECODER_FIELDS = ("decoder_num_heads", "norm_pix")
+CLASSIFIER_FIELDS = ("modality", "features", "pooling")
 
-def save_model(model: AnyModel, path: Path | str, training: Mapping[str, Any] | None = None) -> Path:
+logger = logging.getLogger(__name__)
+
+
+def save_model(
+    model: AnyModel,
+    path: Path | str,
+    training: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes a `.safetensors` file, or `model.safetensors` in the folder `path`; returns the file.
 
     `training` records how the model was trained, in values that JSON can hold; `cavsync checkpoint inspect` shows it.
+    `inputs` records how a log-mel is normalised, where `training` holds no configuration that says it.
     """
-    records = {"model_config": asdict(model.config)}
+    return write_checkpoint_file(Path(path), model.state_dict(), records_of(model, training, inputs))
+
+
+def records_of(
+    model: AnyModel, training: Mapping[str, Any] | None, inputs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What a reader of the model's file needs besides its tensors."""
+    records: dict[str, Any] = {"model_config": asdict(model.config)}
     if isinstance(model, CavMaeClassifier):
         records["classifier_config"] = asdict(model.classifier)
-    if training is not None:
-        records["training"] = dict(training)
-    return write_checkpoint_file(Path(path), model.state_dict(), records)
+    given = {"inputs": inputs, "training": training}
+    return records | {name: dict(record) for name, record in given.items() if record is not None}
 
 
 def load_model(path: Path | str, **overrides: Any) -> AnyModel:
@@ -48,9 +69,22 @@ def load_model(path: Path | str, **overrides: Any) -> AnyModel:
     `num_heads`, `decoder_num_heads` and `norm_pix`: these are the released values unless overridden. Nor do they hold
     the `modality` of a classifier: it is both unless overridden, with the features that upstream uses for it. Another
     `audio_rows` or `image_size` gets new position tables. Raises CheckpointError if any tensor is missing,
-    unexpected or misshapen, ModelConfigError for an unknown field.
+    unexpected or misshapen, ModelConfigError for an unknown field. What had to be taken as released is logged.
     """
-    return open_checkpoint(path, **overrides).build()
+    checkpoint = open_checkpoint(path, **overrides)
+    if checkpoint.assumed:
+        logger.warning("%s", assumption(checkpoint.file.path, checkpoint.assumed))
+    return checkpoint.build()
+
+
+def assumption(weights: Path, assumed: Mapping[str, Any]) -> str:
+    """A warning that `weights` states none of these fields."""
+    listed = ", ".join(f"{name}={value}" for name, value in assumed.items())
+    return (
+        f"{weights} does not state how it was made, so these are taken from the published models: {listed}. A file of "
+        f"another training needs its own: {sidecar_path(weights).name} beside it, which `cavsync checkpoint export` "
+        "writes, or --set FIELD=VALUE for each (keywords in Python)."
+    )
 
 
 @dataclass(frozen=True)
@@ -96,6 +130,8 @@ class Checkpoint:
     """The model at the sizes of the file."""
     requested: ModelSpec
     """The model with the sizes that overrides ask for."""
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that decide outputs, which nothing states, with the released values that they were given."""
 
     def build(self) -> AnyModel:
         """The requested model with the tensors of the file, in float32 and eval mode."""
@@ -147,13 +183,13 @@ def check_file(file: CheckpointFile, **overrides: Any) -> Checkpoint:
         raise CheckpointError(f"{file.path} cannot be loaded: {error}") from error
     expected = official_state_dict(model) if file.is_official else model.state_dict()
     require_same(file.path, file.tensors, expected)
-    return Checkpoint(file, stored, requested)
+    return Checkpoint(file, stored, requested, _assumed(file, requested, overrides))
 
 
 def require_fields(names: Iterable[str], *configs: type[ModelConfig] | type[ClassifierConfig]) -> None:
     """ModelConfigError, with the nearest field, where one of `names` is no field of `configs`; by default of both."""
     configs = configs or (ModelConfig, ClassifierConfig)
-    known = [field.name for config in configs for field in fields(config)]
+    known = [one.name for config in configs for one in fields(config)]
     for name in names:
         if name not in known:
             nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
@@ -165,7 +201,7 @@ def _specs(file: CheckpointFile, overrides: dict[str, Any]) -> tuple[ModelSpec, 
     """The model at the sizes of the file, and the model that is requested."""
     try:
         stored = infer_fields(file.tensors) if file.model_config is None else file.model_config
-        model_fields = {field.name for field in fields(ModelConfig)}
+        model_fields = {one.name for one in fields(ModelConfig)}
         model = ModelConfig(**(stored | {n: v for n, v in overrides.items() if n in model_fields}))
         classifier = _classifier(file, {n: v for n, v in overrides.items() if n not in model_fields})
         sizes = {name: stored[name] for name in ("audio_rows", "image_size")}
@@ -177,6 +213,14 @@ def _specs(file: CheckpointFile, overrides: dict[str, Any]) -> tuple[ModelSpec, 
     except (TypeError, ValueError) as error:
         hint = "; published files do not hold it, pass it to load_model" if "num_heads" in str(error) else ""
         raise CheckpointError(f"{file.path} gives no valid configuration: {error}{hint}") from error
+
+
+def _assumed(file: CheckpointFile, spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    if file.model_config is not None:
+        return {}
+    names = (*UNSHAPED_FIELDS, *(DECODER_FIELDS if spec.classifier is None else CLASSIFIER_FIELDS))
+    values = asdict(spec.model) | (asdict(spec.classifier) if spec.classifier else {})
+    return {name: values[name] for name in names if name not in given}
 
 
 def _is_classifier(file: CheckpointFile) -> bool:

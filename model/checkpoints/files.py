@@ -1,5 +1,6 @@
 """Files that hold a model: our safetensors, the trainer's checkpoints, and the published `.pth` files.
 
+The published layout holds tensors alone; what a reader needs besides lies in a record beside the file (sidecar.py).
 No file is trusted: pickles are read with `weights_only=True`, which runs nothing they contain.
 """
 
@@ -8,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cavsync.model.checkpoints.sidecar import read_sidecar
 from cavsync.model.errors import CheckpointError
 
 WEIGHTS_NAME = "model.safetensors"
-# Records beside the tensors: entries of a training checkpoint, and of our safetensors' metadata as JSON.
-RECORDS = ("model_config", "classifier_config", "training")
+# Records beside the tensors: entries of a training checkpoint, of our safetensors' metadata as JSON, of a sidecar.
+RECORDS = ("model_config", "classifier_config", "inputs", "training")
 METADATA_PREFIX = "cavsync_"
 # Entries of a training checkpoint that record how the model was trained, and what its outputs are.
 TRAINING_ENTRIES = ("step", "position", "labels", "label_names", "task", "config")
@@ -34,17 +36,20 @@ class CheckpointFile:
 
     path: Path
     tensors: dict[str, Tensor]
+    is_official: bool
+    """Whether the file has upstream's layout, which stores no records; those below are then the sidecar's."""
     model_config: dict[str, Any] | None
-    """Fields of the `ModelConfig`; None in upstream's layout, which stores none."""
+    """Fields of the `ModelConfig`; None where nothing states them."""
     classifier_config: dict[str, Any] | None
-    """Fields of the `ClassifierConfig`; None for a pretrained model, and in upstream's layout."""
+    """Fields of the `ClassifierConfig`; None for a pretrained model, and where nothing states them."""
+    inputs: dict[str, Any] | None
+    """How a log-mel is normalised and cut, where that is stated apart from `training`."""
     training: dict[str, Any] | None
     """How the model was trained, where the file records it."""
 
-    @property
-    def is_official(self) -> bool:
-        """Whether the file has upstream's layout."""
-        return self.model_config is None
+    def records(self) -> dict[str, Any]:
+        """What is stated besides the tensors, by the names in RECORDS."""
+        return {name: getattr(self, name) for name in RECORDS}
 
 
 def read_checkpoint_file(path: Path) -> CheckpointFile:
@@ -55,7 +60,10 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
         there = f"there are {', '.join(beside[:8])}" if beside else "the folder is empty or not there"
         raise CheckpointError(f"{file} is not there; {there}. Give the path of a checkpoint.")
     try:
-        return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        read = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        return _with_sidecar(read) if read.is_official else read
+    except CheckpointError:
+        raise
     except Exception as error:  # damaged bytes make the readers raise anything; they can run nothing
         raise CheckpointError(
             f"{file} cannot be read as a checkpoint: {_reason(file, error)}. Fetch or write it again; "
@@ -63,15 +71,22 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
         ) from error
 
 
-def read_training_record(file: Path) -> dict[str, Any] | None:
-    """The training record of a `.safetensors` file, without reading its tensors; None where it has none."""
+def read_records(file: Path) -> dict[str, Any]:
+    """What a checkpoint states besides its tensors, by the names in RECORDS, without reading the tensors.
+
+    Empty for a file that states nothing, and for a damaged one, whose damage is reported where the tensors are read.
+    """
     try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-        record = json.loads(metadata.get(METADATA_PREFIX + "training", "null"))
-    except (OSError, ValueError, SafetensorError):
-        return None  # another format; damage is reported where the tensors are read
-    return record if isinstance(record, dict) else None
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                stated = _metadata_records(opened.metadata() or {})
+        else:
+            content = _unpickled(file, mmap=True)
+            stated = _training_records(content) if _is_training_checkpoint(content) else {}
+    except Exception:  # noqa: BLE001 (damaged bytes make the readers raise anything)
+        return {}
+    stated = stated if stated.get("model_config") else read_sidecar(file) or {}
+    return {name: stated[name] for name in RECORDS if isinstance(stated.get(name), dict)}
 
 
 def write_checkpoint_file(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
@@ -116,20 +131,44 @@ def _read_safetensors(file: Path) -> CheckpointFile:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no iterator)
+    return _checkpoint_file(file, tensors, _metadata_records(metadata))
+
+
+def _metadata_records(metadata: Mapping[str, str]) -> dict[str, Any]:
     given = [name for name in RECORDS if METADATA_PREFIX + name in metadata]
-    return _checkpoint_file(
-        file, tensors, {name: json.loads(metadata[METADATA_PREFIX + name]) for name in given}
-    )
+    return {name: json.loads(metadata[METADATA_PREFIX + name]) for name in given}
 
 
 def _read_pickle(file: Path) -> CheckpointFile:
+    content = _unpickled(file)
+    if not _is_training_checkpoint(content):
+        return _checkpoint_file(file, content, {})
+    return _checkpoint_file(file, content["model"], _training_records(content))
+
+
+def _unpickled(file: Path, *, mmap: bool = False) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols, on files that are then refused
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        return _checkpoint_file(file, content, {})
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _is_training_checkpoint(content: Any) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("model"), dict)
+
+
+def _training_records(content: Mapping[str, Any]) -> dict[str, Any]:
     training = {name: content[name] for name in TRAINING_ENTRIES if name in content}
-    return _checkpoint_file(file, content["model"], content | {"training": training or None})
+    return {**content, "training": training or None}
+
+
+def _with_sidecar(file: CheckpointFile) -> CheckpointFile:
+    """A file in upstream's layout with what the record beside it states."""
+    record = read_sidecar(file.path)
+    if record is None:
+        return file
+    prefix = record.get("prefix") or ""
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in file.tensors.items()}
+    return replace(_checkpoint_file(file.path, tensors, record), is_official=True)
 
 
 def _checkpoint_file(file: Path, tensors: object, records: Mapping[str, Any]) -> CheckpointFile:
@@ -137,7 +176,7 @@ def _checkpoint_file(file: Path, tensors: object, records: Mapping[str, Any]) ->
     for name, record in given.items():
         if not isinstance(record, dict | None):
             raise TypeError(f"its {name} is a {type(record).__name__} instead of named values")
-    return CheckpointFile(file, _named_tensors(tensors), **given)
+    return CheckpointFile(file, _named_tensors(tensors), is_official=given["model_config"] is None, **given)
 
 
 def _named_tensors(content: object) -> dict[str, Tensor]:

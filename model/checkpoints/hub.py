@@ -53,6 +53,8 @@ class _Published(
     kind: type[AnyModel]
     training_record: dict[str, Any] | None = None
     """How the model was trained, where its file records it."""
+    inputs_record: dict[str, Any] | None = None
+    """How a log-mel is normalised, where its file records that apart."""
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, **overrides: Any) -> Self:
@@ -72,6 +74,7 @@ class _Published(
         published.load_state_dict(model.state_dict(), assign=True)
         published.eval()
         published.training_record = checkpoint.file.training
+        published.inputs_record = checkpoint.file.inputs
         return published
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,7 +82,7 @@ class _Published(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, CavMaeSync | CavMaeClassifier)
-        save_model(self, save_directory, self.training_record)
+        save_model(self, save_directory, self.training_record, self.inputs_record)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, config: Any = None, **options: Any) -> Self:

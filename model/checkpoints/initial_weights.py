@@ -98,7 +98,7 @@ def _from_cavmae(file: CheckpointFile, config: ModelConfig) -> _Source:
     """The tensors of a CAV-MAE or CAV-MAE Sync, with position tables for the sizes of `config`."""
     sizes = {"audio_rows": config.audio_rows, "image_size": config.image_size}
     heads = {"num_heads": config.num_heads, "decoder_num_heads": config.decoder_num_heads}
-    checkpoint = check_file(file, **sizes, **(heads if file.is_official else {}))
+    checkpoint = check_file(file, **sizes, **(heads if file.model_config is None else {}))
     model = checkpoint.build()
     if not isinstance(model, CavMaeSync):
         raise CheckpointError(f"{file.path} is a classifier; give a pretrained model as initial weights")

@@ -105,7 +105,10 @@ def test_importing_and_exporting_keeps_every_published_tensor(published: Path, t
     found = report("import", published, tmp_path / "ours")
     assert found["written"] == str(tmp_path / "ours" / "model.safetensors")
     assert found["written_tensors"] == len(load_model(tmp_path / "ours").state_dict())
-    assert report("inspect", tmp_path / "ours")["training"] == {"imported_from": "cav_mae_sync.pth"}
+    # What the published file does not state is recorded as taken, not as known.
+    taken = {"num_heads": 12, "keep_registers": False, "decoder_num_heads": 16, "norm_pix": True}
+    training = report("inspect", tmp_path / "ours")["training"]
+    assert training == {"imported_from": "cav_mae_sync.pth", "taken_as_published": taken}
     exported = report("export", tmp_path / "ours", tmp_path / "new" / "out.pth", "--prefix", "module.")
     before = torch.load(published, weights_only=True)
     after = torch.load(tmp_path / "new" / "out.pth", weights_only=True)

@@ -19,17 +19,20 @@ from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.sampling import ROW_CENTRE_S, frame_times_s
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
+from cavsync.train.data.inputs import CheckpointInputs
 
 PERIOD_S = 40.0
 
 
 def load_instead(monkeypatch: pytest.MonkeyPatch, model: nn.Module, inputs: DataConfig | None = None) -> None:
     """Makes `model` that of every checkpoint, on `inputs` where they are given."""
-    opened = SimpleNamespace(build=lambda: model, file=SimpleNamespace(training=None))
+    file = SimpleNamespace(training=None, records=lambda: {"model_config": {"of": "the clock"}})
+    opened = SimpleNamespace(build=lambda: model, file=file, assumed={})
     module = "cavsync.train.embedding.checkpoint"
     monkeypatch.setattr(f"{module}.open_checkpoint", lambda path, **fields: opened)
     if inputs is not None:
-        monkeypatch.setattr(f"{module}.inputs_of", lambda weights: inputs)
+        given = CheckpointInputs(inputs, {})
+        monkeypatch.setattr(CheckpointInputs, "of", lambda weights, records, fields: given)
 
 
 def similarity(apart_s: float | np.ndarray) -> np.ndarray:

@@ -1,18 +1,24 @@
 """How a checkpoint's inputs were normalised and aligned, and where its weights lie."""
 
 import json
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from cavsync.model.checkpoints.files import read_training_record
+from cavsync.model.checkpoints.checkpoint import require_fields
+from cavsync.model.checkpoints.files import read_records
+from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.train.data.config import DataConfig
+from cavsync.train.engine.config import ConfigError, require
 from cavsync.train.engine.run_folder import CONFIG_NAME, WEIGHTS_NAME
 from cavsync.train.errors import EvaluationError
 
 # How published weights were fed: windows of the clip padded with raw zeros to 1024 rows, and one pair of
-# statistics for AudioSet and VGGSound alike (upstream's loaders).
-PUBLISHED_INPUTS = DataConfig(alignment="upstream", mel_mean=-5.081, mel_std=4.4849, pad_value=0.0)
+# statistics for AudioSet and VGGSound alike (upstream's loaders). They name no dataset.
+PUBLISHED_INPUTS = DataConfig(path="", alignment="upstream", mel_mean=-5.081, mel_std=4.4849, pad_value=0.0)
+# The part of the inputs that belongs to the weights, whatever clips they are given.
+INPUT_FIELDS = ("alignment", "mel_mean", "mel_std", "pad_value")
 
 
 def find_weights(checkpoint: Path) -> Path:
@@ -30,31 +36,109 @@ def find_weights(checkpoint: Path) -> Path:
     )
 
 
-def run_config(weights: Path) -> dict[str, Any] | None:
-    """The configuration of the run that made `weights`: as the folder around them says, or else their own record.
+def run_config(weights: Path, records: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """The configuration of the run that made `weights`, by their own record, or else by the run folder around them.
 
-    None where neither says, as with published files.
+    `records` are those of the file, where it is read already. None where nothing says it, as with published files:
+    the folder around a file in their layout says nothing about it.
     """
-    for folder in (weights.parent, weights.parent.parent):
+    records = read_records(weights) if records is None else records
+    recorded: dict[str, Any] = (records.get("training") or {}).get("config") or {}
+    if "data" in recorded:
+        return recorded
+    for folder in (weights.parent, weights.parent.parent) if records.get("model_config") else ():
         # A folder of the Hugging Face hub has a config.json too, of the model alone.
         if (folder / CONFIG_NAME).is_file():
             config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text())
             if "data" in config:
                 return config
-    recorded: dict[str, Any] = (read_training_record(weights) or {}).get("config", {})
-    return recorded if "data" in recorded else None
+    return None
 
 
-def trained_inputs(weights: Path) -> DataConfig | None:
-    """The data part of `run_config`."""
-    config = run_config(weights)
-    if config is None:
+def trained_inputs(weights: Path, records: Mapping[str, Any] | None = None) -> DataConfig | None:
+    """The inputs that `weights` state, in a configuration or in a record of their own; None where they state none."""
+    records = read_records(weights) if records is None else records
+    config = run_config(weights, records)
+    stated = records.get("inputs") or {}
+    if config is None and not stated:
         return None
     # A run may be older than a field, which then has its default.
-    known = [field.name for field in fields(DataConfig) if field.name in config["data"]]
-    return DataConfig(**{name: config["data"][name] for name in known})
+    known = [one.name for one in fields(DataConfig) if config and one.name in config["data"]]
+    base = (
+        PUBLISHED_INPUTS if config is None else DataConfig(**{name: config["data"][name] for name in known})
+    )
+    return replace(base, **{name: stated[name] for name in INPUT_FIELDS if name in stated})
 
 
-def inputs_of(weights: Path) -> DataConfig:
-    """The inputs of the run that made the weights, else those of published weights."""
-    return trained_inputs(weights) or PUBLISHED_INPUTS
+@dataclass(frozen=True)
+class CheckpointInputs:
+    """How the inputs of a checkpoint are normalised and cut."""
+
+    config: DataConfig
+    assumed: Mapping[str, Any]
+    """Fields that nothing states, with the published values that they were given."""
+
+    @classmethod
+    def of(cls, weights: Path, records: Mapping[str, Any], given: Mapping[str, Any]) -> "CheckpointInputs":
+        """What `weights` state, with the fields in `given` instead; ConfigError for a value that cannot be."""
+        stated = trained_inputs(weights, records)
+        config = stated or PUBLISHED_INPUTS
+        kept = {} if stated else {name: getattr(config, name) for name in INPUT_FIELDS if name not in given}
+        return cls(_with_fields(config, given), kept)
+
+    @property
+    def stated(self) -> dict[str, Any] | None:
+        """The fields for a record, None where all would be assumptions."""
+        record = {n: getattr(self.config, n) for n in INPUT_FIELDS if n not in self.assumed}
+        return record or None
+
+
+def split_fields(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the model, and fields of its inputs; ModelConfigError, with the nearest, for a name of neither."""
+    inputs = {name: value for name, value in given.items() if name in INPUT_FIELDS}
+    model = {name: value for name, value in given.items() if name not in INPUT_FIELDS}
+    require_fields(model)
+    return model, inputs
+
+
+def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
+    """Field -> value of texts FIELD=VALUE; values are JSON, or the text itself. Raises ConfigError."""
+    return dict(map(_field, assignments))
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not FIELD=VALUE, such as num_heads=4")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _with_fields(config: DataConfig, given: Mapping[str, Any]) -> DataConfig:
+    for name, value in given.items():
+        if name == "alignment":
+            choices = get_args(Alignment)
+            require(value in choices, f"alignment={value!r} must be one of {', '.join(choices)}.")
+        else:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            require(is_number, f"{name}={value!r} must be a number.")
+    return replace(config, **given)
+
+
+def newest_run(runs: Path, *, classifier: bool = False) -> Path:
+    """The run under `runs` whose configuration was written last; of those that trained a classifier with `classifier`."""
+    configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)
+    if classifier:
+        configs = [path for path in configs if "head" in json.loads(path.read_text())]
+    if not configs:
+        kind, commands = (
+            ("run that trained a classifier", "train probe` or `cavsync train finetune")
+            if classifier
+            else ("run", "train pretrain")
+        )
+        raise EvaluationError(
+            f"{runs} holds no {kind}: train one with `cavsync {commands}`, or give --checkpoint FILE."
+        )
+    return configs[-1].parent

@@ -1,5 +1,6 @@
 """A model loaded with the preprocessing that it was trained with, and its device."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import torch
 
-from cavsync.model.checkpoints.checkpoint import open_checkpoint
+from cavsync.model.checkpoints.checkpoint import assumption, open_checkpoint
 from cavsync.model.encoder import Encoder
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.inputs import PUBLISHED_INPUTS, find_weights, inputs_of
+from cavsync.train.data.inputs import CheckpointInputs, find_weights, split_fields
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.engine.device import choose_device
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,20 @@ class LoadedCheckpoint:
     def load(cls, checkpoint: Path | str, device: str = "cpu", **overrides: Any) -> "LoadedCheckpoint":
         """From a run folder, a file in one, or a published file; `device` is "auto", "cpu" or "cuda".
 
-        `overrides` are fields of the model that a published file does not hold, such as `num_heads`. Raises
-        EvaluationError for a path that holds no weights, CheckpointError for weights that are not those of a model.
+        `overrides` are fields of the model and of its inputs that a published file does not state, such as `num_heads`
+        and `mel_mean`; what neither it nor they state is taken as published, and logged. Raises EvaluationError for a
+        path that holds no weights, CheckpointError for weights that are not those of a model.
         """
+        model_fields, input_fields = split_fields(overrides)
         weights = find_weights(Path(checkpoint))
-        opened = open_checkpoint(weights, **overrides)
+        opened = open_checkpoint(weights, **model_fields)
+        inputs = CheckpointInputs.of(weights, opened.file.records(), input_fields)
+        if assumed := {**opened.assumed, **inputs.assumed}:
+            logger.warning("%s", assumption(weights, assumed))
         chosen = choose_device(device)
         return cls(
             model=opened.build().to(chosen),
-            inputs=inputs_of(weights),
+            inputs=inputs.config,
             weights=weights,
             device=chosen,
             training=opened.file.training or {},
@@ -48,8 +56,8 @@ class LoadedCheckpoint:
 
     @property
     def is_published(self) -> bool:
-        """Nothing tells of the run that made the weights."""
-        return self.inputs is PUBLISHED_INPUTS
+        """Nothing names a dataset that the weights were trained on."""
+        return not self.inputs.path
 
     @property
     def window(self) -> WindowRule:

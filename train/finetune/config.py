@@ -77,6 +77,8 @@ class FinetuneConfig(RunConfig):
 
     initial_weights: str | None = None
     """Run folder or checkpoint with the encoders to start from; needed, there is no default."""
+    initial_fields: tuple[str, ...] = ()
+    """Fields of the model in `initial_weights`, each as FIELD=VALUE, that a published file does not state: num_heads=3."""
     keep_head: bool = False
     """Start from the head of `initial_weights` too; it must be for the same classes."""
     audio_rows: int | None = None

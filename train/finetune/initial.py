@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.checkpoint import open_checkpoint
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.inputs import find_weights, inputs_of
+from cavsync.train.data.inputs import parse_fields
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.finetune.config import FinetuneConfig
 
@@ -21,6 +21,8 @@ class InitialWeights:
 
     weights: Path
     model: CavMaeSync | CavMaeClassifier
+    trained: DataConfig
+    """The inputs that the weights were trained on."""
 
     @classmethod
     def load(cls, config: FinetuneConfig) -> "InitialWeights":
@@ -29,9 +31,12 @@ class InitialWeights:
             raise ConfigError(
                 "initial_weights=None: name the weights that the encoders start from, with --from RUN or --from FILE."
             )
-        weights = find_weights(Path(config.initial_weights))
-        sizes = {} if config.audio_rows is None else {"audio_rows": config.audio_rows}
-        return cls(weights, open_checkpoint(weights, **sizes).build())
+        fields = parse_fields(config.initial_fields)
+        if config.audio_rows is not None:
+            fields["audio_rows"] = config.audio_rows
+        loaded = LoadedCheckpoint.load(config.initial_weights, **fields)
+        assert isinstance(loaded.model, CavMaeSync | CavMaeClassifier), "files hold one of these"
+        return cls(loaded.weights, loaded.model, loaded.inputs)
 
     def inputs(self, data: DataConfig) -> DataConfig:
         """`data` with the log-mel statistics of these weights, where it names none.
@@ -40,7 +45,7 @@ class InitialWeights:
         """
         if data.mel_mean is not None:
             return data
-        trained = inputs_of(self.weights)
+        trained = self.trained
         pad_value = trained.pad_value if data.pad_value is None else data.pad_value
         return replace(data, mel_mean=trained.mel_mean, mel_std=trained.mel_std, pad_value=pad_value)
 

@@ -14,7 +14,7 @@ from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import Modality
 from cavsync.model.errors import CheckpointError
 from cavsync.train.choices import LabelTask
-from cavsync.train.data.inputs import find_weights
+from cavsync.train.data.inputs import find_weights, split_fields
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels, task_of
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
@@ -106,7 +106,8 @@ def open_classifier(weights: Path, overrides: Mapping[str, Any], device: str = "
 
 def _trained_modality(weights: Path, overrides: Mapping[str, Any]) -> Modality | None:
     """The modality of the classifier; None where the file does not state one, or is no classifier."""
-    given = {name: value for name, value in overrides.items() if name not in ("modality", "features")}
+    model_fields, _ = split_fields(overrides)
+    given = {name: value for name, value in model_fields.items() if name not in ("modality", "features")}
     try:
         classifier = open_checkpoint(find_weights(weights), **given).requested.classifier
     except CheckpointError:

@@ -1,0 +1,52 @@
+"""The record beside a file in the published layout, which holds tensors alone.
+
+FILE.json holds the sha256 of FILE, the prefix of its tensors' names, and what a reader needs besides tensors:
+`model_config`, `classifier_config`, `inputs` (how a log-mel is normalised) and `training`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cavsync.model.errors import CheckpointError
+
+FORMAT = "cavsync-checkpoint-record-1"
+
+
+def sidecar_path(weights: Path) -> Path:
+    """Where the record of the file `weights` lies."""
+    return weights.with_name(f"{weights.name}.json")
+
+
+def sidecar_text(weights: Path, records: Mapping[str, Any]) -> str:
+    """The content of the record of `weights`, which is written already."""
+    return json.dumps({"format": FORMAT, "sha256": _sha256(weights), **records}, indent=1)
+
+
+def read_sidecar(weights: Path) -> dict[str, Any] | None:
+    """The record of `weights`; None where there is none. Raises CheckpointError for one of another file."""
+    path = sidecar_path(weights)
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}. It states the configuration of {weights.name}: copy or export both again, "
+            "or remove it and give the configuration with --set."
+        ) from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return None  # of another program
+    if record.get("sha256") != _sha256(weights):
+        raise CheckpointError(
+            f"{path} was written for another file than {weights.name} is now: its sha256 differs. Copy or export both "
+            "again, or remove the record and give the configuration with --set."
+        )
+    return record
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
