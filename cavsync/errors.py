@@ -1,4 +1,15 @@
-"""The root of the errors that the user can fix; every other one derives from it."""
+"""The root of the errors that the user can fix; every other one derives from it. And the error of a failed write."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# What helps against a reason for which a file cannot be written.
+ADVICE = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room on that disk, or write to another place"
+)
+ADVICE |= {errno.ENOTDIR: "A part of that path is a file; give another place"}
 
 
 class CavsyncError(Exception):
@@ -12,3 +23,33 @@ class PeerFailedError(CavsyncError):
         super().__init__(
             f"Process {rank} stops because another process of the run failed, which reports why."
         )
+
+
+class OutputError(CavsyncError, OSError):
+    """A file or folder of results that cannot be written, or that holds results of other inputs."""
+
+
+@contextmanager
+def writing_output(path: Path | str, *kinds: type[Exception], way_out: str = "") -> Iterator[None]:
+    """OutputError, which names `path`, the reason and a way out, for an OSError or one of `kinds` in the block.
+
+    `kinds` are what a library raises where its file cannot be written; `way_out` completes the usual one.
+    """
+    try:
+        yield
+    except CavsyncError:
+        raise
+    except Exception as error:
+        if not isinstance(error, (OSError, *kinds)):
+            raise
+        raise output_error(path, error, way_out) from error
+
+
+def output_error(path: Path | str, error: Exception, way_out: str = "") -> OutputError:
+    """The message on `path`, which could not be written because of `error`."""
+    number = getattr(error, "errno", None)
+    reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0].rstrip(".")
+    advice = ADVICE.get(number or 0, "Write to another place")
+    explained = OutputError(f"{path} cannot be written: {reason}. {advice}{way_out and f': {way_out}'}.")
+    explained.errno = number
+    return explained

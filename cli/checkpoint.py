@@ -219,8 +219,15 @@ def _open(path: Path, overrides: list[str] | None) -> "tuple[Checkpoint, Checkpo
 
 
 def _require_free(out: Path, force: bool) -> None:
+    """Raises CavsyncError where `out` is there and may not be replaced, or cannot be written."""
+    from cavsync.pipeline.storage.writable import require_writable_file, require_writable_folder
+
     if out.exists() and not force:
         raise CheckpointError(f"{out} exists; give another name, or --force to replace it")
+    if out.suffix:
+        require_writable_file(out)
+    else:
+        require_writable_folder(out)
 
 
 def _print(description: "Description", result: dict[str, Any], as_json: bool) -> None:

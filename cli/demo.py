@@ -48,8 +48,10 @@ def demo(
     The results are a table and a report with images.
     A second run reuses what is there.
     """
+    from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.pipeline.synthetic.config import WorldConfig
 
+    require_writable_folder(only_world or out, "give another with --only-world or --out")
     world = WorldConfig(num_train=train_clips, num_test=test_clips)
     if only_world is not None:
         _make_world(world, only_world, workers, as_json)

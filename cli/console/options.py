@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter
 from typing import Annotated, Any, get_type_hints
@@ -17,6 +18,14 @@ RayAddressOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+_given: ContextVar[Mapping[str, Any]] = ContextVar("given")
+
+
+def given_options() -> Mapping[str, Any]:
+    """Every option and argument of the running command, by the names of its parameters."""
+    return _given.get()
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,6 +48,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
+        _given.set(dict(given))
         objects = {
             name: group(**{one.name: given.pop(one.name) for one in fields(group)})
             for name, group in groups.items()

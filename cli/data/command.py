@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cavsync.cli.console.options import with_options
 from cavsync.cli.console.paths import PathOrUrl, path_argument
+from cavsync.cli.console.results import command_inputs, results_folder
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
@@ -133,6 +135,7 @@ def validate(
 
 
 @app.command()
+@with_options
 def stats(
     folder: Folder,
     out: Annotated[
@@ -149,13 +152,14 @@ def stats(
     from cavsync.cli.console.progress import counting
     from cavsync.cli.data.tables import print_statistics
     from cavsync.pipeline.inspection.statistics import measure
+    from cavsync.train.reporting.dataset_page import STATISTICS_PAGE, write_statistics
 
     inventory = _inventory(folder)
+    inputs = command_inputs("data stats", None, folder=_whole_name(folder))
+    pages = results_folder(out, _page_folder(folder, "stats"), STATISTICS_PAGE, inputs)
     with counting("counting", "shards", quiet=as_json) as on_shard:
         found = measure(inventory, num_mel_clips=mel_clips, on_shard=on_shard)
-    from cavsync.train.reporting.dataset_page import write_statistics
-
-    page = write_statistics(found, out or _page_folder(folder, "stats"))
+    page = write_statistics(found, pages, inputs)
     if as_json:
         # The durations of all clips would be most of the output.
         content = asdict(found) | {"durations_s": found.duration_percentiles_s(), "page": str(page)}
@@ -166,6 +170,7 @@ def stats(
 
 
 @app.command()
+@with_options
 def show(
     folder: Folder,
     key: Annotated[
@@ -194,16 +199,22 @@ def show(
         exhibits = [clip_of_key(inventory, key)]
     else:
         exhibits = first_clips(inventory, num, split=split, state=state)
-    from cavsync.train.reporting.dataset_page import write_sheet
+    from cavsync.train.reporting.dataset_page import SHEET_PAGE, write_sheet
 
+    inputs = command_inputs("data show", None, folder=_whole_name(folder))
+    pages = results_folder(out, _page_folder(folder, "show"), SHEET_PAGE, inputs)
     lead = f"{len(exhibits)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
-    page = write_sheet(inventory.name, lead, exhibits, out or _page_folder(folder, "show"))
+    page = write_sheet(inventory.name, lead, exhibits, pages, inputs)
     typer.echo(f"Page: {page}\nImage: {page.with_suffix('.png')}")
 
 
 def _page_folder(folder: "AnyPath", part: str) -> Path:
     """Where pages about a dataset go: into its folder, or into the current folder if the dataset is at a URL."""
     return folder / part if isinstance(folder, Path) else Path(folder.name) / part
+
+
+def _whole_name(folder: "AnyPath") -> str:
+    return str(folder.resolve() if isinstance(folder, Path) else folder)
 
 
 def _inventory(folder: "AnyPath") -> "Inventory":

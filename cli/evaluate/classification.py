@@ -9,6 +9,7 @@ import typer
 
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
+from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
 from cavsync.model.classifier_config import Modality
@@ -77,12 +78,13 @@ def classification(
     from cavsync.cli.console.progress import counting
     from cavsync.train.evaluation.classification.protocol import (
         ClassificationTask,
+        modality_of,
         open_classifier,
         score_classification,
     )
     from cavsync.train.evaluation.classification.report import classification_result
     from cavsync.train.evaluation.task import SplitTask
-    from cavsync.train.reporting.record import write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     fields = model.fields() | ({} if modality is None else {"modality": modality})
     classifier = open_classifier(model.weights(), fields, model.device)
@@ -93,11 +95,18 @@ def classification(
         vggsounder=vggsounder,
         max_missing=max_missing,
     )
+    inputs = command_inputs(
+        "eval classification",
+        classifier,
+        asked.split.data.path,
+        asked.split.dataset.paths.summary,
+        modality=modality_of(classifier),
+    )
+    folder = results_folder(out, classifier.weights.parent / f"classification-{split}", PAGE_NAME, inputs)
     with counting("classifying", "clips", quiet=as_json) as on_clip:
         scores = score_classification(asked, on_clip)
-    folder = out or classifier.weights.parent / f"classification-{split}"
     result = classification_result(scores)
-    record = write_evaluation(result, folder)
+    record = write_evaluation(result, folder, inputs)
     title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)
     print_report(title, result.scores, record, folder, as_json=as_json, notes=notes)
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cavsync.cli.console.options import JsonOption
+from cavsync.cli.console.options import JsonOption, with_options
+from cavsync.cli.console.results import command_inputs, results_page
 
 if TYPE_CHECKING:
     from cavsync.train.evaluation.comparison.compare import Comparison
 
 
+@with_options
 def compare(
     reports: Annotated[
         list[Path],
@@ -19,7 +21,9 @@ def compare(
             metavar="A B [C...]", help="Folders of reports that `cavsync eval` wrote, or their report.json."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("compare.html"),
+    out: Annotated[
+        Path | None, typer.Option(help="HTML page to write.", show_default="compare.html in this folder")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare reports of one evaluation: scores, intervals, differences from the first report, and unequal settings.
@@ -32,7 +36,10 @@ def compare(
     from cavsync.train.evaluation.comparison.report import write_comparison
 
     comparison = compare_reports(reports)
-    write_comparison(comparison, out)
+    compared = [str(one.path.resolve()) for one in comparison.reports]
+    inputs = command_inputs("eval compare", None, reports=compared)
+    out = results_page(out, Path("compare.html"), inputs)
+    write_comparison(comparison, out, inputs)
     if as_json:
         typer.echo(json.dumps(comparison.as_dict()))
         return

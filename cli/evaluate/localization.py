@@ -8,6 +8,7 @@ import typer
 from cavsync.cli.console.heatmap_options import AudioFeaturesOption, MapsOption, SimilarityOption
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
+from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import MaxMissingOption, WindowsOption, report_option
 from cavsync.train.choices import Geometry
@@ -48,16 +49,19 @@ def localization(
     from cavsync.train.evaluation.localization.boxes import BoxSet
     from cavsync.train.evaluation.localization.protocol import score_localization
     from cavsync.train.evaluation.localization.report import localization_result
-    from cavsync.train.reporting.record import write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
     folder = data or model.root / "raw" / "vggss"
     boxes = BoxSet.open(folder, subset, negatives)
+    inputs = command_inputs("eval localization", task.checkpoint, folder, boxes.source)
+    out = results_folder(
+        out, task.weights.parent / f"localization-{folder.resolve().name}", PAGE_NAME, inputs
+    )
     with counting("heatmaps", "rows", quiet=as_json) as on_row:
         scores = score_localization(task, boxes, geometry, on_row)
-    out = out or task.weights.parent / f"localization-{folder.resolve().name}"
     result = localization_result(scores)
-    record = write_evaluation(result, out)
+    record = write_evaluation(result, out, inputs)
     title = f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}"
     print_report(title, result.scores, record, out, as_json=as_json)

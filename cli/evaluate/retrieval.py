@@ -7,6 +7,7 @@ import typer
 
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
+from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
 from cavsync.train.choices import Aggregation
@@ -79,10 +80,12 @@ def retrieval(
             f"{given[0]} and --embeddings exclude each other: the file holds its clips and needs no model."
         )
     from cavsync.cli.console.progress import counting
+    from cavsync.pipeline.dataset.paths import DatasetPaths
     from cavsync.train.engine.device import choose_device
     from cavsync.train.evaluation.retrieval.gallery_embeddings import (
         embed_gallery,
         read_gallery,
+        require_own_embeddings,
         save_gallery,
     )
     from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
@@ -93,27 +96,34 @@ def retrieval(
     )
     from cavsync.train.evaluation.retrieval.tables import retrieval_rows
     from cavsync.train.evaluation.task import SplitTask
+    from cavsync.train.reporting.record import PAGE_NAME
 
     config = RetrievalConfig(
         primary_aggregation=aggregation, gallery=gallery, max_missing=max_missing, trained_on=trained_on
     )
     if embeddings:
+        inputs = command_inputs("eval retrieval", None, data, data and DatasetPaths(data).summary)
+        default = embeddings.parent / f"retrieval-{(gallery or embeddings).stem}"
+        folder = results_folder(out, default, PAGE_NAME, inputs)
         embedded = read_gallery(embeddings, config, data)
-        beside, name = embeddings.parent, (gallery or embeddings).stem
     else:
         task = SplitTask.of(model.load(), data, split or "test")
+        path, summary = task.data.path, task.dataset.paths.summary
+        inputs = command_inputs("eval retrieval", task.checkpoint, path, summary, split=task.data.split)
+        default = task.weights.parent / f"retrieval-{gallery.stem if gallery else task.data.split}"
+        folder = results_folder(out, default, PAGE_NAME, inputs)
+        if save_embeddings:
+            require_own_embeddings(save_embeddings, task, config)
         with counting("embedding", "clips", quiet=as_json) as on_clip:
             embedded = embed_gallery(task, config, on_clip)
         if save_embeddings:
             save_gallery(embedded, save_embeddings)
-        beside, name = task.weights.parent, gallery.stem if gallery else task.data.split
     with counting("scoring", "tiles", quiet=as_json) as on_tile:
         scores = score_retrieval(embedded, choose_device(model.device), on_tile)
-    folder = out or beside / f"retrieval-{name}"
     title = (
         f"Retrieval, {gallery_name(scores)}: {scores.coverage.sentence} ({scores.config.primary_aggregation})"
     )
-    record = write_retrieval(scores, folder)
+    record = write_retrieval(scores, folder, inputs)
     trained = contamination_section(scores)
     notes = [f"{trained.title}: {trained.text}"]
     print_report(title, retrieval_rows(scores.primary), record, folder, as_json=as_json, notes=notes)

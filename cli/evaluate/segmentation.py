@@ -8,6 +8,7 @@ import typer
 from cavsync.cli.console.heatmap_options import AudioFeaturesOption, MapsOption, SimilarityOption
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
+from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import MaxMissingOption, WindowsOption, report_option
 from cavsync.train.choices import Scaling
@@ -34,17 +35,23 @@ def segmentation(
     from cavsync.cli.console.progress import counting
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.evaluation.heatmaps.task import MapTask
+    from cavsync.train.evaluation.segmentation.dataset import LIST_NAME, PUBLISHED_FOLDER
     from cavsync.train.evaluation.segmentation.protocol import score_segmentation
     from cavsync.train.evaluation.segmentation.report import segmentation_result
-    from cavsync.train.reporting.record import write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
     folder = data or model.root / "raw" / "ade20k_sound"
+    listed = (root / LIST_NAME for root in (folder / PUBLISHED_FOLDER, folder))
+    defined_by = next((path for path in listed if path.is_file()), None)
+    inputs = command_inputs("eval segmentation", task.checkpoint, folder, defined_by)
+    out = results_folder(
+        out, task.weights.parent / f"segmentation-{folder.resolve().name}", PAGE_NAME, inputs
+    )
     with counting("heatmaps", "rows", quiet=as_json) as on_row:
         scores = score_segmentation(task, folder, scaling, on_row)
-    out = out or task.weights.parent / f"segmentation-{folder.resolve().name}"
     result = segmentation_result(scores)
-    record = write_evaluation(result, out)
+    record = write_evaluation(result, out, inputs)
     title = f"Audio-prompted segmentation: {scores.coverage.sentence}"
     print_report(title, result.scores, record, out, as_json=as_json)

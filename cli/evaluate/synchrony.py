@@ -8,6 +8,7 @@ import typer
 
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
+from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, report_option
 
@@ -80,14 +81,17 @@ def _split(
     from cavsync.train.evaluation.synchrony.protocol import score_synchrony
     from cavsync.train.evaluation.synchrony.report import synchrony_result
     from cavsync.train.evaluation.task import SplitTask
-    from cavsync.train.reporting.record import write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     task = SplitTask.of(model.load(), data, split)
+    inputs = command_inputs(
+        "eval synchrony", task.checkpoint, task.data.path, task.dataset.paths.summary, split=split
+    )
+    folder = results_folder(out, task.weights.parent / f"synchrony-{split}", PAGE_NAME, inputs)
     with counting("embedding", "clips", quiet=as_json) as on_clip:
         scores = score_synchrony(task, config, on_clip)
-    folder = out or task.weights.parent / f"synchrony-{split}"
     result = synchrony_result(scores)
-    record = write_evaluation(result, folder)
+    record = write_evaluation(result, folder, inputs)
     title = f"Synchrony: {scores.coverage.sentence}"
     print_report(title, result.scores, record, folder, as_json=as_json)
 
@@ -103,16 +107,17 @@ def _video(
     from cavsync.cli.console.progress import counting
     from cavsync.train.evaluation.synchrony.video import score_video
     from cavsync.train.evaluation.synchrony.video_report import video_synchrony_result
-    from cavsync.train.reporting.record import write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     checkpoint = model.load()
+    inputs = command_inputs("eval synchrony", checkpoint)
+    folder = results_folder(out, checkpoint.weights.parent / f"synchrony-{video.stem}", PAGE_NAME, inputs)
     with (
         counting("decoding", "s", quiet=as_json) as on_second,
         counting("embedding", "windows", quiet=as_json) as on_window,
     ):
         found = score_video(checkpoint, video, config, frames_per_s, on_second, on_window)
-    folder = out or found.weights.parent / f"synchrony-{video.stem}"
-    record = write_evaluation(video_synchrony_result(found), folder)
+    record = write_evaluation(video_synchrony_result(found), folder, inputs)
     if as_json:
         typer.echo(json.dumps(record))
         return

@@ -84,6 +84,7 @@ def embed(
             on_second,
             lambda line: typer.echo(line, err=True),
             files.left_out.records(),
+            source,
         )
     if as_json:
         typer.echo(json.dumps(_summary(found) | {"left_out": found.about["left_out"]}))

@@ -9,6 +9,7 @@ import typer
 from cavsync.cli.console.heatmap_options import AudioFeaturesOption, MapsOption, SimilarityOption
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
+from cavsync.cli.console.results import command_inputs, results_folder
 
 
 @with_options
@@ -55,15 +56,17 @@ def localize(
     from cavsync.train.reporting.record import PAGE_NAME
 
     embedded = None if calibrate is None or calibrate.is_dir() else WindowFile.open(calibrate)
-    embedder = Embedder(model.load(embedded), step)
+    checkpoint = model.load(embedded)
+    embedder = Embedder(checkpoint, step)
+    inputs = command_inputs("localize", checkpoint)
+    folder = results_folder(out, Path(f"localized-{video.stem}"), PAGE_NAME, inputs)
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)
     with counting("heatmaps", "s", quiet=as_json) as on_second:
         found = find(embedder, video, audio, maps, config, calibration, on_second)
-    folder = out or Path(f"localized-{video.stem}")
     with counting("overlay video", "s", quiet=as_json) as on_second:
-        record = write_localized(found, folder, on_second)
+        record = write_localized(found, folder, on_second, inputs)
     for line in warnings_of(found):
         typer.secho(f"Warning: {line}.", fg=typer.colors.YELLOW, err=True)
     if as_json:

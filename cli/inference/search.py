@@ -13,6 +13,7 @@ from rich.table import Table
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import with_options
 from cavsync.cli.console.paths import printable
+from cavsync.cli.console.results import command_inputs
 from cavsync.model.classifier_config import Modality
 
 if TYPE_CHECKING:
@@ -57,17 +58,21 @@ def search(
     from cavsync.train.inference.query import read_query
     from cavsync.train.inference.search import search as find
     from cavsync.train.inference.search_page import write_search_page
+    from cavsync.train.reporting.inputs import require_own_page
 
     file = WindowFile.open(embeddings)
     checkpoint = model.load(file)
     embedder = Embedder(checkpoint)
     file.require_checkpoint(checkpoint.weights, embedder.about)
+    inputs = command_inputs("search", checkpoint)
+    if html is not None:
+        require_own_page(html, inputs, "--html")
     asked = read_query(query, embedder)
     is_small = file.num_windows < MIN_MAPPED_WINDOWS
     with counting("writing the matrix of this file", "rows", quiet=as_json or is_small) as on_row:
         found = find(file, asked, against, limit, on_row)
     if html is not None:
-        write_search_page(found, file, html)
+        write_search_page(found, file, html, inputs)
     if as_json:
         typer.echo(json.dumps(_as_record(found, file)))
         return

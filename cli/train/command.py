@@ -63,8 +63,11 @@ def pretrain(
     else:
         config = options.resolve(preset_named, preset or DEFAULT_PRESET, length)
         require_dataset(config.data.path, making("audioset"))
+    from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
 
+    if os.environ.get("RANK", "0") == "0":
+        require_writable_folder(folder, "give another with --run")
     new = not options.resume and not folder.exists() and "RANK" not in os.environ
     forecast = _estimate(config, options.device) if estimate and new else None
     show = JsonLines(estimate=forecast) if options.as_json else Bar(estimate=forecast)

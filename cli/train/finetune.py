@@ -92,7 +92,10 @@ def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> Non
     if config.initial_weights is None:
         raise typer.BadParameter("Name the weights that the encoders start from: --from RUN or --from FILE.")
     require_dataset(config.data.path, making("vggsound"))
+    from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.finetune.trainer import finetune as run_finetuning
+
+    require_writable_folder(folder, "give another with --run")
 
     show = JsonLines() if options.as_json else Bar(RunTexts(describe, step_line, validation_line))
 

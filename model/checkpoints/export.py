@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from cavsync.errors import writing_output
 from cavsync.model.checkpoints.parity import (
     Encode,
     EncoderName,
@@ -63,9 +64,8 @@ def export_encoders(
     Each is read back and compared first; above `tolerance` nothing is written and CheckpointError is raised.
     """
     require_packages(program_format)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     differences: dict[EncoderName, float] = {}
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+    with writing_output(folder), _temporary_folder(folder) as temporary:
         for name in get_args(EncoderName):
             path = Path(temporary, name + ENDINGS[program_format])
             _write(model, name, path, program_format)
@@ -77,6 +77,13 @@ def export_encoders(
         for path in sorted(Path(temporary).iterdir()):
             os.replace(path, folder / path.name)
     return differences
+
+
+@contextmanager
+def _temporary_folder(beside: Path) -> Iterator[str]:
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=f".{beside.name}.") as temporary:
+        yield temporary
 
 
 def open_encoder(path: Path) -> Encode:
@@ -98,7 +105,9 @@ def open_encoder(path: Path) -> Encode:
 def _write(model: Encoder, name: EncoderName, path: Path, program_format: ProgramFormat) -> None:
     program = _traced(_OneEncoder(model, name))
     if program_format == "torch-export":
-        torch.export.save(program, path)
+        # On a full disk torch reports only that its file is shorter than it should be.
+        with writing_output(path, RuntimeError):
+            torch.export.save(program, path)
         return
     size = sum(tensor.nbytes for tensor in program.state_dict.values())
     with _quiet("onnxscript"):

@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cavsync.errors import writing_output
 from cavsync.model.checkpoints.sidecar import read_sidecar
 from cavsync.model.errors import CheckpointError
 
@@ -92,19 +93,18 @@ def read_records(file: Path) -> dict[str, Any]:
 def write_checkpoint_file(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
     """Writes to `checkpoint_path(path)`, whole or not at all; returns that path."""
     target = checkpoint_path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {METADATA_PREFIX + name: json.dumps(record) for name, record in records.items()}
-    with _unfinished(target) as unfinished:
+    with writing_output(target, SafetensorError), _unfinished(target) as unfinished:
         save_file(content, unfinished, metadata)
     return target
 
 
 def write_official(path: Path, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
     """Writes tensors in upstream's layout, whole or not at all; `prefix` goes before every name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {prefix + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with _unfinished(path) as unfinished:
+    # On a full disk torch reports only that its file is shorter than it should be.
+    with writing_output(path, RuntimeError), _unfinished(path) as unfinished:
         torch.save(content, unfinished)
 
 
@@ -116,6 +116,7 @@ def checkpoint_path(path: Path) -> Path:
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
     """A file beside `target` that replaces it once it is written."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".unfinished")
     try:
         unfinished.touch()
@@ -124,7 +125,8 @@ def _unfinished(target: Path) -> Iterator[Path]:
         unfinished.chmod(usual_mode)  # safetensors leaves files that nobody else may read
         os.replace(unfinished, target)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # as where its folder is none
+            unfinished.unlink()
 
 
 def _read_safetensors(file: Path) -> CheckpointFile:

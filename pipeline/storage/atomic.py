@@ -1,5 +1,6 @@
 """Atomic writes: a file appears under its name whole, or not at all."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -9,8 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cavsync.errors import CavsyncError, output_error, writing_output
 from cavsync.pipeline.storage.path import AnyPath
 from cavsync.pipeline.storage.remote_path import RemotePath
+
+# A write that fails with one of these failed because of the disk, not because of what was read meanwhile.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class AtomicWriter:
@@ -22,7 +27,8 @@ class AtomicWriter:
     def __init__(self, final: AnyPath) -> None:
         self._final = final
         self._path = temporary_name(final) if isinstance(final, Path) else None
-        self.file: Any = tempfile.TemporaryFile() if self._path is None else self._path.open("w+b")  # noqa: SIM115
+        with writing_output(str(final)):
+            self.file: Any = tempfile.TemporaryFile() if self._path is None else self._path.open("w+b")  # noqa: SIM115
 
     def __enter__(self) -> Self:
         return self
@@ -31,10 +37,13 @@ class AtomicWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         try:
-            self.file.close()  # writes the rest of the buffer, which a full disk may refuse
+            with writing_output(str(self._final)):
+                self.file.close()  # writes the rest of the buffer, which a full disk may refuse
         finally:
             if self._path is not None:
                 self._path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS and not isinstance(error, CavsyncError):
+            raise output_error(str(self._final), error) from error
 
     def num_bytes(self) -> int:
         return int(self.file.seek(0, os.SEEK_END))
@@ -54,14 +63,15 @@ class AtomicWriter:
 
 def publish(temporary: Path, final: Path) -> None:
     """Rename a finished file so that a crash leaves the old state or the new one, never a part."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with writing_output(final):
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(final)
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_atomically(where: AnyPath, content: bytes) -> None:
@@ -72,7 +82,8 @@ def write_atomically(where: AnyPath, content: bytes) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A name beside `path` that no other attempt uses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_output(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from cavsync.cli.config import resolved
 from cavsync.cli.main import app
-from cavsync.model.checkpoints.checkpoint import require_fields
+from cavsync.train.data.inputs import parse_fields, split_fields
 from cavsync.train.pretrain.presets import PRESETS
 
 LANGUAGES = {"sh", "python", "csv", "toml", "json", "text"}
@@ -74,7 +74,7 @@ def test_a_command_of_a_page_is_one_of_the_command_line(
     if arguments[0] in ("train", "config"):
         resolved(parameters.get("preset") or DEFAULT_PRESETS[arguments[1]], overrides)
     else:
-        require_fields(assignment.partition("=")[0] for assignment in overrides)
+        split_fields(parse_fields(overrides))
 
 
 @pytest.mark.parametrize(

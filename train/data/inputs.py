@@ -46,7 +46,8 @@ def run_config(weights: Path, records: Mapping[str, Any] | None = None) -> dict[
     recorded: dict[str, Any] = (records.get("training") or {}).get("config") or {}
     if "data" in recorded:
         return recorded
-    for folder in (weights.parent, weights.parent.parent) if records.get("model_config") else ():
+    may_be_of_run = bool(records.get("model_config")) or not weights.is_file()
+    for folder in (weights.parent, weights.parent.parent) if may_be_of_run else ():
         # A folder of the Hugging Face hub has a config.json too, of the model alone.
         if (folder / CONFIG_NAME).is_file():
             config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text())
@@ -125,20 +126,3 @@ def _with_fields(config: DataConfig, given: Mapping[str, Any]) -> DataConfig:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             require(is_number, f"{name}={value!r} must be a number.")
     return replace(config, **given)
-
-
-def newest_run(runs: Path, *, classifier: bool = False) -> Path:
-    """The run under `runs` whose configuration was written last; of those that trained a classifier with `classifier`."""
-    configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime)
-    if classifier:
-        configs = [path for path in configs if "head" in json.loads(path.read_text())]
-    if not configs:
-        kind, commands = (
-            ("run that trained a classifier", "train probe` or `cavsync train finetune")
-            if classifier
-            else ("run", "train pretrain")
-        )
-        raise EvaluationError(
-            f"{runs} holds no {kind}: train one with `cavsync {commands}`, or give --checkpoint FILE."
-        )
-    return configs[-1].parent

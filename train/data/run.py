@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cavsync.model.checkpoints.checkpoint import AnyModel, load_model
-from cavsync.model.checkpoints.files import read_training_record
+from cavsync.model.checkpoints.files import read_records
 from cavsync.train.data.inputs import find_weights, run_config
 from cavsync.train.engine.run_folder import CONFIG_NAME, METRICS_NAME, VALIDATION_NAME, RunError, read_lines
 from cavsync.train.errors import EvaluationError
@@ -69,7 +69,7 @@ class ChosenCheckpoint:
 
 def description_of(weights: Path) -> str:
     """What a file of weights is, as far as it or its run folder says: "a pretrained model of preset tiny, step 1,000"."""
-    config, record = run_config(weights) or {}, read_training_record(weights) or {}
+    config, record = run_config(weights) or {}, read_records(weights).get("training") or {}
     of_name = weights.resolve().stem.removeprefix("step-")
     step = record.get("step", int(of_name) if of_name.isdecimal() else None)
     kind = "a classifier" if "head" in config else "a pretrained model"

@@ -78,6 +78,15 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     return EmbeddingFile(path, ClipEmbeddings(indices.clips, *tensors), labels, about)
 
 
+def read_about(path: Path) -> dict[str, Any] | None:
+    """What made the embeddings of a file; None where it is no such file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return _about(path, file)
+    except (pa.ArrowException, OSError, EmbeddingFileError):
+        return None
+
+
 def _about(path: Path, file: pq.ParquetFile) -> dict[str, Any]:
     try:
         about = json.loads((file.schema_arrow.metadata or {}).get(ABOUT, b"{}"))

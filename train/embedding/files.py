@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
+from cavsync.errors import writing_output
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.jobs.work import Workers
+from cavsync.pipeline.storage.writable import require_writable_file
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder, OnSecond
 from cavsync.train.embedding.window_file import (
@@ -25,7 +27,7 @@ from cavsync.train.embedding.window_file import (
     WindowFile,
     as_table,
     read_part,
-    require_writable,
+    require_own_file,
     write_part,
     write_window_file,
 )
@@ -95,16 +97,28 @@ def embed_files(
     on_second: OnSecond = lambda done, total: None,
     log: Callable[[str], None] = lambda line: None,
     left_out: Sequence[Mapping[str, Any]] = (),
+    source: Path | None = None,
 ) -> WindowFile:
     """Writes `out`, with a record for every file; a file without windows has one with the reason.
 
+    A file that is there is replaced where its embeddings were made alike of the same `source`, or of some of the files.
     `left_out` counts what was found beside the files, for the metadata of `out`. `on_second` is called with the progress of a file where one runs at a time. Raises CavsyncError on what the user can fix.
     """
-    require_writable(out)
+    require_writable_file(out, "give another with --out")
     embedder = spec.open()
+    about = {
+        "checkpoint": str(embedder.checkpoint.weights),
+        "source": None if source is None else str(source.absolute()),
+        "folder": str(Path.cwd()),
+        "left_out": list(left_out),
+        "set": dict(spec.fields),
+        **embedder.about,
+    }
+    require_own_file(out, about, [str(path) for path in files])
     key = hashlib.sha256(json.dumps(embedder.about, sort_keys=True).encode()).hexdigest()
     parts = out.absolute().with_name(f"{out.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
+    with writing_output(parts):
+        parts.mkdir(parents=True, exist_ok=True)
     embed = EmbedFile(spec, parts, key, Path.cwd())
     kept = {path: part[0] for path in files if (part := read_part(embed.part(path)))}
     for done, record in enumerate(kept.values()):
@@ -117,7 +131,7 @@ def embed_files(
     )
     for done, record in enumerate(made):
         on_file(record, len(kept) + done + 1, len(files))
-    _join(files, embed, embedder, out, left_out)
+    _join(files, embed, embedder.width, out, about)
     shutil.rmtree(parts)
     return WindowFile.open(out)
 
@@ -159,22 +173,15 @@ def _tools(spec: EmbedderSpec) -> tuple[Embedder, DecoderProcess]:
 def _join(
     files: Sequence[Path],
     embed: EmbedFile,
-    embedder: Embedder,
+    width: int,
     out: Path,
-    left_out: Sequence[Mapping[str, Any]],
+    about: dict[str, Any],
 ) -> None:
     """The parts, in the order of the files, as one file."""
-    about = {
-        "checkpoint": str(embedder.checkpoint.weights),
-        "folder": str(embed.folder),
-        "left_out": list(left_out),
-        "set": dict(embed.spec.fields),
-        **embedder.about,
-    }
     records = []
     for path in files:
         part = read_part(embed.part(path))
         assert part is not None, f"the part of {path} was written and is gone"
         records.append(part[0])
     tables = (part[1] for path in files if (part := read_part(embed.part(path))) and part[0].num_windows)
-    write_window_file(out, tables, embedder.width, about, records)
+    write_window_file(out, tables, width, about, records)

@@ -4,6 +4,7 @@ A large Parquet file takes seconds to read, so its columns are written once as p
 `<file>.matrix/`, and memory-mapped from then on. They belong to the file as it was (size and time); they may be deleted.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cavsync.errors import OutputError, writing_output
 from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.embedding.window_file import Side, WindowFile
+
+logger = logging.getLogger(__name__)
 
 # Below it reading the file takes no second.
 MIN_MAPPED_WINDOWS = 50_000
@@ -26,13 +30,23 @@ def open_matrix(
 ) -> np.ndarray:
     """(W, D) float16, NaN where a window has no such embedding."""
     if file.num_windows < MIN_MAPPED_WINDOWS:
-        return np.concatenate([np.empty((0, file.width)), *file.vectors(side)]).astype(np.float16)
+        return _in_memory(file, side)
     facts = file.path.stat()
     path = file.path.with_name(f"{file.path.name}.matrix") / f"{side}-{facts.st_size}-{facts.st_mtime_ns}.npy"
     if not path.is_file():
-        _write(file, side, path, on_row)
+        try:
+            _write(file, side, path, on_row)
+        except OutputError as error:
+            logger.warning("%s Each search reads all of %s meanwhile.", error, file.path)
+            return _in_memory(file, side)
     matrix: np.ndarray = np.load(path, mmap_mode="c")  # torch warns of arrays that are read-only
     return matrix
+
+
+def _in_memory(file: WindowFile, side: Side) -> np.ndarray:
+    return np.concatenate(
+        [np.empty((0, file.width), np.float16), *file.vectors(side)], dtype=np.float16, casting="unsafe"
+    )
 
 
 def cosines(matrix: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -67,7 +81,7 @@ def _write(file: WindowFile, side: Side, path: Path, on_row: Callable[[int, int]
     for stale in path.parent.glob(f"{side}-*.npy"):
         stale.unlink()
     try:
-        with temporary.open("wb") as out:
+        with writing_output(path), temporary.open("wb") as out:
             header = {"descr": "<f2", "fortran_order": False, "shape": (file.num_windows, file.width)}
             np.lib.format.write_array_header_1_0(out, header)
             done = 0

@@ -12,7 +12,7 @@ the statistics of its log-mel, window and step) and the folder that the names of
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cavsync.errors import writing_output
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.storage.atomic import publish, temporary_name
+from cavsync.pipeline.storage.writable import require_writable_file
 from cavsync.train.embedding.embedder import FileEmbeddings
 from cavsync.train.errors import EvaluationError
 
@@ -77,17 +79,39 @@ def as_table(file: str, windows: FileEmbeddings) -> pa.Table:
     return pa.table(columns, schema=_schema(windows.audio.shape[1]))
 
 
-def require_writable(path: Path) -> None:
-    """Raises WindowFileError where `path` is something else than a file of `cavsync embed`, which would be lost."""
-    if path.is_dir():
-        raise WindowFileError(f"{path} is a folder; name a file to write, such as {path / 'x.parquet'}.")
-    if path.exists():
-        try:
-            WindowFile.open(path)
-        except WindowFileError as error:
-            raise WindowFileError(
-                f"{path} is there and would be lost: it is no file of `cavsync embed`. Name another one."
-            ) from error
+def require_own_file(path: Path, about: Mapping[str, Any], files: Sequence[str]) -> None:
+    """Raises CavsyncError where `path` cannot be written, or holds something that would be lost.
+
+    A file of `cavsync embed` may be replaced where its embeddings were made as `about` says, from the same source or
+    from files that are all among `files`.
+    """
+    require_writable_file(path, "give another with --out")
+    if not path.exists():
+        return
+    try:
+        found = WindowFile.open(path)
+    except WindowFileError as error:
+        raise WindowFileError(
+            f"{path} is there and would be lost: it is no file of `cavsync embed`. Name another one."
+        ) from error
+    if differences := list(_differences(found, about, files)):
+        raise WindowFileError(
+            f"{path} holds other embeddings, which would be lost: {'; '.join(differences)}. Name another file with "
+            "--out, or remove it."
+        )
+
+
+def _differences(found: "WindowFile", about: Mapping[str, Any], files: Sequence[str]) -> Iterator[str]:
+    """How the embeddings that are there differ from those that are to be made."""
+    if found.about.get("checkpoint_sha256") != about["checkpoint_sha256"]:
+        yield f"their checkpoint is {found.about.get('checkpoint')}, now it is {about['checkpoint']}"
+    for name in ("model", "mel", "window_s", "step_s"):
+        if found.about.get(name) != about[name]:
+            yield f"their {name} is {found.about.get(name)}, now it is {about[name]}"
+    lost = [record.file for record in found.files if record.file not in set(files)]
+    if lost and found.about.get("source") != about["source"]:
+        others = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        yield f"they are of {lost[0]}{others}, which {about['source'] or 'the list of files'} does not have"
 
 
 def write_window_file(
@@ -100,7 +124,10 @@ def write_window_file(
     temporary = temporary_name(path)
     try:
         # Compression and dictionaries gain nothing on embeddings.
-        with pq.ParquetWriter(temporary, schema, compression="none", use_dictionary=["file"]) as writer:
+        with (
+            writing_output(path),
+            pq.ParquetWriter(temporary, schema, compression="none", use_dictionary=["file"]) as writer,
+        ):
             for table in tables:
                 writer.write_table(table.cast(schema))
         publish(temporary, path)
@@ -113,8 +140,12 @@ def write_part(path: Path, record: FileRecord, table: pa.Table | None) -> None:
     table = _schema(0).empty_table() if table is None else table
     temporary = temporary_name(path)
     metadata = {FILES: json.dumps(asdict(record)).encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="none")
-    publish(temporary, path)
+    try:
+        with writing_output(path):
+            pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="none")
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_part(path: Path) -> tuple[FileRecord, pa.Table] | None:

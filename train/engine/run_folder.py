@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import write_atomically
+from cavsync.pipeline.storage.writable import require_writable_folder
 from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import (
     ConfigError,
@@ -65,6 +66,7 @@ class RunFolder:
                 f"{path} exists and is not overwritten: continue that run with --resume, "
                 "or give another folder with --run."
             )
+        require_writable_folder(path, "give another with --run")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / CONFIG_NAME, json.dumps(as_dict(config), indent=1).encode())
         return cls(path, config)

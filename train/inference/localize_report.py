@@ -28,6 +28,7 @@ from cavsync.train.inference.overlay import middles_s, write_overlay
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
 from cavsync.train.reporting.images import png
+from cavsync.train.reporting.inputs import ResultInputs
 from cavsync.train.reporting.page import CaptionedImage, PlayableVideo, Score, Section
 from cavsync.train.reporting.plots import ACCENT
 from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
@@ -39,7 +40,10 @@ SIDE_PX = 224
 
 
 def write_localized(
-    found: LocalizedVideo, out: Path, on_second: Callable[[int, int], None] = lambda done, total: None
+    found: LocalizedVideo,
+    out: Path,
+    on_second: Callable[[int, int], None] = lambda done, total: None,
+    inputs: ResultInputs | None = None,
 ) -> Record:
     """Writes everything in `out`; returns the record of report.json. The overlay shows the first method."""
     damage = write_overlay(found, next(iter(found.maps)), out / OVERLAY, on_second)
@@ -47,7 +51,7 @@ def write_localized(
     stills = frame_pictures(found)
     for still, number in zip(stills, shown_windows(found), strict=True):
         write_atomically(out / FRAMES / f"{found.frame_s[number]:09.2f}s.png", still.png)
-    return write_evaluation(localized_result(found, stills, damage), out)
+    return write_evaluation(localized_result(found, stills, damage), out, inputs)
 
 
 def write_maps(found: LocalizedVideo, path: Path) -> None:

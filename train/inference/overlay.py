@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+import av
 import matplotlib as mpl
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from cavsync.errors import writing_output
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
@@ -111,7 +113,11 @@ def write_overlay(
     temporary = temporary_name(path)
     try:
         size = (SIDE_PX, SIDE_PX + STRIP_PX)
-        with Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as video, DecoderProcess() as decoder:
+        with (
+            writing_output(path, av.error.FFmpegError),
+            Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as video,
+            DecoderProcess() as decoder,
+        ):
             audio = None if found.audio is None else _read_audio(found.audio, decoder)
             for start_s in range(0, int(np.ceil(found.duration_s)), SEGMENT_S):
                 end_s = min(start_s + SEGMENT_S, found.duration_s)

@@ -13,6 +13,7 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.inference.search import Hit, SearchResults
+from cavsync.train.reporting.inputs import ResultInputs
 from cavsync.train.reporting.page import data_url, write_page
 
 THUMBNAIL_PX = 224
@@ -34,13 +35,15 @@ class HitCard:
         return f"{clock(self.hit.start_s)} - {clock(self.hit.end_s)}"
 
 
-def write_search_page(found: SearchResults, file: WindowFile, path: Path) -> None:
+def write_search_page(
+    found: SearchResults, file: WindowFile, path: Path, inputs: ResultInputs | None = None
+) -> None:
     with DecoderProcess() as decoder:
         cards = [_card(hit, file.media(hit.file), path, decoder) for hit in found.hits]
     name, query = found.query.path.name, _address(found.query.path, path)
     among = f"{found.num_windows:,} windows of {len(file.files)} files, in {found.seconds:.2f} s"
     title, lead = f"Search by {found.query.kind}", f"{name} among {among}"
-    write_page("search.html.j2", path, title, lead, found=found, cards=cards, query=query)
+    write_page("search.html.j2", path, title, lead, inputs, found=found, cards=cards, query=query)
 
 
 def clock(seconds: float) -> str:

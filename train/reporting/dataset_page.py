@@ -15,8 +15,10 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.contact_sheet import LEFT, RIGHT, clip_plot, end_s, sheet, title
 from cavsync.train.reporting.dataset_plots import dataset_plots
 from cavsync.train.reporting.images import png
+from cavsync.train.reporting.inputs import ResultInputs
 from cavsync.train.reporting.page import CaptionedImage, Section, Table, write_page
 
+STATISTICS_PAGE, SHEET_PAGE = "stats.html", "contact-sheet.html"
 MAX_KEYS = 50  # listed on a page
 NUM_LABELS = 15  # top and rare ones
 
@@ -34,17 +36,20 @@ class ClipCard:
     facts: Sequence[tuple[str, str]]
 
 
-def write_statistics(statistics: Statistics, out: Path) -> Path:
+def write_statistics(statistics: Statistics, out: Path, inputs: ResultInputs | None = None) -> Path:
     """The plots as PNG files and one page with all of them; returns the page."""
     plots = dict(dataset_plots(statistics))
     for name, content in plots.items():
         write_atomically(out / name, content)
     lead = f"{statistics.num_listed:,} listed clips, {statistics.finished}, {statistics.ok_hours:,.2f} h prepared"
     sections = list(_sections(statistics, plots))
-    return _write(out / "stats.html", f"Dataset {statistics.name}: statistics", lead, sections=sections)
+    title = f"Dataset {statistics.name}: statistics"
+    return _write(out / STATISTICS_PAGE, title, lead, inputs, sections=sections)
 
 
-def write_sheet(name: str, lead: str, clips: Sequence[SampleClip], out: Path) -> Path:
+def write_sheet(
+    name: str, lead: str, clips: Sequence[SampleClip], out: Path, inputs: ResultInputs | None = None
+) -> Path:
     """`contact-sheet.png` and `contact-sheet.html`; returns the page."""
     plots = [
         clip_plot(sample.row.clip, sample.stored) if sample.row.clip and sample.stored else None
@@ -52,12 +57,12 @@ def write_sheet(name: str, lead: str, clips: Sequence[SampleClip], out: Path) ->
     ]
     write_atomically(out / "contact-sheet.png", sheet(clips, plots))
     cards = [_card(*pair) for pair in zip(clips, plots, strict=True)]
-    return _write(out / "contact-sheet.html", f"Dataset {name}: clips", lead, cards=cards)
+    return _write(out / SHEET_PAGE, f"Dataset {name}: clips", lead, inputs, cards=cards)
 
 
-def _write(path: Path, title: str, lead: str, **content: Any) -> Path:
-    axis = {"axis_left": LEFT, "axis_width": RIGHT - LEFT}
-    write_page("dataset_page.html.j2", path, title, lead, **axis, **content)
+def _write(path: Path, title: str, lead: str, inputs: ResultInputs | None, **content: Any) -> Path:
+    content |= {"axis_left": LEFT, "axis_width": RIGHT - LEFT}
+    write_page("dataset_page.html.j2", path, title, lead, inputs, **content)
     return path
 
 

@@ -4,6 +4,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jinja2 import Environment, PackageLoader
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.inputs import ResultInputs
 
 MAX_MISSING_SHOWN = 100
 # Filters of the templates.
@@ -129,6 +131,7 @@ class Report:
     scores: Sequence[Score]
     sections: Sequence[Section]
     facts: Sequence[tuple[str, str]]  # what was run: name and value
+    inputs: ResultInputs | None = None
 
 
 def unusable_sections(coverage: Coverage) -> list[Section]:
@@ -151,11 +154,16 @@ def unusable_sections(coverage: Coverage) -> list[Section]:
 
 
 def write_report(report: Report, path: Path) -> None:
-    write_page("report.html.j2", path, report.title, report.lead, report=report)
+    write_page("report.html.j2", path, report.title, report.lead, report.inputs, report=report)
 
 
-def write_page(template: str, path: Path, title: str, lead: str, **content: Any) -> None:
-    """A page from a template that extends page.html.j2; bytes of media become part of the page itself."""
+def write_page(
+    template: str, path: Path, title: str, lead: str, inputs: ResultInputs | None = None, **content: Any
+) -> None:
+    """A page from a template that extends page.html.j2; bytes of media become part of the page itself.
+
+    Its head names the `inputs`, and when it was made.
+    """
     environment = Environment(
         loader=PackageLoader("cavsync.train.reporting"),
         autoescape=True,
@@ -164,7 +172,9 @@ def write_page(template: str, path: Path, title: str, lead: str, **content: Any)
     )
     for name, media_type in MEDIA_TYPES.items():
         environment.filters[name] = partial(data_url, media_type=media_type)
-    page = environment.get_template(template).render(title=title, lead=lead, **content)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    head = {"title": title, "lead": lead, "inputs": inputs, "made": made}
+    page = environment.get_template(template).render(**head, **content)
     write_atomically(path, page.encode())
 
 

@@ -10,6 +10,8 @@ checkpoint      path, sha256 and training, the configuration of the run that mad
                 where a file of embeddings was scored
 data            path, and sha256 of what defines it: dataset.json, or the list
 config          the choices that decide the figures
+inputs          what the command was given, by which a later report of the same replaces this one
+created         when
 results         the evaluation's own details
 versions        of the tools
 """
@@ -21,6 +23,7 @@ import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,9 +34,10 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.inputs import run_config
 from cavsync.train.reporting.coverage import Coverage
+from cavsync.train.reporting.inputs import ResultInputs, file_input
 from cavsync.train.reporting.page import Report, Score, Section, unusable_sections, write_report
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RECORD_NAME, PAGE_NAME = "report.json", "report.html"
 TOOLS = ("cavsync", "torch", "torchvision", "torchaudio", "timm", "numpy", "scikit-learn")
 
@@ -66,14 +70,29 @@ class EvaluationResult:
     """The evaluation's own details."""
 
 
-def write_evaluation(result: EvaluationResult, out: Path) -> Record:
-    """Writes `report.html` and then `report.json` in `out`; returns the content of the latter."""
+def write_evaluation(result: EvaluationResult, out: Path, inputs: ResultInputs | None = None) -> Record:
+    """Writes `report.html` and then `report.json` in `out`; returns the content of the latter.
+
+    `inputs` are what a command was given; by default they are those that the result states.
+    """
+    inputs = inputs or stated_inputs(result)
     sections = [*result.sections, *unusable_sections(result.coverage)]
-    write_report(Report(result.title, result.lead, result.scores, sections, result.facts), out / PAGE_NAME)
-    record = as_record(result)
+    record = as_record(result) | {"inputs": json.loads(inputs.as_json())}
+    record |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+    report = Report(result.title, result.lead, result.scores, sections, result.facts, inputs)
+    write_report(report, out / PAGE_NAME)
     content = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(out / RECORD_NAME, content.encode())
     return record
+
+
+def stated_inputs(result: EvaluationResult) -> ResultInputs:
+    named = {
+        "checkpoint": None if result.weights is None else file_input(result.weights),
+        "data": {"path": str(result.data.resolve()), "sha256": content_sha256(result.defined_by)},
+        "options": plain(result.config),
+    }
+    return ResultInputs(result.evaluation, named)
 
 
 def as_record(result: EvaluationResult) -> Record:

@@ -86,7 +86,7 @@ def test_a_newer_run_without_weights_is_named_and_passed_over(root: Path, clip: 
     line = first_line("embed", clip, "--out", root / "x.parquet", "--root", root)
     assert line.endswith(f"step 2: the newest run under {root / 'runs'}; {new} has saved nothing yet.")
     shutil.copytree(root / "runs" / "pretrain-tiny" / "checkpoints", new / "checkpoints", symlinks=True)
-    line = first_line("embed", clip, "--out", root / "x.parquet", "--root", root)
+    line = first_line("embed", clip, "--out", root / "later.parquet", "--root", root)
     assert (
         f"{new}/checkpoints/last.pt, a pretrained model of preset tiny, step 2 of a run that is not" in line
     )

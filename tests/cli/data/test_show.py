@@ -29,7 +29,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def show(out: Path, to: Path, *options: str) -> str:
-    """The page."""
+    """The page, in a folder of its own among those of one test."""
+    to = to / "".join(options)
     result = data("show", out, "--out", to, *options)
     assert result.exit_code == 0, result.output
     with Image.open(to / "contact-sheet.png") as sheet:

@@ -129,11 +129,9 @@ def test_a_published_file_answers_in_the_order_of_its_label_list(
     order = [2, 0, 1]
     published = write_published(tmp_path, order, run)
     labels = write_labels(tmp_path / "labels.csv", [CLASSES[index] for index in order])
-    # Published inputs are not those of the run, so the run's configuration stands beside the file.
-    (tmp_path / "config.json").write_text((run / "config.json").read_text())
-    content = report(
-        classify("--checkpoint", published, "--labels", labels, "--set", "num_heads=2", "--json")
-    )
+    # Published inputs are cut by frame number, and the run's by time.
+    given = ("--data", dataset, "--set", "num_heads=2", "--set", "alignment=time")
+    content = report(classify("--checkpoint", published, "--labels", labels, *given, "--json"))
     assert content["config"]["labels"] == ["never", "dark", "bright"]
     assert {one["name"]: one["average_precision"] for one in content["results"]["classes"]} == pytest.approx(
         {one["name"]: one["average_precision"] for one in ours["results"]["classes"]}

@@ -179,7 +179,7 @@ def test_reports_are_named_by_what_differs_between_them(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("one/retrieval-test", "two/retrieval-test")]
     found = compared(*paths, "--out", tmp_path / "x.html")
     assert [one["name"] for one in found["reports"]] == ["one", "two"]
-    found = compared(paths[0], paths[0], "--out", tmp_path / "x.html")
+    found = compared(paths[0], paths[0], "--out", tmp_path / "same.html")
     assert [one["name"] for one in found["reports"]] == ["1: retrieval-test", "2: retrieval-test"]
 
 
@@ -189,8 +189,8 @@ def test_reports_are_named_by_what_differs_between_them(tmp_path: Path) -> None:
         (None, "is not there: name the folder that `cavsync eval` wrote, or its report.json. There is"),
         ("{", "is no JSON"),
         ("[1]", "is no report of `cavsync eval`"),
-        ({"schema_version": 1}, "has schema version 1, this cavsync reads 3; run that evaluation again"),
-        ('{"schema_version": 3, "evaluation": "retrieval"}', "is damaged: it has no figures, counts"),
+        ({"schema_version": 1}, "has schema version 1, this cavsync reads 4; run that evaluation again"),
+        ('{"schema_version": 4, "evaluation": "retrieval"}', "is damaged: it has no figures, counts"),
         ({"evaluation": "segmentation"}, "Only reports of one evaluation compare: "),
     ],
 )

@@ -242,8 +242,8 @@ def test_the_training_clips_of_a_model_can_be_named_or_stay_unknown(
 ) -> None:
     weights = tmp_path / "weights.safetensors"
     save_model(load_model(labelled_run / "model.safetensors"), weights)
-    options = ("--checkpoint", weights, "--data", labelled, "--split", "all", "--out", tmp_path)
-    result = retrieval(*options)
+    options = ("--checkpoint", weights, "--data", labelled, "--split", "all", "--out", tmp_path / "named")
+    result = retrieval(*options[:-1], tmp_path / "unknown")
     assert "Not checked: " in output_text(result)
     assert "Name the training dataset with --trained-on" in output_text(result)
     assert "8 of the 12 clips come from videos" in output_text(retrieval(*options, "--trained-on", labelled))

@@ -104,6 +104,12 @@ def open_classifier(weights: Path, overrides: Mapping[str, Any], device: str = "
     return checkpoint
 
 
+def modality_of(checkpoint: LoadedCheckpoint) -> Modality:
+    """The inputs of a classifier from `open_classifier`."""
+    assert isinstance(checkpoint.model, CavMaeClassifier), "open_classifier loads it"
+    return checkpoint.model.classifier.modality
+
+
 def _trained_modality(weights: Path, overrides: Mapping[str, Any]) -> Modality | None:
     """The modality of the classifier; None where the file does not state one, or is no classifier."""
     model_fields, _ = split_fields(overrides)

@@ -7,12 +7,13 @@ from typing import Any
 from cavsync.train.evaluation.comparison.compare import Comparison, Difference, FigureComparison
 from cavsync.train.reporting.charts import interval_chart
 from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.inputs import ResultInputs
 from cavsync.train.reporting.page import Chart, Report, Section, Table, write_report
 
 MAX_SHOWN = 64  # characters of a setting's value
 
 
-def write_comparison(comparison: Comparison, path: Path) -> None:
+def write_comparison(comparison: Comparison, path: Path, inputs: ResultInputs | None = None) -> None:
     names = [one.name for one in comparison.reports]
     sections = [figures_section(comparison), settings_section(comparison)]
     report = Report(
@@ -21,6 +22,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         scores=[],
         sections=sections,
         facts=[(one.name, str(one.path)) for one in comparison.reports],
+        inputs=inputs,
     )
     write_report(report, path)
 

@@ -1,5 +1,6 @@
 """The embeddings of a gallery: encoded from the clips of a split, or read from a Parquet file."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from cavsync.errors import OutputError
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.storage.path import sha256
+from cavsync.pipeline.storage.writable import require_writable_file
 from cavsync.train.data.pairs import ClipAllPairs
-from cavsync.train.embedding.clip_file import read_embeddings, write_embeddings
+from cavsync.train.embedding.clip_file import read_about, read_embeddings, write_embeddings
 from cavsync.train.embedding.clips import ClipEmbeddings, embed_split
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval.contamination import TrainingVideos, trained_on, training_of
@@ -81,12 +84,26 @@ def read_gallery(path: Path, config: RetrievalConfig, data: Path | None = None) 
 
 def save_gallery(embedded: GalleryEmbeddings, path: Path) -> None:
     """The embeddings of a checkpoint as a file that `read_gallery` reads."""
-    task, keys = embedded.task, embedded.embeddings.keys
-    about = {
-        "checkpoint": {"path": str(task.weights), "sha256": sha256(task.weights)},
-        "inputs": asdict(task.data),
-    }
+    keys, about = embedded.embeddings.keys, _about(embedded.task, embedded.config)
     write_embeddings(path, embedded.embeddings, embedded.labels or [[] for _ in keys], about)
+
+
+def require_own_embeddings(path: Path, task: SplitTask, config: RetrievalConfig) -> None:
+    """Raises OutputError where `save_gallery` cannot write `path`, or it holds other embeddings, which would be lost."""
+    way_out = "give another with --save-embeddings"
+    require_writable_file(path, way_out)
+    if path.exists() and read_about(path) != json.loads(json.dumps(_about(task, config))):
+        raise OutputError(
+            f"{path} is there and would be lost: it does not hold the embeddings of these clips by {task.weights}, "
+            f"{task.data.path}, split {task.data.split}. {way_out.capitalize()}, or remove it."
+        )
+
+
+def _about(task: SplitTask, config: RetrievalConfig) -> dict[str, Any]:
+    """What decides the embeddings, for the metadata of their file."""
+    gallery = {} if config.gallery is None else {"gallery": sha256(config.gallery)}
+    checkpoint = {"path": str(task.weights), "sha256": sha256(task.weights)}
+    return {"checkpoint": checkpoint, "inputs": asdict(task.data), **gallery}
 
 
 def _rankable(embeddings: ClipEmbeddings) -> ClipEmbeddings:

@@ -12,14 +12,15 @@ from cavsync.train.evaluation.retrieval.plots import rank_bars, recall_curves
 from cavsync.train.evaluation.retrieval.protocol import RetrievalScores, write_ranks
 from cavsync.train.evaluation.retrieval.published_recalls import VGGSOUND, published_section
 from cavsync.train.evaluation.retrieval.tables import recall_table, retrieval_rows
+from cavsync.train.reporting.inputs import ResultInputs
 from cavsync.train.reporting.page import Chart, Section, Table
 from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
 
 
-def write_retrieval(scores: RetrievalScores, out: Path) -> Record:
+def write_retrieval(scores: RetrievalScores, out: Path, inputs: ResultInputs | None = None) -> Record:
     """`ranks.parquet`, `report.html` and `report.json` in `out`; returns the record."""
     write_ranks(scores, out)
-    return write_evaluation(retrieval_result(scores), out)
+    return write_evaluation(retrieval_result(scores), out, inputs)
 
 
 def retrieval_result(scores: RetrievalScores) -> EvaluationResult:
