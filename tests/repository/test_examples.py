@@ -16,6 +16,8 @@ from support.documents.pages import PAGES, blocks
 from support.known_shards import micro_model
 from support.servers.small_hub import small_hub
 
+from cavsync.pipeline.jobs import runner
+from cavsync.pipeline.jobs.work import Workers
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embed import embed
 
@@ -66,11 +68,15 @@ def run_python(page: str, names: dict[str, object] | None = None) -> dict[str, o
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder of a newcomer, with one CPU core, so that no number of workers starts Ray."""
+    """The current folder of a newcomer. Shards are made in this process, however many workers a page asks for: Ray takes
+    ten seconds to start, and its own tests show that it gives the same bytes."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        patch.setattr(os, "sched_getaffinity", lambda pid: {0})
+        patch.setattr(
+            "cavsync.pipeline.jobs.prepare.run",
+            lambda work, workers, on_clips, log: runner.run(work, Workers(), on_clips, log),
+        )
         patch.delenv("CAVSYNC_ROOT", raising=False)
         write_media(home)
         for page, beginning in PREPARATIONS:
