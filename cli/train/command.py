@@ -41,7 +41,9 @@ def pretrain(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Length of the run in passes over the clips.", show_default="the preset's"),
+        typer.Option(
+            min=1, help="Epochs of the run; each takes every clip once.", show_default="the preset's"
+        ),
     ] = None,
     estimate: Annotated[
         bool, typer.Option(help="First measure a few steps, to estimate how long the run will take.")

@@ -144,7 +144,8 @@ class ClassifierOptions:
         ),
     ] = None
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the clips.", show_default="the preset's")
+        int | None,
+        typer.Option(min=1, help="Epochs; each takes every clip once.", show_default="the preset's"),
     ] = None
     modality: Annotated[
         Modality | None,

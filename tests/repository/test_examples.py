@@ -31,6 +31,7 @@ PREPARATIONS = (
 COMMANDS = (
     ("docs/preparing.md", "prepare audioset --dry-run --workers 64"),
     ("docs/preparing.md", "data status data/audioset --watch"),
+    ("docs/preparing.md", "data status data/audioset --failed"),
     ("docs/preparing.md", "data validate data/audioset"),
     ("docs/preparing.md", "data validate data/audioset --fix"),
     ("docs/preparing.md", "data stats data/audioset"),

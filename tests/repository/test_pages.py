@@ -143,6 +143,7 @@ def test_words_that_newcomers_did_not_understand_are_gone_or_explained() -> None
     for word in ("floor_share", "inverted!", "foreign sound", "delay told", "looks.jsonl"):
         assert word not in pages + commands
     assert "role" not in commands
+    assert "passes over" not in commands.lower()
     for explanation in (
         "* **Agreement** says how far the frames have the same delay",
         "A window *passes* where its similarity is the threshold or more",

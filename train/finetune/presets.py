@@ -127,7 +127,7 @@ def finetune_tiny() -> FinetuneConfig:
 
 
 def probe_tiny() -> FinetuneConfig:
-    """The attention probe on a `tiny` model and the demo's world: seconds after one pass of the encoders. Ours."""
+    """The attention probe on a `tiny` model and the demo's world: seconds once the encoders have run over the clips. Ours."""
     return FinetuneConfig(
         preset="probe-tiny",
         head=HeadConfig(kind="attention"),
