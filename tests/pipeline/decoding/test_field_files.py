@@ -25,6 +25,9 @@ from support.field.stream_kinds import STREAM_KINDS
 
 from cavsync.pipeline.decoding.process import DecoderProcess
 
+# The first test makes the files of all kinds and prepares them: 60 s of CPU.
+pytestmark = pytest.mark.timeout(900)
+
 KINDS = STREAM_KINDS | AUDIO_KINDS
 WITH_GAPS = [
     name

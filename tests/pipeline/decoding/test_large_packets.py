@@ -7,7 +7,7 @@ from support.field.muxing import MUXINGS, FieldFolder, Muxing
 
 from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
 from cavsync.pipeline.decoding.span import read_segment
-from cavsync.pipeline.media import coded_span
+from cavsync.pipeline.media.demuxing import coded_span
 
 DV = Muxing(
     "dv", ("-vf", "scale=720:576", "-pix_fmt", "yuv420p", "-c:v", "dvvideo"), "pcm_s16le", 25, rate_hz=48_000
