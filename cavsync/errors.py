@@ -1,10 +1,12 @@
-"""The root of the errors that the user can fix; every other one derives from it. And the error of a failed write."""
+"""The root of the errors that the user can fix, from which every other one derives; and the error of a failed write."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# A write that fails with one of these failed because of the disk, whatever was written.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # What helps against a reason for which a file cannot be written.
 ADVICE = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room on that disk, or write to another place"

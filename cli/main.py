@@ -1,6 +1,5 @@
 """The `cavsync` command: its groups, and how expected errors end."""
 
-import errno
 import os
 from typing import Any
 
@@ -18,11 +17,9 @@ from cavsync.cli.evaluate import command as evaluate
 from cavsync.cli.inference import embed, localize, search
 from cavsync.cli.prepare import command as prepare
 from cavsync.cli.train import command as train
-from cavsync.errors import CavsyncError, PeerFailedError, output_error
+from cavsync.errors import DISK_ERRORS, CavsyncError, PeerFailedError, output_error
 
 EXIT_FAILED = 1
-# Of the disk or the rights on it, wherever a command writes.
-OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class ErrorGroup(TyperGroup):
@@ -37,7 +34,7 @@ class ErrorGroup(TyperGroup):
             typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
             raise typer.Exit(EXIT_FAILED) from error
         except OSError as error:
-            if error.errno not in OUTPUT_ERRORS:
+            if error.errno not in DISK_ERRORS:
                 raise
             typer.secho(
                 f"Error: {output_error(error.filename or 'a file', error)}", fg=typer.colors.RED, err=True

@@ -8,6 +8,7 @@ from itertools import chain
 
 import pyarrow.compute as pc
 
+from cavsync.errors import OutputError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry
@@ -55,6 +56,10 @@ def _disk_errors(out: AnyPath) -> Iterator[None]:
         yield
     except StoreError as error:  # its message has the way out
         raise PrepareError(f"Preparing {out} stopped: {error} Finished shards are kept.") from error
+    except OutputError as error:
+        raise PrepareError(
+            f"Preparing {out} stopped: {error} Finished shards are kept; repeat the command when the cause is gone."
+        ) from error
     except OSError as error:
         raise PrepareError(
             f"Preparing {out} stopped: {error}. Finished shards are kept; repeat the command when the cause is gone."

@@ -1,6 +1,5 @@
 """Atomic writes: a file appears under its name whole, or not at all."""
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -10,12 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cavsync.errors import CavsyncError, output_error, writing_output
+from cavsync.errors import DISK_ERRORS, CavsyncError, output_error, writing_output
 from cavsync.pipeline.storage.path import AnyPath
 from cavsync.pipeline.storage.remote_path import RemotePath
-
-# A write that fails with one of these failed because of the disk, not because of what was read meanwhile.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class AtomicWriter:

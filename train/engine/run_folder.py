@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from safetensors import SafetensorError
 
-from cavsync.errors import CavsyncError
+from cavsync.errors import CavsyncError, OutputError, writing_output
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.writable import require_writable_folder
 from cavsync.train.engine.checkpoint import Checkpoints
@@ -171,8 +171,7 @@ def with_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
 def explaining_failed_write(path: Path) -> Iterator[None]:
     """RunError, with what to do, where `path` cannot be written, as on a full disk."""
     try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"{path} cannot be written: {error}. Make room, then continue with --resume."
-        ) from error
+        with writing_output(path, SafetensorError):
+            yield
+    except OutputError as error:
+        raise RunError(f"{error} The run goes on with --resume.") from error

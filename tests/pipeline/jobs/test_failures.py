@@ -128,7 +128,10 @@ def test_a_file_that_cannot_grow_is_an_error(videos: Path, undisturbed: Path, tm
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert result.returncode == 1
     assert f"Error: Preparing {out} stopped: " in result.stderr
-    assert "File too large. Finished shards are kept" in result.stderr
+    assert (
+        "File too large. Make room on that disk, or write to another place. Finished shards are kept"
+        in result.stderr
+    )
     assert "Traceback" not in result.stderr
     assert not [path for path in out.rglob("*") if path.is_file() and path.name != "plan.parquet"]
     assert prepare(videos, "--out", out).returncode == 0
