@@ -120,7 +120,7 @@ def export(
     from cavsync.model.checkpoints.description import describe_checkpoint
     from cavsync.model.checkpoints.sidecar import sidecar_path
 
-    _require_free(out, force)
+    _require_free(out, force, is_folder=export_format != "official")
     if export_format == "official":
         _require_free(sidecar_path(out), force)
     checkpoint, inputs = _open(path, overrides)
@@ -203,31 +203,20 @@ def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
 
 
 def _open(path: Path, overrides: list[str] | None) -> "tuple[Checkpoint, CheckpointInputs]":
-    """The checkpoint and its inputs; a warning names what it does not state."""
-    from cavsync.model.checkpoints.checkpoint import assumption, open_checkpoint
-    from cavsync.model.checkpoints.files import WEIGHTS_NAME
-    from cavsync.train.data.inputs import CheckpointInputs, find_weights, split_fields
+    """The checkpoint in a file or run folder, and its inputs."""
+    from cavsync.train.data.inputs import find_weights
+    from cavsync.train.embedding.checkpoint import open_with_inputs
 
-    model_fields, input_fields = split_fields(given_fields(overrides))
-    is_run = path.is_dir() and not (path / WEIGHTS_NAME).is_file()
-    checkpoint = open_checkpoint(find_weights(path) if is_run else path, **model_fields)
-    inputs = CheckpointInputs.of(checkpoint.file.path, checkpoint.file.records(), input_fields)
-    if assumed := {**checkpoint.assumed, **inputs.assumed}:
-        text = assumption(checkpoint.file.path, assumed)
-        typer.secho(f"Warning: {text}", fg=typer.colors.YELLOW, err=True)
-    return checkpoint, inputs
+    return open_with_inputs(find_weights(path) if path.is_dir() else path, given_fields(overrides))
 
 
-def _require_free(out: Path, force: bool) -> None:
+def _require_free(out: Path, force: bool, *, is_folder: bool = False) -> None:
     """Raises CavsyncError where `out` is there and may not be replaced, or cannot be written."""
     from cavsync.pipeline.storage.writable import require_writable_file, require_writable_folder
 
     if out.exists() and not force:
         raise CheckpointError(f"{out} exists; give another name, or --force to replace it")
-    if out.suffix:
-        require_writable_file(out)
-    else:
-        require_writable_folder(out)
+    (require_writable_folder if is_folder else require_writable_file)(out)
 
 
 def _print(description: "Description", result: dict[str, Any], as_json: bool) -> None:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from cavsync.cli import checkpoint, config, demo, doctor
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
+from cavsync.cli.console.warning_lines import logged_warnings_shown
 from cavsync.cli.data import command as data
 from cavsync.cli.evaluate import command as evaluate
 from cavsync.cli.inference import embed, localize, search
@@ -27,7 +28,8 @@ class ErrorGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with logged_warnings_shown():
+                return super().invoke(ctx)
         except PeerFailedError as error:
             raise typer.Exit(EXIT_FAILED) from error
         except CavsyncError as error:

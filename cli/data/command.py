@@ -12,6 +12,7 @@ import typer
 from cavsync.cli.console.options import with_options
 from cavsync.cli.console.paths import PathOrUrl, path_argument
 from cavsync.cli.console.results import command_inputs, results_folder
+from cavsync.cli.console.warning_lines import warn
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
@@ -222,11 +223,7 @@ def _inventory(folder: "AnyPath") -> "Inventory":
 
     inventory = Inventory.read(folder)
     if inventory.unfinished:
-        typer.secho(
-            f"{folder} is unfinished: {inventory.finished_share}. Repeat the prepare command to continue.",
-            fg=typer.colors.YELLOW,
-            err=True,
-        )
+        warn(f"{folder} is unfinished: {inventory.finished_share}. Repeat the prepare command to continue.")
     return inventory
 
 

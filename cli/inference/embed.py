@@ -10,6 +10,7 @@ import typer
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import RayAddressOption, with_options
 from cavsync.cli.console.paths import printable
+from cavsync.cli.console.warning_lines import warn
 
 if TYPE_CHECKING:
     from cavsync.train.embedding.window_file import FileRecord, WindowFile
@@ -112,15 +113,10 @@ def _print(found: "WindowFile") -> None:
     """A warning for each file that is not complete, then the counts."""
     flawed = [record for record in found.files if record.reason is not None]
     for record in flawed[:MAX_NAMED]:
-        typer.secho(
-            f"Warning: {printable(record.file)}: {record.state}: {record.reason}",
-            fg=typer.colors.YELLOW,
-            err=True,
-        )
+        warn(f"{printable(record.file)}: {record.state}: {record.reason}")
     if len(flawed) > MAX_NAMED:
-        typer.secho(
-            f"Warning: and {len(flawed) - MAX_NAMED} more files; see cavsync.files in the metadata of the Parquet file.",
-            err=True,
+        warn(
+            f"and {len(flawed) - MAX_NAMED} more files; see cavsync.files in the metadata of the Parquet file."
         )
     summary = _summary(found)
     states = ", ".join(f"{count} {state}" for state, count in dict(summary["states"]).items())  # type: ignore[call-overload]

@@ -10,6 +10,7 @@ from cavsync.cli.console.heatmap_options import AudioFeaturesOption, MapsOption,
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
+from cavsync.cli.console.warning_lines import warn
 
 
 @with_options
@@ -68,7 +69,7 @@ def localize(
     with counting("overlay video", "s", quiet=as_json) as on_second:
         record = write_localized(found, folder, on_second, inputs)
     for line in warnings_of(found):
-        typer.secho(f"Warning: {line}.", fg=typer.colors.YELLOW, err=True)
+        warn(f"{line}.")
     if as_json:
         typer.echo(json.dumps(record))
         return

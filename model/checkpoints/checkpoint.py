@@ -1,7 +1,7 @@
 """Models to files and back: a file must hold every tensor of its model, and none more."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -186,13 +186,18 @@ def check_file(file: CheckpointFile, **overrides: Any) -> Checkpoint:
     return Checkpoint(file, stored, requested, _assumed(file, requested, overrides))
 
 
-def require_fields(names: Iterable[str], *configs: type[ModelConfig] | type[ClassifierConfig]) -> None:
-    """ModelConfigError, with the nearest field, where one of `names` is no field of `configs`; by default of both."""
+def require_fields(
+    names: Iterable[str], *configs: type[ModelConfig] | type[ClassifierConfig], beside: Sequence[str] = ()
+) -> None:
+    """ModelConfigError, with the nearest field, where one of `names` is no field of `configs`; by default of both.
+
+    The nearest may also be one of `beside`.
+    """
     configs = configs or (ModelConfig, ClassifierConfig)
     known = [one.name for config in configs for one in fields(config)]
     for name in names:
         if name not in known:
-            nearest = get_close_matches(name, known, n=1, cutoff=0)[0]
+            nearest = get_close_matches(name, [*known, *beside], n=1, cutoff=0)[0]
             owners = " and ".join(config.__name__ for config in configs)
             raise ModelConfigError(f"{owners} has no field {name!r}; did you mean {nearest!r}?")
 

@@ -268,7 +268,7 @@ def test_every_command_that_takes_a_checkpoint_has_the_option_set(command: tuple
 
 
 def test_a_misspelt_field_or_an_impossible_value_is_named(exported: Path, dataset: Path) -> None:
-    for text, message in (("mel_maen=3", "did you mean"), ("num_heads", "is not FIELD=VALUE")):
+    for text, message in (("mel_maen=3", "did you mean 'mel_mean'"), ("num_heads", "is not FIELD=VALUE")):
         result = run("eval", "retrieval", "--checkpoint", exported, "--data", dataset, "--set", text)
         assert (result.exit_code, message in output_text(result)) == (2, True)
     result = run("eval", "retrieval", "--checkpoint", exported, "--data", dataset, "--set", "mel_std=wide")

@@ -98,7 +98,7 @@ def split_fields(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     """Fields of the model, and fields of its inputs; ModelConfigError, with the nearest, for a name of neither."""
     inputs = {name: value for name, value in given.items() if name in INPUT_FIELDS}
     model = {name: value for name, value in given.items() if name not in INPUT_FIELDS}
-    require_fields(model)
+    require_fields(model, beside=INPUT_FIELDS)
     return model, inputs
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cavsync.model.checkpoints.checkpoint import assumption, open_checkpoint
+from cavsync.model.checkpoints.checkpoint import Checkpoint, assumption, open_checkpoint
 from cavsync.model.encoder import Encoder
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import CheckpointInputs, find_weights, split_fields
@@ -39,13 +39,8 @@ class LoadedCheckpoint:
         and `mel_mean`; what neither it nor they state is taken as published, and logged. Raises EvaluationError for a
         path that holds no weights, CheckpointError for weights that are not those of a model.
         """
-        model_fields, input_fields = split_fields(overrides)
-        weights = find_weights(Path(checkpoint))
-        opened = open_checkpoint(weights, **model_fields)
-        inputs = CheckpointInputs.of(weights, opened.file.records(), input_fields)
-        if assumed := {**opened.assumed, **inputs.assumed}:
-            logger.warning("%s", assumption(weights, assumed))
-        chosen = choose_device(device)
+        weights, chosen = find_weights(Path(checkpoint)), choose_device(device)
+        opened, inputs = open_with_inputs(weights, overrides)
         return cls(
             model=opened.build().to(chosen),
             inputs=inputs.config,
@@ -63,3 +58,16 @@ class LoadedCheckpoint:
     def window(self) -> WindowRule:
         """How a log-mel becomes the model's audio segments."""
         return WindowRule.of(self.inputs, self.model.config.audio_rows)
+
+
+def open_with_inputs(weights: Path, given: Mapping[str, Any]) -> tuple[Checkpoint, CheckpointInputs]:
+    """The file `weights` and how its inputs are normalised, with the fields in `given` instead of what it states.
+
+    What neither states is taken as published, and logged.
+    """
+    model_fields, input_fields = split_fields(given)
+    checkpoint = open_checkpoint(weights, **model_fields)
+    inputs = CheckpointInputs.of(checkpoint.file.path, checkpoint.file.records(), input_fields)
+    if assumed := {**checkpoint.assumed, **inputs.assumed}:
+        logger.warning("%s", assumption(checkpoint.file.path, assumed))
+    return checkpoint, inputs

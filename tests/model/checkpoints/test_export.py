@@ -154,7 +154,7 @@ def test_a_program_with_other_outputs_is_not_left(tmp_path: Path, monkeypatch: p
         return lambda batch: (encode(batch)[0], encode(batch)[1] + (path.stem == "image") * 2e-3)
 
     monkeypatch.setattr(exported, "open_encoder", slightly_wrong)
-    path, out = stored(SYNC, tmp_path), tmp_path / "out"
+    path, out = stored(SYNC, tmp_path), tmp_path / "programs.v1"
     out.mkdir()
     (out / "encoders.json").write_text("precious")
     result = export(path, out, "--format", "torch-export")
