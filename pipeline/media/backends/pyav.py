@@ -1,5 +1,7 @@
 """PyAV, the default: FFmpeg's libraries in this process, every frame with its own time."""
 
+import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -67,9 +69,30 @@ class PyAvDecoder:
         if positions_s is not None:
             yield from map(TimedFrame, positions_s, self._images())
             return
-        can_skip = coded.are_timed and codec.codec.canonical_name in CAN_SKIP
+        if coded.are_timed and codec.codec.canonical_name in CAN_SKIP:
+            yield from self._skipping(needed_times_s(coded.begins_s, instants))
+        else:
+            yield from self._timed()
+
+    def _skipping(self, needed_s: set[float]) -> Iterator[TimedFrame]:
+        """At least the frames of these times. A stream may store frames farther out of order than it says; then the decoder
+        drops some of those that it was asked for, and all are decoded from there on.
+        """
+        due_s, reached_s = deque(sorted(needed_s)), -math.inf
+        for frame in self._timed(needed_s):
+            if due_s and due_s[0] < frame.begins_s - SAME_INSTANT_S:
+                break
+            if due_s and due_s[0] <= frame.begins_s + SAME_INSTANT_S:
+                due_s.popleft()
+            reached_s = frame.begins_s
+            yield frame
+        if due_s:
+            yield from (frame for frame in self._timed() if frame.begins_s > reached_s)
+
+    def _timed(self, needed_s: set[float] | None = None) -> Iterator[TimedFrame]:
+        """The images with the times at which they come on screen."""
         ends_s: float | None = None
-        for image in self._images(needed_times_s(coded.begins_s, instants) if can_skip else None):
+        for image in self._images(needed_s):
             known_s = time_s(image)
             begins_s = ends_s if known_s is None else known_s
             if begins_s is None:  # nor has any frame before it a time
