@@ -1,34 +1,55 @@
-"""Finds where the files begin that were joined to one, in the formats that declare their own length: Matroska and AVI."""
+"""Finds where the files begin that were joined to one, in the formats that declare their own length: Matroska and AVI.
+
+Recorders in browsers write Matroska without its length; there the next file's header is looked for.
+"""
 
 from cavsync.pipeline.storage.path import AnyPath, read_range
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 HEADER_BYTES = 64
+SEARCHED_BYTES = 4 * 2**20  # at a time
 # More joined files than this are not looked for.
 MOST_PARTS = 200
 
 
 def matroska_beginnings(source: AnyPath, num_bytes: int) -> list[int]:
-    """The first byte of each joined file; a file whose length is not declared is the last one."""
-    found, begin = [0], 0
+    """The first byte of each joined file."""
+    found = [0]
     while len(found) < MOST_PARTS:
-        end = _matroska_end(read_range(source, begin, begin + HEADER_BYTES), begin)
-        if end is None or end >= num_bytes or read_range(source, end, end + len(EBML)) != EBML:
+        end = _matroska_end(source, found[-1], num_bytes)
+        if end >= num_bytes or read_range(source, end, end + len(EBML)) != EBML:
             break
-        begin = end
-        found.append(begin)
+        found.append(end)
     return found
 
 
-def _matroska_end(head: bytes, begin: int) -> int | None:
-    """Where the file that begins so ends: a header of EBML, then one segment."""
-    if not head.startswith(EBML):
-        return None
-    size = _number(head, len(EBML))
-    if size is None or head[size[1] + size[0] :][:4] != SEGMENT:
-        return None
-    segment = _number(head, size[1] + size[0] + len(SEGMENT))
-    return None if segment is None else begin + segment[1] + segment[0]
+def _matroska_end(source: AnyPath, begin: int, num_bytes: int) -> int:
+    """Where the file that begins there ends: a header of EBML, then one segment."""
+    head = read_range(source, begin, begin + HEADER_BYTES)
+    at = _segment_size_at(head)
+    if at is None:
+        return num_bytes
+    size = _number(head, at)
+    return _next_header(source, begin + at, num_bytes) if size is None else begin + size[1] + size[0]
+
+
+def _segment_size_at(head: bytes) -> int | None:
+    """Where the size of the segment stands; None unless a file begins so."""
+    size = _number(head, len(EBML)) if head.startswith(EBML) else None
+    at = 0 if size is None else size[1] + size[0]
+    return at + len(SEGMENT) if at and head[at:].startswith(SEGMENT) else None
+
+
+def _next_header(source: AnyPath, begin: int, num_bytes: int) -> int:
+    """Where the next file begins, or `num_bytes`."""
+    for first in range(begin, num_bytes, SEARCHED_BYTES):
+        content = read_range(source, first, min(num_bytes, first + SEARCHED_BYTES + HEADER_BYTES))
+        at = content.find(EBML)
+        while 0 <= at < SEARCHED_BYTES:
+            if _segment_size_at(content[at : at + HEADER_BYTES]) is not None:
+                return first + at
+            at = content.find(EBML, at + 1)
+    return num_bytes
 
 
 def _number(head: bytes, at: int) -> tuple[int, int] | None:

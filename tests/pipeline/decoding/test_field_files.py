@@ -40,6 +40,7 @@ NOT_WITH_PROGRAM = (
     "joined-mkv",
     "joined-avi",
     "joined-ogv",
+    "joined_of_unknown_length",
     "undecodable",
     "one_undecodable",
     "lost_audio",

@@ -141,7 +141,16 @@ def cut_fast_start(folder: FieldFolder, name: str) -> FieldFile:
 
 def joined(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
     """Two files of 10 s, one after the other, whose times begin anew with the second; a player shows it after the first."""
-    first = folder.converted(name, folder.source(CLIP_S, muxing.fps), muxing)
+    return _twice(folder.converted(name, folder.source(CLIP_S, muxing.fps), muxing))
+
+
+def joined_of_unknown_length(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
+    """As `joined`, of files that do not say how long they are, as recorders in browsers write them."""
+    return _twice(folder.piped(name, folder.source(CLIP_S, muxing.fps), muxing))
+
+
+def _twice(first: FieldFile) -> FieldFile:
+    """The file, joined to itself."""
     first.path.write_bytes(2 * first.path.read_bytes())
     return replace(
         first,
@@ -215,4 +224,5 @@ STREAM_KINDS: dict[str, Recipe] = {
     **of_each(wrapping_clock, ["ts_aac", "mpg_mp2"]),
     **of_each(set_clock, ["ts_aac", "ts_mp2"]),
     **of_each(joined, ["ts_aac", "ts_mp2", "mpg_mp2", "mkv_flac", "avi_pcm", "ogv", "ogv_flac"]),
+    **of_each(joined_of_unknown_length, ["mkv_flac"]),
 }  # fmt: skip
