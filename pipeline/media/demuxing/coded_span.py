@@ -15,17 +15,19 @@ from av.stream import Discard
 
 from cavsync.pipeline.media.demuxing.clock import Span, clock, time_s
 from cavsync.pipeline.media.demuxing.container import Container
+from cavsync.pipeline.media.demuxing.opened_file import skipped_s
 
 # How far before the span reading begins, each tried where the one before came too late. The first is the usual one:
 # a codec's first samples after a seek fade in.
 ENTRIES_S = (0.1, 1.0, 5.0, 30.0, 120.0)
 # Audio must begin so far before the span, for the same reason, but is not decoded from further back than the second.
 PRIMING_S, MOST_PRIMING_S = 0.05, 1.0
-# Codecs that predict samples from those before them, or adapt to them, need longer, speech codecs most.
+# Codecs that predict samples from those before them, or adapt to them, need longer, speech codecs most; MP3 of a low
+# bit rate has a frame's bits in many frames before it.
 LONG_PRIMING_S = 1.0
 ADAPTIVE = {
     "adpcm_g722", "adpcm_g726", "adpcm_g726le", "amr_nb", "amr_wb", "cook", "evrc", "g723_1", "g728", "g729", "gsm", "gsm_ms", "ilbc",
-    "nellymoser", "qcelp", "qdm2", "ra_144", "ra_288", "sipr", "speex", "truespeech", "wmav1", "wmav2", "wmavoice",
+    "mp3", "nellymoser", "qcelp", "qdm2", "ra_144", "ra_288", "sipr", "speex", "truespeech", "wmav1", "wmav2", "wmavoice",
 }  # fmt: skip
 # Audio is read so far past the span: only then is it known whether its times deviate for long (audio_track.py).
 AUDIO_TAIL_S = 0.5
@@ -233,8 +235,9 @@ class SpanReader:
 
     @property
     def _priming_s(self) -> float:
-        is_adaptive = self._container.audio.codec_context.codec.canonical_name in ADAPTIVE
-        return LONG_PRIMING_S if is_adaptive else PRIMING_S
+        audio = self._container.audio
+        is_long = audio.codec_context.codec.canonical_name in ADAPTIVE
+        return (LONG_PRIMING_S if is_long else PRIMING_S) + skipped_s(audio)
 
     def _is_missed(self, part: _Part) -> bool:
         """Whether a stream without a packet may have some further back."""

@@ -74,6 +74,13 @@ def indexed_end_s(stream: Any) -> float:
     return float((2 * last - before) * stream.time_base)
 
 
+def skipped_s(audio: Any) -> float:
+    """How much audio the decoder throws away wherever decoding begins: Opus says it in its header."""
+    codec, header = audio.codec_context, audio.codec_context.extradata or b""
+    is_opus = codec.codec.canonical_name == "opus" and header.startswith(b"OpusHead")
+    return int.from_bytes(header[10:12], "little") / 48_000 if is_opus else 0.0
+
+
 def message(error: av.error.FFmpegError) -> str:
     """FFmpeg's message, and what the library logged last, without the path, which the index has."""
     log: Any = error.log  # (level, module, message)

@@ -172,7 +172,27 @@ def test_frames_that_claim_to_be_shown_in_a_century_end_the_file(
 def test_audio_after_a_seek_is_that_of_the_whole_file(key: str, maker: FieldFolder) -> None:
     """Decoders of speech adapt to what came before, so they must begin well before the wanted audio."""
     options = ("-g", "3", "-b:a", "4750") if key == "3gp_amr" else ("-g", "3")
-    path = maker.converted("speech", maker.source(8.0, 10), SPEECH[key], *options).path
+    check_audio_after_a_seek(maker.converted("speech", maker.source(8.0, 10), SPEECH[key], *options).path)
+
+
+def test_audio_of_mp3_of_a_low_bit_rate_after_a_seek_is_that_of_the_whole_file(maker: FieldFolder) -> None:
+    """The bits of a frame lie in many frames before it."""
+    path = maker.folder / "low.mp3"
+    run_ffmpeg("-i", maker.source(8.0, 10).path, "-map", "0:a", "-ar", "16000", "-b:a", "16k", path)
+    check_audio_after_a_seek(path)
+
+
+def test_audio_of_opus_that_is_thrown_away_at_first_is_there_after_a_seek(maker: FieldFolder) -> None:
+    """Its header says that a decoder gives nothing of the first 0.512 s, wherever it begins."""
+    muxing = replace(MUXINGS["mp4_aac"], audio="libopus", rate_hz=48_000)
+    path = maker.converted("opus", maker.source(8.0, 10), muxing, "-g", "3").path
+    content = path.read_bytes()
+    at = content.index(b"dOps") + 6  # version, number of channels, then the samples
+    path.write_bytes(content[:at] + (24_576).to_bytes(2, "big") + content[at + 2 :])
+    check_audio_after_a_seek(path)
+
+
+def check_audio_after_a_seek(path: Path) -> None:
     request = partial(SegmentRequest, path, frames=None, frame_size=SIDE)
     whole = read_segment(request(start_s=0.0, duration_s=8.0)).waveform
     for start_s in (2.4, 3.1, 4.7):
