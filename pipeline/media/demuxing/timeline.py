@@ -25,6 +25,8 @@ BY_CONTENT = {"matroska,webm": matroska_beginnings, "avi": avi_beginnings, "ogg"
 BY_TIMES = {"mpegts", "mpeg"}
 # The end of a part is read from there on, to know when it ends.
 TAIL_S = 3.0
+# Where a part may last any time, the demuxer goes to its last keyframe.
+UNKNOWN_S = 1e6
 MOST_KNOWN = 64
 
 Timeline = tuple[TimedPart, ...]
@@ -115,7 +117,7 @@ def _first(container: Container) -> tuple[str, float]:
 
 def _ends_s(container: Container) -> dict[str, float]:
     """For each type of stream when its last packet has been decoded."""
-    length_s, ends_s = container.header_duration_s or 0.0, dict[str, float]()
+    length_s, ends_s = container.header_duration_s or UNKNOWN_S, dict[str, float]()
     for at_s in (container.origin_s + length_s - TAIL_S, None) if length_s > TAIL_S else (None,):
         if container.enter(at_s):
             for packet in container.packets():
