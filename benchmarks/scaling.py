@@ -22,7 +22,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.jobs.ray_runner import run_on_ray
 from cavsync.pipeline.jobs.runner import run
 from cavsync.pipeline.jobs.work import Work, Workers
-from cavsync.pipeline.lists.listing import folder_listing
+from cavsync.pipeline.lists.folder import folder_listing
 from cavsync.pipeline.plan.plan import Plan, make_plan
 
 NUM_SHARDS, CLIPS_A_SHARD = 16, 4

@@ -8,7 +8,7 @@ import ffmpeg
 
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.plan_row import PlanRow
-from cavsync.pipeline.lists.listing import folder_listing
+from cavsync.pipeline.lists.folder import folder_listing
 from cavsync.pipeline.media.backends.ffmpeg_program import ffmpeg_path
 from cavsync.pipeline.plan.plan import Plan, make_plan
 

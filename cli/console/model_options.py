@@ -57,7 +57,7 @@ class ModelOptions:
         return newest_checkpoint(runs) if embedded is None else embedded_by(embedded, runs)
 
     def load(self, embedded: "WindowFile | None" = None) -> "LoadedCheckpoint":
-        """The model on its device. Of the file `embedded` it and the fields of --set are known, where they are not given."""
+        """The model on its device; without --checkpoint and --set, those that made the file `embedded`."""
         from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 
         known = {} if embedded is None else embedded.about.get("set", {})

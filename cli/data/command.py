@@ -67,6 +67,8 @@ def show_status(
     from cavsync.cli.data.tables import status_view
 
     if failed:
+        if watch:
+            raise typer.BadParameter("--failed and --watch exclude each other: the list is of now.")
         _list_failures(folder, as_json)
         return
     statuses = _statuses(folder, watch)
@@ -156,7 +158,7 @@ def stats(
     from cavsync.train.reporting.dataset_page import STATISTICS_PAGE, write_statistics
 
     inventory = _inventory(folder)
-    inputs = command_inputs("data stats", None, folder=_whole_name(folder))
+    inputs = command_inputs("data stats", None, folder=_absolute(folder))
     pages = results_folder(out, _page_folder(folder, "stats"), STATISTICS_PAGE, inputs)
     with counting("counting", "shards", quiet=as_json) as on_shard:
         found = measure(inventory, num_mel_clips=mel_clips, on_shard=on_shard)
@@ -202,7 +204,7 @@ def show(
         exhibits = first_clips(inventory, num, split=split, state=state)
     from cavsync.train.reporting.dataset_page import SHEET_PAGE, write_sheet
 
-    inputs = command_inputs("data show", None, folder=_whole_name(folder))
+    inputs = command_inputs("data show", None, folder=_absolute(folder))
     pages = results_folder(out, _page_folder(folder, "show"), SHEET_PAGE, inputs)
     lead = f"{len(exhibits)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
     page = write_sheet(inventory.name, lead, exhibits, pages, inputs)
@@ -214,7 +216,7 @@ def _page_folder(folder: "AnyPath", part: str) -> Path:
     return folder / part if isinstance(folder, Path) else Path(folder.name) / part
 
 
-def _whole_name(folder: "AnyPath") -> str:
+def _absolute(folder: "AnyPath") -> str:
     return str(folder.resolve() if isinstance(folder, Path) else folder)
 
 

@@ -1,7 +1,7 @@
 """`cavsync eval retrieval`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,10 @@ from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
 from cavsync.train.choices import Aggregation
+
+if TYPE_CHECKING:
+    from cavsync.train.evaluation.retrieval.protocol import GalleryEmbeddings, RetrievalConfig
+    from cavsync.train.reporting.inputs import ResultInputs
 
 
 @with_options
@@ -80,14 +84,7 @@ def retrieval(
             f"{given[0]} and --embeddings exclude each other: the file holds its clips and needs no model."
         )
     from cavsync.cli.console.progress import counting
-    from cavsync.pipeline.dataset.paths import DatasetPaths
     from cavsync.train.engine.device import choose_device
-    from cavsync.train.evaluation.retrieval.gallery_embeddings import (
-        embed_gallery,
-        read_gallery,
-        require_own_embeddings,
-        save_gallery,
-    )
     from cavsync.train.evaluation.retrieval.protocol import RetrievalConfig, score_retrieval
     from cavsync.train.evaluation.retrieval.report import (
         contamination_section,
@@ -95,29 +92,14 @@ def retrieval(
         write_retrieval,
     )
     from cavsync.train.evaluation.retrieval.tables import retrieval_rows
-    from cavsync.train.evaluation.task import SplitTask
-    from cavsync.train.reporting.record import PAGE_NAME
 
     config = RetrievalConfig(
         primary_aggregation=aggregation, gallery=gallery, max_missing=max_missing, trained_on=trained_on
     )
     if embeddings:
-        inputs = command_inputs("eval retrieval", None, data, data and DatasetPaths(data).summary)
-        default = embeddings.parent / f"retrieval-{(gallery or embeddings).stem}"
-        folder = results_folder(out, default, PAGE_NAME, inputs)
-        embedded = read_gallery(embeddings, config, data)
+        embedded, folder, inputs = _read(embeddings, config, data, out)
     else:
-        task = SplitTask.of(model.load(), data, split or "test")
-        path, summary = task.data.path, task.dataset.paths.summary
-        inputs = command_inputs("eval retrieval", task.checkpoint, path, summary, split=task.data.split)
-        default = task.weights.parent / f"retrieval-{gallery.stem if gallery else task.data.split}"
-        folder = results_folder(out, default, PAGE_NAME, inputs)
-        if save_embeddings:
-            require_own_embeddings(save_embeddings, task, config)
-        with counting("embedding", "clips", quiet=as_json) as on_clip:
-            embedded = embed_gallery(task, config, on_clip)
-        if save_embeddings:
-            save_gallery(embedded, save_embeddings)
+        embedded, folder, inputs = _embed(model, data, split or "test", config, save_embeddings, out, as_json)
     with counting("scoring", "tiles", quiet=as_json) as on_tile:
         scores = score_retrieval(embedded, choose_device(model.device), on_tile)
     title = (
@@ -127,3 +109,50 @@ def retrieval(
     trained = contamination_section(scores)
     notes = [f"{trained.title}: {trained.text}"]
     print_report(title, retrieval_rows(scores.primary), record, folder, as_json=as_json, notes=notes)
+
+
+def _read(
+    embeddings: Path, config: "RetrievalConfig", data: Path | None, out: Path | None
+) -> "tuple[GalleryEmbeddings, Path, ResultInputs]":
+    """The embeddings of a file, the folder of the report, and what it is made from."""
+    from cavsync.pipeline.dataset.paths import DatasetPaths
+    from cavsync.train.evaluation.retrieval.gallery_embeddings import read_gallery
+    from cavsync.train.reporting.record import PAGE_NAME
+
+    inputs = command_inputs("eval retrieval", None, data, data and DatasetPaths(data).summary)
+    default = embeddings.parent / f"retrieval-{(config.gallery or embeddings).stem}"
+    folder = results_folder(out, default, PAGE_NAME, inputs)
+    return read_gallery(embeddings, config, data), folder, inputs
+
+
+def _embed(
+    model: ModelOptions,
+    data: Path | None,
+    split: str,
+    config: "RetrievalConfig",
+    save: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> "tuple[GalleryEmbeddings, Path, ResultInputs]":
+    """The embeddings of a split, which `save` gets too, the folder of the report, and what it is made from."""
+    from cavsync.cli.console.progress import counting
+    from cavsync.train.evaluation.retrieval.gallery_embeddings import (
+        embed_gallery,
+        require_own_embeddings,
+        save_gallery,
+    )
+    from cavsync.train.evaluation.task import SplitTask
+    from cavsync.train.reporting.record import PAGE_NAME
+
+    task = SplitTask.of(model.load(), data, split)
+    path, summary = task.data.path, task.dataset.paths.summary
+    inputs = command_inputs("eval retrieval", task.checkpoint, path, summary, split=task.data.split)
+    default = task.weights.parent / f"retrieval-{config.gallery.stem if config.gallery else task.data.split}"
+    folder = results_folder(out, default, PAGE_NAME, inputs)
+    if save:
+        require_own_embeddings(save, task, config)
+    with counting("embedding", "clips", quiet=as_json) as on_clip:
+        embedded = embed_gallery(task, config, on_clip)
+    if save:
+        save_gallery(embedded, save)
+    return embedded, folder, inputs

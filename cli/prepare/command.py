@@ -63,7 +63,7 @@ def folder(
 ) -> None:
     """Prepare a folder of videos: the first 10 s of every file, or all of it."""
     config = options.config()
-    from cavsync.pipeline.lists.listing import folder_listing
+    from cavsync.pipeline.lists.folder import folder_listing
 
     _run(folder_listing(videos, test_fraction, clips, config.min_duration_s, labels_from), out, options)
 
@@ -126,7 +126,7 @@ def manifest(
             "--out names the folder of the dataset; without a --dataset-file it has no default."
         )
     options.config()  # wrong usage is found before the lists are read
-    from cavsync.pipeline.lists.clip_list import spec_from_titles
+    from cavsync.pipeline.lists.columns import spec_from_titles
     from cavsync.pipeline.lists.listing import list_listing
 
     spec = spec_from_titles(lists[0], titles)

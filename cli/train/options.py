@@ -96,7 +96,7 @@ class TrainOptions:
 
         fields = stored_fields(folder)
         started_by = "pretrain" if "head" not in fields else "probe" if fields.get("frozen") else "finetune"
-        if (started_by == "pretrain") != (kind.__name__ == "PretrainConfig"):
+        if ("head" in fields) != ("head" in kind.__dataclass_fields__):
             raise RunError(
                 f"{folder} was started by `cavsync train {started_by}`, and is resumed by: cavsync train {started_by} "
                 f"--resume --run {folder}"
@@ -182,6 +182,6 @@ def require_dataset(path: str, way_out: str) -> None:
         )
 
 
-def making(dataset: str) -> str:
+def prepare_hint(dataset: str) -> str:
     """How to make the dataset that a preset looks for."""
     return f"Make it with `cavsync prepare {dataset}`, or give the folder of another one with --data."

@@ -1,14 +1,71 @@
 """Lists the clips of a folder of videos: the first seconds of each file, or all of it in consecutive clips."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from cavsync.pipeline.dataset.choices import FolderClips, FolderLabels
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, MAX_START_S, NO_TEXT, ListedClip
+from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.lists.names import FileIds
 from cavsync.pipeline.lists.tables import ListError
-from cavsync.pipeline.lists.videos import VideoTree
+from cavsync.pipeline.lists.videos import SourceError, VideoTree, scan
+from cavsync.pipeline.storage.path import AnyPath
+
+# Labels in one line.
+MAX_SHOWN = 8
+
+
+def folder_listing(
+    videos: AnyPath,
+    test_fraction: float = 0.0,
+    clips: FolderClips = "first",
+    min_duration_s: float = 1.0,
+    labels_from: FolderLabels = "none",
+) -> Listing:
+    """Videos without a list: the first 10 s of each, or all of it. The split "test" gets the fraction `test_fraction`
+    of them, chosen by a hash of the id.
+
+    Raises SourceError for a folder that is missing or holds no video, or no sub-folder that could give labels.
+    """
+    tree = scan(videos)
+    chosen = f"{test_fraction}" if clips == "first" else f"{test_fraction} {clips}"
+    if labels_from != "none":
+        chosen += f" labels from {labels_from}"
+    names = "\n".join(tree.names())
+    digest = hashlib.sha256(f"{chosen}\n{names}".encode()).hexdigest()
+    return Listing(
+        name=videos.resolve().name,
+        made_from="folder",
+        splits={"train": "train", "test": "test"},
+        lists={"folder": digest},
+        clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s, labels_from),
+        notes=_folder_labels(tree) if labels_from == "folders" else (),
+        videos=videos,
+        tree=lambda: tree,
+        names_files=True,
+    )
+
+
+def _folder_labels(tree: VideoTree) -> list[str]:
+    """Lines on the labels that the sub-folders give. Raises SourceError where no video lies in one."""
+    counts = Counter(map(folder_label, tree.names()))
+    num_without = counts.pop(None, 0)
+    if not counts:
+        raise SourceError(
+            f"--labels-from folders: all {num_without:,} videos lie in {tree.root} itself, none in a sub-folder that "
+            "would name its class. Put them into folders, or leave the option out."
+        )
+    shown = [f"{label} ({count:,} files)" for label, count in counts.most_common(MAX_SHOWN)]
+    shown += [f"and {len(counts) - MAX_SHOWN:,} more"] if len(counts) > MAX_SHOWN else []
+    lines = [f"Labels from folders: {len(counts):,}, {', '.join(shown)}."]
+    if num_without:
+        lines.append(
+            f"{num_without:,} files lie in {tree.root} itself; their clips have no label, and a classifier needs one of every clip."
+        )
+    return lines
 
 
 def folder_clips(

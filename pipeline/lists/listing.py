@@ -1,15 +1,12 @@
-"""The input of a preparation: a dataset's lists in the conventional layout, any list, or a folder of videos."""
+"""The input of a preparation: a dataset's lists in the conventional layout, or any list; folder.py has the folder of videos."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from cavsync.pipeline.dataset.choices import FolderClips, FolderLabels, VideoLayout
+from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, ListedClip, read_list, splits_in
-from cavsync.pipeline.lists.folder import folder_clips, folder_label
 from cavsync.pipeline.lists.manifest import ListSpec, Manifest
 from cavsync.pipeline.lists.named_files import NamedFiles
 from cavsync.pipeline.lists.names import FileIds
@@ -47,8 +44,6 @@ class Listing:
     published_rows: Mapping[str, int] = field(default_factory=dict)  # of lists that have an official size
 
 
-# Labels in one line.
-MAX_SHOWN = 8
 # Splits of a user's lists that are not for training.
 TEST_SPLITS = {"test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"}
 
@@ -69,56 +64,6 @@ class _ListFile:
             return sha256(self.path)
         chosen = ",".join(map("=".join, zip(self.spec.columns, self.spec.titles, strict=True)))
         return f"{sha256(self.path)} {chosen}"
-
-
-def folder_listing(
-    videos: AnyPath,
-    test_fraction: float = 0.0,
-    clips: FolderClips = "first",
-    min_duration_s: float = 1.0,
-    labels_from: FolderLabels = "none",
-) -> Listing:
-    """Videos without a list: the first 10 s of each, or all of it. The split "test" gets the fraction `test_fraction`
-    of them, chosen by a hash of the id.
-
-    Raises SourceError for a folder that is missing or holds no video, or no sub-folder that could give labels.
-    """
-    tree = scan(videos)
-    chosen = f"{test_fraction}" if clips == "first" else f"{test_fraction} {clips}"
-    if labels_from != "none":
-        chosen += f" labels from {labels_from}"
-    names = "\n".join(tree.names())
-    digest = hashlib.sha256(f"{chosen}\n{names}".encode()).hexdigest()
-    return Listing(
-        name=videos.resolve().name,
-        made_from="folder",
-        splits={"train": "train", "test": "test"},
-        lists={"folder": digest},
-        clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s, labels_from),
-        notes=_folder_labels(tree) if labels_from == "folders" else (),
-        videos=videos,
-        tree=lambda: tree,
-        names_files=True,
-    )
-
-
-def _folder_labels(tree: VideoTree) -> list[str]:
-    """Lines on the labels that the sub-folders give. Raises SourceError where no video lies in one."""
-    counts = Counter(map(folder_label, tree.names()))
-    num_without = counts.pop(None, 0)
-    if not counts:
-        raise SourceError(
-            f"--labels-from folders: all {num_without:,} videos lie in {tree.root} itself, none in a sub-folder that "
-            "would name its class. Put them into folders, or leave the option out."
-        )
-    shown = [f"{label} ({count:,} files)" for label, count in counts.most_common(MAX_SHOWN)]
-    shown += [f"and {len(counts) - MAX_SHOWN:,} more"] if len(counts) > MAX_SHOWN else []
-    lines = [f"Labels from folders: {len(counts):,}, {', '.join(shown)}."]
-    if num_without:
-        lines.append(
-            f"{num_without:,} files lie in {tree.root} itself; their clips have no label, and a classifier needs one of every clip."
-        )
-    return lines
 
 
 def official_listing(

@@ -24,6 +24,7 @@ from cavsync.pipeline.storage.path import AnyPath
 LEFT_OUT = "left_out"
 # Names of files in one line.
 MAX_SHOWN = 5
+_MOVED = "If these are the same video files in another place, add --videos-moved. "
 
 
 class PrepareError(CavsyncError):
@@ -189,6 +190,3 @@ def _require_same_inputs(root: AnyPath, before: Mapping[str, Any], now: Mapping[
             f"{_MOVED if before.get(VIDEOS) != now[VIDEOS] else ''}"
             "Repeat the first run's options to continue it, or choose another --out."
         )
-
-
-_MOVED = "If these are the same video files in another place, add --videos-moved. "

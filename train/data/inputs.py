@@ -27,13 +27,19 @@ def find_weights(checkpoint: Path) -> Path:
         return checkpoint
     if not checkpoint.is_dir():
         raise EvaluationError(f"{checkpoint} is not there: give a run folder or a checkpoint file.")
-    for weights in (checkpoint / WEIGHTS_NAME, checkpoint / "checkpoints" / "last.pt"):
-        if weights.is_file():
-            return weights
-    raise EvaluationError(
-        f"{checkpoint} holds neither {WEIGHTS_NAME} nor checkpoints/last.pt: is it a run folder "
-        "of `cavsync train`, and has the run saved anything yet?"
-    )
+    weights = saved_weights(checkpoint)
+    if weights is None:
+        raise EvaluationError(
+            f"{checkpoint} holds neither {WEIGHTS_NAME} nor checkpoints/last.pt: is it a run folder "
+            "of `cavsync train`, and has the run saved anything yet?"
+        )
+    return weights
+
+
+def saved_weights(run: Path) -> Path | None:
+    """The newest weights of a run folder; None where it has saved none."""
+    files = (run / WEIGHTS_NAME, run / "checkpoints" / "last.pt")
+    return next((file for file in files if file.is_file()), None)
 
 
 def run_config(weights: Path, records: Mapping[str, Any] | None = None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cavsync.model.checkpoints.checkpoint import AnyModel, load_model
 from cavsync.model.checkpoints.files import read_records
-from cavsync.train.data.inputs import find_weights, run_config
+from cavsync.train.data.inputs import find_weights, run_config, saved_weights
 from cavsync.train.engine.run_folder import CONFIG_NAME, METRICS_NAME, VALIDATION_NAME, RunError, read_lines
 from cavsync.train.errors import EvaluationError
 
@@ -97,12 +97,6 @@ def newest_checkpoint(runs: Path, *, classifier: bool = False) -> ChosenCheckpoi
             f"{runs} holds no {kind}: train one with `cavsync {commands}`, or give --checkpoint FILE."
         )
     folders = [path.parent for path in configs]
-    for number, folder in enumerate(folders):
-        try:
-            weights = find_weights(folder)
-        except EvaluationError:
-            continue
-        newer = f"; {', '.join(str(one) for one in folders[:number])} has saved nothing yet" if number else ""
-        return ChosenCheckpoint(weights, f"the newest {kind} under {runs}{newer}")
-    find_weights(folders[0])  # says that it has saved nothing yet
-    raise AssertionError(folders)
+    number = next((at for at, folder in enumerate(folders) if saved_weights(folder)), 0)
+    newer = f"; {', '.join(map(str, folders[:number]))} has saved nothing yet" if number else ""
+    return ChosenCheckpoint(find_weights(folders[number]), f"the newest {kind} under {runs}{newer}")

@@ -67,7 +67,7 @@ def open_with_inputs(weights: Path, given: Mapping[str, Any]) -> tuple[Checkpoin
     """
     model_fields, input_fields = split_fields(given)
     checkpoint = open_checkpoint(weights, **model_fields)
-    inputs = CheckpointInputs.of(checkpoint.file.path, checkpoint.file.records(), input_fields)
+    inputs = CheckpointInputs.of(weights, checkpoint.file.records(), input_fields)
     if assumed := {**checkpoint.assumed, **inputs.assumed}:
-        logger.warning("%s", assumption(checkpoint.file.path, assumed))
+        logger.warning("%s", assumption(weights, assumed))
     return checkpoint, inputs

@@ -104,7 +104,7 @@ def embed_files(
     A file that is there is replaced where its embeddings were made alike of the same `source`, or of some of the files.
     `left_out` counts what was found beside the files, for the metadata of `out`. `on_second` is called with the progress of a file where one runs at a time. Raises CavsyncError on what the user can fix.
     """
-    require_writable_file(out, "give another with --out")
+    require_writable_file(out, "give another with --out")  # before the model is loaded
     embedder = spec.open()
     about = {
         "checkpoint": str(embedder.checkpoint.weights),

@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from cavsync.errors import writing_output
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.storage.atomic import publish, temporary_name
-from cavsync.pipeline.storage.writable import require_writable_file
 from cavsync.train.embedding.embedder import FileEmbeddings
 from cavsync.train.errors import EvaluationError
 
@@ -80,12 +79,11 @@ def as_table(file: str, windows: FileEmbeddings) -> pa.Table:
 
 
 def require_own_file(path: Path, about: Mapping[str, Any], files: Sequence[str]) -> None:
-    """Raises CavsyncError where `path` cannot be written, or holds something that would be lost.
+    """Raises WindowFileError where `path` holds something that would be lost.
 
     A file of `cavsync embed` may be replaced where its embeddings were made as `about` says, from the same source or
     from files that are all among `files`.
     """
-    require_writable_file(path, "give another with --out")
     if not path.exists():
         return
     try:

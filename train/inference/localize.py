@@ -46,9 +46,7 @@ class LocalizedVideo:
     maps: dict[MapMethod, np.ndarray]  # (W, rows, columns)
     similarity: np.ndarray  # (W,) cosine of frame and audio
     calibration: Calibration | None
-    familiarity: Mapping[
-        Side, Familiarity
-    ]  # of frames and audio with the calibration clips'; empty without them
+    familiarity: Mapping[Side, Familiarity]  # of frames and of audio; empty where nothing was calibrated
     duration_s: float
     state: ClipState  # of the video
     reason: str | None

@@ -19,7 +19,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a complete run of two steps."""
     root = tmp_path_factory.mktemp("root")
     write_known_shards(root / "data" / "demo", num_clips=6)
-    events(*micro("--root", root))
+    events(*micro("--root", root, "--no-estimate"))
     return root
 
 

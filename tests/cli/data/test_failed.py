@@ -87,6 +87,8 @@ def test_failed_clips_are_tab_separated_lines_in_a_file(said: str, root: Path) -
         json.loads(line) for line in data("status", root / "out", "--failed", "--json").stdout.splitlines()
     ]
     assert [(one["key"], one["reason"]) for one in listed] == [(row["key"], row["reason"]) for row in rows]
+    watched = data("status", root / "out", "--failed", "--watch")
+    assert (watched.exit_code, "exclude each other" in output_text(watched)) == (2, True)
 
 
 def test_names_with_control_characters_stay_in_one_line(root: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from cavsync.pipeline.inspection.status import Status, read_status
 from cavsync.pipeline.jobs.prepare import prepare
 from cavsync.pipeline.jobs.progress import RECORD_NAME, recorded
 from cavsync.pipeline.jobs.work import Workers
-from cavsync.pipeline.lists.listing import folder_listing
+from cavsync.pipeline.lists.folder import folder_listing
 from cavsync.pipeline.storage.lock import run_lock
 
 STATES = {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}

@@ -247,7 +247,7 @@ def test_the_training_clips_of_a_model_can_be_named_or_stay_unknown(
     assert "Not checked: " in output_text(result)
     assert "Name the training dataset with --trained-on" in output_text(result)
     assert "8 of the 12 clips come from videos" in output_text(retrieval(*options, "--trained-on", labelled))
-    refused = retrieval(*options, "--trained-on", tmp_path)
+    refused = retrieval(*options[:-1], tmp_path / "refused", "--trained-on", tmp_path)
     assert refused.exit_code == 1
     assert "is no prepared dataset" in output_text(refused)
 

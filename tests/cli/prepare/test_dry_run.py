@@ -24,7 +24,7 @@ from pathlib import Path
 from cavsync.pipeline.decoding import clip
 from cavsync.pipeline.jobs import shard as job
 from cavsync.pipeline.dataset.config import PrepareConfig
-from cavsync.pipeline.lists.listing import folder_listing
+from cavsync.pipeline.lists.folder import folder_listing
 from cavsync.pipeline.jobs.prepare import prepare
 from cavsync.pipeline.jobs.runner import Workers
 class Quiet:

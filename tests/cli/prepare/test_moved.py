@@ -9,11 +9,8 @@ import pytest
 from support.command_line import output_text, prepare, run
 from support.media import write_clip
 from support.prepared import data, flip
+from support.trainings import micro
 
-MICRO = [
-    *("model.audio_rows=32", "model.image_size=32", "model.embed_dim=16", "model.num_heads=2"),
-    *("model.encoder_depth=1", "model.decoder_dim=16", "model.decoder_num_heads=2", "batch_size=2"),
-]
 OPTIONS = ("--shard-size", "2", "--num-frames", "2", "--frame-size", "32", "--max-failure-rate", "1")
 
 
@@ -69,9 +66,7 @@ def test_a_copy_is_trained_on_and_scored_by_its_new_path(root: Path, tmp_path: P
     out = tmp_path / "copy"
     shutil.copytree(root / "mine", out)
     shutil.rmtree(root / "mine")
-    sets = [part for assignment in MICRO for part in ("--set", assignment)]
-    where = ("--data", out, "--run", tmp_path / "run", "--device", "cpu")
-    trained = run("train", "pretrain", "--preset", "tiny", "--steps", 1, *where, *sets)
+    trained = run("train", *micro("--data", out, "--run", tmp_path / "run", "--no-estimate"))
     assert trained.exit_code == 0, trained.output
     moved = Path(shutil.move(out, tmp_path / "again"))
     where = ("--data", moved, "--split", "train", "--out", tmp_path / "report", "--device", "cpu")

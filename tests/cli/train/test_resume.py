@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from support.command_line import output_text
 from support.known_shards import micro_run, write_known_shards
 from support.labelled_shards import pretrained, write_labelled_shards
-from support.trainings import MICRO, Calls, events, micro, sets, train
+from support.trainings import MICRO, NO_CURVES, Calls, events, micro, sets, train
 
 from cavsync.train.pretrain.trainer import pretrain
 
@@ -25,11 +26,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def two_steps(root: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(root: Path) -> Path:
     """A complete run of two steps, of a model that no preset has."""
-    events(*micro("--root", root, "--run", tmp_path / "run"))
-    return tmp_path / "run"
+    events(*micro("--root", root, "--run", root / "run", "--no-estimate"))
+    return root / "run"
+
+
+@pytest.fixture
+def two_steps(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
 
 
 def config_of(run: Path) -> dict[str, Any]:
@@ -170,7 +177,7 @@ def test_the_terminal_shows_what_lengthening_does(two_steps: Path) -> None:
 def test_a_multistep_schedule_stays_at_its_epochs(root: Path, tmp_path: Path) -> None:
     """Three steps make an epoch; the rate halves after the first and is constant in the epochs that are added."""
     halved = sets("schedule.name=multistep", "schedule.milestones=1", "schedule.warmup_fraction=0")
-    options = [*micro("--root", root, "--run", tmp_path / "run", *halved)]
+    options = [*micro("--root", root, "--run", tmp_path / "run", "--no-estimate", *halved)]
     options[options.index("--steps") : options.index("--steps") + 2] = ["--epochs", "1"]
     events(*options)
     start, *rest = events("pretrain", "--resume", "--run", tmp_path / "run", "--epochs", "2")
@@ -182,7 +189,7 @@ def test_a_multistep_schedule_stays_at_its_epochs(root: Path, tmp_path: Path) ->
 
 
 def test_at_a_constant_rate_a_lengthened_run_equals_a_longer_one(root: Path, tmp_path: Path) -> None:
-    constant = sets("schedule.floor_ratio=1", "schedule.warmup_fraction=0")
+    constant = ["--no-estimate", *sets("schedule.floor_ratio=1", "schedule.warmup_fraction=0")]
     events(*micro("--root", root, "--run", tmp_path / "long", *constant, "--steps", "5"))
     events(*micro("--root", root, "--run", tmp_path / "run", *constant))
     events("pretrain", "--resume", "--run", tmp_path / "run", "--steps", "5")
@@ -204,8 +211,8 @@ def test_a_complete_run_without_its_checkpoints_is_not_begun_anew(two_steps: Pat
 
 
 def test_batch_size_and_epochs_are_fields(root: Path, tmp_path: Path) -> None:
-    model = sets(*(one for one in MICRO if not one.startswith("batch_size")))
-    options = ["pretrain", "--preset", "tiny", "--root", root, *model]
+    model = sets(*(one for one in MICRO if not one.startswith("batch_size")), NO_CURVES)
+    options = ["pretrain", "--preset", "tiny", "--root", root, "--no-estimate", *model]
     events(*options, "--run", tmp_path / "set", *sets("num_epochs=1", "num_steps=none", "batch_size=3"))
     events(*options, "--run", tmp_path / "options", "--epochs", "1", "--batch-size", "3")
     assert config_of(tmp_path / "set") == config_of(tmp_path / "options")
@@ -220,7 +227,7 @@ def test_a_classifier_is_lengthened_with_its_average(command: str, tmp_path: Pat
     """At a constant rate two epochs and one more give the weights of three, averaged from the first to the last."""
     data, weights = write_labelled_shards(tmp_path / "data"), pretrained(tmp_path)
     options = [command, "--preset", f"{command}-tiny", "--data", data, "--from", weights, "--batch-size", "4"]
-    options += sets("schedule.floor_ratio=1", "schedule.warmup_fraction=0")
+    options += sets("schedule.floor_ratio=1", "schedule.warmup_fraction=0", NO_CURVES)
     for name, epochs in (("run", 2), ("long", 3)):
         length = sets(f"num_epochs={epochs}", f"average_epochs=1,{epochs}")
         events(*options, *length, "--run", tmp_path / name)

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.command_line import prepare
 
-from cavsync.pipeline.lists.clip_list import ListedClip, read_list, spec_from_titles
+from cavsync.pipeline.lists.clip_list import ListedClip, read_list
+from cavsync.pipeline.lists.columns import spec_from_titles
 from cavsync.pipeline.lists.manifest import ManifestError, load_manifest
 from cavsync.pipeline.lists.tables import ListError
 
