@@ -23,6 +23,9 @@ from cavsync.pipeline.media.frame_selection import (
     on_screen,
 )
 
+# Audio that ends so far before a span is decoded, where the codec needs it, but not kept.
+KEPT_S = 10.0
+
 
 class PyAvDecoder:
     name = f"pyav-{av.__version__}"
@@ -177,4 +180,5 @@ class _AudioDecoder:
         if frames and not self._has_times:  # as with WMA Pro: the packet's time is the only one
             frames[0].pts, frames[0].time_base = packet.pts, packet.time_base
         for frame in frames:
-            self.track.add(frame)
+            if frame.time is None or frame.time + KEPT_S > self.track.start_s:
+                self.track.add(frame)

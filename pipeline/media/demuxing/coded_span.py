@@ -236,8 +236,10 @@ class SpanReader:
     @property
     def _priming_s(self) -> float:
         audio = self._container.audio
-        is_long = audio.codec_context.codec.canonical_name in ADAPTIVE
-        return (LONG_PRIMING_S if is_long else PRIMING_S) + skipped_s(audio)
+        name = audio.codec_context.codec.canonical_name
+        if name == "pcm_dvd" and audio.codec_context.format.name != "s16":
+            return math.inf  # its samples lie across packets, and none says where they begin
+        return (LONG_PRIMING_S if name in ADAPTIVE else PRIMING_S) + skipped_s(audio)
 
     def _is_missed(self, part: _Part) -> bool:
         """Whether a stream without a packet may have some further back."""

@@ -17,7 +17,7 @@ from support.field.muxing import MUXINGS, SIZE, FieldFolder, Muxing, postponed, 
 from support.field.oracle import check_row_against_program
 from support.field.reading import SIDE, DecodedClips, read_image, read_windows
 from support.field.stream_kinds import SECONDS, STREAM_KINDS, late_beginning
-from support.media import read_frame_number, run_ffmpeg
+from support.media import lag_s, read_frame_number, run_ffmpeg
 
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
@@ -190,6 +190,16 @@ def test_audio_of_opus_that_is_thrown_away_at_first_is_there_after_a_seek(maker:
     at = content.index(b"dOps") + 6  # version, number of channels, then the samples
     path.write_bytes(content[:at] + (24_576).to_bytes(2, "big") + content[at + 2 :])
     check_audio_after_a_seek(path)
+
+
+def test_audio_of_24_bits_of_a_dvd_after_a_seek_is_no_noise(maker: FieldFolder) -> None:
+    """Its samples lie across packets, and none says where they begin."""
+    muxing = Muxing("vob", MUXINGS["mpg_mp2"].video, "pcm_dvd", fps=25, rate_hz=48_000)
+    path = maker.converted("dvd", maker.source(8.0, 25), muxing, "-sample_fmt", "s32").path
+    whole = read_segment(SegmentRequest(path, 0.0, 8.0, None)).waveform
+    part = read_segment(SegmentRequest(path, 4.7, 3.0, None)).waveform
+    assert abs(lag_s(part, whole[round(4.7 * 16_000) :][: len(part)], 16_000)) < 0.01
+    assert np.abs(part).max() == pytest.approx(np.abs(whole).max(), abs=0.02)
 
 
 def check_audio_after_a_seek(path: Path) -> None:
