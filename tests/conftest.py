@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +33,12 @@ def known_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Know
         return made[name]
 
     return clip
+
+
+@pytest.fixture(scope="module")
+def quick_audio() -> Iterator[None]:
+    """Audio that reports make from a log-mel takes one iteration, not 32, which are most of the time of a retrieval
+    report; what the iterations give is proven in train/reporting/test_audio.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cavsync.train.reporting.audio.NUM_ITERATIONS", 1)
+        yield

@@ -7,6 +7,8 @@ from support.command_line import output_text, run
 from support.known_shards import write_known_shards
 from support.trainings import events, micro
 
+pytestmark = pytest.mark.usefixtures("quick_audio")
+
 BAR = "━"
 
 

@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 from cavsync.cli.main import app
 from cavsync.train.evaluation.statistics import paired_difference
 
+pytestmark = pytest.mark.usefixtures("quick_audio")
+
 NUM_CLIPS = 40
 
 
