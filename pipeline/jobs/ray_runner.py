@@ -128,13 +128,17 @@ def _connect(workers: "Workers", log: Callable[[str], None], ended: Event) -> No
         num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
         # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own costs memory
         # and seconds, and shows no more than the progress bar.
-        init(
-            "local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=_temporary_folder(),
-        )
+        start = partial(init, "local", num_cpus=num_cpus, include_dashboard=False)
+        folder = _temporary_folder()
+        try:
+            start(object_store_memory=OBJECT_STORE_BYTES, _temp_dir=folder)
+        except (
+            Exception
+        ) as error:  # Ray raises plain ones, such as where a busy machine keeps it from starting in time
+            raise ClusterError(
+                f"Ray does not start on this machine: {error} Repeat the command when the machine is less busy, or run "
+                "with --workers 1."
+            ) from error
     else:
         _join(init, workers.ray_address, log)
 

@@ -50,6 +50,19 @@ def test_ray_writes_the_bytes_that_one_process_writes(videos: Path, inline: Path
     assert not list(out.rglob(".*"))
 
 
+def test_where_ray_does_not_start_the_message_says_what_to_do(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object, **options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 (as Ray does)
+
+    monkeypatch.setattr("ray.init", too_late)
+    code, text = command_line.prepare("folder", videos, "--out", tmp_path / "data", "--workers", "2")
+    assert code == 1
+    assert "Ray does not start on this machine: The current node timed out during startup. Repeat" in text
+    assert "--workers 1" in text
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_interrupted_run_ends_cleanly_and_is_continued(workers: str, videos: Path, tmp_path: Path) -> None:
     many, out = tmp_path / "many", tmp_path / "data"
