@@ -11,7 +11,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 ADVICE = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room on that disk, or write to another place"
 )
-ADVICE |= {errno.ENOTDIR: "A part of that path is a file; give another place"}
+ADVICE |= {errno.ENOTDIR: "A part of that path is a file; write to another place"}
 
 
 class CavsyncError(Exception):

@@ -62,22 +62,27 @@ def show(
 def resolved(preset: str, overrides: list[str]) -> "RunConfig":
     """The preset with its overrides; an unknown preset or field is wrong usage."""
     from cavsync.train.engine.config import ConfigError
-    from cavsync.train.engine.overrides import apply_overrides
-    from cavsync.train.finetune.presets import FINETUNE_PRESETS
-    from cavsync.train.pretrain.presets import preset as preset_named
+    from cavsync.train.engine.overrides import apply_overrides, nearest
 
+    makers = _makers()
     try:
-        makes: Callable[[], RunConfig] = FINETUNE_PRESETS.get(preset, lambda: preset_named(preset))
-        return apply_overrides(makes(), overrides)
+        if preset not in makers:
+            raise ConfigError(f"There is no preset {preset!r}{nearest(preset, makers)}")
+        return apply_overrides(makers[preset](), overrides)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
 
 
-def _list_presets(as_json: bool) -> None:
+def _makers() -> "dict[str, Callable[[], RunConfig]]":
+    """What makes each preset, of pretraining and of classifiers, by name."""
     from cavsync.train.finetune.presets import FINETUNE_PRESETS
     from cavsync.train.pretrain.presets import PRESETS
 
-    makers = {**PRESETS, **FINETUNE_PRESETS}
+    return {**PRESETS, **FINETUNE_PRESETS}
+
+
+def _list_presets(as_json: bool) -> None:
+    makers = _makers()
     summaries = {name: (make.__doc__ or "").splitlines()[0] for name, make in makers.items()}
     if as_json:
         typer.echo(json.dumps(summaries, indent=1))

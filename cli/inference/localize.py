@@ -47,6 +47,11 @@ def localize(
     as_json: JsonOption = False,
 ) -> None:
     """Show where in a video its audio comes from, or that nothing in it matches: an overlay video, images and arrays."""
+    from cavsync.train.errors import EvaluationError
+
+    for file in (video, audio):
+        if file is not None and not file.exists():  # known before a model is loaded and calibrated
+            raise EvaluationError(f"{file} cannot be used: it is not there.")
     from cavsync.cli.console.progress import counting
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.embedding.window_file import WindowFile

@@ -63,6 +63,7 @@ def folder(
 ) -> None:
     """Prepare a folder of videos: the first 10 s of every file, or all of it."""
     config = options.config()
+    _require_place(out, options)
     from cavsync.pipeline.lists.folder import folder_listing
 
     _run(folder_listing(videos, test_fraction, clips, config.min_duration_s, labels_from), out, options)
@@ -126,6 +127,7 @@ def manifest(
             "--out names the folder of the dataset; without a --dataset-file it has no default."
         )
     options.config()  # wrong usage is found before the lists are read
+    _require_place(out, options)
     from cavsync.pipeline.lists.columns import spec_from_titles
     from cavsync.pipeline.lists.listing import list_listing
 
@@ -141,8 +143,19 @@ def _described(name: "str | AnyPath", dataset: DatasetOptions, options: PrepareO
     from cavsync.pipeline.storage.path import as_path
 
     manifest = read_manifest(as_path(name))
+    out = dataset.out or dataset.root / "data" / manifest.name
+    _require_place(out, options)
     listing = official_listing(manifest, dataset.root, dataset.videos, dataset.lists or [], dataset.layout)
-    _run(listing, dataset.out or dataset.root / "data" / manifest.name, options)
+    _run(listing, out, options)
+
+
+def _require_place(out: "AnyPath", options: PrepareOptions) -> None:
+    """Raises OutputError, before lists and videos are read, where no folder `out` can be written; makes no folder."""
+    from cavsync.pipeline.storage.writable import require_writable_folder
+
+    if isinstance(out, Path) and not options.dry_run:
+        there = next(one for one in (out, *out.absolute().parents) if os.path.lexists(one))
+        require_writable_folder(there, "give another with --out")
 
 
 def _run(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> None:
@@ -197,7 +210,7 @@ def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> Non
     if rate > options.max_failure_rate:
         typer.secho(
             f"{rate:.1%} of the videos could not be prepared, more than --max-failure-rate "
-            f"{options.max_failure_rate:g}. The column `reason` in {out / 'index'} says why.",
+            f"{options.max_failure_rate:g}. `cavsync data status {out} --failed` lists each with its reason.",
             fg="red",
             err=True,
         )

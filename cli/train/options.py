@@ -79,7 +79,8 @@ class TrainOptions:
         try:
             config = preset_named(preset)
             path = self.data if self.data is not None else self.root / config.data.path
-            return apply_overrides(config, [f"data.path={path}", *self._assignments(assignments)])
+            changed = apply_overrides(config, [f"data.path={path}", *self._assignments(assignments)])
+            return with_absolute_paths(changed)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
 
@@ -104,7 +105,7 @@ class TrainOptions:
         config: C = read_config(folder, kind)
         given = [*assign("preset", preset), *assign("data.path", self.data), *assignments(config)]
         try:
-            changed = apply_overrides(config, self._assignments(given))
+            changed = with_absolute_paths(apply_overrides(config, self._assignments(given)), stored=config)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
         require_resumable(folder, config, changed)
@@ -171,6 +172,26 @@ class ClassifierOptions:
 def assign(field: str, value: Any) -> list[str]:
     """The assignment that an option stands for, if it was given."""
     return [] if value is None else [f"{field}={value}"]
+
+
+def with_absolute_paths(config: C, stored: C | None = None) -> C:
+    """`config` with paths that lead from every current folder to its dataset and initial weights.
+
+    A path that the `stored` configuration has too stays as it is, and so do URLs and weights that are named otherwise, as timm's.
+    """
+    from cavsync.train.engine.overrides import apply_overrides
+
+    given = [("data.path", config.data.path, stored and stored.data.path)]
+    if config.initial_weights is not None and Path(config.initial_weights).exists():
+        given.append(("initial_weights", config.initial_weights, stored and stored.initial_weights))
+    return apply_overrides(
+        config,
+        [
+            f"{name}={Path(path).absolute()}"
+            for name, path, before in given
+            if path != before and "://" not in path
+        ],
+    )
 
 
 def require_dataset(path: str, way_out: str) -> None:

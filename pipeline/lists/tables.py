@@ -87,7 +87,7 @@ def column_indices(path: AnyPath, titles: Sequence[str]) -> list[int]:
             )
         if title not in found:
             near = get_close_matches(title, found, 1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
+            meant = f"; did you mean {near[0]!r}?" if near else "."
             raise ListError(f"{path} has no column {title!r}{meant} It has: {', '.join(found) or 'none'}.")
     return [found.index(title) for title in titles]
 

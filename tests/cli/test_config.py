@@ -25,3 +25,19 @@ def test_a_field_is_shown_with_its_value_and_its_description(monkeypatch: pytest
     )
     assert "seed = 3 Decides initial weights" in output
     assert "clip_grad_norm = none Gradients above this norm" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("probe-tyni", "; did you mean 'probe-tiny'?"),
+        ("mine", f"; there are: {', '.join([*PRESETS, *FINETUNE_PRESETS])}."),
+    ],
+)
+def test_an_unknown_preset_names_the_nearest_or_all_that_are_listed(
+    name: str, way_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    result = run("config", "show", "--preset", name)
+    assert result.exit_code == 2
+    assert f"There is no preset '{name}'{way_out}" in output_text(result)

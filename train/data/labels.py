@@ -24,8 +24,9 @@ class Labels:
         ids, names = dataset.summary.get("labels") or [], dataset.summary.get("label_names")
         if not ids:
             raise DatasetError(
-                f"{dataset.paths.root} has no labels, so there is nothing to classify: prepare it from a list "
-                "that has them, such as AudioSet's, VGGSound's or `cavsync prepare manifest` with a column of labels."
+                f"{dataset.paths.root} has no labels, so there is nothing to classify: prepare it from a list that has them "
+                "(AudioSet's, VGGSound's, or your own with `cavsync prepare manifest` and a column of labels), or a "
+                "folder of each label with `cavsync prepare folder ... --labels-from folders`."
             )
         return cls(tuple(ids), tuple(names or ids))
 

@@ -181,7 +181,7 @@ class WindowFile:
             raise WindowFileError(f"{path} is no Parquet file: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WindowFileError(
-                f"{path} is no file of `cavsync embed`: {error!r} is missing in it."
+                f"{path} is no file of `cavsync embed`: metadata or columns of such a file are missing or damaged in it."
             ) from error
         if absent:
             raise WindowFileError(

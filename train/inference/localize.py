@@ -92,9 +92,10 @@ class LocalizedVideo:
         if self.unlike:
             named = {"image": "frames", "audio": "audio"}
             measured = "; ".join(f"{named[side]}: {self.familiarity[side].sentence}" for side in self.unlike)
+            verb = "is" if self.unlike == ["audio"] else "are"  # "its frames are", "its frames and audio are"
             return (
                 f"Cannot tell whether anything here sounds like this: its {' and '.join(named[side] for side in self.unlike)} "
-                f"are unlike those of {self.calibration.source} (similarity to the nearest, {measured}). Give --calibrate "
+                f"{verb} unlike those of {self.calibration.source} (similarity to the nearest, {measured}). Give --calibrate "
                 "videos of this kind."
             )
         counted = f"{self.passes.sum()} of {self.is_scored.sum()} windows reach the similarity of {self.calibration.threshold:.2f}"

@@ -545,3 +545,13 @@ def test_only_the_beginning_of_long_audio_is_used_with_a_warning(
     film(tmp_path / "long.mp4", [({}, tone(LOW_HZ, 13))])
     options = ("--checkpoint", weights, "--audio", tmp_path / "long.mp4", "--out", tmp_path / "out")
     assert "only its first 10.5 s are used" in output_text(run("localize", moving, *options))
+
+
+@pytest.mark.parametrize("arguments", [["gone.mp4"], ["here.mp4", "--audio", "gone.mp4"]])
+def test_a_file_that_is_not_there_is_an_error_before_a_model_is_looked_for(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here.mp4").touch()
+    result = run("localize", *arguments)
+    assert output_text(result) == "Error: gone.mp4 cannot be used: it is not there."

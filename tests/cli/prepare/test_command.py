@@ -201,6 +201,7 @@ def test_too_many_failures_end_with_code_3(dataset: Path, videos: Path) -> None:
     )
     assert result.exit_code == 3
     assert "55.6% of the videos could not be prepared, more than --max-failure-rate 0.2" in result.output
+    assert f"`cavsync data status {dataset} --failed` lists each with its reason" in result.output
 
 
 def test_json_lines_hold_the_same_facts(dataset: Path, videos: Path) -> None:

@@ -82,6 +82,29 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(
     assert_same_weights(tmp_path / "whole", tmp_path / "run")
 
 
+def test_a_run_started_with_relative_paths_is_resumed_and_named_from_another_folder(
+    root: Path, two_steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dataset and the initial weights were named relative to a folder that is not the current one any more."""
+    monkeypatch.chdir(root)
+    (root / "weights").symlink_to(two_steps)
+    arguments = ["--data", "data/demo", "--run", tmp_path / "relative"]
+    events(*micro(*arguments), *sets("initial_weights=weights"))
+    monkeypatch.chdir(tmp_path)
+    start = events("pretrain", "--resume", "--run", "relative", "--steps", "3")[0]
+    assert start["changes"][0] == "num_steps was 2, now 3"
+    config = config_of(tmp_path / "relative")
+    assert (config["data"]["path"], config["initial_weights"]) == (
+        str(root / "data/demo"),
+        str(root / "weights"),
+    )
+    monkeypatch.chdir(root)  # naming the same dataset by another path is no change
+    assert (
+        events("pretrain", "--resume", "--run", tmp_path / "relative", "--data", "data/demo")[0]["changes"]
+        == []
+    )
+
+
 def test_options_that_a_run_may_change_are_applied_and_kept(root: Path, two_steps: Path) -> None:
     start = events("pretrain", "--resume", "--run", two_steps, "--num-workers", "1", *sets("micro_batch=1"))[
         0

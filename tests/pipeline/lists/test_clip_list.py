@@ -277,6 +277,8 @@ def test_a_wrong_title_names_the_nearest(tmp_path: Path) -> None:
     code, output = prepare("manifest", path, *paths, "--id-column", "clip")
     assert code == 1
     assert "has no column 'clip'; did you mean 'clip_id'? It has: clip_id, start_s." in output
+    _, output = prepare("manifest", path, *paths, "--id-column", "video")
+    assert "has no column 'video'. It has: clip_id, start_s." in output
 
 
 @pytest.mark.parametrize("name", ["own.parquet", "own.jsonl", "own.json"])
