@@ -37,8 +37,9 @@ REORDERED = {"h264", "hevc"}
 GUESSED_LENGTH = {"mp3", "aac", "ac3", "eac3", "dts", "amr", "loas"}
 # Formats whose header says when the file ends. That is how long it lasts only where it begins at 0.
 SAYS_END = {"matroska,webm", "asf", "nut"}
-# Formats without a header: one file after another is a file.
-RESTARTING = {"mpegts", "mpeg"}
+# Formats in which a stream's times of decoding rise, unless another file was appended; FFmpeg reads on into that one where
+# the format has no header, or packets come in fragments that each have theirs.
+RESTARTING = {"mpegts", "mpeg", "mov,mp4,m4a,3gp,3g2,mj2", "nut", "rm"}
 # A beginning this late makes a difference.
 LATE_S = 1.0
 # After so many failed reads in a row the rest of a file is given up: a demuxer skips what a cut file lacks.
@@ -166,7 +167,7 @@ class Container(AbstractContextManager["Container"]):
 
     @property
     def may_restart(self) -> bool:
-        """Whether times may begin anew within the file: streams of broadcast can be joined byte by byte."""
+        """Whether times that fall back are those of another file, joined byte by byte."""
         return self.format_name in RESTARTING
 
     @property

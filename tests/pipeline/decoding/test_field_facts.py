@@ -147,6 +147,33 @@ def test_frames_and_audio_of_joined_files_are_of_the_same_part(key: str, maker: 
             assert np.abs(read_image(image).astype(float) - read_image(other)).mean() < 30
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".mp4", ("-c:v", "libx264", "-c:a", "aac", "-movflags", "+frag_keyframe+empty_moov")),
+        (".nut", ("-c:v", "libx264", "-c:a", "aac")),
+        (".rm", ("-c:v", "rv10", "-c:a", "ac3")),
+    ],
+)
+def test_parts_of_a_joined_file_that_is_not_recognised_are_not_mixed(
+    suffix: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The first part is red and loud, the second one blue and soft."""
+    joined = tmp_path / f"joined{suffix}"
+    for colour, volume in (("red", 1.0), ("blue", 0.1)):
+        video, audio = f"color={colour}:s=176x144:r=25:d=12", f"sine=440:r=44100:d=12,volume={volume}"
+        path = tmp_path / f"{colour}{suffix}"
+        run_ffmpeg("-f", "lavfi", "-i", video, "-f", "lavfi", "-i", audio, "-g", "25", *options, path)
+        with joined.open("ab") as file:
+            file.write(path.read_bytes())
+    for at_s in (0.0, 5.0, 8.0):
+        segment = read_segment(SegmentRequest(joined, at_s, 4.0, EvenFrames(num_frames=4), SIDE))
+        is_loud = np.abs(segment.waveform).max() > 0.05
+        for _, image in segment.shown:
+            red, _, blue = read_image(image).reshape(-1, 3).mean(axis=0)
+            assert (red > blue) == is_loud
+
+
 @pytest.mark.parametrize("first", [5, 1], ids=["last_frame", "all_but_the_first"])
 def test_frames_that_claim_to_be_shown_in_a_century_end_the_file(
     first: int, maker: FieldFolder, decoder: DecoderProcess
