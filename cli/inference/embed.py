@@ -92,7 +92,8 @@ def embed(
     else:
         _print(found)
     if found.num_windows == 0:
-        typer.secho("Error: no file has a window to embed.", fg=typer.colors.RED, err=True)
+        why = f"Error: no file has a window to embed; {found.path} holds the reason of each."
+        typer.secho(why, fg=typer.colors.RED, err=True)
         raise typer.Exit(1)
 
 

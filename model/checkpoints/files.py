@@ -27,6 +27,8 @@ WEIGHTS_NAME = "model.safetensors"
 # Records beside the tensors: entries of a training checkpoint, of our safetensors' metadata as JSON, of a sidecar.
 RECORDS = ("model_config", "classifier_config", "inputs", "training")
 METADATA_PREFIX = "cavsync_"
+# How every file begins that torch.save writes: an archive, or from old versions a pickle.
+TORCH_STARTS = (b"PK", b"\x80")
 # Entries of a training checkpoint that record how the model was trained, and what its outputs are.
 TRAINING_ENTRIES = ("step", "position", "labels", "label_names", "task", "config")
 
@@ -206,4 +208,6 @@ def _reason(file: Path, error: Exception) -> str:
         return str(error).partition("\n")[0].rstrip(".")
     if start.startswith(b"PK") and not isinstance(error, UnpicklingError):
         return "its archive is damaged, cut short, or no checkpoint's"
+    if not start.startswith(TORCH_STARTS):
+        return "it is no checkpoint: neither safetensors nor what torch.save writes"
     return "it is not made of tensors alone, and nothing else is ever unpickled"

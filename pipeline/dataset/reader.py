@@ -35,7 +35,7 @@ class Dataset:
         if not paths.summary.is_file():
             raise DatasetError(
                 f"{root} is no prepared dataset: {paths.summary.name} is not there. "
-                "Name the folder where it is now, finish the run that was started, or make one with `cavsync prepare folder "
+                "Name the folder where it is now (`--data DIR` where a run names it), finish the run that was started, or make one with `cavsync prepare folder "
                 "VIDEOS --out DIR`."
             )
         summary = read_json(paths.summary)

@@ -106,9 +106,9 @@ def test_a_changed_byte_is_harmless(
         (b"", "it is empty"),
         (b"<!DOCTYPE html><html>Quota exceeded</html>", "it is a web page"),
         (b"\n  <html></html>", "it is a web page"),
-        (b"hello there\n", "not made of tensors alone"),
-        (b'{"weights": 1}', "not made of tensors alone"),
-        (bytes(200), "not made of tensors alone"),
+        (b"hello there\n", "it is no checkpoint"),
+        (b'{"weights": 1}', "it is no checkpoint"),
+        (bytes(200), "it is no checkpoint"),
     ],
 )
 def test_the_error_for_another_kind_of_file_names_the_kind(

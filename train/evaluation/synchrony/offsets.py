@@ -51,7 +51,8 @@ class Delay:
     agreement: float
     """How far the frames agree on this delay. Each frame has a largest gain of similarity over its mean, at the offset
     that is best for it alone; agreement is the fraction of these gains that all frames reach together at this one
-    delay: 1 where all have their maximum here, 0 where similarity does not depend on the offset."""
+    delay: 1 where all have their maximum here, 0 where similarity does not depend on the offset, or this one is worse than
+    their mean."""
     num_frames: int
     at_edge: bool  # the curve still rises where it ends
 
@@ -121,4 +122,4 @@ def _agreement(each: np.ndarray, best: int) -> float:
     rows = each[np.isfinite(each[:, best])]
     mean = np.nanmean(rows, axis=1)
     gained, possible = (rows[:, best] - mean).sum(), (np.nanmax(rows, axis=1) - mean).sum()
-    return float(gained / possible) if possible > TIE_TOLERANCE * len(rows) else 0.0
+    return max(0.0, float(gained / possible)) if possible > TIE_TOLERANCE * len(rows) else 0.0

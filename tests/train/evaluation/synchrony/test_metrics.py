@@ -195,3 +195,12 @@ def test_clips_without_a_version_are_left_out_and_counted() -> None:
     assert found.auc.value == pytest.approx(100 * 8 / 9)
     assert found.own.value == pytest.approx(100 * (1 + 0.5) / 2)
     assert detect(in_step[1:2], wrong[1:2]) is None
+
+
+def test_frames_that_are_worse_at_the_delay_than_elsewhere_do_not_agree() -> None:
+    """The others, which have no audio there, only made the mean higher."""
+    there, elsewhere = [5.0, 4, 6], [0.0, np.nan, 0]
+    delay = estimate_delay(OffsetCurve(np.arange(-1.0, 2), np.array([there, there, elsewhere, elsewhere])))
+    assert delay is not None
+    assert delay.delay_s == pytest.approx(0, abs=0.5)
+    assert delay.agreement == 0
