@@ -26,6 +26,9 @@ class WholeVideo:
     duration_s: float
     file_duration_s: float  # as the header says; 0 where it does not
     is_silent: bool
+    audio_gaps_s: tuple[
+        tuple[float, float], ...
+    ] = ()  # [start, stop) where samples are missing, 0 in the log-mel
 
 
 def read_video(
@@ -39,6 +42,7 @@ def read_video(
     jpegs: list[bytes] = []
     times_s: list[float] = []
     audio: list[np.ndarray] = []
+    gaps_s: list[tuple[float, float]] = []
     num_samples = 0
     with DecoderProcess() as decoder:
         segments = VideoSegments(path, frames_per_s, side, decoder)
@@ -46,8 +50,11 @@ def read_video(
             for time_s, jpeg in segment.shown:
                 times_s.append(time_s)
                 jpegs.append(jpeg)
-            # Where the file has a hole the segment before has ended early; the hole is silent.
+            # Where the file has a hole the segment before has ended early.
             hole = np.zeros(round(segment.start_s) * SAMPLE_RATE_HZ - num_samples, np.float32)
+            if len(hole):
+                gaps_s.append((num_samples / SAMPLE_RATE_HZ, segment.start_s))
+            gaps_s += segment.audio_gaps_s
             audio += [hole, segment.waveform]
             num_samples += len(hole) + len(segment.waveform)
             end_s = num_samples / SAMPLE_RATE_HZ
@@ -61,6 +68,7 @@ def read_video(
         is_silent=all(
             is_silent(part) for part in audio
         ),  # part by part: one of an hour would take its memory twice
+        audio_gaps_s=tuple(gaps_s),
     )
 
 

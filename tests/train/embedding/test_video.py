@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.field.muxing import remuxed
 from support.media import KnownClip, read_frame_number, read_time_s, run_ffmpeg, silence, write_clip
 
 from cavsync.pipeline.decoding import segments as module
@@ -31,6 +32,13 @@ def test_frames_and_log_mel_are_those_of_the_whole_file(clip: KnownClip) -> None
     assert [done for done, _ in reported][:2] == [5, 10]
     assert reported[-1][0] == reported[-1][1]
     assert not whole.is_silent
+
+
+def test_missing_audio_is_named(clip: KnownClip, tmp_path: Path) -> None:
+    path = tmp_path / "lost.mkv"
+    remuxed(clip.path, path, lambda kind, at_s, packet: None if kind == "audio" and 6 < at_s < 8 else packet)
+    ((start_s, stop_s),) = read_video(path, 2.0, 32).audio_gaps_s
+    assert (start_s, stop_s) == (pytest.approx(6, abs=0.05), pytest.approx(8, abs=0.05))
 
 
 def test_audio_that_ends_early_ends_the_video(clip: KnownClip, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ An offset of 1 s pairs each frame with the window of audio that is 1 s after its
 a video is 1 s late. Axis words: P frames, W windows, O offsets, D embedding width.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +20,8 @@ MIN_FRAME_FRACTION = 0.5
 # clips lie above, and 2 % of clips with another one's audio; with 4 frames half of those would.
 MIN_AGREEMENT = 0.8
 MIN_FRAMES = 8
+# A window of audio of which more is missing is compared with no frame.
+MAX_MISSING = 0.1
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,23 @@ def offset_grid(max_offset_s: float, step_s: float) -> np.ndarray:
     steps = int(max_offset_s / step_s + 1e-6)
     grid: np.ndarray = np.arange(-steps, steps + 1) * step_s
     return grid
+
+
+def without_missing(
+    audio: WindowEmbeddings, gaps_s: Sequence[tuple[float, float]], num_rows: int
+) -> WindowEmbeddings:
+    """The same with NaN for the windows, of `num_rows` each, that lack more than `MAX_MISSING` of their audio.
+
+    `gaps_s` are [start, stop) on the clip's clock. Silence in place of missing audio would be compared with the frames.
+    """
+    starts_s = audio.starts / MEL_ROWS_PER_S
+    window_s = num_rows / MEL_ROWS_PER_S
+    missing_s = np.zeros(len(starts_s))
+    for start_s, stop_s in gaps_s:
+        common_s = np.minimum(starts_s + window_s, stop_s) - np.maximum(starts_s, start_s)
+        missing_s += np.maximum(0.0, common_s)
+    lacks = missing_s > MAX_MISSING * window_s
+    return replace(audio, windows=np.where(lacks[:, None], np.nan, audio.windows))
 
 
 def offset_curve(video: WindowEmbeddings, audio: WindowEmbeddings, offsets_s: np.ndarray) -> OffsetCurve:

@@ -20,6 +20,7 @@ from cavsync.train.evaluation.synchrony.offsets import (
     OffsetCurve,
     estimate_delay,
     offset_curve,
+    without_missing,
 )
 
 Verdict = Literal["in step", "late", "early", "cannot tell"]
@@ -101,7 +102,8 @@ def score_video(
             "there is no second window. Use a longer video, or a model of shorter windows."
         )
     embeddings = window_encoder.encode(whole.clip, on_window)
-    curve = offset_curve(embeddings, embeddings, config.offsets_s)
+    audio = without_missing(embeddings, whole.audio_gaps_s, window_encoder.window.rows)
+    curve = offset_curve(embeddings, audio, config.offsets_s)
     return VideoSynchrony(
         video=video,
         weights=checkpoint.weights,

@@ -14,6 +14,7 @@ from cavsync.train.evaluation.synchrony.offsets import (
     estimate_delay,
     offset_curve,
     offset_grid,
+    without_missing,
 )
 
 
@@ -135,6 +136,16 @@ def test_frames_without_a_window_at_an_offset_are_not_counted_there() -> None:
     assert curve.num_frames.tolist() == inside
     far = offset_curve(seen, seen, np.array([0.0, 6.0]))
     assert np.isfinite(far.mean).tolist() == [True, False]  # 5 of 14 are less than half
+
+
+def test_windows_without_their_audio_are_compared_with_no_frame() -> None:
+    """1.3 s are missing, and a window of 0.96 s counts where less than a tenth of it is."""
+    seen = clock(TIMES_S)
+    curve = offset_curve(seen, without_missing(seen, [(4.0, 5.3)], 96), np.zeros(1))
+    begins_s = seen.unbounded / 100
+    lacks = (begins_s + 0.96 > 4.0 + 0.1) & (begins_s < 5.3 - 0.1)
+    inside = (begins_s >= 0) & (begins_s <= seen.last_start / 100)
+    np.testing.assert_array_equal(np.isfinite(curve.each[:, 0]), inside & ~lacks)
 
 
 def test_agreement_is_the_gain_common_to_the_frames() -> None:
