@@ -275,7 +275,7 @@ def test_images_with_several_audio_files_get_a_row_of_their_own(root: Path, tmp_
 
 def test_squeezing_and_cropping_give_different_images_of_a_wide_frame(root: Path, tmp_path: Path) -> None:
     def table(geometry: str) -> object:
-        result = localization("--root", root, "--geometry", geometry, "--out", tmp_path, "--json")
+        result = localization("--root", root, "--geometry", geometry, "--out", tmp_path / geometry, "--json")
         report = json.loads(result.stdout)
         assert report["config"]["geometry"] == geometry
         return report["results"]["methods"]["denseav"]

@@ -82,9 +82,9 @@ def break_decoder(clips, once):
 
 def break_files(harms):
     from cavsync.pipeline.decoding import span
-    from cavsync.pipeline.media import probe
+    from cavsync.pipeline.media.demuxing import duration
 
-    read_segment, duration_s = span.read_segment, probe.duration_s
+    read_segment, duration_s = span.read_segment, duration.duration_s
 
     def harm(source):
         what = harms.get(os.path.basename(str(source)))
@@ -99,7 +99,7 @@ def break_files(harms):
         harm(source)
         return duration_s(source, timeout_s)
 
-    span.read_segment, probe.duration_s = harmed_segment, harmed_duration
+    span.read_segment, duration.duration_s = harmed_segment, harmed_duration
 
 
 def raise_error():
