@@ -37,13 +37,12 @@ def writing_output(path: Path | str, *kinds: type[Exception], way_out: str = "")
 
     `kinds` are what a library raises where its file cannot be written; `way_out` completes the usual one.
     """
+    expected: tuple[type[Exception], ...] = (OSError, *kinds)
     try:
         yield
     except CavsyncError:
         raise
-    except Exception as error:
-        if not isinstance(error, (OSError, *kinds)):
-            raise
+    except expected as error:
         raise output_error(path, error, way_out) from error
 
 

@@ -11,23 +11,10 @@ from pathlib import Path
 
 import pytest
 from support.command_line import output_text, prepare, run
-from support.prepared import OPTIONS, data, prepare_vggsound, write_videos
+from support.prepared import OPTIONS, data
 
 REPAIR = "`cavsync data validate {} --fix` removes damaged shards; then repeat the prepare command."
 RESTORE = "Restore it from a copy, or prepare into another folder."
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("damaged")
-    write_videos(root)
-    prepare_vggsound(root)
-    return root
-
-
-@pytest.fixture
-def out(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared / "out", tmp_path / "out"))
 
 
 def cut(path: Path) -> None:

@@ -31,19 +31,6 @@ from cavsync.pipeline.storage.lock import run_lock
 STATES = {"ok": 6, "decode_error": 1, "missing": 1, "duplicate": 1}
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("status")
-    write_videos(root)
-    prepare_vggsound(root)
-    return root
-
-
-@pytest.fixture
-def out(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared / "out", tmp_path / "out"))
-
-
 def test_status_of_a_finished_dataset(out: Path) -> None:
     result = data("status", out)
     assert result.exit_code == 0

@@ -37,14 +37,6 @@ Rows = list[dict[str, Any]]
 KEY = "a_00000000"
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("validate")
-    write_videos(root)
-    prepare_vggsound(root)
-    return root
-
-
 @pytest.fixture
 def root(prepared: Path, tmp_path: Path) -> Path:
     """A copy to damage; its videos are where they were, as the plan gives them."""
