@@ -22,22 +22,33 @@ class Contrast:
 
 
 def contrastive_loss(
-    audio: Tensor, image: Tensor, temperature: float, direction: ContrastiveDirection
+    audio: Tensor,
+    image: Tensor,
+    temperature: float,
+    direction: ContrastiveDirection,
+    group_size: int | None = None,
 ) -> Contrast:
     """InfoNCE between two matrices of embeddings whose rows are partners, each (batch, dim).
 
-    Embeddings of several levels, (batch, levels, dim), give the mean of the levels. In a batch that is
-    gathered from many processes, the rows of the others are further negatives.
+    Embeddings of several levels, (batch, levels, dim), give the mean of the levels. Each row is compared with the
+    `group_size` consecutive rows that it is one of, which divides the batch; None compares all rows with all. In a
+    batch that is gathered from many processes, the rows of the others are further negatives.
     """
+    size = group_size or len(audio)
     # Autocast would multiply in half precision, which costs two digits once divided by the temperature.
     with torch.autocast(audio.device.type, enabled=False):
-        audio, image = (normalize(e.float(), dim=-1).movedim(0, -2) for e in (audio, image))
-        similarity = image @ audio.mT / temperature  # (..., images, audio segments)
+        audio, image = (_groups(normalize(e.float(), dim=-1), size) for e in (audio, image))
+        similarity = image @ audio.mT / temperature  # (groups, ..., images, audio segments)
         contrast = _classify(similarity)
         if direction == "one-way":
             return contrast
         other = _classify(similarity.mT)
         return Contrast((contrast.loss + other.loss) / 2, (contrast.accuracy + other.accuracy) / 2)
+
+
+def _groups(embeddings: Tensor, size: int) -> Tensor:
+    """(batch, ..., dim) -> (groups, ..., size, dim)."""
+    return embeddings.reshape(-1, size, *embeddings.shape[1:]).movedim(1, -2)
 
 
 def _classify(similarity: Tensor) -> Contrast:

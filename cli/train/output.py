@@ -151,6 +151,7 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
         "initial weights": facts.initial_weights,
         "parameters": f"{facts.num_parameters:,}",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{shared}{done}",
+        "contrast": f"each clip among {facts.group_size:,} of its batch",
         "device": f"{facts.device}, {facts.precision}",
     }
 

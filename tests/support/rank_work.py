@@ -1,4 +1,4 @@
-"""The work of the processes in tests with two ranks; they import this file, the tests compare what it returns."""
+"""The work of the processes in tests with several ranks; they import this file, the tests compare what it returns."""
 
 import os
 import socket
@@ -46,18 +46,25 @@ def run_of(**model: Any) -> PretrainConfig:
     return micro_run(Path(), model=micro_model(**model), batch_size=8)
 
 
-class TwoRanks:
-    """Two processes that stay; calling it runs a function of this module in both, as a launcher would."""
+class SomeRanks:
+    """Processes that stay; calling it runs a function of this module in `count` of them, as a launcher would."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self.pool = pool
 
-    def __call__(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    def __call__(self, count: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        calls = [self.pool.submit(_as_rank, rank, port, work, arguments) for rank in range(2)]
+        calls = [self.pool.submit(_as_rank, rank, count, port, work, arguments) for rank in range(count)]
         return [call.result() for call in calls]
+
+
+class TwoRanks(SomeRanks):
+    """Two processes that stay; calling it runs a function of this module in both."""
+
+    def __call__(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:  # type: ignore[override]
+        return super().__call__(2, work, *arguments)
 
 
 @contextmanager
@@ -66,19 +73,26 @@ def two_ranks() -> Iterator[TwoRanks]:
         yield TwoRanks(pool)
 
 
+@contextmanager
+def forked_ranks(count: int) -> Iterator[SomeRanks]:
+    """Copies of this process, which have imported all already; for work that starts no process."""
+    with ProcessPoolExecutor(count, mp_context=get_context("fork"), initializer=_be_strict) as pool:
+        yield SomeRanks(pool)
+
+
 def _be_strict() -> None:
     """Warnings are errors, as in the tests' own process."""
     warnings.simplefilter("error")
 
 
-def _as_rank(rank: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _as_rank(rank: int, count: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     torch.set_num_threads(1)
     # A process that was spawned would spawn the loader's workers too, and each would import torch for seconds.
     set_start_method("fork", force=True)
     launched = {
         "RANK": rank,
         "LOCAL_RANK": rank,
-        "WORLD_SIZE": 2,
+        "WORLD_SIZE": count,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
     }
@@ -117,14 +131,14 @@ def gradients(config: PretrainConfig, ranks: Ranks) -> tuple[dict[str, float], d
     return {name: value.item() for name, value in losses.items()}, grads
 
 
-def assert_same_gradients(one: Any, two: Any) -> None:
-    """Of two answers of `gradients`: the losses are equal to 1e-6, and the gradients to 1e-6 of their length."""
-    assert one[0] == pytest.approx(two[0], abs=1e-6, rel=1e-6)
+def assert_same_gradients(one: Any, two: Any, tolerance: float = 1e-6) -> None:
+    """Of two answers of `gradients`: the losses are equal to the tolerance, and the gradients to that of their length."""
+    assert one[0] == pytest.approx(two[0], abs=tolerance, rel=tolerance)
     assert one[1].keys() == two[1].keys()
     first, second = (
         np.concatenate([part.ravel() for part in each[1].values()]).astype(float) for each in (one, two)
     )
-    assert np.linalg.norm(first - second) <= 1e-6 * np.linalg.norm(second)
+    assert np.linalg.norm(first - second) <= tolerance * np.linalg.norm(second)
 
 
 def rank_gradients(rank: int, configs: list[PretrainConfig]) -> list[Any]:

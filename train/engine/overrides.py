@@ -169,6 +169,10 @@ def _among(text: str, values: dict[str, Any]) -> Any:
 def _spelled(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(repr(value) for value in get_args(annotation))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(_spelled(choice) for choice in get_args(annotation))
+    if annotation is types.NoneType:
+        return "None"
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation.__name__
     return str(annotation).replace("typing.", "")

@@ -7,7 +7,7 @@ from cavsync.model.config import ModelConfig
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import MonitorConfig, RunConfig, require
 
-Negatives = Literal["global", "local"]
+Negatives = Literal["global", "local"] | int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,9 @@ class PretrainConfig(RunConfig):
     """Clips that go through the model at once in each process, for a batch that its memory cannot hold; None is
     all of them. The result is the same up to rounding, for one more run of the encoders."""
     negatives: Negatives = "global"
-    """Clips that the contrastive loss compares a clip with: the whole batch, or, as upstream, those in its process."""
+    """Clips among which the contrastive loss finds a clip's partner: "global", all of the batch; a number such as 128,
+    groups of so many clips, in the order of the batch and whatever the number of processes; "local", those in its
+    process. A batch of fewer clips than the number is one group."""
     num_steps: int | None = None
     """Length in optimizer steps."""
     num_epochs: int | None = None
@@ -72,6 +74,7 @@ class PretrainConfig(RunConfig):
         )
         self.require_positive("num_steps", "num_epochs", "micro_batch")
         self.batch_of_a_rank(1)
+        self._require_whole_groups()
 
     def batch_of_a_rank(self, num_ranks: int) -> int:
         """Clips of each batch that one of `num_ranks` processes takes; ConfigError where it does not divide."""
@@ -89,12 +92,30 @@ class PretrainConfig(RunConfig):
         )
         return mine
 
+    def group_size(self, num_ranks: int) -> int:
+        """Clips of a group, each of which the contrastive loss compares with all of its group."""
+        if self.negatives == "local":
+            return self.batch_of_a_rank(num_ranks)
+        return self.batch_size if self.negatives == "global" else min(self.negatives, self.batch_size)
+
     def total_steps(self, num_clips: int) -> int:
         """Optimizer steps of the whole run on `num_clips` clips."""
         if self.num_steps is not None:
             return self.num_steps
         assert self.num_epochs is not None  # __post_init__ leaves exactly one
         return self.num_epochs * (num_clips // self.batch_size)
+
+    def _require_whole_groups(self) -> None:
+        """ConfigError where the batch does not divide into groups of `negatives`."""
+        batch, size = self.batch_size, self.negatives
+        if isinstance(size, str):
+            return
+        require(size >= 2, f"negatives={size} must be at least 2: a clip alone is compared with nothing.")
+        require(
+            size >= batch or batch % size == 0,
+            f"negatives={size} does not divide batch_size={batch}: the batch is cut into groups of equal size. Batches "
+            f"that it divides are {_multiples_around(batch, size)}; negatives=global takes the whole batch as one group.",
+        )
 
 
 def _multiples_around(value: int, step: int) -> str:

@@ -36,7 +36,10 @@ def estimate(config: PretrainConfig, device: torch.device) -> TrainingEstimate:
     size = config.batch_size if device.type == "cuda" else min(config.batch_size, MAX_CLIPS_ON_CPU)
     micro_batch = config.micro_batch if size == config.batch_size else None
     in_process = replace(config.data, num_workers=0)
-    small = replace(config, batch_size=size, micro_batch=micro_batch, compile=False, data=in_process)
+    # Groups of clips may not divide a smaller batch, and take no time.
+    small = replace(
+        config, batch_size=size, micro_batch=micro_batch, negatives="global", compile=False, data=in_process
+    )
     source = open_source(small)
     # A dataset that does not fill one batch is refused, as by the run.
     num_clips = Epochs(len(source), config.batch_size, config.seed).num_clips

@@ -11,6 +11,7 @@ class PretrainFacts(RunFacts):
 
     stored_frame: tuple[int, int]  # height and width of the dataset's frames
     image_size: int  # resized to this where it differs
+    group_size: int  # clips that the contrastive loss compares with each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,4 +21,4 @@ class PretrainLosses(Losses):
     reconstruction_audio: float
     reconstruction_image: float
     contrastive: float
-    accuracy: float  # fraction of the batch whose partner scores highest
+    accuracy: float  # fraction of the clips whose partner scores highest in their group

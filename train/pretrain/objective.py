@@ -1,8 +1,9 @@
 """The loss of one batch and its gradient, the same over any number of ranks and in parts of any size.
 
 Every rank averages over its clips and the gradients are averaged over the ranks, which is right for the
-reconstruction. The contrastive loss compares all clips with all: each rank computes it whole, from the embeddings
-of all ranks.
+reconstruction. The contrastive loss compares the clips of a group with each other. Where no group has clips of several
+ranks, each rank averages over its groups; otherwise each rank computes the loss of all groups, from the embeddings of
+all ranks.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -100,10 +101,12 @@ class PretrainObjective:
         return _detached(sum_audio, sum_image, contrast)
 
     def _contrast(self, audio: Tensor, image: Tensor) -> Contrast:
-        if self.config.negatives == "global":
+        """Of this rank's embeddings, (batch, dim) or (batch, levels, dim), in groups of the whole batch."""
+        group_size = self.config.group_size(self.ranks.count)
+        if len(audio) % group_size:  # a group has clips of several ranks
             audio, image = self.ranks.gather(audio), self.ranks.gather(image)
         config = self.model.config
-        return contrastive_loss(audio, image, config.temperature, config.contrastive_direction)
+        return contrastive_loss(audio, image, config.temperature, config.contrastive_direction, group_size)
 
     def _forward(self, inputs: Inputs) -> Output:
         audio, image, noise_audio, noise_image = inputs

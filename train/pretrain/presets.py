@@ -38,6 +38,8 @@ def sync_base() -> PretrainConfig:
         # Fork: per step, linear warm-up over a tenth of the run, cosine to a tenth of the rate.
         schedule=ScheduleConfig(name="cosine", warmup_fraction=0.1, floor_ratio=0.1),
         batch_size=512,  # fork; over 4 GPUs
+        # Fork: DataParallel computes the loss in each of its 4 GPUs, from the 128 clips there.
+        negatives=128,
         num_epochs=25,  # fork; the released weights are epoch 25's
         precision="bfloat16",  # ours: the range of float32, so no loss scaling; upstream float16
     )
@@ -61,6 +63,7 @@ def cavmae_base() -> PretrainConfig:
         # CAV-MAE: halved every 5 epochs from the 10th on; its `--warmup` is parsed and never used.
         schedule=ScheduleConfig(name="multistep", milestones=(10, 15, 20), gamma=0.5),
         batch_size=120,  # CAV-MAE's script for Scale+; the released file says 108
+        negatives=30,  # CAV-MAE: the clips of one of its 4 GPUs; 27 of the released file's 108
         num_epochs=25,  # CAV-MAE
         precision="bfloat16",  # ours; upstream float16
     )

@@ -87,6 +87,7 @@ class PretrainTask:
             precision=self.config.precision,
             stored_frame=self.source.stored_frame(),
             image_size=self.config.model.image_size,
+            group_size=self.config.group_size(self.ranks.count),
         )
 
     def batches(self, steps_done: int) -> Generator[Batch, None, None]:
