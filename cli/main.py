@@ -10,7 +10,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 from typer.core import TyperGroup
 
-from cavsync.cli import checkpoint, config, demo, doctor
+from cavsync.cli import config, demo, doctor
+from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.warning_lines import logged_warnings_shown
 from cavsync.cli.data import command as data

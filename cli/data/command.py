@@ -199,15 +199,15 @@ def show(
         )
     inventory = _inventory(folder)
     if key is not None:
-        exhibits = [clip_of_key(inventory, key)]
+        shown = [clip_of_key(inventory, key)]
     else:
-        exhibits = first_clips(inventory, num, split=split, state=state)
+        shown = first_clips(inventory, num, split=split, state=state)
     from cavsync.train.reporting.dataset_page import SHEET_PAGE, write_sheet
 
     inputs = command_inputs("data show", None, folder=_absolute(folder))
     pages = results_folder(out, _page_folder(folder, "show"), SHEET_PAGE, inputs)
-    lead = f"{len(exhibits)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
-    page = write_sheet(inventory.name, lead, exhibits, pages, inputs)
+    lead = f"{len(shown)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
+    page = write_sheet(inventory.name, lead, shown, pages, inputs)
     typer.echo(f"Page: {page}\nImage: {page.with_suffix('.png')}")
 
 

@@ -88,7 +88,7 @@ def classification(
 
     fields = model.fields() | ({} if modality is None else {"modality": modality})
     classifier = open_classifier(model.weights(), fields, model.device)
-    asked = ClassificationTask(
+    requested = ClassificationTask(
         split=SplitTask.of(classifier, data, split),
         label_list=labels,
         task=task,
@@ -98,13 +98,13 @@ def classification(
     inputs = command_inputs(
         "eval classification",
         classifier,
-        asked.split.data.path,
-        asked.split.dataset.paths.summary,
+        requested.split.data.path,
+        requested.split.dataset.paths.summary,
         modality=modality_of(classifier),
     )
     folder = results_folder(out, classifier.weights.parent / f"classification-{split}", PAGE_NAME, inputs)
     with counting("classifying", "clips", quiet=as_json) as on_clip:
-        scores = score_classification(asked, on_clip)
+        scores = score_classification(requested, on_clip)
     result = classification_result(scores)
     record = write_evaluation(result, folder, inputs)
     title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)

@@ -13,7 +13,10 @@ from cavsync.cli.console.paths import printable
 from cavsync.cli.console.warning_lines import warn
 
 if TYPE_CHECKING:
+    from cavsync.pipeline.jobs.work import Workers
+    from cavsync.train.embedding.files import EmbedderSpec
     from cavsync.train.embedding.window_file import FileRecord, WindowFile
+    from cavsync.train.inference.media_files import MediaFiles
 
 # Files with a warning that are named; the metadata of the Parquet file names all.
 MAX_NAMED = 10
@@ -52,10 +55,9 @@ def embed(
     A file that is damaged, or has no audio or no video, gives the windows it has, and a warning.
     After an interruption the same command continues.
     """
-    from cavsync.cli.console.progress import bar
     from cavsync.pipeline.jobs.work import Workers
     from cavsync.train.data.inputs import find_weights
-    from cavsync.train.embedding.files import EmbedderSpec, embed_files
+    from cavsync.train.embedding.files import EmbedderSpec
     from cavsync.train.inference.media_files import list_files
 
     files = list_files(source)
@@ -65,6 +67,24 @@ def embed(
     spec = EmbedderSpec(
         weights=weights, step_s=step, device=model.device, fields=tuple(model.fields().items())
     )
+    found = _embed(files, spec, out, Workers(workers, ray_address), source, as_json)
+    if as_json:
+        typer.echo(json.dumps(_summary(found) | {"left_out": found.about["left_out"]}))
+    else:
+        _print(found)
+    if found.num_windows == 0:
+        why = f"Error: no file has a window to embed; {found.path} holds the reason of each."
+        typer.secho(why, fg=typer.colors.RED, err=True)
+        raise typer.Exit(1)
+
+
+def _embed(
+    files: "MediaFiles", spec: "EmbedderSpec", out: Path, workers: "Workers", source: Path, as_json: bool
+) -> "WindowFile":
+    """Embeds the files under a progress bar, or with a JSON line for each."""
+    from cavsync.cli.console.progress import bar
+    from cavsync.train.embedding.files import embed_files
+
     with bar("files", quiet=as_json) as progress:
         task = progress.add_task("embedding", total=len(files.paths), note="")
 
@@ -76,25 +96,17 @@ def embed(
         def on_second(done: int, total: int) -> None:
             progress.update(task, note=f"{done} of {total} s of this file")
 
-        found = embed_files(
+        return embed_files(
             files.paths,
             spec,
             out,
-            Workers(workers, ray_address),
+            workers,
             on_file,
             on_second,
             lambda line: typer.echo(line, err=True),
             files.left_out.records(),
             source,
         )
-    if as_json:
-        typer.echo(json.dumps(_summary(found) | {"left_out": found.about["left_out"]}))
-    else:
-        _print(found)
-    if found.num_windows == 0:
-        why = f"Error: no file has a window to embed; {found.path} holds the reason of each."
-        typer.secho(why, fg=typer.colors.RED, err=True)
-        raise typer.Exit(1)
 
 
 def _summary(found: "WindowFile") -> dict[str, object]:

@@ -67,10 +67,10 @@ def search(
     inputs = command_inputs("search", checkpoint)
     if html is not None:
         require_own_page(html, inputs, "--html")
-    asked = read_query(query, embedder)
+    searched = read_query(query, embedder)
     is_small = file.num_windows < MIN_MAPPED_WINDOWS
     with counting("writing the matrix of this file", "rows", quiet=as_json or is_small) as on_row:
-        found = find(file, asked, against, limit, on_row)
+        found = find(file, searched, against, limit, on_row)
     if html is not None:
         write_search_page(found, file, html, inputs)
     if as_json:

@@ -63,7 +63,7 @@ def folder(
 ) -> None:
     """Prepare a folder of videos: the first 10 s of every file, or all of it."""
     config = options.config()
-    _require_place(out, options)
+    _require_writable(out, options)
     from cavsync.pipeline.lists.folder import folder_listing
 
     _run(folder_listing(videos, test_fraction, clips, config.min_duration_s, labels_from), out, options)
@@ -127,7 +127,7 @@ def manifest(
             "--out names the folder of the dataset; without a --dataset-file it has no default."
         )
     options.config()  # wrong usage is found before the lists are read
-    _require_place(out, options)
+    _require_writable(out, options)
     from cavsync.pipeline.lists.columns import spec_from_titles
     from cavsync.pipeline.lists.listing import list_listing
 
@@ -144,12 +144,12 @@ def _described(name: "str | AnyPath", dataset: DatasetOptions, options: PrepareO
 
     manifest = read_manifest(as_path(name))
     out = dataset.out or dataset.root / "data" / manifest.name
-    _require_place(out, options)
+    _require_writable(out, options)
     listing = official_listing(manifest, dataset.root, dataset.videos, dataset.lists or [], dataset.layout)
     _run(listing, out, options)
 
 
-def _require_place(out: "AnyPath", options: PrepareOptions) -> None:
+def _require_writable(out: "AnyPath", options: PrepareOptions) -> None:
     """Raises OutputError, before lists and videos are read, where no folder `out` can be written; makes no folder."""
     from cavsync.pipeline.storage.writable import require_writable_folder
 

@@ -10,7 +10,7 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from cavsync.cli import checkpoint
+from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.main import ErrorGroup
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model, save_model

@@ -24,7 +24,7 @@ ORDER = {
         evaluation/classification evaluation/segmentation evaluation/localization evaluation/synchrony
         evaluation/comparison pretrain finetune inference demo
     """,
-    "cli": "console prepare data train evaluate inference .",
+    "cli": "console prepare data train evaluate inference checkpoint .",
 }
 USES = {
     "cavsync": {"cavsync", "train", "model", "pipeline"},
@@ -37,15 +37,15 @@ USES = {
 # Neighbours in ORDER that do not know each other.
 PROTOCOLS = [f"train/evaluation/{name}" for name in
              ("retrieval", "classification", "segmentation", "localization", "synchrony")]  # fmt: skip
-COMMANDS = [f"cli/{name}" for name in ("prepare", "data", "train", "evaluate", "inference")]
+COMMANDS = [f"cli/{name}" for name in ("prepare", "data", "train", "evaluate", "inference", "checkpoint")]
 STRANGERS = (PROTOCOLS, COMMANDS, ["train/pretrain", "train/finetune", "train/inference"])
 MAX_MODULES = 12
-# torch is the model's and the trainer's, Ray belongs to one module.
+# torch is the model's and the trainer's, Ray belongs to two modules.
 ONLY_IN = {
     "torch": ("model/", "train/"),
     "torchvision": ("model/", "train/"),
     "timm": ("model/", "train/"),
-    "ray": ("pipeline/jobs/ray_runner.py",),
+    "ray": ("pipeline/jobs/ray_cluster.py", "pipeline/jobs/ray_runner.py"),
 }
 HEAVY = ("torch", "ray", "av", "pandas", "pyarrow", "matplotlib")
 

@@ -100,9 +100,9 @@ class StopWatch:
     def timed(self, batches: Iterator[T]) -> Iterator[T]:
         """The same batches; the time until one comes counts as waiting, and with it a step begins."""
         while True:
-            asked_s = time.perf_counter()
+            requested_s = time.perf_counter()
             batch = next(batches)
-            self.waited_s += time.perf_counter() - asked_s
+            self.waited_s += time.perf_counter() - requested_s
             self.num_steps += 1
             yield batch
 

@@ -22,7 +22,7 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.plots import heatmap_row
-from cavsync.train.inference.calibration import ERROR_RATE
+from cavsync.train.inference.calibration import ERROR_RATE, Calibration
 from cavsync.train.inference.localize import MAX_AUDIO_S, LocalizedVideo, spans_s
 from cavsync.train.inference.overlay import middles_s, write_overlay
 from cavsync.train.reporting.coverage import Coverage
@@ -48,7 +48,7 @@ def write_localized(
     """Writes everything in `out`; returns the record of report.json. The overlay shows the first method."""
     damage = write_overlay(found, next(iter(found.maps)), out / OVERLAY, on_second)
     write_maps(found, out / MAPS)
-    stills = frame_pictures(found)
+    stills = frame_images(found)
     for still, number in zip(stills, shown_windows(found), strict=True):
         write_atomically(out / FRAMES / f"{found.frame_s[number]:09.2f}s.png", still.png)
     return write_evaluation(localized_result(found, stills, damage), out, inputs)
@@ -72,7 +72,7 @@ def shown_windows(found: LocalizedVideo) -> list[int]:
     return chosen
 
 
-def frame_pictures(found: LocalizedVideo) -> list[CaptionedImage]:
+def frame_images(found: LocalizedVideo) -> list[CaptionedImage]:
     """Each shown window's frame, and the heatmap of each method over it."""
     nowhere = np.zeros((SIDE_PX, SIDE_PX), bool)
     stills = []
@@ -106,6 +106,14 @@ def similarity_section(found: LocalizedVideo) -> Section:
         )
     return Section(
         "Similarity over time", text, images=[CaptionedImage(similarity_curve(found), _spans(found))]
+    )
+
+
+def still_section(stills: Sequence[CaptionedImage]) -> Section:
+    return Section(
+        "Frames",
+        "As the model takes them, and each heatmap on its own scale: dark is cold, yellow is hot.",
+        images=stills,
     )
 
 
@@ -143,18 +151,12 @@ def localized_rows(found: LocalizedVideo) -> list[Score]:
 def localized_result(
     found: LocalizedVideo, stills: Sequence[CaptionedImage], damage: Sequence[str]
 ) -> EvaluationResult:
-    calibration = found.calibration
-    still_section = Section(
-        "Frames",
-        "As the model takes them, and each heatmap on its own scale: dark is cold, yellow is hot.",
-        images=stills,
-    )
     return EvaluationResult(
         evaluation="localize-video",
         title=f"Where in {found.video.name} audio comes from",
         lead=found.sentence,
         scores=localized_rows(found),
-        sections=[overlay_section(found, OVERLAY), similarity_section(found), still_section],
+        sections=[overlay_section(found, OVERLAY), similarity_section(found), still_section(stills)],
         facts=[*facts(found), *(("not in the overlay", line) for line in damage)],
         coverage=Coverage(1, kind="videos"),
         items=[found.video.name],
@@ -162,32 +164,40 @@ def localized_result(
         data=found.video,
         defined_by=found.video,
         config={"audio": found.audio, "methods": list(found.maps), **asdict(found.map)},
-        results={
-            "verdict": found.verdict,
-            "sentence": found.sentence,
-            "spans_s": spans_s(found) if found.verdict != "cannot tell" else None,
-            "num_windows": len(found.start_s),
-            "num_scored": int(found.is_scored.sum()),
-            "num_passing": int(found.passes.sum()) if found.verdict != "cannot tell" else None,
-            "calibration": None
-            if calibration is None
-            else {
-                "source": calibration.source,
-                "num_pairs": len(calibration.matched),
-                "num_files": len(calibration.unrelated),
-                "error_rate": ERROR_RATE,
-                "threshold": calibration.threshold,
-                "unrelated_fraction": calibration.unrelated_fraction,
-                "limit": calibration.limit,
-                "limit_error_rate": calibration.limit_error_rate,
-            },
-            "familiarity": {side: asdict(one) for side, one in found.familiarity.items()},
-            "duration_s": found.duration_s,
-            "state": str(found.state),
-            "reason": found.reason,
-            "overlay_lacks": list(damage),
-        },
+        results=_results(found) | {"overlay_lacks": list(damage)},
     )
+
+
+def _results(found: LocalizedVideo) -> dict[str, Any]:
+    is_decided = found.verdict != "cannot tell"
+    return {
+        "verdict": found.verdict,
+        "sentence": found.sentence,
+        "spans_s": spans_s(found) if is_decided else None,
+        "num_windows": len(found.start_s),
+        "num_scored": int(found.is_scored.sum()),
+        "num_passing": int(found.passes.sum()) if is_decided else None,
+        "calibration": _calibration_record(found.calibration),
+        "familiarity": {side: asdict(one) for side, one in found.familiarity.items()},
+        "duration_s": found.duration_s,
+        "state": str(found.state),
+        "reason": found.reason,
+    }
+
+
+def _calibration_record(calibration: Calibration | None) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    return {
+        "source": calibration.source,
+        "num_pairs": len(calibration.matched),
+        "num_files": len(calibration.unrelated),
+        "error_rate": ERROR_RATE,
+        "threshold": calibration.threshold,
+        "unrelated_fraction": calibration.unrelated_fraction,
+        "limit": calibration.limit,
+        "limit_error_rate": calibration.limit_error_rate,
+    }
 
 
 def warnings_of(found: LocalizedVideo) -> list[str]:

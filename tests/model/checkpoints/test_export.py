@@ -12,7 +12,7 @@ import typer
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from cavsync.cli import checkpoint
+from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.main import ErrorGroup
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints import export as exported

@@ -95,7 +95,7 @@ def test_ctrl_c_ends_the_run_while_no_cluster_answers(videos: Path, tmp_path: Pa
 
 
 def test_a_wrong_address_is_an_error(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cavsync.pipeline.jobs.ray_runner.ANSWER_S", 2)
+    monkeypatch.setattr("cavsync.pipeline.jobs.ray_cluster.ANSWER_S", 2)
     arguments = [str(videos), "--out", str(tmp_path / "data"), "--ray-address", "127.0.0.1:1"]
     result = CliRunner().invoke(app, ["prepare", "folder", *arguments])
     assert result.exit_code == 1
@@ -120,7 +120,7 @@ def test_without_a_short_folder_the_error_names_the_way_out(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", f"/{'x' * 119}")
-    monkeypatch.setattr("cavsync.pipeline.jobs.ray_runner.DEFAULT_FOLDER", str(tmp_path / "gone"))
+    monkeypatch.setattr("cavsync.pipeline.jobs.ray_cluster.DEFAULT_FOLDER", str(tmp_path / "gone"))
     code, output = command_line.prepare("folder", videos, "--out", tmp_path / "data", "--workers", "2")
     assert code == 1
     assert (

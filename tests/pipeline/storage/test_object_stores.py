@@ -367,7 +367,7 @@ def streamed(path: str | Path) -> PretrainConfig:
 def test_a_server_that_gives_no_parts_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cavsync.pipeline.storage.remote_path.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("cavsync.pipeline.storage.remote_file.BLOCK_BYTES", 1000)
     table = pa.table({"number": pa.array(range(2000), pa.int64())})
     pq.write_table(table, tmp_path / "a.parquet", compression="none")
     expected = (tmp_path / "a.parquet").read_bytes()

@@ -1,20 +1,17 @@
 """`cavsync checkpoint`: describe files of weights, import published ones, export to other formats."""
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from cavsync.cli.checkpoint.output import inputs_line, print_report
 from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.model.errors import CheckpointError
 
 if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import Checkpoint
-    from cavsync.model.checkpoints.description import Description
     from cavsync.model.checkpoints.export import ProgramFormat
     from cavsync.train.data.inputs import CheckpointInputs
 
@@ -47,7 +44,7 @@ def inspect(path: PATH, overrides: OverridesOption = None, as_json: JSON = False
     from cavsync.model.checkpoints.description import describe_checkpoint
 
     checkpoint, inputs = _open(path, overrides)
-    _print(describe_checkpoint(checkpoint), {"inputs": _shown_inputs(inputs)}, as_json)
+    print_report(describe_checkpoint(checkpoint), {"inputs": inputs_line(inputs)}, as_json)
 
 
 @app.command("import")
@@ -79,7 +76,7 @@ def import_(
         "written_tensors": len(tensors),
         "written_parameters": sum(tensor.numel() for tensor in tensors),
     }
-    _print(describe_checkpoint(checkpoint), result, as_json)
+    print_report(describe_checkpoint(checkpoint), result, as_json)
 
 
 @app.command()
@@ -129,7 +126,7 @@ def export(
             result = _export_official(checkpoint, inputs, out, prefix, tolerance)
         else:
             result = _export_programs(checkpoint, inputs, out, export_format, tolerance)
-    _print(describe_checkpoint(checkpoint), result, as_json)
+    print_report(describe_checkpoint(checkpoint), result, as_json)
 
 
 def _export_official(
@@ -146,7 +143,7 @@ def _export_official(
         "record": f"{sidecar_path(out)}: heads, inputs and training, which the layout cannot hold; keep it beside {out.name}",
         "written_tensors": len(tensors),
         "written_parameters": sum(tensor.numel() for tensor in tensors.values()),
-        "inputs": _shown_inputs(inputs),
+        "inputs": inputs_line(inputs),
         "largest_difference": differences,
         "tolerance": tolerance,
     }
@@ -174,21 +171,11 @@ def _export_programs(
     left_out = {} if head is None else {"left_out": f"the {head.head} head of {head.num_classes} classes"}
     return {
         "written": ", ".join(str(path) for path in sorted(out.iterdir())),
-        "inputs": _shown_inputs(inputs),
+        "inputs": inputs_line(inputs),
         **left_out,
         "largest_difference": differences,
         "tolerance": tolerance,
     }
-
-
-def _shown_inputs(inputs: "CheckpointInputs") -> str:
-    """What normalises and cuts a log-mel."""
-    from cavsync.train.data.inputs import INPUT_FIELDS
-
-    return ", ".join(
-        f"{name}={getattr(inputs.config, name)}{' (assumed)' if name in inputs.assumed else ''}"
-        for name in INPUT_FIELDS
-    )
 
 
 def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
@@ -217,52 +204,3 @@ def _require_free(out: Path, force: bool, *, is_folder: bool = False) -> None:
     if out.exists() and not force:
         raise CheckpointError(f"{out} exists; give another name, or --force to replace it")
     (require_writable_folder if is_folder else require_writable_file)(out)
-
-
-def _print(description: "Description", result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(description) | result, indent=1))
-        return
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in (_rows(description) | result).items():
-        table.add_row(name.replace("_", " "), _shown(value))
-    Console().print(table)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):  # of each encoder
-        return ", ".join(f"{name} {number:.1e}" for name, number in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _rows(description: "Description") -> dict[str, Any]:
-    released, own = description.num_released_parameters, description.num_official_parameters
-    beside = "as released" if released == own else f"the released model has {released:,}"
-    rows = {
-        "file": description.path,
-        "model": description.kind,
-        "layout": description.layout,
-        "tensors": description.num_tensors,
-        "parameters": description.num_parameters,
-        "in the published layout": "none: the published code has no such head"
-        if own is None
-        else f"{own:,} ({beside})",
-        "configuration": _listed(description.model_config),
-    }
-    if description.classifier_config:
-        rows["classifier"] = _listed(description.classifier_config)
-    trained = description.training
-    return rows | {"training": _listed(trained) if trained else "not stated in the file"}
-
-
-def _listed(values: dict[str, Any], group: str = "") -> str:
-    """A line for each value; the values of a nested group follow its name."""
-    lines = [
-        _listed(value, f"{group}{name}.")
-        if isinstance(value, dict)
-        else f"{group}{name} = {json.dumps(value)}"
-        for name, value in values.items()
-    ]
-    return "\n".join(lines)
