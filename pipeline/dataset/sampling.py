@@ -62,7 +62,7 @@ def unbounded_starts(
 
 
 def window_centre_s(start: np.ndarray | float, num_rows: np.ndarray | float) -> np.ndarray:
-    """The instant in the middle of rows [start, start + num_rows), element by element."""
+    """The instant in the middle of rows [start, start + num_rows), element by element: of the shape that both broadcast to."""
     centres: np.ndarray = (np.asarray(start) + (np.asarray(num_rows) - 1) / 2) / MEL_ROWS_PER_S + ROW_CENTRE_S
     return centres
 

@@ -111,6 +111,7 @@ def _description(row: IndexRow) -> bytes:
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
+    """An array of any shape as the content of a .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()

@@ -136,11 +136,13 @@ class _Bands:
 
     @property
     def mean(self) -> np.ndarray:
+        """(128,) of each mel bin, over all rows."""
         mean: np.ndarray = self.total / max(1, self.num_rows)
         return mean
 
     @property
     def std(self) -> np.ndarray:
+        """(128,) of each mel bin, over all rows."""
         variance = self.squares / max(1, self.num_rows) - self.mean**2
         std: np.ndarray = np.sqrt(np.maximum(variance, 0.0))
         return std

@@ -237,9 +237,11 @@ class StoredClip:
         return self.store.num_frames(self.number)
 
     def frame(self, frame: int) -> torch.Tensor:
+        """The frame as stored, uint8 (height, width, 3)."""
         return self.store.frame(self.number, frame)
 
     def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
+        """The audio segment of the frame: float16, at most `rows` of 128."""
         start = int(self.store.window_starts(self.number, rows, alignment)[frame])
         return self.store.mel_rows(self.number, start, start + rows)
 

@@ -85,6 +85,7 @@ class StreamedClip:
         return pts_s
 
     def frame(self, frame: int) -> torch.Tensor:
+        """The frame as stored, uint8 (height, width, 3)."""
         number = self._used[frame]
         try:
             return decode_jpeg(bytearray(self.members[f"{number:02d}.jpg"]))
@@ -92,6 +93,7 @@ class StreamedClip:
             raise self._incomplete(f"frame {number}") from error
 
     def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
+        """The audio segment of the frame: float16, at most `rows` of 128."""
         try:
             mel = np.load(io.BytesIO(self.members["mel.npy"]), allow_pickle=False)
         except (KeyError, ValueError, EOFError) as error:

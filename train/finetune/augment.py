@@ -32,7 +32,7 @@ def mix_mels(one: torch.Tensor, other: torch.Tensor, weight: float) -> torch.Ten
 
 
 def mix_images(one: torch.Tensor, other: torch.Tensor, weight: float) -> torch.Tensor:
-    """uint8 images of one shape, blended."""
+    """uint8 images (..., height, width, 3) of one shape, blended."""
     return (weight * one + (1 - weight) * other).round().to(torch.uint8)
 
 

@@ -19,7 +19,10 @@ DOTS_LEFT, DOT_STEP, LEGEND_STEP = 190, 14, 18
 
 
 def recall_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], x_label: str, y_label: str) -> str:
-    """Lines of shares in % over numbers from 1 on a logarithmic axis; the last line is the chance level, dashed."""
+    """Lines of shares in % over numbers from 1 on a logarithmic axis; the last line is the chance level, dashed.
+
+    Each curve is its numbers (points,) and its shares (points,).
+    """
     most = max(float(x[-1]) for x, _ in curves.values())
     frame = _frame(x_label, y_label)
     ticks = [10**power for power in range(int(np.log10(max(most, 1))) + 1)]

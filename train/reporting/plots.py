@@ -60,7 +60,10 @@ def frames_over_mel(
     window_rows: int,
     marked: Sequence[int] = (3, 11),
 ) -> bytes:
-    """A clip's frames above its log-mel; the window of each `marked` frame is framed in its colour."""
+    """A clip's frames above its log-mel; the window of each `marked` frame is framed in its colour.
+
+    `window_starts` (frames,) are first rows of the log-mel, each of a window of `window_rows`.
+    """
     num_frames = len(clip.frames)
     colours = dict(zip(marked, WINDOW_COLOURS, strict=False))
     figure = Figure(figsize=(12, 3.2), layout="constrained")

@@ -44,7 +44,7 @@ def upper_half(scores: np.ndarray, strict: bool) -> np.ndarray:
 
 
 def top(scores: np.ndarray, num_pixels: int) -> np.ndarray:
-    """Exactly `num_pixels` pixels, bool like `scores`: the highest; of equal ones the first in reading order."""
+    """Exactly `num_pixels` pixels, bool in the shape of `scores` (height, width): the highest; of equal ones the first in reading order."""
     values: np.ndarray = scores.ravel()
     if num_pixels == 0:
         return np.zeros(scores.shape, bool)

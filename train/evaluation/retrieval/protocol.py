@@ -178,7 +178,7 @@ def write_ranks(scores: RetrievalScores, out: Path) -> None:
 
 
 def read_ranks(path: Path, aggregation: str) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Clips, sorted, and their ranks, 1 is best, under `own_clip audio_to_video` and the like."""
+    """Clips, sorted, and their ranks, 1 is best, under `own_clip audio_to_video` and the like: (clips,) each."""
     table = pq.read_table(path)
     prefix = f"{aggregation} "
     columns = [name for name in table.column_names if name.startswith(prefix)]

@@ -43,6 +43,7 @@ class MappedRow:
 
     @property
     def truth(self) -> np.ndarray:
+        """(side, side) bool: the pixels of the prompted class."""
         mask: np.ndarray = self.ids == self.row.class_id
         return mask
 

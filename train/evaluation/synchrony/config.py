@@ -38,6 +38,7 @@ class SynchronyConfig:
 
     @property
     def offsets_s(self) -> np.ndarray:
+        """(offsets,) seconds by which the audio is moved, in order."""
         return offset_grid(self.max_offset_s, self.step_s)
 
     def window_encoder(self, checkpoint: LoadedCheckpoint, data: DataConfig) -> WindowEncoder:

@@ -62,7 +62,7 @@ def detection_curve(shifts: Mapping[float, ShiftDetection]) -> bytes:
 
 
 def clip_curves(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> bytes:
-    """One small panel a clip: its own audio, and another clip's."""
+    """One small panel a clip: its own audio, and another clip's, over `offsets_s` (offsets,)."""
     num_rows = -(-len(clips) // CURVES_PER_ROW)
     figure = Figure(figsize=(12, 1.9 * num_rows), layout="constrained")
     grid = figure.subplots(num_rows, CURVES_PER_ROW, squeeze=False, sharex=True, sharey=True).ravel()
