@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cavsync.pipeline.synthetic.difficulty import Difficulty
+
 if TYPE_CHECKING:
     from cavsync.pipeline.synthetic.config import WorldConfig
     from cavsync.train.demo.demo import DemoConfig
@@ -26,6 +28,13 @@ def demo(
     workers: Annotated[
         int, typer.Option(min=1, help="Worker processes; more than 1 prepare as Ray tasks.")
     ] = 2,
+    difficulty: Annotated[
+        Difficulty,
+        typer.Option(
+            help="How hard the world's clips are to tell apart: medium and hard have fewer kinds that sound, shapes that "
+            "only look as if they sounded, and hard also sounds off screen."
+        ),
+    ] = "easy",
     control: Annotated[
         bool,
         typer.Option(
@@ -52,7 +61,7 @@ def demo(
     from cavsync.pipeline.synthetic.config import WorldConfig
 
     require_writable_folder(only_world or out, "give another with --only-world or --out")
-    world = WorldConfig(num_train=train_clips, num_test=test_clips)
+    world = WorldConfig.of_difficulty(difficulty, num_train=train_clips, num_test=test_clips)
     if only_world is not None:
         _make_world(world, only_world, workers, as_json)
         return

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 from typer.core import TyperGroup
 
-from cavsync.cli import config, demo, doctor
+from cavsync.cli import config, demo, doctor, study
 from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.warning_lines import logged_warnings_shown
@@ -65,4 +65,5 @@ app.command(name="localize")(localize.localize)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(config.app, name="config")
 app.command(name="demo")(demo.demo)
+app.add_typer(study.app, name="study")
 app.command(name="doctor")(doctor.doctor)

@@ -7,10 +7,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.synthetic.difficulty import DIFFICULTIES, Difficulty
 
 Split = Literal["train", "test", "solo"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+# As many as classes.py lists.
+NUM_CLASSES = 10
+DIFFICULTY_FIELDS = ("num_kinds", "num_twins", "off_screen", "octaves_per_height", "size_range_db")
 # Raise it when the same config gives other frames, audio or lists.
 WORLD_VERSION = 1
 
@@ -32,6 +36,17 @@ class WorldConfig:
     fps: float = 6.25
     sample_rate_hz: int = 16_000
     masked_splits: tuple[Split, ...] = ("test",)  # splits whose masks are written
+    num_kinds: int = (
+        NUM_CLASSES  # classes that sound; with fewer than all a clip holds several things of a kind
+    )
+    num_twins: int = (
+        0  # shapes a clip that look like a sounding class, are visible all the time and never sound
+    )
+    off_screen: float = 0.0  # probability that a turn sounds and is not visible
+    octaves_per_height: float = 1.2  # pitch over the frame's height; 0 sets height and pitch apart
+    size_range_db: float = (
+        12.0  # level of the largest shape over that of the smallest; 0 sets size and level apart
+    )
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -43,6 +58,17 @@ class WorldConfig:
             raise ValueError(f"{self.duration_s=}: up to five turns of 1.4 s or more need at least 8 s")
         if self.side_px < 32 or self.side_px % 2:
             raise ValueError(f"{self.side_px=}: h264 needs an even side, shapes need 32 pixels or more")
+        if not 1 <= self.num_kinds <= NUM_CLASSES:
+            raise ValueError(f"{self.num_kinds=}: a world has 1 to {NUM_CLASSES} kinds that sound")
+        if self.num_twins < 0:
+            raise ValueError(f"{self.num_twins=}: a clip has 0 or more mute twins")
+        if not 0 <= self.off_screen < 1:
+            raise ValueError(f"{self.off_screen=}: it is a probability below 1, or nothing would be visible")
+
+    @classmethod
+    def of_difficulty(cls, difficulty: Difficulty, **fields: Any) -> "WorldConfig":
+        """The world of a difficulty, with these fields instead of its own."""
+        return cls(**{**DIFFICULTIES[difficulty], **fields})
 
     def num_clips(self, split: Split) -> int:
         counts: dict[Split, int] = {"train": self.num_train, "test": self.num_test, "solo": self.num_solo}
@@ -64,4 +90,9 @@ class WorldConfig:
         return np.random.default_rng([self.seed, SPLITS.index(split), number, *topic])
 
     def to_json(self) -> dict[str, Any]:
-        return {"version": WORLD_VERSION, **dataclasses.asdict(self), "masked_splits": [*self.masked_splits]}
+        """The content of world.config.json; fields of difficulty are in it where they are not those of the easy world."""
+        content = dataclasses.asdict(self) | {"masked_splits": [*self.masked_splits]}
+        easy = {one.name: one.default for one in dataclasses.fields(self) if one.name in DIFFICULTY_FIELDS}
+        return {"version": WORLD_VERSION} | {
+            name: value for name, value in content.items() if name not in easy or value != easy[name]
+        }

@@ -125,7 +125,7 @@ def _sprites(config: WorldConfig, timeline: Timeline) -> list[_Sprite]:
         return _Sprite(shape, texture, rgb, mask_id, centre_px, radius * side, motion.angles(times_s))
 
     mutes = [
-        sprite(mute.shape, "plain", mute.hsv, MUTE_ID, mute.motion, np.full(len(times_s), mute.radius))
+        sprite(mute.shape, mute.texture, mute.hsv, MUTE_ID, mute.motion, np.full(len(times_s), mute.radius))
         for mute in timeline.mutes
     ]
     turns = [
@@ -138,6 +138,7 @@ def _sprites(config: WorldConfig, timeline: Timeline) -> list[_Sprite]:
             turn.radius * turn.presence(times_s),
         )
         for turn in timeline.turns
+        if turn.on_screen
     ]
     return mutes + turns
 

@@ -1,6 +1,6 @@
 """The timeline of a clip: which class sounds when, where it is and how large, without pixels and samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,8 +11,7 @@ GROW_S = 0.12  # a shape grows as its audio fades in, and shrinks as it fades ou
 MIN_TURN_S = 1.4
 OVERLAP_S = (0.3, 1.2)  # below MIN_TURN_S: never three at once
 RADIUS = (0.16, 0.28)  # of the frame's side
-LEVEL_DBFS = (-24.0, -12.0)  # rms of the smallest and of the largest shape
-OCTAVES_PER_HEIGHT = 1.2
+MID_LEVEL_DBFS = -18.0  # rms of a shape between the smallest and the largest
 
 NUM_TURNS = (4, 5)
 NUM_MUTES = (1, 3)
@@ -46,7 +45,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Turn:
-    """One class sounding, and visible, in [start_s, end_s)."""
+    """One class sounding in [start_s, end_s), and visible then unless it is off screen."""
 
     class_index: int
     start_s: float
@@ -55,6 +54,9 @@ class Turn:
     motion: Motion
     hsv: tuple[float, float, float]
     pitch_octaves: float  # off the class's own pitch
+    on_screen: bool = True
+    octaves_per_height: float = WorldConfig.octaves_per_height
+    size_range_db: float = WorldConfig.size_range_db
 
     @property
     def sounding(self) -> SoundingClass:
@@ -62,7 +64,8 @@ class Turn:
 
     @property
     def level_dbfs(self) -> float:
-        return float(np.interp(self.radius, RADIUS, LEVEL_DBFS))
+        half_db = self.size_range_db / 2
+        return float(np.interp(self.radius, RADIUS, (MID_LEVEL_DBFS - half_db, MID_LEVEL_DBFS + half_db)))
 
     def presence(self, times_s: np.ndarray) -> np.ndarray:
         """Relative size and loudness, (times,): 0 outside the turn, 1 inside it, with ramps of GROW_S."""
@@ -74,15 +77,17 @@ class Turn:
     def pitch_hz(self, times_s: np.ndarray) -> np.ndarray:
         """Pitch in hertz, (times,): higher in the frame is higher in pitch."""
         height = 0.5 - self.motion.centre(times_s)[1]
-        pitch: np.ndarray = self.sounding.base_hz * 2 ** (self.pitch_octaves + OCTAVES_PER_HEIGHT * height)
+        octaves = self.pitch_octaves + self.octaves_per_height * height
+        pitch: np.ndarray = self.sounding.base_hz * 2**octaves
         return pitch
 
 
 @dataclass(frozen=True)
 class Mute:
-    """A pale bar or frame that is visible all the time and never sounds."""
+    """A shape that is visible all the time and never sounds: a pale bar or frame, or the twin of a class that sounds."""
 
     shape: str
+    texture: str
     radius: float
     motion: Motion
     hsv: tuple[float, float, float]
@@ -90,7 +95,7 @@ class Mute:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The turns in order of their start, and the mute shapes behind them."""
+    """The turns in order of their start, and the mute shapes behind them, twins last."""
 
     turns: tuple[Turn, ...]
     mutes: tuple[Mute, ...]
@@ -98,17 +103,32 @@ class Timeline:
 
 def plan_clip(config: WorldConfig, split: Split, number: int) -> Timeline:
     """The timeline of one clip; a solo clip is one turn of class `number % 10`."""
-    random = config.random(split, number, 0)
+    # The difficulty draws from a stream of its own, so that turns and motions are those of the easy world.
+    random, hardening = config.random(split, number, 0), config.random(split, number, 4)
     if split == "solo":
         classes, num_turns = np.array([number % len(CLASSES)]), 1
     else:
         num_turns = int(random.integers(NUM_TURNS[0], NUM_TURNS[1] + 1))
         classes = random.permutation(len(CLASSES))[:num_turns]
+        if config.num_kinds < len(CLASSES):
+            classes = hardening.integers(config.num_kinds, size=num_turns)
+    is_on_screen = hardening.random(num_turns) >= config.off_screen
     turns: list[Turn] = []
-    for class_index, (start_s, end_s) in zip(classes, _spans(random, num_turns, config), strict=True):
-        turns.append(_turn(random, int(class_index), start_s, end_s, turns[-1:]))
+    for class_index, (start_s, end_s), on_screen in zip(
+        classes, _spans(random, num_turns, config), is_on_screen, strict=True
+    ):
+        turn = _turn(random, int(class_index), start_s, end_s, turns[-1:])
+        turns.append(
+            replace(
+                turn,
+                on_screen=bool(on_screen),
+                octaves_per_height=config.octaves_per_height,
+                size_range_db=config.size_range_db,
+            )
+        )
     mutes = [_mute(random) for _ in range(random.integers(NUM_MUTES[0], NUM_MUTES[1] + 1))]
-    return Timeline(tuple(turns), tuple(mutes))
+    twins = [_twin(hardening, config.num_kinds) for _ in range(config.num_twins)]
+    return Timeline(tuple(turns), (*mutes, *twins))
 
 
 def _spans(random: np.random.Generator, num_turns: int, config: WorldConfig) -> list[tuple[float, float]]:
@@ -130,7 +150,7 @@ def _spans(random: np.random.Generator, num_turns: int, config: WorldConfig) -> 
 def _turn(
     random: np.random.Generator, class_index: int, start_s: float, end_s: float, previous: list[Turn]
 ) -> Turn:
-    hue = (CLASSES[class_index].hue + random.uniform(-HUE_JITTER, HUE_JITTER)) % 1.0
+    hue = _hue(random, CLASSES[class_index])
     return Turn(
         class_index=class_index,
         start_s=start_s,
@@ -145,6 +165,7 @@ def _turn(
 def _mute(random: np.random.Generator) -> Mute:
     return Mute(
         shape=("bar", "frame")[random.integers(2)],
+        texture="plain",
         radius=float(random.uniform(0.12, 0.22)),
         motion=_motion(random, []),
         hsv=(
@@ -153,6 +174,22 @@ def _mute(random: np.random.Generator) -> Mute:
             float(random.uniform(0.7, 1.0)),
         ),
     )
+
+
+def _twin(random: np.random.Generator, num_kinds: int) -> Mute:
+    """As large and as colourful as a turn of one of the classes that sound, whether or not the clip holds it."""
+    sounding = CLASSES[random.integers(num_kinds)]
+    return Mute(
+        shape=sounding.shape,
+        texture=sounding.texture,
+        radius=float(random.uniform(*RADIUS)),
+        motion=_motion(random, []),
+        hsv=(_hue(random, sounding), float(random.uniform(0.7, 1.0)), float(random.uniform(0.7, 1.0))),
+    )
+
+
+def _hue(random: np.random.Generator, sounding: SoundingClass) -> float:
+    return (sounding.hue + random.uniform(-HUE_JITTER, HUE_JITTER)) % 1.0
 
 
 def _motion(random: np.random.Generator, elsewhere: list[tuple[float, float]]) -> Motion:

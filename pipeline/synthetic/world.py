@@ -158,6 +158,8 @@ def _facts(paths: WorldPaths, config: WorldConfig, clip: WorldClip) -> dict[str,
                 "end_s": round(min(config.duration_s, turn.end_s), 3),
                 "radius": round(turn.radius, 4),
                 "level_dbfs": round(turn.level_dbfs, 2),
+                # Only where it is not, so that the easy world keeps its bytes.
+                **({} if turn.on_screen else {"on_screen": False}),
             }
             for turn in clip.timeline.turns
         ],

@@ -22,7 +22,7 @@ ORDER = {
     "train": """
         . engine data reporting embedding evaluation evaluation/heatmaps evaluation/retrieval
         evaluation/classification evaluation/segmentation evaluation/localization evaluation/synchrony
-        evaluation/comparison pretrain finetune inference demo
+        evaluation/comparison pretrain finetune inference demo study
     """,
     "cli": "console prepare data train evaluate inference checkpoint .",
 }

@@ -6,7 +6,7 @@ from typing import Literal
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.train.engine.config import require
 
-Pairing = Literal["matched", "other-clip"]
+Pairing = Literal["matched", "shuffled-segments", "other-clip"]
 SourceKind = Literal["index", "stream"]
 
 
@@ -40,7 +40,9 @@ class DataConfig:
     pad_value: float | None = None
     """Log-mel of rows past a clip's end; None is the mean, that is 0 after normalisation."""
     pairing: Pairing = "matched"
-    """"other-clip" gives each clip the audio of another fixed clip, at a random frame: a negative control."""
+    """Controls that train on wrong pairs, while validation and evaluation use the right ones. "shuffled-segments" gives a
+    frame the audio segment of another frame of its clip, the same one each time; "other-clip" gives each clip the audio
+    of another fixed clip, at a random frame."""
     image_augmentation: bool = False
     """Random resized crop (area 8-100 %, ratio .9-1.1) and horizontal flip."""
     audio_noise: bool = False
@@ -70,9 +72,9 @@ class DataConfig:
         )
         if self.source == "stream":
             require(
-                self.pairing == "matched" and not self.check_crc,
+                self.pairing != "other-clip" and not self.check_crc,
                 f"source='stream' with pairing={self.pairing!r} and check_crc={self.check_crc} contradict: a stream "
-                "reaches no other clip and no checksum. Use source=index, or pairing=matched and check_crc=false.",
+                "reaches no other clip and no checksum. Use source=index, or another pairing and check_crc=false.",
             )
         require(
             (self.mel_mean is None) == (self.mel_std is None),

@@ -142,7 +142,7 @@ class PairRule:
 
     def _draw(self, sample: SampleIndex, image_clip: Clip, audio_clip: Clip) -> "_Drawn":
         rng = np.random.default_rng((ITEM_STREAM, self.seed, *sample))
-        return _Drawn(image_clip, audio_clip, int(rng.integers(image_clip.num_frames)), rng)
+        return _Drawn(image_clip, audio_clip, int(rng.integers(image_clip.num_frames)), rng, sample.clip)
 
     def _allocate(self, drawn: Sequence["_Drawn"]) -> Batch:
         """A batch with keys and frame numbers, and uninitialised tensors."""
@@ -161,6 +161,8 @@ class PairRule:
         if clip is not drawn.image_clip:
             # A foreign frame number too: ends of clips are recognisable, so the number alone could be learned.
             frame = int(drawn.rng.integers(clip.num_frames))
+        elif self.config.pairing == "shuffled-segments":
+            frame = int(_partners(clip.num_frames, self.seed, drawn.number)[frame])
         mel = clip.mel_of(frame, self.window.rows, self.config.alignment)
         self.window.write(into, mel, 0)
         if self.config.audio_noise:
@@ -180,6 +182,7 @@ class _Drawn(NamedTuple):
     audio_clip: Clip
     frame: int
     rng: np.random.Generator
+    number: int  # of the clip
 
 
 class ClipPairs(TorchDataset[Pair]):
@@ -237,9 +240,12 @@ class ClipAllPairs(TorchDataset[ClipPairsOf]):
         }
 
 
-def _partners(num_clips: int, seed: int) -> np.ndarray:
-    """For each clip another one, each used once: a random cycle through all clips."""
-    cycle = np.random.default_rng((PAIRING_STREAM, seed)).permutation(num_clips)
-    partner = np.empty(num_clips, dtype=np.int64)
+def _partners(count: int, *seeds: int) -> np.ndarray:
+    """For each of `count` clips, or frames, another one, each used once: a random cycle through all of them, int (count,).
+
+    With one alone that one, since there is no other.
+    """
+    cycle = np.random.default_rng((PAIRING_STREAM, *seeds)).permutation(count)
+    partner = np.empty(count, dtype=np.int64)
     partner[cycle] = np.roll(cycle, 1)
     return partner

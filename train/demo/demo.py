@@ -114,9 +114,11 @@ def classes_shared(task: SplitTask, truth: dict[str, Any]) -> dict[str, np.ndarr
 
 
 def sounding_at(turns: list[dict[str, Any]], times_s: np.ndarray, classes: list[str]) -> np.ndarray:
-    """(times, classes) bool: which classes sound, and are visible, at each time."""
+    """(times, classes) bool: which classes sound, and are visible, at each time; turns off screen are left out."""
     present = np.zeros((len(times_s), len(classes)), bool)
     for turn in turns:
+        if not turn.get("on_screen", True):
+            continue
         inside = (times_s >= turn["start_s"]) & (times_s < turn["end_s"])
         present[:, classes.index(turn["class"])] |= inside
     return present

@@ -86,7 +86,9 @@ def search_world(
 
 
 def is_there(class_name: str, turns: list[dict[str, Any]], time_s: float) -> bool:
-    return any(turn["class"] == class_name and turn["start_s"] <= time_s < turn["end_s"] for turn in turns)
+    """Whether the class is visible at that time."""
+    visible = [turn for turn in turns if turn["class"] == class_name and turn.get("on_screen", True)]
+    return any(turn["start_s"] <= time_s < turn["end_s"] for turn in visible)
 
 
 def search_row(searched: WorldSearch) -> Score:

@@ -21,9 +21,7 @@ from cavsync.pipeline.synthetic.frames import render_frames
 from cavsync.pipeline.synthetic.masks import read_masks
 from cavsync.pipeline.synthetic.paths import WorldPaths
 from cavsync.pipeline.synthetic.timeline import (
-    LEVEL_DBFS,
     MIN_TURN_S,
-    OCTAVES_PER_HEIGHT,
     RADIUS,
     Motion,
     Timeline,
@@ -131,12 +129,12 @@ def test_higher_is_higher_in_pitch() -> None:
         waveform = middle_of(still_turn("flute", y=y))
         peaks_hz[y] = np.abs(np.fft.rfft(waveform)).argmax() * RATE_HZ / len(waveform)
     octaves = np.log2(peaks_hz[0.25] / peaks_hz[0.75])
-    assert octaves == pytest.approx(OCTAVES_PER_HEIGHT / 2, abs=0.01)
+    assert octaves == pytest.approx(1.2 / 2, abs=0.01)
 
 
 @pytest.mark.parametrize("name", [sounding.name for sounding in CLASSES])
 def test_larger_is_louder(name: str) -> None:
-    for radius, level_dbfs in zip(RADIUS, LEVEL_DBFS, strict=True):
+    for radius, level_dbfs in zip(RADIUS, (-24, -12), strict=True):
         waveform = middle_of(still_turn(name, radius=radius))
         assert 10 * np.log10(np.mean(waveform**2)) == pytest.approx(level_dbfs, abs=1)
         assert np.abs(waveform).max() <= 1
@@ -165,6 +163,93 @@ def test_solo_clips_take_the_classes_in_turn() -> None:
     soloists = [plan_clip(CONFIG, "solo", number).turns for number in range(12)]
     assert [turns[0].class_index for turns in soloists] == [*range(10), 0, 1]
     assert all(len(turns) == 1 and turns[0].end_s > CONFIG.duration_s for turns in soloists)
+
+
+# Difficulty
+
+
+HARD = WorldConfig.of_difficulty("hard", num_train=2, num_test=2, seed=3)
+
+
+def test_the_easy_world_is_the_world_without_a_difficulty() -> None:
+    assert WorldConfig.of_difficulty("easy", seed=3) == WorldConfig(seed=3)
+    # Record and timeline of a world made before there were difficulties.
+    assert set(WorldConfig().to_json()) == {
+        *("version", "num_train", "num_test", "num_solo", "seed", "duration_s", "side_px", "fps"),
+        *("sample_rate_hz", "masked_splits"),
+    }
+    assert HARD.to_json()["num_kinds"] == 2
+    timeline = plan_clip(WorldConfig(), "train", 5)
+    assert [turn.sounding.name for turn in timeline.turns] == ["drum", "bird", "woodpecker", "harp", "maraca"]
+    assert [turn.start_s for turn in timeline.turns] == pytest.approx(
+        [-0.12, 1.812, 4.731, 6.409, 8.427], abs=1e-3
+    )
+    assert [turn.radius for turn in timeline.turns] == pytest.approx(
+        [0.1874, 0.2613, 0.1937, 0.1665, 0.2127], abs=1e-4
+    )
+    assert [(mute.shape, round(mute.radius, 3)) for mute in timeline.mutes] == [("bar", 0.157)]
+
+
+def test_fewer_kinds_give_a_clip_several_things_of_a_kind_at_their_own_heights_and_sizes() -> None:
+    for number in range(20):
+        turns = plan_clip(HARD, "test", number).turns
+        assert {turn.class_index for turn in turns} <= {0, 1}
+        assert len({(turn.radius, turn.motion.y) for turn in turns}) == len(turns) >= 4
+        # Times, places and sizes are those of the easy world.
+        easy = plan_clip(CONFIG, "test", number).turns
+        assert [(turn.start_s, turn.radius, turn.motion) for turn in turns] == [
+            (turn.start_s, turn.radius, turn.motion) for turn in easy
+        ]
+
+
+def test_a_twin_looks_like_a_class_that_sounds_and_is_mute_in_audio_and_masks() -> None:
+    timeline = plan_clip(HARD, "test", 0)
+    twins = timeline.mutes[-HARD.num_twins :]
+    looks = {(CLASSES[kind].shape, CLASSES[kind].texture) for kind in range(HARD.num_kinds)}
+    assert {(twin.shape, twin.texture) for twin in twins} <= looks
+    assert all(RADIUS[0] <= twin.radius <= RADIUS[1] and twin.hsv[1] >= 0.7 for twin in twins)
+    _, masks = render_frames(HARD, Timeline((), twins), generator())
+    assert set(np.unique(masks)) == {BACKGROUND_ID, MUTE_ID}
+    assert (masks == MUTE_ID).any(axis=(1, 2)).all()
+    silent = Timeline((), ())
+    assert np.array_equal(
+        render_audio(HARD, Timeline((), twins), generator()), render_audio(HARD, silent, generator())
+    )
+
+
+def test_a_turn_off_screen_is_audible_and_invisible_and_the_summary_says_so(tmp_path: Path) -> None:
+    config = WorldConfig(num_train=0, num_test=1, side_px=32, off_screen=0.5)
+    turns = plan_clip(config, "test", 0).turns
+    unseen = [turn for turn in turns if not turn.on_screen]
+    assert 0 < len(unseen) < len(turns)
+    _, masks = render_frames(config, Timeline(tuple(unseen), ()), generator())
+    assert not masks.any()
+    audio, nothing = (render_audio(config, Timeline(part, ()), generator()) for part in (tuple(unseen), ()))
+    assert np.abs(audio).max() > 5 * np.abs(nothing).max()
+    (clip,) = read_world(make_world(config, tmp_path).root)["clips"]
+    assert [turn.get("on_screen", True) for turn in clip["turns"]] == [turn.on_screen for turn in turns]
+    fractions = [turn.on_screen for number in range(100) for turn in plan_clip(HARD, "train", number).turns]
+    assert np.mean(fractions) == pytest.approx(0.8, abs=0.06)
+
+
+def test_height_and_size_can_be_set_apart_from_pitch_and_level() -> None:
+    linked, apart = (
+        plan_clip(replace(CONFIG, **fields), "test", 0).turns[0]
+        for fields in ({}, {"octaves_per_height": 0.0, "size_range_db": 0.0})
+    )
+    times_s = np.linspace(0, 10, 50)
+    assert np.ptp(np.log2(linked.pitch_hz(times_s))) > 0.01
+    assert np.ptp(apart.pitch_hz(times_s)) == 0
+    assert apart.level_dbfs == -18
+    assert linked.level_dbfs == pytest.approx(np.interp(linked.radius, RADIUS, (-24, -12)))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"num_kinds": 0}, {"num_kinds": 11}, {"num_twins": -1}, {"off_screen": 1.0}]
+)
+def test_a_difficulty_that_no_world_has_is_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        WorldConfig(**fields)  # type: ignore[arg-type]
 
 
 # Files

@@ -249,6 +249,30 @@ def test_the_control_pairs_each_clip_with_one_other_and_no_fixed_frame(shards: P
     assert len({start for frame, start in starts if frame == 8}) > 1
 
 
+def test_shuffled_segments_pair_each_frame_with_one_other_of_its_clip_and_change_nothing_else(
+    shards: Path,
+) -> None:
+    matched, shuffled = pairs(shards), pairs(shards, pairing="shuffled-segments")
+    starts = matched.store.window_starts(3, 96, "time").tolist()
+    partner: dict[int, int] = {}
+    for epoch in range(80):
+        item, right = shuffled[SampleIndex(epoch, 3)], matched[SampleIndex(epoch, 3)]
+        for name in ("image", "noise_audio", "noise_image"):
+            assert torch.equal(item[name], right[name])
+        clip, start = read_audio(item["audio"])
+        assert clip == 3
+        assert partner.setdefault(item["frame"], starts.index(start)) == starts.index(start)
+    assert len(partner) == NUM_FRAMES
+    assert sorted(partner.values()) == list(range(NUM_FRAMES))
+    assert all(frame != other for frame, other in partner.items())
+    another = pairs(shards, pairing="shuffled-segments")
+    of_clip_5 = {
+        item["frame"]: starts.index(read_audio(item["audio"])[1])
+        for item in (another[SampleIndex(epoch, 5)] for epoch in range(20))
+    }
+    assert of_clip_5 != {frame: partner[frame] for frame in of_clip_5}
+
+
 def test_frames_of_another_size_are_resized_whole(shards: Path) -> None:
     striped = torch.arange(64, dtype=torch.uint8).repeat(3, 64, 1).permute(1, 2, 0)
     half = fit(striped, 32)

@@ -38,14 +38,21 @@ class WithinClip:
 
 def match_within(embeddings: WindowEmbeddings) -> WithinClip | None:
     """None where there is nothing to choose from: one window, or one frame, for the whole clip."""
-    times_s, first_of_frame, frame = np.unique(embeddings.times_s, return_index=True, return_inverse=True)
-    own, first_of_window, window = np.unique(embeddings.own, return_index=True, return_inverse=True)
-    if len(times_s) < 2 or len(own) < 2:
+    own = embeddings.own
+    return match_pairs(embeddings.frames, embeddings.windows[own], embeddings.times_s, embeddings.starts[own])
+
+
+def match_pairs(
+    frames: np.ndarray, segments: np.ndarray, times_s: np.ndarray, starts: np.ndarray
+) -> WithinClip | None:
+    """The same for F frames and their own segments, unit vectors (F, D), at `times_s` (F,) and from rows `starts` (F,) on."""
+    times_s, first_of_frame, frame = np.unique(times_s, return_index=True, return_inverse=True)
+    starts, first_of_window, window = np.unique(starts, return_index=True, return_inverse=True)
+    if len(times_s) < 2 or len(starts) < 2:
         return None
-    belongs = np.zeros((len(times_s), len(own)), bool)
+    belongs = np.zeros((len(times_s), len(starts)), bool)
     belongs[frame, window] = True
-    scores = embeddings.frames[first_of_frame] @ embeddings.windows[own].T
-    starts = embeddings.starts[own]
+    scores = frames[first_of_frame] @ segments[first_of_window].T
     to_window = _match(scores, belongs, offset_s(starts, starts[:, None]))
     to_frame = _match(scores.T, belongs.T, np.subtract.outer(times_s, times_s))
     return WithinClip(to_window, to_frame, first_of_window[to_window.chosen][frame])

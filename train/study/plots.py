@@ -1,0 +1,52 @@
+"""Plots of a study: learning curves, and the differences to the reference arm with their intervals."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from cavsync.train.reporting.images import png
+from cavsync.train.study.analysis import StudyResults
+from cavsync.train.study.metrics import METRICS
+
+
+def learning_curves(results: StudyResults, budget: str) -> bytes:
+    """A panel a metric: the mean over seeds by step of each arm, and the range of the seeds."""
+    study = results.folder.study
+    figure = Figure(figsize=(5.2 * len(study.metrics), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(study.metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, study.metrics, strict=True):
+        for arm in study.arms:
+            curve = results.curve(arm.name, budget, metric)
+            if curve.empty:
+                continue
+            (line,) = axes.plot(curve["step"], curve["mean"], marker="o", markersize=3, label=arm.name)
+            axes.fill_between(curve["step"], curve["min"], curve["max"], alpha=0.15, color=line.get_color())
+        if (chance := results.chance(metric)) is not None:
+            axes.axhline(chance, color="grey", linestyle=":", label="chance")
+        axes.set(title=METRICS[metric].label, xlabel="step", ylabel="%")
+        axes.set_ylim(bottom=0)
+    panels[0].legend(fontsize="small")
+    return png(figure)
+
+
+def difference_plot(results: StudyResults, budget: str) -> bytes:
+    """A panel a metric: each arm less the reference with its interval, and the seeds as small dots."""
+    study = results.folder.study
+    others = [arm for arm in study.arms if arm.name != study.reference]
+    figure = Figure(figsize=(4.4 * len(study.metrics), 1.2 + 0.45 * len(others)), layout="constrained")
+    panels = figure.subplots(1, len(study.metrics), squeeze=False, sharey=True)[0]
+    for axes, metric in zip(panels, study.metrics, strict=True):
+        axes.axvline(0, color="grey", linewidth=0.8)
+        for row, arm in enumerate(others):
+            difference = results.difference(arm.name, budget, metric)
+            estimate = difference.estimate
+            if math.isnan(estimate.value):
+                continue
+            axes.plot([*difference.by_seed.values()], [row] * len(difference.by_seed), ".", color="silver")
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot([estimate.low, estimate.high], [row, row], color="C0")
+            axes.plot(estimate.value, row, "o", color="C0")
+        axes.set(title=METRICS[metric].label, xlabel=f"points more than {study.reference}")
+        axes.set_ylim(len(others) - 0.5, -0.5)
+    panels[0].set_yticks(range(len(others)), [arm.name for arm in others])
+    return png(figure)
