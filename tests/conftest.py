@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,17 +18,29 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # `import media` in any test: with --import-mode=importlib pytest itself leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support.media import BAD_CLIPS, KnownClip
-from support.media_kinds import KINDS
+if TYPE_CHECKING:
+    from support.media import KnownClip
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU that torch can use")
 
 
 @pytest.fixture(scope="session")
-def known_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], KnownClip]:
+def known_clip(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], KnownClip]":
     """`known_clip("edit_list")`: the clip of that recipe in support/media.py or media_kinds.py, made once a session."""
+    # Here, so that tests which decode nothing run where no decoder is installed.
+    from support.media import BAD_CLIPS
+    from support.media_kinds import KINDS
+
     folder = tmp_path_factory.mktemp("known_clips")
     made: dict[str, KnownClip] = {}
 
-    def clip(name: str) -> KnownClip:
+    def clip(name: str) -> "KnownClip":
         if name not in made:
             made[name] = (KINDS | BAD_CLIPS)[name](folder)
         return made[name]

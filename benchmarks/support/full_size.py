@@ -48,7 +48,7 @@ class Step:
 
     def __call__(self) -> None:
         """Reading the losses waits for the device."""
-        self.train(self.batch, 1, self.lr)
+        self.train(self.batch, 1, self.lr).read()
 
     def num_flops(self) -> int:
         """Of one step, counted operation by operation."""

@@ -41,6 +41,7 @@ class Bar:
         self._texts, self._estimate, self._shows_config = texts or PRETRAIN_TEXTS, estimate, shows_config
         self._progress = bar("steps")
         self._task = self._progress.add_task("training", visible=False, note="")
+        self._last: StepMetrics[Any] | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -66,10 +67,14 @@ class Bar:
         self._progress.update(self._task, note=f"encoding clips: {num_done:,} of {num_clips:,}")
 
     def on_step_end(self, metrics: "StepMetrics[Any]", model: Any, batch: Any) -> None:
-        self._progress.update(self._task, completed=metrics.step, note=self._texts.step(metrics))
+        """The losses of a step that a GPU still computes are shown with the next one."""
+        last, self._last = self._last, metrics
+        shown = metrics if metrics.pending.is_ready else last
+        note = "" if shown is None else self._texts.step(shown)
+        self._progress.update(self._task, completed=metrics.step, note=note)
 
     def on_log(self, metrics: "StepMetrics[Any]") -> None:
-        """Nothing: the bar shows every step."""
+        self._progress.update(self._task, note=self._texts.step(metrics))
 
     def on_validation(self, metrics: "ValidationMetrics") -> None:
         """A line above the bar."""
@@ -100,6 +105,7 @@ class JsonLines:
 
     def __init__(self, estimate: "TrainingEstimate | None" = None) -> None:
         self._estimate = estimate
+        self._unprinted: StepMetrics[Any] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -116,22 +122,33 @@ class JsonLines:
         """Prints nothing."""
 
     def on_step_end(self, metrics: "StepMetrics[Any]", model: Any, batch: Any) -> None:
-        self._print("step", metrics.as_record())
+        """A step that a GPU still computes is printed after the next one, or before the next other line."""
+        self._print_steps()
+        self._unprinted = metrics
+        if metrics.pending.is_ready:
+            self._print_steps()
 
     def on_log(self, metrics: "StepMetrics[Any]") -> None:
-        """Nothing: every step is printed."""
+        self._print_steps()
 
     def on_validation(self, metrics: "ValidationMetrics") -> None:
         from cavsync.train.engine.run_folder import with_nulls
 
+        self._print_steps()
         self._print("validation", with_nulls(metrics.as_record()))
 
     def on_train_end(self, result: Any, model: Any) -> None:
-        """Nothing: `end` prints the last line."""
+        """`end` prints the last line."""
+        self._print_steps()
 
     def end(self, result: Any) -> None:
         last = None if result.last is None else result.last.as_record()
         self._print("end", dataclasses.asdict(result) | {"last": last}, complete=result.complete)
+
+    def _print_steps(self) -> None:
+        step, self._unprinted = self._unprinted, None
+        if step is not None:
+            self._print("step", step.as_record())
 
     def _print(self, event: str, record: Mapping[str, Any], **more: Any) -> None:
         typer.echo(json.dumps({"event": event, **record, **more}, default=str))

@@ -20,7 +20,7 @@ ORDER = {
     "pipeline": "storage dataset media/demuxing media media/backends decoding lists plan jobs inspection synthetic",
     "model": ". checkpoints",
     "train": """
-        . engine data reporting embedding evaluation evaluation/heatmaps evaluation/retrieval
+        . engine/overlap engine data reporting embedding evaluation evaluation/heatmaps evaluation/retrieval
         evaluation/classification evaluation/segmentation evaluation/localization evaluation/synchrony
         evaluation/comparison pretrain finetune inference demo study
     """,

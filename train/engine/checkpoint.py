@@ -49,7 +49,7 @@ class Checkpoints:
         return None
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write `state`, of tensors and plain values, and drop the oldest beyond `keep`."""
+        """Write `state`, of tensors on the CPU and plain values, and drop the oldest beyond `keep`."""
         path = self.path(step)
         temporary = temporary_name(path)
         try:

@@ -35,7 +35,7 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` holds in any rank."""
-        return self._reduce(int(flag), dist.ReduceOp.MAX) == 1
+        return self._least(int(not flag)) == (0,)
 
     def on_all_ranks(self, work: Callable[[], T]) -> T:
         """The result of `work` in this rank, once it is done in all ranks.
@@ -43,18 +43,22 @@ class Ranks:
         If it fails in any, all end: the lowest rank that failed raises its error, the others PeerFailedError. `work`
         itself does not communicate with the others.
         """
+        return self.on_all_ranks_with(work, flag=False)[0]
+
+    def on_all_ranks_with(self, work: Callable[[], T], flag: bool) -> tuple[T, bool]:
+        """As `on_all_ranks`, and whether `flag` holds in any rank; the ranks communicate once for both."""
         try:
             result, error = work(), None
         except CavsyncError as caught:
             if self.count == 1:
                 raise
             error = caught
-        lowest_failed = self._reduce(self.count if error is None else self.rank, dist.ReduceOp.MIN)
+        lowest_failed, no_flag = self._least(self.count if error is None else self.rank, int(not flag))
         if error is not None and lowest_failed == self.rank:
             raise error
         if lowest_failed < self.count:
             raise PeerFailedError(self.rank) from error
-        return result
+        return result, no_flag == 0
 
     def fail(self, error: CavsyncError) -> NoReturn:
         """For an error that every rank has found: the first one raises it, all end."""
@@ -94,12 +98,13 @@ class Ranks:
             return model
         return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
-    def _reduce(self, value: int, operation: dist.ReduceOp.RedOpType) -> int:
+    def _least(self, *values: int) -> tuple[int, ...]:
+        """For each of the values the least that a rank gave; between CPUs, so that no GPU is waited for."""
         if self.count == 1:
-            return value
-        tensor = torch.tensor(value)
-        dist.all_reduce(tensor, operation)
-        return int(tensor)
+            return values
+        tensor = torch.tensor(values)
+        dist.all_reduce(tensor, dist.ReduceOp.MIN)
+        return tuple(tensor.tolist())
 
 
 class _Gather(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """The loop of every training; pretraining and fine-tuning are tasks that it carries out."""
 
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -13,8 +14,11 @@ import torch
 from cavsync.train.engine.callbacks import Monitor, TrainerCallback
 from cavsync.train.engine.config import RunConfig, as_dict
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, StopWatch, ValidationMetrics
+from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, ValidationMetrics
 from cavsync.train.engine.optimizer import lr_ratio
+from cavsync.train.engine.overlap.batches import on_device
+from cavsync.train.engine.overlap.stopwatch import StopWatch
+from cavsync.train.engine.overlap.writing import BackgroundWriter, snapshot
 from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.step import TrainStep, keeping_clips_of_failed_step
@@ -91,6 +95,11 @@ class TrainingLoop:
         self.steps_done = self._restore() if resume else 0
         self.changes = self.ranks.on_all_ranks(self._store_changes) if resume else ()
         self.callbacks = [*callbacks, Monitor(task.draw_curves)] if self.ranks.first else []
+        self.stopwatch = StopWatch(task.config.batch_size, task.step.device)
+        self.writer = BackgroundWriter()
+        self.last: StepMetrics[Any] | None = None  # of the steps of this process
+        self.logged_step = self.saved_step = self.steps_done
+        self.stall_s = 0.0  # since the last logged step
 
     def run(self) -> RunResult:
         """Trains to the end, or until SIGTERM or Ctrl-C, which save first."""
@@ -106,51 +115,77 @@ class TrainingLoop:
         return result
 
     def _train(self) -> RunResult:
-        task, config, ranks, metrics = self.task, self.task.config, self.ranks, None
-        first_step, stopwatch = self.steps_done, StopWatch(config.batch_size)
-        with StopRequest() as stop, closing(task.batches(self.steps_done)) as stream:
-            batches = stopwatch.timed(stream)
-            ends = self.steps_done == task.num_steps
-            while True:
-                # Once in a while: a checkpoint, then a validation. A signal to stop leaves little time: it saves first.
-                if self.steps_done > first_step:
-                    if ends or self.steps_done % config.checkpoint_every_steps == 0:
-                        ranks.on_all_ranks(self._save)
-                    if task.is_validated_after(self.steps_done) and self.steps_done < task.num_steps:
-                        ranks.on_all_ranks(self._validate)
-                if ends:
+        task, num_steps = self.task, self.task.num_steps
+        first_step = self.steps_done
+        with StopRequest() as stop, closing(self.writer), closing(task.batches(self.steps_done)) as stream:
+            batches = self.stopwatch.timed(on_device(stream, task.step.device))
+            while self.steps_done < num_steps:
+                # One communication between the ranks a step, while their devices still compute the step before.
+                is_last = stop.requested and self.steps_done > first_step
+                batch, stops = self.ranks.on_all_ranks_with(partial(_next_unless, is_last, batches), is_last)
+                if stops:
                     break
+                self._take_step(batch)
+                # A signal to stop leaves little time: a run that it ends is saved before it is validated.
+                validates = self.steps_done < num_steps and task.is_validated_after(self.steps_done)
+                stops = validates and self.ranks.any(stop.requested)
+                if stops or self.steps_done % task.config.log_every_steps == 0:
+                    self._log_step()
+                if stops or self.steps_done % task.config.checkpoint_every_steps == 0:
+                    self._save_step(waits=stops)
+                if validates:
+                    self.ranks.on_all_ranks(self._validate)
+                if stops:
+                    break
+            if self.steps_done > first_step:
+                self._log_step()
+                self._save_step(waits=True)
+            if self.steps_done == num_steps:
+                self.ranks.on_all_ranks(self._finish)
+        return self._result()
 
-                # One step.
-                lr = config.optimizer.lr * lr_ratio(
-                    config.schedule, self.steps_done, task.num_steps, task.steps_per_epoch
-                )
-                batch = ranks.on_all_ranks(partial(next, batches))
-                losses = task.step(batch, self.steps_done + 1, lr)
-                self.steps_done += 1
-                epoch, steps_of_next_epoch = divmod(self.steps_done, task.steps_per_epoch)
-                if steps_of_next_epoch == 0:
-                    task.end_epoch(epoch)
+    def _take_step(self, batch: Mapping[str, Any]) -> None:
+        """Queues one step on the device, which may still compute the one before."""
+        task, config = self.task, self.task.config
+        lr = config.optimizer.lr * lr_ratio(
+            config.schedule, self.steps_done, task.num_steps, task.steps_per_epoch
+        )
+        losses = task.step(batch, self.steps_done + 1, lr)
+        self.steps_done += 1
+        epoch, steps_of_next_epoch = divmod(self.steps_done, task.steps_per_epoch)
+        if steps_of_next_epoch == 0:
+            task.end_epoch(epoch)
+        self.last = StepMetrics(
+            pending=losses,
+            step=self.steps_done,
+            epoch=self.steps_done / task.steps_per_epoch,
+            lr=lr,
+            checkpoint_stall_s=self.stall_s,
+            **vars(self.stopwatch.read()),
+        )
+        for callback in self.callbacks:
+            callback.on_step_end(self.last, task.step.model, batch)
 
-                # Logging.
-                metrics = StepMetrics(
-                    losses=losses,
-                    step=self.steps_done,
-                    epoch=self.steps_done / task.steps_per_epoch,
-                    lr=lr,
-                    **stopwatch.read(),
-                )
-                for callback in self.callbacks:
-                    callback.on_step_end(metrics, task.step.model, batch)
-                ends = ranks.any(stop.requested) or self.steps_done == task.num_steps
-                if ends or self.steps_done % config.log_every_steps == 0:
-                    ranks.on_all_ranks(partial(self._log, metrics))
-                    stopwatch.restart()
-            if self.steps_done == task.num_steps:
-                ranks.on_all_ranks(self._finish)
-        return self._result(metrics)
+    def _log_step(self) -> None:
+        """Waits for the device, so that the speed is that of its work; does nothing if the step is logged already."""
+        if self.last is not None and self.last.step != self.logged_step:
+            self.task.step.require_finite()
+            self.last = replace(self.last, **vars(self.stopwatch.read()))
+            self.ranks.on_all_ranks(partial(self._log, self.last))
+            self.logged_step, self.stall_s = self.last.step, 0.0
+            self.stopwatch.restart()
+
+    def _save_step(self, waits: bool) -> None:
+        """Copies the state, which is written while training goes on, unless it `waits`; not twice for a step."""
+        if self.steps_done != self.saved_step:
+            self.task.step.require_finite()
+            self.ranks.on_all_ranks(self._save)
+            self.saved_step = self.steps_done
+        if waits:
+            self.ranks.on_all_ranks(self.writer.wait)
 
     def _log(self, metrics: StepMetrics[Any]) -> None:
+        self.writer.require_no_error()
         if self.ranks.first:
             self.folder.log(metrics.as_record())
         for callback in self.callbacks:
@@ -164,6 +199,8 @@ class TrainingLoop:
 
     def _save(self) -> None:
         if self.ranks.first:
+            began_s = time.perf_counter()
+            self.writer.wait()
             state = {
                 "config": as_dict(self.task.config),
                 "num_ranks": self.ranks.count,
@@ -171,7 +208,9 @@ class TrainingLoop:
                 **self.task.state_dict(self.steps_done),
                 **self.task.step.state_dict(),
             }
-            self.folder.checkpoints.save(self.steps_done, state)
+            save = partial(self.folder.checkpoints.save, self.steps_done, snapshot(state))
+            self.stall_s += time.perf_counter() - began_s
+            self.writer.start(save)
 
     def _finish(self) -> None:
         """Also when a complete run is resumed, since it may have been killed in here."""
@@ -180,7 +219,7 @@ class TrainingLoop:
                 self.task.save_weights(self.folder.weights)
         self._validate()
 
-    def _result(self, last: StepMetrics[Any] | None) -> RunResult:
+    def _result(self) -> RunResult:
         complete = self.steps_done == self.task.num_steps
         return RunResult(
             run_dir=self.folder.path,
@@ -188,7 +227,7 @@ class TrainingLoop:
             num_steps=self.task.num_steps,
             checkpoint=self.folder.checkpoints.path(self.steps_done),
             weights=self.folder.weights if complete else None,
-            last=last,
+            last=self.last,
         )
 
     def _open_folder(self, path: Path, resume: bool) -> RunFolder:
@@ -225,3 +264,8 @@ class TrainingLoop:
         state = self.folder.checkpoints.load(path)
         self.task.load_state_dict(state, path)
         return state
+
+
+def _next_unless(stops: bool, batches: Iterator[dict[str, Any]]) -> Any:
+    """The next batch; None where this process was asked to stop, since a batch may take its time."""
+    return None if stops else next(batches)

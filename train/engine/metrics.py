@@ -1,14 +1,18 @@
 """Records of a run: its start, its steps, its validations and its end."""
 
 import dataclasses
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
+from torch import Tensor
+
+from cavsync.train.engine.overlap.readback import Readback
+
 L = TypeVar("L", bound="Losses")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +43,54 @@ class Losses:
     grad_norm: float  # before clipping
 
 
+class StepLosses(Generic[L]):
+    """The losses of a step on their way from the device."""
+
+    def __init__(self, kind: type[L], values: Mapping[str, Tensor]) -> None:
+        """`values` are scalars on the device, one for each field of `kind`."""
+        self._kind, self._names = kind, list(values)
+        self.stacked = torch.stack([value.detach().float() for value in values.values()])
+        """float32 (losses,) on the device."""
+        self._readback = Readback(self.stacked)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `read` would return at once; on the CPU it always does."""
+        return self._readback.is_ready
+
+    def read(self) -> L:
+        """The losses, once the device has computed the step; later steps may be under way."""
+        return self._kind(**self.by_name())
+
+    def by_name(self) -> dict[str, float]:
+        """The numbers that `read` returns, in the order in which they were computed."""
+        return dict(zip(self._names, self._readback.read(), strict=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepMetrics(Generic[L]):
     """One step, and the speed since the last logged one."""
 
-    losses: L
+    pending: StepLosses[L]
     step: int  # steps done, this one included
     epoch: float
     lr: float
     clips_per_s: float
-    data_wait_fraction: float  # of the wall time, in [0, 1]
+    data_wait_fraction: float  # of the wall time, in [0, 1]: the device stood still until its batch came
+    checkpoint_stall_s: (
+        float  # since the last logged step: training stood still to copy what checkpoints hold
+    )
     seconds: float  # since this process began to train
+
+    @cached_property
+    def losses(self) -> L:
+        """Waits for the step, if the device still computes it."""
+        return self.pending.read()
 
     def as_record(self) -> dict[str, float]:
         """All numbers by name, as in a line of metrics.jsonl."""
-        record = dataclasses.asdict(self)
-        return {**record.pop("losses"), **record}
+        own = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name != "pending"}
+        return {**dataclasses.asdict(self.losses), **own}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,33 +121,3 @@ class RunResult:
     @property
     def complete(self) -> bool:
         return self.step == self.num_steps
-
-
-class StopWatch:
-    """Counts steps of `batch_size` clips, and the wall time, since the last `restart`."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size, self.began_s = batch_size, time.perf_counter()
-        self.restart()
-
-    def restart(self) -> None:
-        self.restarted_s, self.waited_s, self.num_steps = time.perf_counter(), 0.0, 0
-
-    def timed(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches; the time until one comes counts as waiting, and with it a step begins."""
-        while True:
-            requested_s = time.perf_counter()
-            batch = next(batches)
-            self.waited_s += time.perf_counter() - requested_s
-            self.num_steps += 1
-            yield batch
-
-    def read(self) -> dict[str, float]:
-        """The fields of `StepMetrics` that measure speed."""
-        now_s = time.perf_counter()
-        elapsed_s = now_s - self.restarted_s
-        return {
-            "clips_per_s": self.num_steps * self.batch_size / elapsed_s,
-            "data_wait_fraction": self.waited_s / elapsed_s,
-            "seconds": now_s - self.began_s,
-        }

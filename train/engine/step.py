@@ -1,9 +1,9 @@
 """One optimizer step: the gradient of a batch, clipped and checked, then an update of the weights."""
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,9 +15,11 @@ from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.config import RunConfig
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.engine.metrics import Losses
+from cavsync.train.engine.metrics import Losses, StepLosses
 from cavsync.train.engine.optimizer import build_optimizer, clip_gradients
+from cavsync.train.engine.overlap.readback import FiniteCheck
 
+L = TypeVar("L", bound=Losses)
 L_co = TypeVar("L_co", bound=Losses, covariant=True)
 
 MAX_KEYS_SHOWN = 8
@@ -60,42 +62,65 @@ class Objective(Protocol[L_co]):
         ...
 
 
-class TrainStep(Generic[L_co]):
+@dataclass(frozen=True)
+class CheckedStep(Generic[L]):
+    """What the message on a step needs, should it turn out not to be finite."""
+
+    step: int
+    losses: StepLosses[L]
+    keys: Sequence[str]  # of this rank's clips
+
+
+class TrainStep(Generic[L]):
     """A model and its optimizer; calling it with this rank's part of a batch trains once.
 
     `model` is on `device` already, and `objective` computes its loss.
+
+    A call queues its work on the device and does not wait for it, so on a GPU the host can run ahead. A step with a
+    NaN or infinite loss changes no weight, for the device itself skips its update and all later ones; the host
+    raises NonFiniteError at once on a CPU, on a GPU when it has queued the next step, or in `require_finite`.
     """
 
     def __init__(
         self,
         config: RunConfig,
         model: nn.Module,
-        objective: Objective[L_co],
+        objective: Objective[L],
         device: torch.device,
         ranks: Ranks | None = None,
+        steps_ahead: int | None = None,
     ) -> None:
+        """The host may be `steps_ahead` of the device: by default a step on a GPU, none on a CPU."""
         self.config, self.model, self.objective = config, model, objective
         self.device, self.ranks = device, ranks or Ranks()
+        self.steps_ahead = int(device.type == "cuda") if steps_ahead is None else steps_ahead
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(config.optimizer, model)
         # Half precision has no range for small gradients; the scaler lifts them and skips steps that overflow.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self._finite: FiniteCheck[CheckedStep[L]] = FiniteCheck(device)
+        self.optimizer.register_step_pre_hook(self._skip_unless_finite)
 
-    def __call__(self, batch: Mapping[str, Any], step: int, lr: float) -> L_co:
+    def __call__(self, batch: Mapping[str, Any], step: int, lr: float) -> StepLosses[L]:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         with self._explained_when_too_large(batch, step):
-            losses = self.objective.backward(batch, self.scaler.scale)
+            values = self.objective.backward(batch, self.scaler.scale)
             self.scaler.unscale_(self.optimizer)
-            losses["grad_norm"] = clip_gradients(self.trained, self.config.optimizer.clip_grad_norm)
-            # One transfer from the device for all of them.
-            values = torch.stack([value.detach().float() for value in losses.values()]).tolist()
-            measured = dict(zip(losses, values, strict=True))
-            self._require_finite(measured, step, batch["key"])
+            values["grad_norm"] = clip_gradients(self.trained, self.config.optimizer.clip_grad_norm)
+            losses = StepLosses(self.objective.losses, values)
+            # A gradient that overflows in half precision is the scaler's to skip.
+            checked = losses.stacked[:-1] if self.scaler.is_enabled() else losses.stacked
+            self._finite.add(CheckedStep(step, losses, batch["key"]), checked)
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        return self.objective.losses(**measured)
+        self._raise_failure(self.steps_ahead)
+        return losses
+
+    def require_finite(self) -> None:
+        """Waits for the device; raises NonFiniteError where one of the steps was not finite."""
+        self._raise_failure(0)
 
     def state_dict(self) -> dict[str, Any]:
         """All that training changes: weights, the optimizer's means, the loss scale."""
@@ -110,13 +135,19 @@ class TrainStep(Generic[L_co]):
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def _require_finite(self, measured: Mapping[str, float], step: int, keys: Sequence[str]) -> None:
+    def _skip_unless_finite(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """A fused optimizer skips its update, on the device, where its attribute `found_inf` is 1; so does a scaler."""
+        overflow = getattr(optimizer, "found_inf", None) if self.scaler.is_enabled() else None
+        failed = self._finite.failed
+        optimizer.found_inf = failed if overflow is None else torch.maximum(failed, overflow)  # type: ignore[attr-defined]
+
+    def _raise_failure(self, newest_left: int) -> None:
         """All ranks measured the same, so either all of them raise or none."""
-        # A gradient that overflows in half precision is the scaler's to skip.
-        checked = [name for name in measured if name != "grad_norm" or not self.scaler.is_enabled()]
-        if not all(math.isfinite(measured[name]) for name in checked):
-            all_keys = list(chain.from_iterable(self.ranks.gather_objects(list(keys))))
-            self.ranks.fail(non_finite_error(measured, step, all_keys, self.objective.lr_fields))
+        failed = self._finite.first_failure(newest_left)
+        if failed is not None:
+            all_keys = list(chain.from_iterable(self.ranks.gather_objects(list(failed.keys))))
+            measured = failed.losses.by_name()
+            self.ranks.fail(non_finite_error(measured, failed.step, all_keys, self.objective.lr_fields))
 
     @contextmanager
     def _explained_when_too_large(self, batch: Mapping[str, Any], step: int) -> Iterator[None]:

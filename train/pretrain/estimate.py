@@ -74,7 +74,7 @@ def _measure(
             began_s = time.perf_counter()
             batch = next(batches)
             read_s = time.perf_counter()
-            step(batch, number + 1, lr=config.optimizer.lr)  # waits for the device
+            step(batch, number + 1, lr=config.optimizer.lr).read()  # waits for the device
             reading.append(read_s - began_s)
             computing.append(time.perf_counter() - read_s)
     return fmean(reading[WARM_UP_STEPS:]), fmean(computing[WARM_UP_STEPS:])

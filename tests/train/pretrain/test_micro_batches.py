@@ -68,7 +68,7 @@ def test_parts_in_half_precision_come_near_the_whole(precision: str) -> None:
         step = pretrain_step(
             replace(config, micro_batch=micro_batch), CavMaeSync(config.model), torch.device("cpu")
         )
-        numbers.append([vars(step(some_batch(config), number, 1e-3)) for number in (1, 2)])
+        numbers.append([vars(step(some_batch(config), number, 1e-3).read()) for number in (1, 2)])
     for whole, parts in zip(*numbers, strict=True):
         assert parts == pytest.approx(whole, rel=0.02, nan_ok=True)
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.known_shards import micro_model, micro_run, write_known_shards
+from support.runs import wait_for
 from support.trainings import Calls
 from torch import nn
 
@@ -169,7 +170,7 @@ def test_the_run_folder_records_what_ran(shards: Path, tmp_path: Path) -> None:
     assert (stored["data"]["mel_mean"], stored["data"]["mel_std"]) == (-5.0, 4.0)
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     parts = ("loss", "reconstruction_audio", "reconstruction_image", "contrastive", "accuracy", "grad_norm")
-    speeds = ("lr", "epoch", "clips_per_s", "data_wait_fraction", "seconds")
+    speeds = ("lr", "epoch", "clips_per_s", "data_wait_fraction", "checkpoint_stall_s", "seconds")
     assert {*parts, *speeds, "step"} == last.keys()
     assert last["step"] == result.step == 4
     assert last["epoch"] == pytest.approx(4 / 3)
@@ -338,9 +339,11 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(shards: Path, tmp_path: Path
     # A limit on the size of files ends a write in the middle, as a full disk does.
     config = micro_run(shards, checkpoint_every_steps=1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    first = Checkpoints(tmp_path / "run").path(1)
 
     def fill_disk(metrics: StepMetrics) -> None:
         if metrics.step == 2:
+            wait_for(first.is_file)  # it is written while the second step is done
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
 
     message = r"step-000002\.pt cannot be written .*GB free\. step-000001\.pt, before it, is whole: make room"

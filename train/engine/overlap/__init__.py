@@ -1,0 +1,1 @@
+"""Work that goes on while a device computes a step: copies to and from it, its clock, and the writing of files."""
