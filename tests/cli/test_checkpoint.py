@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 import typer
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from support import command_line
 
 from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.main import ErrorGroup
@@ -28,7 +29,7 @@ app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["checkpoint", *map(str, arguments)])
+    return command_line.run("checkpoint", *arguments, app=app)
 
 
 def report(*arguments: object) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from click.testing import Result
+from support.command_line import run
 from support.media import run_ffmpeg, silence, write_clip
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.pipeline.dataset.index_row import INDEX_SCHEMA
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.storage.path import sha256
@@ -25,7 +24,7 @@ LISTED += ("f,0,dog,test", "g,0,dog,test", "a,0,dog,train")
 
 def data(*arguments: str | Path) -> Result:
     """`cavsync data ...`"""
-    return CliRunner().invoke(app, ["data", *map(str, arguments)])
+    return run("data", *arguments)
 
 
 def write_videos(root: Path) -> None:
@@ -45,7 +44,7 @@ def write_videos(root: Path) -> None:
 def prepare_vggsound(root: Path, *options: str) -> Path:
     """Prepare, or go on to prepare, the videos of `root` into `root`/out."""
     paths = ("--list", root / "list.csv", "--videos", root / "videos", "--out", root / "out")
-    result = CliRunner().invoke(app, ["prepare", "vggsound", *map(str, paths), *OPTIONS, *options])
+    result = run("prepare", "vggsound", *paths, *OPTIONS, *options)
     assert result.exit_code == 0, result.output
     return root / "out"
 

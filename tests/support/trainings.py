@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 from click.testing import Result
+from support import command_line
 from torch import nn
-from typer.testing import CliRunner
 
 from cavsync.cli.train import command
 from cavsync.train.engine.callbacks import TrainerCallback
@@ -23,7 +23,7 @@ NO_CURVES = "monitor.curves=false"
 
 
 def run(app: typer.Typer, *arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "300"})
+    return command_line.run(*arguments, app=app, env={"COLUMNS": "300"})
 
 
 def train(*arguments: str | Path) -> Result:

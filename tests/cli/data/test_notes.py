@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import output_text
+from support.command_line import output_text, run
 from support.media import run_ffmpeg, write_clip
 from support.prepared import data
-from typer.testing import CliRunner
-
-from cavsync.cli.main import app
 
 SECONDS = 3.0
 OPTIONS = ("--num-frames", "4", "--frame-size", "32")
@@ -46,7 +43,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(videos: Path, out: Path, *options: str) -> str:
     arguments = ["prepare", "folder", str(videos), "--out", str(out), *OPTIONS, *options]
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    result = run(*arguments, env={"COLUMNS": "300"})
     assert result.exit_code == 0, result.output
     return output_text(result)
 
@@ -65,7 +62,7 @@ def test_the_end_of_a_preparation_counts_gaps_and_other_channels(videos: Path, o
     assert "another was stored (counted from 0): channel 1 in 1 clip. --audio-channel mean" in text
     counts = {note: len(keys) for note, keys in NOTES.items() if keys}
     assert json.loads((out / "dataset.json").read_text())["notes"] == counts
-    end = CliRunner().invoke(app, ["prepare", "folder", str(videos), "--out", str(out), *OPTIONS, "--json"])
+    end = run("prepare", "folder", videos, "--out", out, *OPTIONS, "--json")
     assert json.loads(end.stdout.splitlines()[-1])["notes"] == counts
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
+from support import command_line
 from support.command_line import output_text
 from support.known_shards import micro_model
 from support.labelled_shards import CLASSES, NUM_TEST, micro_finetuning, pretrained, write_labelled_shards
-from typer.testing import CliRunner, Result
 
-from cavsync.cli.main import app
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.classifier import CavMaeClassifier
@@ -42,7 +42,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def classify(*options: object) -> Result:
-    return CliRunner().invoke(app, ["eval", "classification", *map(str, options)])
+    return command_line.run("eval", "classification", *options)
 
 
 def report(result: Result) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import Result
+from support import command_line
 from support.command_line import output_text
-from typer.testing import CliRunner, Result
 
-from cavsync.cli.main import app
 from cavsync.train.evaluation.statistics import paired_difference
 
 pytestmark = pytest.mark.usefixtures("quick_audio")
@@ -21,7 +21,7 @@ NUM_CLIPS = 40
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["eval", *map(str, arguments)], env={"COLUMNS": "200"})
+    return command_line.run("eval", *arguments, env={"COLUMNS": "200"})
 
 
 def scored(folder: Path, num_wrong: int, clips: list[str] | None = None) -> Path:

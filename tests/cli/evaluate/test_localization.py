@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
-from support.command_line import output_text
+from support.command_line import output_text, run
 from support.known_shards import micro_model
-from typer.testing import CliRunner, Result
 
-from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.synthetic.config import WorldConfig
@@ -39,7 +38,7 @@ HALF_BOX = [[0.0, 0.5, 1.0, 1.0]]  # the lower half
 
 
 def localization(*options: object) -> Result:
-    return CliRunner().invoke(app, ["eval", "localization", *map(str, options)])
+    return run("eval", "localization", *options)
 
 
 # The published rules

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import Result
+from support import command_line
 from support.command_line import output_text
 from support.known_shards import micro_model, micro_run, raw_data, write_known_shards
 from support.labelled_shards import NUM_TEST, NUM_TRAIN, write_labelled_shards
-from typer.testing import CliRunner, Result
 
-from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model, save_model
 from cavsync.train.data.images import normalise_images
@@ -45,7 +45,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def retrieval(*options: object) -> Result:
-    return CliRunner().invoke(app, ["eval", "retrieval", *map(str, options)])
+    return command_line.run("eval", "retrieval", *options)
 
 
 def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, dataset: Path) -> None:

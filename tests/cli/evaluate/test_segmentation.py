@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
-from support.command_line import output_text
+from support.command_line import output_text, run
 from support.known_shards import micro_model
-from typer.testing import CliRunner, Result
 
-from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.decoding.process import DecoderProcess
@@ -65,7 +64,7 @@ def data(root: Path, tmp_path: Path) -> Path:
 
 
 def segmentation(*options: object) -> Result:
-    return CliRunner().invoke(app, ["eval", "segmentation", *map(str, options)])
+    return run("eval", "segmentation", *options)
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
+from support import command_line
 from support.clock_models import DeafClock, ShardClock, VideoClock, load_instead, similarity
 from support.command_line import output_text
 from support.known_shards import NUM_FRAMES, micro_model, micro_run, raw_data, write_known_shards
 from support.media import KnownClip, run_ffmpeg, silence, write_clip
 from support.prepared import rewrite_index
 from torch import nn
-from typer.testing import CliRunner, Result
 
 from cavsync.cli.evaluate.synchrony import synchrony as command
-from cavsync.cli.main import app
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.dataset.reader import Dataset
@@ -66,7 +66,7 @@ def use_model(monkeypatch: pytest.MonkeyPatch, run: Path, dataset: Path) -> UseM
 
 
 def synchrony(*options: object) -> Result:
-    return CliRunner().invoke(app, ["eval", "synchrony", *map(str, options)])
+    return command_line.run("eval", "synchrony", *options)
 
 
 def record_of(*options: object) -> dict[str, Any]:

@@ -14,10 +14,9 @@ import pytest
 import webdataset
 from click.testing import Result
 from PIL import Image
+from support.command_line import run
 from support.media import KnownClip, write_clip
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.pipeline.dataset.reader import Dataset, read_mel
 from cavsync.pipeline.storage.lock import run_lock
 
@@ -26,7 +25,7 @@ SMALL = ("--num-frames", "4", "--frame-size", "32")
 
 
 def prepare(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["prepare", *map(str, arguments)])
+    return run("prepare", *arguments)
 
 
 def index(out: Path) -> pd.DataFrame:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from support.command_line import run
 from support.media import write_clip
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.jobs.estimate_sample import NUM_SAMPLED, spread_by_size
@@ -40,7 +39,7 @@ print(core_s() - before)
 
 
 def prepare(*arguments: str | Path) -> Result:
-    result = CliRunner().invoke(app, ["prepare", *map(str, arguments)])
+    result = run("prepare", *arguments)
     assert "Traceback" not in result.output
     return result
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 import typer
+from click.testing import Result
+from support.command_line import run
 from torch import Tensor
-from typer.testing import CliRunner, Result
 
 from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.main import ErrorGroup
@@ -31,7 +32,7 @@ app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def export(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["checkpoint", "export", *map(str, arguments)])
+    return run("checkpoint", "export", *arguments, app=app)
 
 
 def stored(config: ModelConfig, folder: Path) -> Path:

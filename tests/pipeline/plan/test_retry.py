@@ -6,12 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
-from support.command_line import output_text
+from support.command_line import output_text, run
 from support.media import write_clip
 from support.runs import content, prepare, stamps
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.pipeline.dataset.reader import Dataset
 
 SMALL = ("--shard-size", "2", "--num-frames", "2", "--frame-size", "32", "--max-failure-rate", "1")
@@ -40,7 +38,7 @@ def write_list(root: Path, *rows: str) -> None:
 
 def vggsound(root: Path, *options: str) -> Result:
     paths = ("--list", root / "list.csv", "--videos", root / "videos", "--out", root / "out")
-    return CliRunner().invoke(app, ["prepare", "vggsound", *map(str, paths), *SMALL, *options])
+    return run("prepare", "vggsound", *paths, *SMALL, *options)
 
 
 def untouched(finished: dict[Path, int]) -> bool:
@@ -161,11 +159,11 @@ def test_a_folder_may_grow_and_lose_videos(good: bytes, tmp_path: Path) -> None:
     for name in ("b", "c"):
         (videos / f"{name}.mp4").write_bytes(good)
     command = ["prepare", "folder", str(videos), "--out", str(out), *SMALL]
-    assert CliRunner().invoke(app, command).exit_code == 0
+    assert run(*command).exit_code == 0
     finished = stamps(out)
     (videos / "a.mp4").write_bytes(good)
     (videos / "b.mp4").unlink()
-    result = CliRunner().invoke(app, command)
+    result = run(*command)
     assert result.exit_code == 0, result.output
     assert "The lists have 1 new clips: 1 new shards." in output_text(result)
     assert Dataset.open(out).summary["states"] == {"ok": 3}

@@ -25,15 +25,13 @@ import pytest
 import torch
 from click.testing import Result
 from safetensors.torch import load_file
-from support.command_line import output_text
+from support.command_line import output_text, run
 from support.known_shards import micro_run, write_known_shards
 from support.media import write_clip
 from support.prepared import data
 from support.runs import SMALL, content, started
 from support.servers.stores import Fault, S3Store, http_server
-from typer.testing import CliRunner
 
-from cavsync.cli.main import app
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.storage import filesystem as stores
 from cavsync.pipeline.storage.lock import run_lock
@@ -105,7 +103,7 @@ def out(s3: S3Store) -> Iterator[str]:
 
 
 def prepare(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["prepare", *map(str, arguments), *SMALL])
+    return run("prepare", *arguments, *SMALL)
 
 
 def prepared(*arguments: str | Path) -> Result:
