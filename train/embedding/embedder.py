@@ -86,7 +86,8 @@ class Embedder:
         sliding = self.windows(Path(path), decoder)
         parts = []
         for windows in sliding:
-            parts.append((windows, self.embed_segments(windows), self.embed_frames(windows)))
+            # Frames and log-mels are let go here: those of an hour of video take 150 MiB.
+            parts.append((_times_s(windows), self.embed_segments(windows), self.embed_frames(windows)))
             on_second(round(windows[-1].end_s), round(max(sliding.file_s, windows[-1].end_s)))
         return _file_windows(parts, sliding)
 
@@ -148,17 +149,23 @@ def _step_rows(rows: int, step_s: float | None) -> int:
     return step_rows
 
 
+def _times_s(windows: list[Window]) -> np.ndarray:
+    """(W, 3) float64: start and end, and when the frame came on screen, NaN without one."""
+    return np.array([(one.start_s, one.end_s, one.frame_s) for one in windows], np.float64)
+
+
 def _file_windows(
-    parts: list[tuple[list[Window], np.ndarray, np.ndarray]], sliding: SlidingWindows
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], sliding: SlidingWindows
 ) -> FileEmbeddings:
-    windows = [window for part, _, _ in parts for window in part]
-    audio, image = (np.concatenate([part[side] for part in parts]) for side in (1, 2))
-    state, reason = state_of(windows, sliding)
-    frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
+    times_s, audio, image = map(np.concatenate, zip(*parts, strict=True))
+    start_s, end_s, frame_s = times_s.T
+    state, reason = state_of(
+        sliding, has_frames=bool(_is_known(image).any()), has_audio=bool(_is_known(audio).any())
+    )
     return FileEmbeddings(
-        start_s=np.array([window.start_s for window in windows]),
-        end_s=np.array([window.end_s for window in windows]),
-        frame_s=np.array(frames_s, np.float64),
+        start_s=start_s,
+        end_s=end_s,
+        frame_s=frame_s,
         audio=audio,
         image=image,
         duration_s=sliding.duration_s,
@@ -167,14 +174,11 @@ def _file_windows(
     )
 
 
-def state_of(windows: list[Window], sliding: SlidingWindows) -> tuple[ClipState, str | None]:
+def state_of(sliding: SlidingWindows, *, has_frames: bool, has_audio: bool) -> tuple[ClipState, str | None]:
     """The state of a file that was read, and a sentence where it is not ok."""
     if sliding.damage:
         more = f", and {len(sliding.damage) - 1} more places" if len(sliding.damage) > 1 else ""
         return ClipState.DECODE_ERROR, f"damaged: {sliding.damage[0]}{more}; what could be read is used"
-    has_frames, has_audio = (
-        any(getattr(one, part) is not None for one in windows) for part in ("frame", "mel")
-    )
     if not has_frames and not has_audio:
         return ClipState.NO_AUDIO, "it has no frames, and is silent from beginning to end"
     if not has_frames:

@@ -137,7 +137,10 @@ def localize(
             raise EvaluationError(f"{video} cannot be used: {error}.") from error
     localizer.require_anything(video)
     windows = localizer.windows
-    state, reason = state_of(windows, sliding)
+    has_frames, has_audio = (
+        any(getattr(one, part) is not None for one in windows) for part in ("frame", "mel")
+    )
+    state, reason = state_of(sliding, has_frames=has_frames, has_audio=has_audio)
     frames_s = [np.nan if window.frame_s is None else window.frame_s for window in windows]
     return LocalizedVideo(
         video=video,
