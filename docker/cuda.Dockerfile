@@ -25,6 +25,7 @@ RUN python -m pip install --no-cache-dir --constraint /wheels/constraints.txt s3
 RUN useradd --create-home --uid 10001 cavsync && install --directory --owner cavsync /data
 USER cavsync
 WORKDIR /data
-ENV CAVSYNC_ROOT=/data
+# Initial weights that a training fetches stay on the volume.
+ENV CAVSYNC_ROOT=/data HF_HOME=/data/huggingface
 ENTRYPOINT ["cavsync"]
 CMD ["--help"]

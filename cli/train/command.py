@@ -66,10 +66,15 @@ def pretrain(
         config = options.resolve(preset_named, preset or DEFAULT_PRESET, length)
         require_dataset(config.data.path, prepare_hint("audioset"))
     from cavsync.pipeline.storage.writable import require_writable_folder
+    from cavsync.train.pretrain.initial import fetch_weights
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
 
-    if os.environ.get("RANK", "0") == "0":
+    # Of several processes under torchrun one writes, fetches and prints.
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
         require_writable_folder(folder, "give another with --run")
+    if first and not options.resume:
+        fetch_weights(config, lambda text: typer.echo(text, err=True))
     new = not options.resume and not folder.exists() and "RANK" not in os.environ
     forecast = _estimate(config, options.device) if estimate and new else None
     show = JsonLines(estimate=forecast) if options.as_json else Bar(estimate=forecast)
@@ -77,8 +82,7 @@ def pretrain(
         result = run_pretraining(
             config, folder, resume=options.resume, device=options.device, callbacks=[show]
         )
-    # Of several processes under torchrun one prints.
-    if os.environ.get("RANK", "0") == "0":
+    if first:
         show.end(result)
     if not result.complete:
         raise typer.Exit(EXIT_INTERRUPTED)

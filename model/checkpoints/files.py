@@ -30,7 +30,7 @@ METADATA_PREFIX = "cavsync_"
 # How every file begins that torch.save writes: an archive, or from old versions a pickle.
 TORCH_STARTS = (b"PK", b"\x80")
 # Entries of a training checkpoint that record how the model was trained, and what its outputs are.
-TRAINING_ENTRIES = ("step", "position", "labels", "label_names", "task", "config")
+TRAINING_ENTRIES = ("step", "initial_weights", "position", "labels", "label_names", "task", "config")
 
 
 @dataclass(frozen=True)

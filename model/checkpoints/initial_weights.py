@@ -1,7 +1,7 @@
 """Initial weights of pretraining: those of another audio-visual model, or of a ViT that was trained on images."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,11 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import check_file
 from cavsync.model.checkpoints.files import CheckpointFile, read_checkpoint_file
 from cavsync.model.checkpoints.tensors import misshapen, summary
+from cavsync.model.checkpoints.timm_weights import IMAGENET_MAE, TIMM_PREFIX, TimmWeights
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError
 from cavsync.model.patches import resized_table
 
-TIMM_PREFIX = "timm:"
-IMAGENET_MAE = "timm:vit_base_patch16_224.mae"
 # Where the configuration has another number of these than the source, they are drawn at random.
 COUNTED_TOKENS = "register_tokens"
 
@@ -76,18 +75,34 @@ def load_initial_weights(
     tensors = {name: tensor for name, tensor in read.tensors.items() if name in own}
     if COUNTED_TOKENS in tensors and tensors[COUNTED_TOKENS].shape != own[COUNTED_TOKENS].shape:
         del tensors[COUNTED_TOKENS]
-    if other := misshapen(tensors, own):
-        raise CheckpointError(
-            f"{read.name} is of another size than the model to train: {summary('misshapen', other)}. "
-            "Set the model's sizes to those of the source."
-        )
+    _require_sizes(read.name, tensors, own)
     model.load_state_dict(own | tensors)
     return model, _report(read, tensors, own)
 
 
+def fetch_initial_weights(source: Path | str, config: ModelConfig, announce: Callable[[str], None]) -> None:
+    """Makes sure that the weights of `source` are on this machine, where timm publishes them.
+
+    `announce` gets a text before anything is fetched. Raises CheckpointError where they cannot be fetched, or would not
+    fit a model of `config`.
+    """
+    if not str(source).startswith(TIMM_PREFIX):
+        return
+    weights = TimmWeights.of(str(source))
+    if weights.kept() is None:
+        with torch.device("meta"):
+            own = CavMaeSync(config).state_dict()
+        shapes = _filled(str(source), weights.shapes(), config)
+        # Position tables of another grid are recomputed.
+        sized = {name: tensor for name, tensor in shapes.items() if "pos_embed" not in name}
+        _require_sizes(str(source), sized, own)
+        weights.fetch(announce)
+
+
 def _read(source: str, config: ModelConfig) -> _Source:
     if source.startswith(TIMM_PREFIX):
-        return _from_vit(source, _download(source.removeprefix(TIMM_PREFIX)), config)
+        tensors, revision = TimmWeights.of(source).tensors()
+        return _from_vit(f"{source} (revision {revision[:12]})", tensors, config)
     file = read_checkpoint_file(Path(source))
     if file.is_official and "blocks.0.attn.qkv.weight" in file.tensors:
         return _from_vit(source, file.tensors, config)
@@ -116,18 +131,33 @@ def _from_vit(name: str, vit: Mapping[str, Tensor], config: ModelConfig) -> _Sou
     Its first blocks go to both encoders and its next ones to the joint blocks; the audio filters are the sum of the
     colour filters. timm publishes MAE's encoder only; a file that has MAE's decoder fills the decoder too.
     """
-    tensors: dict[str, Tensor] = {}
-    unused = []
     try:
-        for vit_name, tensor in vit.items():
-            targets = _targets(vit_name, tensor, config)
-            tensors |= targets
-            unused += [] if targets else [vit_name]
+        tensors = _filled(name, vit, config)
+        unused = tuple(one for one, tensor in vit.items() if not _targets(one, tensor, config))
         resized = _resize_image_positions(tensors, config)
     except (IndexError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{name} holds no ViT that fits this model: {error}") from error
     note = "ImageNet ViTs normalise with eps 1e-6, this model with 1e-5"
-    return _Source(name, tensors, resized, tuple(unused), note)
+    return _Source(name, tensors, resized, unused, note)
+
+
+def _filled(source: str, vit: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The model's tensors that those of the ViT `source` fill; position tables have the grid of the ViT."""
+    if "blocks.0.attn.qkv.weight" not in vit:
+        raise CheckpointError(f"{source} is no plain ViT; CAV-MAE and CAV-MAE Sync take {IMAGENET_MAE}")
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in vit.items():
+        tensors |= _targets(name, tensor, config)
+    return tensors
+
+
+def _require_sizes(name: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """CheckpointError where one of `tensors`, which fill the model's `own`, has another shape."""
+    if other := misshapen(tensors, own):
+        raise CheckpointError(
+            f"{name} is of another size than the model to train: {summary('misshapen', other)}. "
+            "Set the model's sizes to those of the source, or start from random weights with initial_weights=none."
+        )
 
 
 def _targets(name: str, tensor: Tensor, config: ModelConfig) -> dict[str, Tensor]:
@@ -169,25 +199,6 @@ def _resize_image_positions(tensors: dict[str, Tensor], config: ModelConfig) -> 
             tensors[name] = resized_table(name, tensors[name], (side, side), config.image_grid)
             resized.add(name)
     return frozenset(resized)
-
-
-def _download(name: str) -> dict[str, Tensor]:
-    """The weights of a ViT that timm publishes, from its cache or the Hugging Face hub."""
-    import timm
-
-    try:
-        model = timm.create_model(name, pretrained=True, num_classes=0)
-    # The hub's errors are OSErrors, an unknown name is a RuntimeError.
-    except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise CheckpointError(
-            f"timm cannot give {name}: {reason}. Check the name and the connection, or "
-            f"save timm.create_model({name!r}, pretrained=True).state_dict() elsewhere and give that file."
-        ) from error
-    tensors: dict[str, Tensor] = model.state_dict()
-    if "blocks.0.attn.qkv.weight" not in tensors:
-        raise CheckpointError(f"timm's {name} is no plain ViT; CAV-MAE takes {IMAGENET_MAE}")
-    return tensors
 
 
 def _report(read: _Source, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> InitialWeightsReport:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.engine.step import TrainStep
 from cavsync.train.pretrain import trainer as loop
 from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.initial import initial_model
 from cavsync.train.pretrain.metrics import PretrainLosses
 from cavsync.train.pretrain.objective import INPUTS, PretrainObjective
 
@@ -144,6 +146,15 @@ def assert_same_gradients(one: Any, two: Any, tolerance: float = 1e-6) -> None:
 def rank_gradients(rank: int, configs: list[PretrainConfig]) -> list[Any]:
     with joined(CPU) as ranks:
         return [gradients(config, ranks) for config in configs]
+
+
+def rank_initial_model(rank: int, config: PretrainConfig) -> tuple[dict[str, np.ndarray], str]:
+    """The weights and their description; only the first rank may read the file."""
+    if rank > 0:
+        config = replace(config, initial_weights="a file that only the first rank has")
+    with joined(CPU) as ranks:
+        model, description = initial_model(config, ranks)
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}, description
 
 
 def local_contrast(config: PretrainConfig, count: int) -> float:

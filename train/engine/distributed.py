@@ -92,6 +92,12 @@ class Ranks:
             dist.all_reduce(values)
         return values / self.count
 
+    def give_weights_of_first(self, model: nn.Module) -> None:
+        """Replaces the tensors of `model`, which is on the CPU and of one shape in all ranks, by those of the first."""
+        if self.count > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
     def replicated(self, model: nn.Module) -> nn.Module:
         """`model` so that its backward averages the gradients over the ranks; every parameter must have one."""
         if self.count == 1:

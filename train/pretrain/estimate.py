@@ -12,7 +12,7 @@ from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs, Position
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.pretrain.config import PretrainConfig
-from cavsync.train.pretrain.initial import initial_model
+from cavsync.train.pretrain.initial import random_model
 from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.trainer import open_source
 
@@ -66,8 +66,7 @@ def _measure(
     config: PretrainConfig, batches: Generator[Batch, None, None], device: torch.device
 ) -> tuple[float, float]:
     """Seconds that a step's reading takes, and its computing."""
-    model, _ = initial_model(config)
-    step = pretrain_step(config, model, device)
+    step = pretrain_step(config, random_model(config), device)
     reading, computing = [], []
     with closing(batches):
         for number in range(WARM_UP_STEPS + MEASURED_STEPS):

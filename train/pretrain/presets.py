@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from cavsync.model import config as models
+from cavsync.model.checkpoints.timm_weights import IMAGENET_MAE
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import ConfigError, OptimizerConfig, ScheduleConfig, published_adam
 from cavsync.train.engine.overrides import nearest
@@ -38,6 +39,7 @@ def sync_base() -> PretrainConfig:
         # Fork: per step, linear warm-up over a tenth of the run, cosine to a tenth of the rate.
         schedule=ScheduleConfig(name="cosine", warmup_fraction=0.1, floor_ratio=0.1),
         batch_size=512,  # fork; over 4 GPUs
+        initial_weights=IMAGENET_MAE,  # fork: ImageNet-MAE, which CAV-MAE adapted
         # Fork: DataParallel computes the loss in each of its 4 GPUs, from the 128 clips there.
         negatives=128,
         num_epochs=25,  # fork; the released weights are epoch 25's
@@ -63,6 +65,7 @@ def cavmae_base() -> PretrainConfig:
         # CAV-MAE: halved every 5 epochs from the 10th on; its `--warmup` is parsed and never used.
         schedule=ScheduleConfig(name="multistep", milestones=(10, 15, 20), gamma=0.5),
         batch_size=120,  # CAV-MAE's script for Scale+; the released file says 108
+        initial_weights=IMAGENET_MAE,  # CAV-MAE
         negatives=30,  # CAV-MAE: the clips of one of its 4 GPUs; 27 of the released file's 108
         num_epochs=25,  # CAV-MAE
         precision="bfloat16",  # ours; upstream float16

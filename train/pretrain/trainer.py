@@ -17,6 +17,7 @@ from cavsync.train.data.loader import ClipSource, IndexedSource
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.engine.callbacks import TrainerCallback
+from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import choose_device, warn_of_slow_precision
 from cavsync.train.engine.distributed import Ranks, joined
@@ -25,7 +26,7 @@ from cavsync.train.engine.metrics import RunResult, ValidationMetrics
 from cavsync.train.engine.run_folder import RunError
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.held_out import HeldOutClips
-from cavsync.train.pretrain.initial import initial_model
+from cavsync.train.pretrain.initial import initial_model, random_model
 from cavsync.train.pretrain.metrics import PretrainFacts
 from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.plots import draw_reconstructions, run_curves
@@ -52,21 +53,27 @@ def pretrain(
     chosen = choose_device(device)
     warn_of_slow_precision(chosen, config.precision)
     with joined(chosen) as ranks:
-        task = PretrainTask(config, chosen, ranks)
+        # A checkpoint holds all weights, so that a resumed run needs those of step 0 no more.
+        resumes = resume and Checkpoints(run_dir).newest() is not None
+        task = PretrainTask(config, chosen, ranks, resumes=resumes)
         return TrainingLoop(task, run_dir, resume=resume, ranks=ranks, callbacks=callbacks).run()
 
 
 class PretrainTask:
-    """Model, optimizer and clips of a pretraining run."""
+    """Model, optimizer and clips of a pretraining run; with `resumes` its weights are to come from a checkpoint."""
 
-    def __init__(self, config: PretrainConfig, device: torch.device, ranks: Ranks) -> None:
+    def __init__(
+        self, config: PretrainConfig, device: torch.device, ranks: Ranks, *, resumes: bool = False
+    ) -> None:
         self.device, self.ranks = device, ranks
         ranks.on_all_ranks(partial(config.batch_of_a_rank, ranks.count))
         self.source = ranks.on_all_ranks(partial(open_source, config))
         self.config = config = dataclasses.replace(config, data=self.source.config)
         self.epochs = Epochs(len(self.source), config.batch_size, config.seed)
         self.num_steps, self.steps_per_epoch = config.total_steps(len(self.source)), self.epochs.num_batches
-        self.model, self.initial_weights = ranks.on_all_ranks(partial(initial_model, config))
+        self.model, self.initial_weights = (
+            (random_model(config), "") if ranks.any(resumes) else initial_model(config, ranks)
+        )
         self.held_out = ranks.on_all_ranks(self._open_held_out)
         self.step = pretrain_step(config, self.model, device, ranks)
 
@@ -99,6 +106,7 @@ class PretrainTask:
     def state_dict(self, steps_done: int) -> dict[str, Any]:
         return {
             "model_config": as_dict(self.config.model),
+            "initial_weights": self.initial_weights,
             "clips": self.source.identity(),
             "position": dataclasses.asdict(self.epochs.position_after(steps_done)),
         }
@@ -114,6 +122,7 @@ class PretrainTask:
                 f"{path} was trained by {state['num_ranks']} processes, these are {self.ranks.count}: with "
                 "negatives=local each clip would be compared with others. Start as many, or another run."
             )
+        self.initial_weights = state["initial_weights"]
 
     def is_validated_after(self, step: int) -> bool:
         every = self.config.monitor.every_steps
@@ -136,7 +145,8 @@ class PretrainTask:
         return ValidationMetrics(step=step, epoch=epoch, figures=figures, images=images)
 
     def save_weights(self, path: Path) -> None:
-        save_model(self.model, path, {"step": self.num_steps, "config": as_dict(self.config)})
+        training = {"step": self.num_steps, "initial_weights": self.initial_weights}
+        save_model(self.model, path, training | {"config": as_dict(self.config)})
 
     def draw_curves(self, metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
         return run_curves(metrics, validations)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.pretrain.config import PretrainConfig
-from cavsync.train.pretrain.initial import initial_model
+from cavsync.train.pretrain.initial import random_model
 from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.trainer import open_source
 
@@ -34,12 +34,10 @@ def step_flops(config: PretrainConfig) -> int:
         compile=False,
         precision="float32",
         negatives="global",
-        initial_weights=None,
     )
     device, source = torch.device("cpu"), open_source(small)
     start = Epochs(len(source), COUNTED_CLIPS, small.seed).position_after(0)
-    model, _ = initial_model(small)
-    step = pretrain_step(small, model, device)
+    step = pretrain_step(small, random_model(small), device)
     with closing(source.batches(start, Ranks(), device)) as batches:
         batch = next(batches)
     # The fused attention of a CPU is not counted; this one is the same in matrix products.

@@ -180,36 +180,6 @@ def test_a_vit_of_another_image_size_gets_new_positions(tmp_path: Path) -> None:
         load_initial_weights(stored_vit(tmp_path, **learned), replace(SYNC, image_size=64))
 
 
-def test_timm_downloads_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    requested: dict[str, Any] = {}
-    vit = timm.create_model("vit_base_patch16_224.mae", pretrained=False, **VIT)
-
-    def create_model(name: str, **options: Any) -> torch.nn.Module:
-        requested.update(options, name=name)
-        return vit
-
-    monkeypatch.setattr(timm, "create_model", create_model)
-    model, report = load_initial_weights("timm:vit_base_patch16_224.mae", SYNC)
-    assert requested == {"name": "vit_base_patch16_224.mae", "pretrained": True, "num_classes": 0}
-    assert torch.equal(model.blocks_v[0].mlp.fc1.weight, vit.blocks[0].mlp.fc1.weight)
-    assert report.source == "timm:vit_base_patch16_224.mae"
-
-
-def test_a_hub_that_cannot_be_reached_is_named_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(name: str, **options: Any) -> None:
-        raise OSError("An error happened while trying to locate the file on the Hub.")
-
-    monkeypatch.setattr(timm, "create_model", unreachable)
-    message = r"timm cannot give vit_base_patch16_224.mae: .* Hub. Check the name and the connection, or save"
-    with pytest.raises(CheckpointError, match=message):
-        load_initial_weights("timm:vit_base_patch16_224.mae", SYNC)
-
-
-def test_a_name_that_timm_does_not_know_is_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"timm cannot give vit_based: Unknown model \(vit_based\)"):
-        load_initial_weights("timm:vit_based", SYNC)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.known_shards import micro_run, write_known_shards
+from support.known_shards import micro_model, micro_run, write_known_shards
 from support.rank_work import (
     MODELS,
     TwoRanks,
@@ -22,11 +22,14 @@ from support.rank_work import (
     gradients,
     local_contrast,
     rank_gradients,
+    rank_initial_model,
     run_of,
     train,
     two_ranks,
 )
 
+from cavsync.model.cavmae_sync import CavMaeSync
+from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.pretrain.config import PretrainConfig
 
@@ -109,6 +112,25 @@ def test_a_run_goes_on_with_more_processes_and_workers_over_the_same_batches(
     assert begun["keys"] + batches(resumed) == whole["keys"]
     assert [(outcome["step"], outcome["complete"]) for outcome in resumed] == [(5, True)] * 2
     assert resumed[0]["loss"] == pytest.approx(whole["loss"], abs=1e-4)
+
+
+def test_the_first_process_alone_reads_the_initial_weights_and_all_have_them(
+    ranks: TwoRanks, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    weights = save_model(CavMaeSync(micro_model()), tmp_path)
+    config = replace(run_of(), initial_weights=str(weights))
+    stored = load_file(weights)
+    for tensors, description in ranks(rank_initial_model, config):
+        assert f"copied from {weights}" in description
+        assert tensors.keys() == stored.keys()
+        assert all(torch.equal(torch.from_numpy(tensors[name]), stored[name]) for name in stored)
+
+
+def test_weights_that_do_not_fit_end_all(ranks: TwoRanks, shards: Path, tmp_path: Path) -> None:
+    config = run_on(shards, initial_weights=str(tmp_path / "gone"))
+    outcomes = ranks(train, config, tmp_path / "run", {})
+    assert [outcome["error"] for outcome in outcomes] == ["ConfigError", "PeerFailedError"]
 
 
 def test_two_processes_stream_every_clip_once_an_epoch(ranks: TwoRanks, shards: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cavsync.model.checkpoints.initial_weights import TIMM_PREFIX
+from cavsync.model.checkpoints.timm_weights import TIMM_PREFIX
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.lists.clip_list import CLIP_NAME
 from cavsync.pipeline.storage.filesystem import StoreError
