@@ -192,6 +192,7 @@ def aligned_section(scores: RetrievalScores) -> Section:
         images.append(CaptionedImage(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
     text = (
         "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "
-        "segments that belong to the two marked frames: this pair is what the model is given."
+        "segments that belong to the two marked frames: this pair is what the model is given. What such pairs teach beside "
+        "whole-clip audio, `cavsync study run alignment` measures on this world; docs/studies.md has its table."
     )
     return Section("Frames and their audio segments", text, images=images)

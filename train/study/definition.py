@@ -85,7 +85,7 @@ class Study:
         if self.world is None:
             return None
         fields = dict(self.world)
-        return WorldConfig.of_difficulty(fields.pop("difficulty", "easy"), masked_splits=(), **fields)
+        return WorldConfig.of_difficulty(fields.pop("difficulty", "easy"), **fields)
 
 
 @dataclass(frozen=True, kw_only=True)
