@@ -87,12 +87,27 @@ def _list_presets(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(summaries, indent=1))
         return
-    table = Table("preset", "clips needed", "description", box=None)
+    table = Table("preset", "clips needed", "starts from", "description", box=None)
     table.columns[1].justify = "right"
     for name, summary in summaries.items():
-        table.add_row(name, f"{makers[name]().batch_size:,}", summary)
+        config = makers[name]()
+        table.add_row(name, f"{config.batch_size:,}", _start(config), summary)
     Console().print(table)
-    typer.echo("Clips needed: those of one step. With fewer clips, train with --batch-size N.")
+    typer.echo(
+        "Clips needed: those of one step. With fewer clips, train with --batch-size N.\n"
+        "All fields of a preset: --preset NAME. Beside its authors' recipe: docs/recipes.md."
+    )
+
+
+def _start(config: "RunConfig") -> str:
+    """The weights that a run starts from, in a word."""
+    from cavsync.model.checkpoints.timm_weights import IMAGENET_MAE
+    from cavsync.train.pretrain.config import PretrainConfig
+
+    if not isinstance(config, PretrainConfig):
+        return "--from"
+    words = {None: "random weights", IMAGENET_MAE: "ImageNet-MAE"}
+    return words.get(config.initial_weights, str(config.initial_weights))
 
 
 def _grow(tree: Tree, content: dict[str, Any], descriptions: Mapping[str, str], prefix: str = "") -> None:

@@ -63,6 +63,21 @@ def finetune_vggsound() -> FinetuneConfig:
     )
 
 
+def finetune_as20k_augmented() -> FinetuneConfig:
+    """finetune-as20k with random crops and flips of the images, unlike CAV-MAE; scored by mAP."""
+    return _augmented(finetune_as20k())
+
+
+def finetune_as2m_augmented() -> FinetuneConfig:
+    """finetune-as2m with random crops and flips of the images, unlike CAV-MAE; scored by mAP."""
+    return _augmented(finetune_as2m())
+
+
+def finetune_vggsound_augmented() -> FinetuneConfig:
+    """finetune-vggsound with random crops and flips of the images, unlike CAV-MAE; scored by top-1."""
+    return _augmented(finetune_vggsound())
+
+
 def probe_as20k() -> FinetuneConfig:
     """The Sync paper's attention probe on AudioSet's balanced 20 thousand clips, the encoders frozen.
 
@@ -144,8 +159,15 @@ def probe_tiny() -> FinetuneConfig:
 
 
 def _cavmae_inputs(path: str, split: str) -> DataConfig:
-    """CAV-MAE: noise and a roll on the audio; crops and flips are the fork's."""
-    return DataConfig(path=path, split=split, image_augmentation=True, audio_noise=True, num_workers=8)
+    """CAV-MAE: noise and a roll on the audio, images as they are."""
+    return DataConfig(path=path, split=split, audio_noise=True, num_workers=8)
+
+
+def _augmented(preset: FinetuneConfig) -> FinetuneConfig:
+    """The recipe with random crops and flips of the images, which the fork added for Sync."""
+    return replace(
+        preset, preset=f"{preset.preset}-augmented", data=replace(preset.data, image_augmentation=True)
+    )
 
 
 def _cavmae_mixing() -> MixingConfig:
@@ -169,6 +191,9 @@ FINETUNE_PRESETS: MappingProxyType[str, Callable[[], FinetuneConfig]] = MappingP
         "finetune-as20k": finetune_as20k,
         "finetune-as2m": finetune_as2m,
         "finetune-vggsound": finetune_vggsound,
+        "finetune-as20k-augmented": finetune_as20k_augmented,
+        "finetune-as2m-augmented": finetune_as2m_augmented,
+        "finetune-vggsound-augmented": finetune_vggsound_augmented,
         "finetune-tiny": finetune_tiny,
         "probe-as20k": probe_as20k,
         "probe-vggsound": probe_vggsound,

@@ -61,8 +61,8 @@ class PretrainConfig(RunConfig):
     """Compute each block again in the backward instead of keeping what it computed: less memory, a third more
     time."""
     initial_weights: str | None = None
-    """Weights that the run starts from: a checkpoint of ours, Sync's or CAV-MAE's, or
-    timm:vit_base_patch16_224.mae; None starts from random weights."""
+    """Weights that the run starts from: a checkpoint of ours, Sync's or CAV-MAE's, a file with a ViT, or
+    timm:vit_base_patch16_224.mae, ImageNet-MAE, which is fetched once; None starts from random weights."""
     monitor: PretrainMonitorConfig = field(default_factory=PretrainMonitorConfig)
 
     def __post_init__(self) -> None:

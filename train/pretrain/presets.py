@@ -21,7 +21,7 @@ PUBLISHED_PAD_VALUE = 0.0
 
 
 def sync_base() -> PretrainConfig:
-    """CAV-MAE Sync on AudioSet-2M, as the fork trained the siblings of the released weights."""
+    """CAV-MAE Sync on AudioSet-2M, as its authors' development code trained the siblings of the released weights."""
     return PretrainConfig(
         preset="sync-base",
         model=models.sync_base(),

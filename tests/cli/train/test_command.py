@@ -242,8 +242,9 @@ def test_config_show_lists_the_presets() -> None:
 
 def test_config_show_says_how_many_clips_a_preset_needs() -> None:
     listed = run(config.app, "show").output
-    assert re.search(r"tiny +64 +The same graph", listed)
-    assert re.search(r"sync-base +512 ", listed)
+    assert re.search(r"tiny +64 +random weights +The same graph", listed)
+    assert re.search(r"sync-base +512 +ImageNet-MAE ", listed)
+    assert re.search(r"probe-tiny +32 +--from ", listed)
     tree = output_text(run(config.app, "show", "--preset", "tiny", "--set", "batch_size=15"))
     assert "Needs 15 clips or more in the split 'train', because a step takes 15" in tree
 

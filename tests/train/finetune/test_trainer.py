@@ -474,6 +474,10 @@ def test_presets_are_the_published_recipes() -> None:
     assert [one.schedule.milestones[0] for one in (as20k, as2m, vgg)] == [5, 2, 2]
     assert [one.balanced for one in (as20k, as2m, vgg)] == [False, True, True]
     assert (vgg.task, as20k.task, as20k.data.split) == ("single-label", "multi-label", "balanced_train")
+    # CAV-MAE's loader changes the audio and leaves the images as they are.
+    assert {(one.data.audio_noise, one.data.image_augmentation) for one in (as20k, as2m, vgg)} == {
+        (True, False)
+    }
     probe = finetune_preset("probe-as20k")
     assert (probe.optimizer.lr, probe.batch_size, probe.num_epochs, probe.head.kind) == (
         2e-4,
