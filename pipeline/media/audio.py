@@ -8,14 +8,14 @@ import numpy as np
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 
-# The types of samples whose channels decoders keep apart.
-PLANAR = {
-    "u8p": np.uint8,
-    "s16p": np.int16,
-    "s32p": np.int32,
-    "s64p": np.int64,
-    "fltp": np.float32,
-    "dblp": np.float64,
+# The types of samples by FFmpeg's name; decoders that keep channels apart add a "p".
+SAMPLE_TYPES = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
 }
 # Full scale of each sample type that decoders produce; floats are in [-1, 1] already.
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
@@ -40,11 +40,12 @@ def all_channels(frame: av.AudioFrame) -> np.ndarray:
 
 def _planes(frame: av.AudioFrame) -> np.ndarray:
     """(channels, samples) as the decoder made them."""
-    num_channels = frame.layout.nb_channels
-    if frame.format.is_planar:  # PyAV's own conversion reads beyond the last of 8 channels
-        planes: list[Any] = list(frame.planes[:num_channels])
-        return np.stack([np.frombuffer(one, PLANAR[frame.format.name], frame.samples) for one in planes])
-    interleaved: np.ndarray = frame.to_ndarray()  # (1, samples * channels)
+    # PyAV's own conversion reads beyond the last of 8 channels, and does not know all types.
+    num_channels, kind = frame.layout.nb_channels, SAMPLE_TYPES[frame.format.name.removesuffix("p")]
+    planes: list[Any] = list(frame.planes)
+    if frame.format.is_planar:
+        return np.stack([np.frombuffer(one, kind, frame.samples) for one in planes[:num_channels]])
+    interleaved = np.frombuffer(planes[0], kind, frame.samples * num_channels)
     return interleaved.reshape(-1, num_channels).T
 
 

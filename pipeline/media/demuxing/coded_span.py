@@ -27,8 +27,10 @@ PRIMING_S, MOST_PRIMING_S = 0.05, 1.0
 LONG_PRIMING_S = 1.0
 ADAPTIVE = {
     "adpcm_g722", "adpcm_g726", "adpcm_g726le", "amr_nb", "amr_wb", "cook", "evrc", "g723_1", "g728", "g729", "gsm", "gsm_ms", "ilbc",
-    "mp3", "nellymoser", "qcelp", "qdm2", "ra_144", "ra_288", "sipr", "speex", "truespeech", "wmav1", "wmav2", "wmavoice",
+    "mp3", "nellymoser", "qcelp", "ra_144", "ra_288", "sipr", "speex", "truespeech", "wmav1", "wmav2", "wmavoice",
 }  # fmt: skip
+# Codecs whose samples depend on all before them: they add up differences and never begin anew, or their noise goes on.
+FROM_BEGINNING = {"adpcm_ima_oki", "adpcm_yamaha", "dfpwm", "qdm2"}
 # Audio is read so far past the span: only then is it known whether its times deviate for long (audio_track.py).
 AUDIO_TAIL_S = 0.5
 # A codec may store so many frames before one that is shown earlier, and Matroska does not say so.
@@ -227,8 +229,10 @@ class SpanReader:
         return take
 
     def _audio_taker(self, audio: AudioSink) -> Callable[[Any, float | None, float], None]:
+        most_s, span_begin_s = max(MOST_PRIMING_S, 2 * self._priming_s), self.span.begin_s
+
         def take(packet: Any, begins_s: float | None, lasts_s: float) -> None:
-            if begins_s is None or begins_s + max(MOST_PRIMING_S, 2 * self._priming_s) > self.span.begin_s:
+            if begins_s is None or begins_s + most_s > span_begin_s:
                 audio.add(packet)
 
         return take
@@ -237,8 +241,9 @@ class SpanReader:
     def _priming_s(self) -> float:
         audio = self._container.audio
         name = audio.codec_context.codec.canonical_name
-        if name == "pcm_dvd" and audio.codec_context.format.name != "s16":
-            return math.inf  # its samples lie across packets, and none says where they begin
+        # Samples of 24 bits lie across packets on a DVD, and none says where they begin.
+        if name in FROM_BEGINNING or (name == "pcm_dvd" and audio.codec_context.format.name != "s16"):
+            return math.inf
         return (LONG_PRIMING_S if name in ADAPTIVE else PRIMING_S) + skipped_s(audio)
 
     def _is_missed(self, part: _Part) -> bool:

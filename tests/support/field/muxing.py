@@ -66,6 +66,7 @@ MUXINGS = {
     "mov_adpcm": Muxing("mov", H264, "adpcm_ima_qt"),
     "mkv_vorbis": Muxing("mkv", H264, "libvorbis"),
     "mkv_flac": Muxing("mkv", H264, "flac"),
+    "mkv_64_bits": Muxing("mkv", H264, "pcm_s64le"),
     "mkv_ac3": Muxing("mkv", H264, "ac3"),
     "mkv_aac": Muxing("mkv", H264, "aac"),
     "webm_opus": Muxing("webm", VP9, "libopus", rate_hz=48_000),
@@ -73,6 +74,8 @@ MUXINGS = {
     "avi_pcm": Muxing("avi", MPEG4, "pcm_s16le"),
     "avi_mp3": Muxing("avi", MPEG4, "libmp3lame", delay=1105, first_frame_at_0=True, has_slots=True),
     "avi_adpcm": Muxing("avi", MPEG4, "adpcm_ima_wav"),
+    # Its samples add up differences from the first one on.
+    "avi_yamaha": Muxing("avi", MPEG4, "adpcm_yamaha"),
     "ts_aac": Muxing("ts", H264, "aac", delay=1024),
     "ts_mp2": Muxing("ts", MPEG2, "mp2", fps=25, delay=481),
     "ts_ac3": Muxing("ts", H264, "ac3", delay=256),
