@@ -11,6 +11,7 @@ import av.error
 
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.media.audio_track import AudioTrack
+from cavsync.pipeline.media.closed_groups import ClosedGroups
 from cavsync.pipeline.media.demuxing.clock import Span, clock, time_s
 from cavsync.pipeline.media.demuxing.coded_span import CodedFrames, SpanReader
 from cavsync.pipeline.media.demuxing.container import Container
@@ -127,6 +128,8 @@ class PyAvDecoder:
         codec.flush_buffers()
         codec.skip_frame, self._num_errors = "DEFAULT", 0
         packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
+        if needed_s is not None and coded.are_held:
+            packets = ClosedGroups(container.video).needed(coded.packets, needed_s)
         setup = [] if coded.setup is None else [coded.setup]
         for packet in chain(setup, packets, [None]):
             container.deadline.check()

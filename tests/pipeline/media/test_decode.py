@@ -4,7 +4,7 @@ test_alignment.py proves frames and windows together; this file proves each by i
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,9 @@ from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaErro
 from cavsync.pipeline.media.audio import one_channel, resampled
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.backends.choice import open_media
-from cavsync.pipeline.media.backends.pyav import PyAvDecoder
 from cavsync.pipeline.media.decode import DecodedClip
 from cavsync.pipeline.media.demuxing.clock import Span
-from cavsync.pipeline.media.frame_selection import CAN_SKIP, TimedFrame, on_screen
+from cavsync.pipeline.media.frame_selection import TimedFrame, on_screen
 
 KnownClips = Callable[[str], KnownClip]
 
@@ -117,34 +116,6 @@ def test_a_clip_past_the_end_is_too_short(upload: KnownClip) -> None:
 def test_upstream_frames_end_with_the_last_frame(upload: KnownClip) -> None:
     clip = decode(upload.path, 0.0, frame_times="upstream", num_frames=4)
     assert numbers(clip) == [upload.frame_number_at(time_s) for time_s in (0.0, 3.32, 6.64, 9.96)]
-
-
-@pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_skipping_frames_changes_no_byte(codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"preset": "veryfast", "x265-params": "log-level=none:pools=1:bframes=4"}
-    clip = write_clip(tmp_path / "clip.mp4", 4.0, video_codec=codec, video_options=options)
-    skipping = decode(clip.path, num_frames=7)
-    monkeypatch.setattr("cavsync.pipeline.media.backends.pyav.CAN_SKIP", CAN_SKIP - {"h264", "hevc"})
-    plain = decode(clip.path, num_frames=7)
-    assert skipping.frames == plain.frames
-    assert skipping.frame_pts_s.tolist() == plain.frame_pts_s.tolist()
-
-
-def test_frames_that_are_dropped_while_others_are_skipped_are_decoded_again(
-    known_clip: KnownClips, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stream that understates how far its frames are out of order makes a decoder drop some that it was asked for."""
-    path = known_clip("b_frames").path
-    plain, images = decode(path), PyAvDecoder._images
-
-    def dropping(self: PyAvDecoder, needed_s: set[float] | None = None) -> Iterator[av.VideoFrame]:
-        dropped_s = set() if needed_s is None else set(sorted(needed_s)[3::4])
-        yield from (image for image in images(self, needed_s) if image.time not in dropped_s)
-
-    monkeypatch.setattr(PyAvDecoder, "_images", dropping)
-    dropped = decode(path)
-    assert dropped.frames == plain.frames
-    assert dropped.frame_pts_s.tolist() == plain.frame_pts_s.tolist()
 
 
 def test_the_frame_on_screen_is_the_last_that_begun() -> None:
