@@ -31,8 +31,8 @@ def demo(
     difficulty: Annotated[
         Difficulty,
         typer.Option(
-            help="How hard the world's clips are to tell apart: medium and hard have fewer kinds that sound, shapes that "
-            "only look as if they sounded, and hard also sounds off screen."
+            help="How hard the world's clips are to tell apart: medium and hard have fewer kinds that sound and shapes that "
+            "only look as if they sounded, hard also sounds off screen; in attributes only height and size differ."
         ),
     ] = "easy",
     control: Annotated[
@@ -61,6 +61,11 @@ def demo(
     from cavsync.pipeline.synthetic.config import WorldConfig
 
     require_writable_folder(only_world or out, "give another with --only-world or --out")
+    if difficulty == "attributes" and only_world is None:
+        raise typer.BadParameter(
+            "its frames show one thing each, and the demo's heatmaps are scored on frames of two; --only-world makes it.",
+            param_hint="--difficulty",
+        )
     world = WorldConfig.of_difficulty(difficulty, num_train=train_clips, num_test=test_clips)
     if only_world is not None:
         _make_world(world, only_world, workers, as_json)

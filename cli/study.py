@@ -278,9 +278,8 @@ def _report(folder: "StudyFolder", as_json: bool) -> None:
     for budget in folder.study.budgets:
         content = difference_table(results, budget)
         table = Table(title=f"{folder.study.title}, {budget}", title_justify="left")
-        above = [name for name, count in content.groups for _ in range(count)]
-        for name, title in zip(above, content.header, strict=True):
-            table.add_column(f"{name}\n{title}" if name else title)
+        for title in content.header:
+            table.add_column(title)
         for row in content.rows:
             table.add_row(*row)
         Console().print(table)

@@ -14,7 +14,11 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 # As many as classes.py lists.
 NUM_CLASSES = 10
-DIFFICULTY_FIELDS = ("num_kinds", "num_twins", "off_screen", "octaves_per_height", "size_range_db")
+DIFFICULTY_FIELDS = (
+    *("num_kinds", "most_turns", "num_twins", "off_screen"),
+    *("octaves_per_height", "size_range_db"),
+)
+
 # Raise it when the same config gives other frames, audio or lists.
 WORLD_VERSION = 1
 
@@ -36,17 +40,18 @@ class WorldConfig:
     fps: float = 6.25
     sample_rate_hz: int = 16_000
     masked_splits: tuple[Split, ...] = ("test",)  # splits whose masks are written
-    num_kinds: int = (
-        NUM_CLASSES  # classes that sound; with fewer than all a clip holds several things of a kind
-    )
-    num_twins: int = (
-        0  # shapes a clip that look like a sounding class, are visible all the time and never sound
-    )
-    off_screen: float = 0.0  # probability that a turn sounds and is not visible
-    octaves_per_height: float = 1.2  # pitch over the frame's height; 0 sets height and pitch apart
-    size_range_db: float = (
-        12.0  # level of the largest shape over that of the smallest; 0 sets size and level apart
-    )
+    num_kinds: int = NUM_CLASSES
+    """Classes that sound; with fewer than all a clip holds several things of a kind."""
+    most_turns: int = 5
+    """Turns of a clip at the most, which has 4 or 5 where they fit; with 1 a single thing sounds all the time."""
+    num_twins: int = 0
+    """Shapes of a clip that look like a sounding class, are visible all the time and never sound."""
+    off_screen: float = 0.0
+    """Probability that a turn sounds and is not visible."""
+    octaves_per_height: float = 1.2
+    """Pitch over the frame's height; 0 sets height and pitch apart."""
+    size_range_db: float = 12.0
+    """Level of the largest shape over that of the smallest; 0 sets size and level apart."""
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -60,6 +65,8 @@ class WorldConfig:
             raise ValueError(f"{self.side_px=}: h264 needs an even side, shapes need 32 pixels or more")
         if not 1 <= self.num_kinds <= NUM_CLASSES:
             raise ValueError(f"{self.num_kinds=}: a world has 1 to {NUM_CLASSES} kinds that sound")
+        if self.most_turns < 1:
+            raise ValueError(f"{self.most_turns=}: a clip has 1 turn or more")
         if self.num_twins < 0:
             raise ValueError(f"{self.num_twins=}: a clip has 0 or more mute twins")
         if not 0 <= self.off_screen < 1:

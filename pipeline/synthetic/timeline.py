@@ -108,7 +108,7 @@ def plan_clip(config: WorldConfig, split: Split, number: int) -> Timeline:
     if split == "solo":
         classes, num_turns = np.array([number % len(CLASSES)]), 1
     else:
-        num_turns = int(random.integers(NUM_TURNS[0], NUM_TURNS[1] + 1))
+        num_turns = min(int(random.integers(NUM_TURNS[0], NUM_TURNS[1] + 1)), config.most_turns)
         classes = random.permutation(len(CLASSES))[:num_turns]
         if config.num_kinds < len(CLASSES):
             classes = hardening.integers(config.num_kinds, size=num_turns)

@@ -24,6 +24,7 @@ def learning_curves(results: StudyResults, budget: str) -> bytes:
         if (chance := results.chance(metric)) is not None:
             axes.axhline(chance, color="grey", linestyle=":", label="chance")
         axes.set(title=METRICS[metric].label, xlabel="step", ylabel="%")
+        axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
     panels[0].legend(fontsize="small")
     return png(figure)

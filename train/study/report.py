@@ -76,21 +76,20 @@ def arm_scores(results: StudyResults, budget: str) -> list[Score]:
 
 
 def difference_table(results: StudyResults, budget: str) -> Table:
-    """A row an arm: its mean, and its paired difference to the reference with the interval, for each metric."""
+    """A row a metric and arm: the mean, and the paired difference to the reference with its interval."""
     study = results.folder.study
     rows = []
-    for arm in study.arms:
-        if budget not in arm.budgets:
-            continue
-        cells = [arm.name]
-        for metric in study.metrics:
+    for metric in study.metrics:
+        for arm in (arm for arm in study.arms if budget in arm.budgets):
             difference = results.difference(arm.name, budget, metric)
-            cells.append(_shown(results.mean(arm.name, budget, metric)))
-            cells.append("reference" if arm.name == study.reference else _interval(difference.estimate))
-            cells.append("" if arm.name == study.reference else difference.verdict)
-        rows.append(cells)
-    header = ["arm", *(name for _ in study.metrics for name in ("mean, %", "difference, points", ""))]
-    return Table(header, rows, groups=[("", 1), *((METRICS[metric].label, 3) for metric in study.metrics)])
+            compared = (
+                ("reference", "")
+                if arm.name == study.reference
+                else (_interval(difference.estimate), difference.verdict)
+            )
+            mean = _shown(results.mean(arm.name, budget, metric))
+            rows.append([METRICS[metric].label, arm.name, mean, *compared])
+    return Table(["metric", "arm", "mean, %", "difference (95 %)", ""], rows, note=True)
 
 
 def _budget_sections(results: StudyResults, budget: str) -> list[Section]:

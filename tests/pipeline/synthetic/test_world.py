@@ -232,6 +232,15 @@ def test_a_turn_off_screen_is_audible_and_invisible_and_the_summary_says_so(tmp_
     assert np.mean(fractions) == pytest.approx(0.8, abs=0.06)
 
 
+def test_a_clip_of_which_only_attributes_differ_is_one_thing_that_sounds_all_the_time() -> None:
+    config = WorldConfig.of_difficulty("attributes")
+    clips = [plan_clip(config, "test", number).turns for number in range(40)]
+    assert all(len(turns) == 1 for turns in clips)
+    assert {turns[0].class_index for turns in clips} == {0, 1}
+    assert all(turns[0].start_s < 0 < config.duration_s < turns[0].end_s for turns in clips)
+    assert len({turns[0].radius for turns in clips}) == len({turns[0].motion.y for turns in clips}) == 40
+
+
 def test_height_and_size_can_be_set_apart_from_pitch_and_level() -> None:
     linked, apart = (
         plan_clip(replace(CONFIG, **fields), "test", 0).turns[0]
@@ -245,7 +254,7 @@ def test_height_and_size_can_be_set_apart_from_pitch_and_level() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"num_kinds": 0}, {"num_kinds": 11}, {"num_twins": -1}, {"off_screen": 1.0}]
+    "fields", [{"num_kinds": 0}, {"num_kinds": 11}, {"most_turns": 0}, {"num_twins": -1}, {"off_screen": 1.0}]
 )
 def test_a_difficulty_that_no_world_has_is_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
