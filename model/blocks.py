@@ -2,9 +2,12 @@
 
 from typing import Literal
 
+import torch
 from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
+
+from cavsync.model.config import PriorityDirection
 
 ModalityLetter = Literal["a", "v"]
 """Audio or visual: the letter that ends upstream's parameter names."""
@@ -41,8 +44,25 @@ class JointBlock(Block):
 
     def forward(self, x: Tensor, modality: ModalityLetter | None = None) -> Tensor:
         """(batch, tokens, dim) -> (batch, tokens, dim); `modality` selects the norms, None those of both together."""
+        return self._residual(x, *self._norms(modality))
+
+    def global_attention(self, x: Tensor, modality: ModalityLetter, direction: PriorityDirection) -> Tensor:
+        """Attention between the first token and every token, the mean over heads: (batch, tokens, dim) -> (batch, tokens).
+
+        In float32, whatever precision the network runs in: half precision ranks many patches alike.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            norm, _ = self._norms(modality)
+            qkv = self.attn.qkv(norm(x.float())).unflatten(-1, (3, self.attn.num_heads, -1))
+            query, key, _ = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, dim of a head) each
+            if direction == "global-to-patch":
+                query = query[:, :, :1]  # no other row of the map is used
+            attention = (query * self.attn.scale @ key.mT).softmax(dim=-1)  # (batch, heads, queries, tokens)
+            of_global: Tensor = attention[:, :, 0] if direction == "global-to-patch" else attention[..., 0]
+            return of_global.mean(dim=1)
+
+    def _norms(self, modality: ModalityLetter | None) -> tuple[nn.LayerNorm, nn.LayerNorm]:
+        """Those before attention and before the MLP."""
         if modality is None:
-            return self._residual(x, self.norm1, self.norm2)
-        if modality == "a":
-            return self._residual(x, self.norm1_a, self.norm2_a)
-        return self._residual(x, self.norm1_v, self.norm2_v)
+            return self.norm1, self.norm2
+        return (self.norm1_a, self.norm2_a) if modality == "a" else (self.norm1_v, self.norm2_v)

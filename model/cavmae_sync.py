@@ -12,7 +12,7 @@ from cavsync.model.config import ModelConfig
 from cavsync.model.encoder import Encoder, frozen_table, new_token
 from cavsync.model.errors import InputShapeError
 from cavsync.model.losses import contrastive_loss, reconstruction_loss, total_loss
-from cavsync.model.masking import Mask, draw_mask, mask_lines
+from cavsync.model.masking import Mask, draw_mask, mask_lines, take
 from cavsync.model.output import Encoding, Output
 from cavsync.model.patches import patchify, spectrogram
 
@@ -42,11 +42,16 @@ class CavMaeSync(Encoder):
         image: Tensor,
         noise_audio: Tensor | None = None,
         noise_image: Tensor | None = None,
+        kept_audio: Tensor | None = None,
+        kept_image: Tensor | None = None,
     ) -> Output:
         """Losses, and every stage that led to them, of normalised log-mels and images.
 
         `audio` is (batch, time, mels), `image` (batch, 3, height, width). `noise_audio` and `noise_image`,
         (batch, patches) uniform in [0, 1), decide which patches are removed; without them they are drawn.
+
+        `kept_audio` and `kept_image`, (batch, kept) indices of patches, give the contrast a view of its own: the
+        patches that it sees, through a pass of its own. Without them it sees those of the reconstruction, in one pass.
         """
         config = self.config
         # Mask and encode each modality: (batch, patches, dim) -> (batch, global tokens + kept patches, dim).
@@ -56,8 +61,14 @@ class CavMaeSync(Encoder):
         tokens_image = self._encode(mask_image.pick(patches_image), "v")
 
         # Compare the modalities, each alone through the joint blocks: (batch, dim).
-        encoding_audio = self._forward_contrastive(tokens_audio, "a")
-        encoding_image = self._forward_contrastive(tokens_image, "v")
+        view_audio = (
+            tokens_audio if kept_audio is None else self._encode(take(patches_audio, kept_audio), "a")
+        )
+        view_image = (
+            tokens_image if kept_image is None else self._encode(take(patches_image, kept_image), "v")
+        )
+        encoding_audio = self._forward_contrastive(view_audio, "a")
+        encoding_image = self._forward_contrastive(view_image, "v")
         embedding_audio, embedding_image = self._embedding(encoding_audio), self._embedding(encoding_image)
         contrast = contrastive_loss(
             embedding_audio, embedding_image, config.temperature, config.contrastive_direction
@@ -93,15 +104,20 @@ class CavMaeSync(Encoder):
         image: Tensor,
         noise_audio: Tensor | None = None,
         noise_image: Tensor | None = None,
+        kept_audio: Tensor | None = None,
+        kept_image: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The audio and image embeddings that `forward` compares, without the work of the reconstruction.
 
         Arguments are those of `forward`. Each embedding is (batch, dim), or (batch, 2, dim) with
         `global_local_losses`.
         """
-        mask_audio, mask_image = self._draw_masks(audio, image, noise_audio, noise_image)
-        encoding_audio = self.encode_audio(audio, mask_audio.kept)
-        encoding_image = self.encode_image(image, mask_image.kept)
+        if kept_audio is None or kept_image is None:
+            mask_audio, mask_image = self._draw_masks(audio, image, noise_audio, noise_image)
+            kept_audio = mask_audio.kept if kept_audio is None else kept_audio
+            kept_image = mask_image.kept if kept_image is None else kept_image
+        encoding_audio = self.encode_audio(audio, kept_audio)
+        encoding_image = self.encode_image(image, kept_image)
         return self._embedding(encoding_audio), self._embedding(encoding_image)
 
     def _draw_masks(

@@ -12,6 +12,8 @@ from cavsync.model.errors import ModelConfigError
 GlobalTokens = Literal["none", "contrastive", "per-task"]
 AudioMaskMode = Literal["unstructured", "time", "freq", "time-freq"]
 ContrastiveDirection = Literal["one-way", "two-way"]
+PriorityDirection = Literal["global-to-patch", "patch-to-global"]
+"""Which attention of a joint block ranks patches: that of the global token to each patch, or of each patch to it."""
 _CHOICES = {
     "global_tokens": get_args(GlobalTokens),
     "audio_mask_mode": get_args(AudioMaskMode),

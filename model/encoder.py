@@ -7,6 +7,7 @@ Parameters keep upstream's names ("a" audio, "v" visual, "u" united), so that pu
 `constrative` is upstream's spelling.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from cavsync.model.blocks import Block, JointBlock, ModalityLetter
-from cavsync.model.config import ModelConfig
-from cavsync.model.errors import InputShapeError
+from cavsync.model.config import ModelConfig, PriorityDirection
+from cavsync.model.errors import InputShapeError, ModelConfigError
 from cavsync.model.masking import take
-from cavsync.model.output import Encoding
+from cavsync.model.output import Encoding, Guidance
 from cavsync.model.patches import position_table, spectrogram
 
 # Standard deviation of the initial learned tokens, as in MAE.
@@ -84,6 +85,14 @@ class Encoder(nn.Module):
         """
         return self._view(self._embed_image(image), "v", self.config.image_grid, kept)
 
+    def guide_audio(self, audio: Tensor, direction: PriorityDirection | None) -> Guidance:
+        """What this model, as a teacher, says on whole (batch, time, mels) log-mels; None computes no priority."""
+        return self._guide(self._embed_audio(audio), "a", direction)
+
+    def guide_image(self, image: Tensor, direction: PriorityDirection | None) -> Guidance:
+        """What this model, as a teacher, says on whole (batch, 3, height, width) images; None computes no priority."""
+        return self._guide(self._embed_image(image), "v", direction)
+
     def _view(
         self, patches: Tensor, modality: ModalityLetter, grid: tuple[int, int], kept: Tensor | None
     ) -> Encoding:
@@ -94,7 +103,23 @@ class Encoder(nn.Module):
         encoding = self._forward_contrastive(self._encode(patches, modality), modality)
         dim = self.config.embed_dim
         in_grid = encoding.patches.reshape(-1, *grid, dim)  # (batch, rows, columns, dim)
-        return Encoding(encoding.global_token, in_grid)
+        return replace(encoding, patches=in_grid)
+
+    def _guide(
+        self, patches: Tensor, modality: ModalityLetter, direction: PriorityDirection | None
+    ) -> Guidance:
+        """(batch, patches, dim) -> the global token, and the attention of the last joint block, on its own input."""
+        if direction is not None and self.config.num_global_tokens == 0:
+            raise ModelConfigError('priorities need global_tokens="contrastive" or "per-task"')
+        tokens = self._contrastive_tokens(self._encode(patches, modality))
+        for block in self.blocks_u[:-1]:
+            tokens = block(tokens, modality)
+        last: Any = self.blocks_u[-1]
+        priority = None
+        if direction is not None:
+            # The global token comes first, registers that stay come last.
+            priority = last.global_attention(tokens, modality, direction)[:, 1 : 1 + patches.shape[1]]
+        return Guidance(self._pooled(last(tokens, modality), modality)[0], priority)
 
     def _embed_audio(self, audio: Tensor) -> Tensor:
         """(batch, time, mels) -> (batch, patches, dim), in rows of equal frequency."""
@@ -131,15 +156,26 @@ class Encoder(nn.Module):
 
     def _forward_contrastive(self, tokens: Tensor, modality: ModalityLetter) -> Encoding:
         """(batch, tokens, dim) of one modality alone through the joint blocks, without the reconstruction's token."""
-        if self.config.num_global_tokens == 2:
-            tokens = torch.cat([tokens[:, :1], tokens[:, 2:]], dim=1)
-        tokens = self._joint_blocks(tokens, modality)
+        tokens = joint = self._joint_blocks(self._contrastive_tokens(tokens), modality)
         for block in self.constrative_head_audio if modality == "a" else self.constrative_head_visual:
             tokens = block(tokens)
+        global_token, patches = self._pooled(tokens, modality)
+        if not self.config.contrastive_head_depth:
+            return Encoding(global_token, patches)
+        return Encoding(global_token, patches, self._pooled(joint, modality)[0])
+
+    def _contrastive_tokens(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, dim) without the global token that only the reconstruction uses."""
+        if self.config.num_global_tokens < 2:
+            return tokens
+        return torch.cat([tokens[:, :1], tokens[:, 2:]], dim=1)
+
+    def _pooled(self, tokens: Tensor, modality: ModalityLetter) -> tuple[Tensor, Tensor]:
+        """(batch, tokens, dim) -> the global token (batch, dim) and the patches (batch, patches, dim), normalised."""
         tokens = self._part("norm", modality)(without_last(tokens, self.config.num_late_registers))
         if self.config.num_global_tokens == 0:
-            return Encoding(tokens.mean(dim=1), tokens)
-        return Encoding(tokens[:, 0], tokens[:, 1:])
+            return tokens.mean(dim=1), tokens
+        return tokens[:, 0], tokens[:, 1:]
 
     def _forward_joint(self, audio: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, tokens, dim) of each through the joint blocks together, without contrastive tokens.

@@ -58,6 +58,12 @@ def _classify(similarity: Tensor) -> Contrast:
     return Contrast(loss=-log_probability.mean(), accuracy=is_right.float().mean())
 
 
+def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of (batch, dim) tokens, over batch and channels; no gradient reaches the teacher's."""
+    with torch.autocast(student.device.type, enabled=False):
+        return (student.float() - teacher.detach().float()).square().mean()
+
+
 def reconstruction_loss(prediction: Tensor, target: Tensor, removed: Tensor, norm_pix: bool) -> Tensor:
     """Mean squared error over the removed patches of a batch; 0 where none was removed.
 

@@ -45,6 +45,15 @@ def draw_mask(noise: Tensor, ratio: float) -> Mask:
     return Mask(kept=order[:, :keep], restore=restore, removed=restore >= keep)
 
 
+def sampling_scores(priority: Tensor, noise: Tensor) -> Tensor:
+    """Scores by which `draw_mask` keeps patches drawn without replacement by softmax of their priority (Gumbel-top-k).
+
+    `priority` and `noise`, uniform in [0, 1), are (batch, patches), and so are the scores.
+    """
+    gumbel = -torch.log(-torch.log(noise))
+    return -(priority.log_softmax(dim=1) + gumbel)
+
+
 def mask_lines(noise: Tensor, grid: tuple[int, int], ratio: float, mode: AudioMaskMode) -> Tensor:
     """Structured masking: the (batch, patches) noise in [0, 1), raised by 1 in whole lines of the grid.
 

@@ -15,6 +15,24 @@ class Encoding:
     """(batch, dim): the contrastive token, or the mean of the patches in a model without one."""
     patches: Tensor
     """(batch, rows, columns, dim), frequency by time or y by x; under a mask (batch, kept, dim)."""
+    token_before_heads: Tensor | None = None
+    """(batch, dim): the global token without the contrastive heads; None in a model that has none."""
+
+    @property
+    def distilled_token(self) -> Tensor:
+        """(batch, dim): what distillation compares, the global token without the contrastive heads."""
+        return self.global_token if self.token_before_heads is None else self.token_before_heads
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What a teacher says on whole audio segments or images."""
+
+    token: Tensor
+    """(batch, dim): `Encoding.distilled_token` of the whole inputs."""
+    priority: Tensor | None
+    """(batch, patches): attention between the global token and each patch, in the order of the grid; None where none
+    was asked for."""
 
 
 @dataclass(frozen=True)

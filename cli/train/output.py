@@ -161,12 +161,17 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
         "" if height == width == facts.image_size else f", resized to {facts.image_size} x {facts.image_size}"
     )
     done = f", {facts.steps_done:,} done" if facts.steps_done else ""
+    teacher = (
+        f", and {facts.num_teacher_parameters:,} of the teacher, their moving average, in memory and in checkpoints"
+        if facts.num_teacher_parameters
+        else ""
+    )
     shared = f", over {facts.num_ranks} processes" if facts.num_ranks > 1 else ""
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
         "dataset": f"{facts.dataset}: {clip_count(facts)}, frames of {height} x {width} px{resized}",
         "initial weights": facts.initial_weights,
-        "parameters": f"{facts.num_parameters:,}",
+        "parameters": f"{facts.num_parameters:,}{teacher}",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{shared}{done}",
         "contrast": f"each clip among {facts.group_size:,} of its batch",
         "device": f"{facts.device}, {facts.precision}",
@@ -181,9 +186,11 @@ def clip_count(facts: "RunFacts") -> str:
 
 def step_line(metrics: "StepMetrics[PretrainLosses]") -> str:
     losses = metrics.losses
+    distillation = metrics.as_record().get("distillation")
+    taught = "" if distillation is None else f"distillation {distillation:.3f}, "
     return (
         f"loss {losses.loss:.3f} (audio {losses.reconstruction_audio:.3f}, "
-        f"image {losses.reconstruction_image:.3f}, contrast {losses.contrastive:.3f}, "
+        f"image {losses.reconstruction_image:.3f}, contrast {losses.contrastive:.3f}, {taught}"
         f"accuracy {losses.accuracy:.0%})  {metrics.clips_per_s:.0f} clips/s, "
         f"{metrics.data_wait_fraction:.0%} waiting for data"
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cavsync.model.config import tiny
-from cavsync.model.losses import contrastive_loss, reconstruction_loss, total_loss
+from cavsync.model.losses import contrastive_loss, distillation_loss, reconstruction_loss, total_loss
 from cavsync.model.patches import patchify, spectrogram
 
 
@@ -97,3 +97,21 @@ def test_patches_are_cut_row_by_row_with_the_channel_fastest() -> None:
 def test_the_first_row_of_a_spectrogram_is_the_lowest_frequency() -> None:
     audio = torch.randn(2, 32, 128)
     torch.testing.assert_close(spectrogram(audio)[:, 0, 5], audio[:, :, 5])
+
+
+def test_distillation_is_the_mean_squared_difference_and_trains_the_student_alone() -> None:
+    student = torch.tensor([[1.0, 2.0], [0.0, 0.0]], requires_grad=True)
+    teacher = torch.tensor([[1.0, 0.0], [3.0, 0.0]], requires_grad=True)
+    loss = distillation_loss(student, teacher)
+    assert loss.item() == (4 + 9) / 4
+    loss.backward()
+    assert student.grad.tolist() == [[0.0, 1.0], [-1.5, 0.0]]
+    assert teacher.grad is None
+    assert distillation_loss(student, student).item() == 0
+
+
+def test_distillation_is_in_float32_under_autocast() -> None:
+    student, teacher = torch.randn(2, 4, 8).unbind()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = distillation_loss(student.bfloat16(), teacher)
+    assert loss.dtype == torch.float32

@@ -1,10 +1,12 @@
 """Proves that masks follow from their noise, remove exactly the mask ratio, and take whole rows or columns in structured modes."""
 
+import math
+
 import pytest
 import torch
 
 from cavsync.model.config import AudioMaskMode
-from cavsync.model.masking import draw_mask, mask_lines
+from cavsync.model.masking import draw_mask, mask_lines, sampling_scores
 
 GRID = (8, 26)  # frequency, time: the released model's 4.16 s
 
@@ -60,3 +62,30 @@ def test_no_patch_is_favoured(mode: AudioMaskMode) -> None:
     fraction = removed.float().mean(dim=0)  # of the clips, for each patch
     # Six standard deviations of a fraction of 0.75 among 4000 draws.
     assert (fraction - 0.75).abs().max() < 6 * (0.75 * 0.25 / 4000) ** 0.5
+
+
+def test_the_patches_of_highest_priority_are_kept_and_the_first_of_equal_ones() -> None:
+    priority = torch.tensor([[0.2, 0.9, 0.2, 0.5, 0.2, 0.2]])
+    assert draw_mask(-priority, ratio=0.5).kept.tolist() == [[1, 3, 0]]
+    # 104 of 208, rounded down as everywhere.
+    assert draw_mask(-uniform(3), ratio=0.5).kept.shape == (3, 104)
+
+
+def test_sampling_scores_add_gumbel_noise_to_the_log_of_softmax() -> None:
+    priority, noise = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.9, 0.1]])
+    total = sum(math.exp(value) for value in (2.0, 0.0, 1.0))
+    expected = [
+        -(math.log(math.exp(value) / total) - math.log(-math.log(drawn)))
+        for value, drawn in zip((2.0, 0.0, 1.0), (0.5, 0.9, 0.1), strict=True)
+    ]
+    torch.testing.assert_close(sampling_scores(priority, noise), torch.tensor([expected]))
+    # Noise of 0 can be drawn: such a patch is kept last.
+    assert draw_mask(sampling_scores(priority, torch.tensor([[0.0, 0.9, 0.1]])), 0.5).kept.tolist() == [[1]]
+
+
+def test_sampled_patches_follow_softmax_of_their_priority() -> None:
+    draws = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0))
+    priority = torch.tensor([[2.0, 0.0, 1.0]]).log_softmax(dim=1)
+    first = draw_mask(sampling_scores(priority.expand(20_000, 3), draws), 0.6).kept[:, 0]
+    counted = first.bincount(minlength=3) / 20_000
+    torch.testing.assert_close(counted, priority[0].exp(), atol=0.015, rtol=0)

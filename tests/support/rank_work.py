@@ -106,13 +106,17 @@ def some_batch(config: PretrainConfig, seed: int = 0) -> dict[str, Any]:
     """As the loader gives it, of noise."""
     generator, model = torch.Generator().manual_seed(seed), config.model
     size, side = config.batch_size, model.image_size
-    return {
+    batch = {
         "audio": torch.randn(size, model.audio_rows, model.num_mels, generator=generator),
         "image": torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8),
         "noise_audio": torch.rand(size, model.num_audio_patches, generator=generator),
         "noise_image": torch.rand(size, model.num_image_patches, generator=generator),
         "key": [f"clip{number}" for number in range(size)],
     }
+    if config.needs_contrast_noise:
+        for name in ("audio", "image"):
+            batch[f"contrast_noise_{name}"] = torch.rand(batch[f"noise_{name}"].shape, generator=generator)
+    return batch
 
 
 def part_of(batch: dict[str, Any], rank: int, count: int) -> dict[str, Any]:

@@ -44,8 +44,16 @@ class ClipSource(Protocol):
 class IndexedSource:
     """Reads clips from a disk, at the byte offsets in the index."""
 
-    def __init__(self, data: DataConfig, model: ModelConfig, batch_size: int, seed: int) -> None:
-        self.clips = ClipPairs(data, model, seed)
+    def __init__(
+        self,
+        data: DataConfig,
+        model: ModelConfig,
+        batch_size: int,
+        seed: int,
+        *,
+        contrast_noise: bool = False,
+    ) -> None:
+        self.clips = ClipPairs(data, model, seed, contrast_noise=contrast_noise)
         self.config, self.batch_size = self.clips.config, batch_size
         self.num_left_out = self.clips.store.num_left_out
 

@@ -21,6 +21,9 @@ from cavsync.train.data.store import open_clips
 
 # First words of the seeds, so that the streams of random numbers never coincide.
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
+CONTRAST_STREAM = 5  # 4 is the stream of chunks in streaming.py
+CONTRAST_NOISE = ("contrast_noise_audio", "contrast_noise_image")
+"""Entries of a batch, (samples, patches) of the modality: what the noise of a `Pair` is, for a contrast with its own view."""
 
 
 class SampleIndex(NamedTuple):
@@ -119,6 +122,9 @@ class PairRule:
     config: DataConfig
     model: ModelConfig
     seed: int
+    contrast_noise: bool = False
+    """Batches have the entries CONTRAST_NOISE too. They come from a stream of their own, so all other entries are the
+    same with them and without."""
 
     @cached_property
     def window(self) -> WindowRule:
@@ -138,7 +144,19 @@ class PairRule:
             self._write_audio(batch["audio"][row], one)
         for row, one in enumerate(drawn):
             batch["image"][row] = self._image(one)
-        return batch
+        return batch | self._contrast_noise([sample for sample, _, _ in samples])
+
+    def _contrast_noise(self, samples: Sequence[SampleIndex]) -> Batch:
+        """Uniform in [0, 1), float32 (samples, patches) of each modality; nothing where it is not wanted."""
+        if not self.contrast_noise:
+            return {}
+        sizes = self.model.num_audio_patches, self.model.num_image_patches
+        noise = [torch.empty(len(samples), size) for size in sizes]
+        for row, sample in enumerate(samples):
+            rng = np.random.default_rng((CONTRAST_STREAM, self.seed, *sample))
+            for one in noise:
+                rng.random(out=one[row].numpy(), dtype=np.float32)
+        return dict(zip(CONTRAST_NOISE, noise, strict=True))
 
     def _draw(self, sample: SampleIndex, image_clip: Clip, audio_clip: Clip) -> "_Drawn":
         rng = np.random.default_rng((ITEM_STREAM, self.seed, *sample))
@@ -188,11 +206,13 @@ class _Drawn(NamedTuple):
 class ClipPairs(TorchDataset[Pair]):
     """A random frame of a clip and its window; indexed by `SampleIndex`, so that items do not depend on the order of reading."""
 
-    def __init__(self, config: DataConfig, model: ModelConfig, seed: int) -> None:
+    def __init__(
+        self, config: DataConfig, model: ModelConfig, seed: int, *, contrast_noise: bool = False
+    ) -> None:
         dataset = Dataset.open(config.path)
         self.store = open_clips(config, dataset, config.max_gap_s)
         self.config = resolved(config, dataset)
-        self.rule = PairRule(self.config, model, seed)
+        self.rule = PairRule(self.config, model, seed, contrast_noise)
         self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None
 
     def __len__(self) -> int:

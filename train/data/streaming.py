@@ -113,13 +113,21 @@ class StreamedSource:
     """A dataset folder behind a path or URL: dataset.json and the done-records are read at once, the tars as
     they are needed."""
 
-    def __init__(self, data: DataConfig, model: ModelConfig, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        model: ModelConfig,
+        batch_size: int,
+        seed: int,
+        *,
+        contrast_noise: bool = False,
+    ) -> None:
         dataset = _open_summary(as_path(data.path))
         self.config = resolved(data, dataset)
         self.shards = _shards(dataset.paths, dataset.shard_names(data.split), data)
         self.num_left_out = sum(shard.num_stored - shard.count for shard in self.shards)
         self.epochs = Epochs(len(self), batch_size, seed)
-        self.rule = PairRule(self.config, model, seed)
+        self.rule = PairRule(self.config, model, seed, contrast_noise)
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)

@@ -99,6 +99,23 @@ def epochs_in(averaged: Sequence[int] | None, epochs_done: int) -> range:
     return range(first, min(last, epochs_done) + 1)
 
 
+class MovingAverage:
+    """Weights that follow a model: after each step, `momentum` times themselves and the rest of the model's.
+
+    `weights` maps the names of the model's parameters to float32 tensors that are changed in place.
+    """
+
+    def __init__(self, weights: dict[str, torch.Tensor], momentum: float) -> None:
+        self.weights, self.momentum = weights, momentum
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Moves the weights towards those of `model`; nothing waits for the device."""
+        of_model = dict(model.named_parameters())
+        ends: list[torch.Tensor] = [of_model[name] for name in self.weights]
+        torch._foreach_lerp_(list(self.weights.values()), ends, 1 - self.momentum)
+
+
 class WeightAverage:
     """The mean of a model's weights after the epochs `epochs`, (first, last), both included; empty before the first.
 

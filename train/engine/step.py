@@ -61,6 +61,18 @@ class Objective(Protocol[L_co]):
         """The sizes of a batch that does not fit into memory, and which fields to change."""
         ...
 
+    def after_update(self) -> None:
+        """Called once the weights are updated, in every step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training changes besides the weights, as entries of a checkpoint; empty where that is nothing."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores those entries from a checkpoint."""
+        ...
+
 
 @dataclass(frozen=True)
 class CheckedStep(Generic[L]):
@@ -115,6 +127,7 @@ class TrainStep(Generic[L]):
             self._finite.add(CheckedStep(step, losses, batch["key"]), checked)
             self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.objective.after_update()
         self._raise_failure(self.steps_ahead)
         return losses
 
@@ -128,12 +141,14 @@ class TrainStep(Generic[L]):
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **self.objective.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.objective.load_state_dict(state)
 
     def _skip_unless_finite(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """A fused optimizer skips its update, on the device, where its attribute `found_inf` is 1; so does a scaler."""

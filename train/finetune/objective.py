@@ -45,6 +45,15 @@ class FinetuneObjective:
             "cache_features=true."
         )
 
+    def after_update(self) -> None:
+        """Nothing: the weights alone are trained."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing is restored besides the weights."""
+
     def _logits(self, batch: Mapping[str, Any]) -> Tensor:
         """(clips, classes): the mean over a clip's frames, or the one answer of an attention head."""
         inputs = {name: batch[name].to(self.device, non_blocking=True) for name in INPUTS if name in batch}

@@ -9,15 +9,17 @@ from cavsync.train.pretrain.held_out import Reconstructions
 from cavsync.train.reporting.images import png
 from cavsync.train.reporting.plots import HIDDEN_GREY, MEL_COLOURS, draw_curve, draw_validation
 
+LOSS_TITLES = {
+    "reconstruction_audio": "audio reconstruction",
+    "reconstruction_image": "image reconstruction",
+    "contrastive": "contrastive loss",
+}
+"""Columns of `metrics.jsonl` and titles of their panels."""
+
 
 def training_curves(metrics: pd.DataFrame) -> bytes:
     """One panel a loss and one for the learning rate, over the steps of `metrics.jsonl`."""
-    panels = {
-        "reconstruction_audio": "audio reconstruction",
-        "reconstruction_image": "image reconstruction",
-        "contrastive": "contrastive loss",
-        "lr": "learning rate",
-    }
+    panels = LOSS_TITLES | _of_teacher(metrics) | {"lr": "learning rate"}
     figure = Figure(figsize=(12, 2.6), layout="constrained")
     for axes, (column, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         draw_curve(axes, metrics, column, title)
@@ -26,22 +28,24 @@ def training_curves(metrics: pd.DataFrame) -> bytes:
 
 def run_curves(metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
     """`curves.png` of a pretraining run: the metrics of its steps, and below them those of its validations."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    top, bottom = figure.subplots(2, 4)
-    titles = {
-        "reconstruction_audio": "audio reconstruction",
-        "reconstruction_image": "image reconstruction",
-        "contrastive": "contrastive loss",
-        "lr": "learning rate",
-        "accuracy": "accuracy in the batch",
-        "grad_norm": "gradient norm",
-    }
-    for axes, (column, title) in zip([*top, *bottom[:2]], titles.items(), strict=True):
+    losses = LOSS_TITLES | _of_teacher(metrics)
+    figure = Figure(figsize=(3 * (len(losses) + 1), 5), layout="constrained")
+    top, bottom = figure.subplots(2, len(losses) + 1)
+    for axes, (column, title) in zip(top, (losses | {"lr": "learning rate"}).items(), strict=True):
         draw_curve(axes, metrics, column, title)
+    draw_curve(bottom[0], metrics, "accuracy", "accuracy in the batch")
+    draw_curve(bottom[1], metrics, "grad_norm", "gradient norm")
     bottom[1].set_yscale("log")
     draw_validation(bottom[2], validations, "r1_audio_to_video", "r1_video_to_audio", "held-out R@1")
     draw_validation(bottom[3], validations, "effective_rank_audio", "effective_rank_image", "effective rank")
+    for axes in bottom[4:]:
+        axes.set_axis_off()
     return png(figure)
+
+
+def _of_teacher(metrics: pd.DataFrame) -> dict[str, str]:
+    """The panel of a run with a teacher."""
+    return {"distillation": "distillation"} if "distillation" in metrics else {}
 
 
 def draw_reconstructions(inputs: Reconstructions) -> bytes:

@@ -1,10 +1,13 @@
 """Presets of pretraining: each is a function that returns a complete run, every number with its source.
 
 Sources: `YuanGongND/cav-mae`, its scripts and training logs ("CAV-MAE"); `edsonroteia/cav-mae`, the authors'
-public development fork, the only public source for how Sync was trained ("fork"); "ours" where we differ.
+public development fork, the only public source for how Sync was trained ("fork"); for TG-DP its paper, as two
+independent notes quote it ("paper"), and `wanglg20/TG-DP`, code for evaluation only ("release"); "ours" where we
+differ, and where nobody published a number.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 
 from cavsync.model import config as models
@@ -12,7 +15,7 @@ from cavsync.model.checkpoints.timm_weights import IMAGENET_MAE
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import ConfigError, OptimizerConfig, ScheduleConfig, published_adam
 from cavsync.train.engine.overrides import nearest
-from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.config import ContrastViewConfig, PretrainConfig, TeacherConfig
 
 # AudioSet's log-mel statistics; both repositories use them for VGGSound too.
 AUDIOSET_MEL_MEAN, AUDIOSET_MEL_STD = -5.081, 4.4849
@@ -72,6 +75,34 @@ def cavmae_base() -> PretrainConfig:
     )
 
 
+def tgdp_base() -> PretrainConfig:
+    """TG-DP on AudioSet-2M: CAV-MAE Sync with a view of its own for the contrast and a teacher; unproven here.
+
+    Neither paper nor release says how it was optimized, nor the weights of its losses: those are sync-base's.
+    """
+    sync = sync_base()
+    return replace(
+        sync,
+        preset="tgdp-base",
+        # The release has a one-way loss of each process and a two-way one over all; it imports what only the latter
+        # needs. Which of them trained is not published.
+        model=replace(sync.model, contrastive_direction="two-way"),
+        negatives="global",
+        contrast_view=ContrastViewConfig(
+            own=True,
+            mask_ratio_audio=0.5,  # paper
+            mask_ratio_image=0.5,  # paper
+            choice="top",  # paper
+        ),
+        teacher=TeacherConfig(
+            momentum=0.996,  # ours: not published
+            priority="global-to-patch",  # paper; the release has the other direction
+            distillation_weight=1.0,  # ours: not published
+        ),
+        num_epochs=35,  # derived from the paper: 10.2 h in all, 1,045 s an epoch
+    )
+
+
 def tiny() -> PretrainConfig:
     """The same graph at toy size, for the demo's world: minutes on two CPU cores. All numbers are ours."""
     return PretrainConfig(
@@ -88,8 +119,26 @@ def tiny() -> PretrainConfig:
     )
 
 
+def tgdp_tiny() -> PretrainConfig:
+    """TG-DP at toy size, for the demo's world. All numbers are ours but the mask of the contrast's view."""
+    base, small = tgdp_base(), tiny()
+    return replace(
+        small,
+        preset="tgdp-tiny",
+        contrast_view=base.contrast_view,
+        # A thousand steps: the teacher forgets its random start within a few hundred.
+        teacher=replace(base.teacher, momentum=0.99),
+    )
+
+
 PRESETS: MappingProxyType[str, Callable[[], PretrainConfig]] = MappingProxyType(
-    {"sync-base": sync_base, "cavmae-base": cavmae_base, "tiny": tiny}
+    {
+        "sync-base": sync_base,
+        "cavmae-base": cavmae_base,
+        "tiny": tiny,
+        "tgdp-base": tgdp_base,
+        "tgdp-tiny": tgdp_tiny,
+    }
 )
 
 

@@ -30,6 +30,7 @@ from cavsync.train.pretrain.initial import initial_model, random_model
 from cavsync.train.pretrain.metrics import PretrainFacts
 from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.plots import draw_reconstructions, run_curves
+from cavsync.train.pretrain.teacher import num_teacher_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class PretrainTask:
             stored_frame=self.source.stored_frame(),
             image_size=self.config.model.image_size,
             group_size=self.config.group_size(self.ranks.count),
+            num_teacher_parameters=num_teacher_parameters(self.config),
         )
 
     def batches(self, steps_done: int) -> Generator[Batch, None, None]:
@@ -169,7 +171,7 @@ def open_source(config: PretrainConfig) -> ClipSource:
     """The clips that `config` trains on; DatasetError where they are not there."""
     given = config.data, config.model, config.batch_size, config.seed
     if config.data.source == "index":
-        return IndexedSource(*given)
+        return IndexedSource(*given, contrast_noise=config.needs_contrast_noise)
     from cavsync.train.data.streaming import StreamedSource
 
-    return StreamedSource(*given)
+    return StreamedSource(*given, contrast_noise=config.needs_contrast_noise)

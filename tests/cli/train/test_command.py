@@ -55,6 +55,16 @@ def test_pretrain_shows_its_time_and_all_its_fields_before_the_first_step(root: 
     assert "measured on" not in output_text(quiet)
 
 
+def test_pretrain_shows_the_teacher_of_tgdp_and_its_distillation(root: Path, tmp_path: Path) -> None:
+    options = [part if part != "tiny" else "tgdp-tiny" for part in micro("--root", root)]
+    output = output_text(run(train.app, *options, "--run", tmp_path / "run"))
+    assert re.search(r"parameters [\d,]+, and [\d,]+ of the teacher, their moving average", output)
+    assert re.search(r"contrast [\d.]+, distillation [\d.]+, accuracy", output)
+    assert "choice=" in output
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["distillation"] > 0
+
+
 def test_frames_of_another_size_are_shown_as_resized(root: Path, tmp_path: Path) -> None:
     result = run(train.app, *micro("--root", root, "--run", tmp_path / "run", "--set", "model.image_size=48"))
     assert "frames of 32 x 32 px, resized to 48 x 48" in output_text(result)

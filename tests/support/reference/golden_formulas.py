@@ -9,19 +9,21 @@ from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.config import ModelConfig
 from cavsync.model.encoder import Encoder
 
+STUDENT_PHASE, TEACHER_PHASE = 0.11, 1.11
 
-def formula_weights(model: Encoder) -> dict[str, Tensor]:
+
+def formula_weights(model: Encoder, phase: float = STUDENT_PHASE) -> dict[str, Tensor]:
     """Upstream's tensors for `model`: each tensor's formula depends on its index among the sorted names."""
     tensors = official_state_dict(model)
     return {
-        name: tensors[name] if "pos_embed" in name else formula(name, index, tensors[name])
+        name: tensors[name] if "pos_embed" in name else formula(name, index, tensors[name], phase)
         for index, name in enumerate(sorted(tensors))
     }
 
 
-def formula(name: str, index: int, like: Tensor) -> Tensor:
+def formula(name: str, index: int, like: Tensor, phase: float = STUDENT_PHASE) -> Tensor:
     i = torch.arange(like.numel(), dtype=torch.float64)
-    x = torch.sin(0.7 * i + 0.3 * index + 0.11)
+    x = torch.sin(0.7 * i + 0.3 * index + phase)
     if ("norm" in name or name.startswith("mlp_head.0")) and name.endswith("weight"):
         x = 1 + 0.1 * x
     elif name.endswith("bias"):

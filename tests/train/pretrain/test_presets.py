@@ -10,6 +10,7 @@ import torch
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.engine.config import ConfigError, ScheduleConfig, as_dict
 from cavsync.train.engine.optimizer import build_optimizer, lr_ratio
+from cavsync.train.pretrain.config import ContrastViewConfig, TeacherConfig
 from cavsync.train.pretrain.presets import PRESETS, preset
 
 
@@ -44,6 +45,24 @@ def test_cavmae_base_is_the_published_recipe() -> None:
     config = preset("cavmae-base")
     assert (config.batch_size, config.num_epochs, config.optimizer.lr) == (120, 25, 1e-4)
     assert (config.model.audio_rows, config.model.contrastive_weight) == (1024, 0.01)
+
+
+def test_tgdp_is_sync_but_for_what_its_paper_changes() -> None:
+    config, sync = preset("tgdp-base"), preset("sync-base")
+    view, teacher = config.contrast_view, config.teacher
+    assert (view.own, view.mask_ratio_audio, view.mask_ratio_image, view.choice) == (True, 0.5, 0.5, "top")
+    assert (teacher.momentum, teacher.priority, teacher.distillation_weight) == (0.996, "global-to-patch", 1)
+    assert (config.model.contrastive_direction, config.negatives, config.num_epochs) == (
+        "two-way",
+        "global",
+        35,
+    )
+    off = {"contrast_view": ContrastViewConfig(), "teacher": TeacherConfig()}
+    of_sync = {"preset": sync.preset, "model": sync.model, "negatives": sync.negatives, "num_epochs": 25}
+    assert replace(config, **off, **of_sync) == sync
+    tiny = preset("tgdp-tiny")
+    assert tiny.teacher.momentum == 0.99
+    assert replace(tiny, preset="tiny", **off) == preset("tiny")
 
 
 def test_an_unknown_preset_names_its_nearest_neighbour() -> None:
