@@ -41,7 +41,6 @@ CHOSEN_LIBRARIES = {"decord": "decord", "ffmpeg-python": "ffmpeg"}  # for --deco
 # Extra of the package -> what it is for, and its libraries, whose distributions and modules have one name.
 EXTRAS = {
     "remote": ("datasets and videos on S3", ("s3fs",)),
-    "hub": ("models on the Hugging Face hub", ("huggingface_hub",)),
     "onnx": ("checkpoint export --format onnx", ("onnx", "onnxruntime", "onnxscript")),
 }
 # What a library built for another machine, or for another version of its neighbour, raises.

@@ -68,12 +68,14 @@ def pretrain(
     from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.pretrain.initial import fetch_weights
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
+    from cavsync.train.pretrain.trainer import require_full_batch
 
     # Of several processes under torchrun one writes, fetches and prints.
     first = os.environ.get("RANK", "0") == "0"
     if first:
         require_writable_folder(folder, "give another with --run")
     if first and not options.resume:
+        require_full_batch(config)
         fetch_weights(config, lambda text: typer.echo(text, err=True))
     new = not options.resume and not folder.exists() and "RANK" not in os.environ
     forecast = _estimate(config, options.device) if estimate and new else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import AnyModel, Checkpoint, open_checkpoint, save_model
@@ -15,13 +16,6 @@ from cavsync.model.checkpoints.files import WEIGHTS_NAME
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError
-
-try:
-    from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-except ImportError as error:
-    raise ImportError(
-        "The Hugging Face hub needs huggingface_hub, which is not installed: pip install 'cavsync[hub]'"
-    ) from error
 
 DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 MODEL_CARD = """---

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from cavsync.model.checkpoints.checkpoint import save_model
-from cavsync.pipeline.dataset.reader import DatasetError
+from cavsync.pipeline.dataset.reader import Dataset, DatasetError
+from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.loader import ClipSource, IndexedSource
 from cavsync.train.data.pairs import Batch
@@ -165,6 +166,12 @@ class PretrainTask:
                 "No validation on held-out clips: %s Set monitor.split, or monitor.every_steps=none.", error
             )
             return None
+
+
+def require_full_batch(config: PretrainConfig) -> None:
+    """TooFewClipsError where the clips of all splits together do not fill one batch; reads no index where they do."""
+    if Dataset.open(config.data.path).summary["states"].get(ClipState.OK, 0) < config.batch_size:
+        Epochs(len(open_source(config)), config.batch_size, config.seed)
 
 
 def open_source(config: PretrainConfig) -> ClipSource:

@@ -15,6 +15,7 @@ from support.servers.hub_of_vits import (
     SMALL_VIT_SIZES,
     blocked_hub,
     hub_of_small_vit,
+    silent_hub,
     use_hub,
     write_small_vit,
 )
@@ -37,10 +38,9 @@ NUM_COPIED = 2 * 5 * 12 + 20 + 4 + 6 + 1
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root folder with the dataset that `sync-base` looks for."""
+    """A root folder with the dataset that `tiny` looks for."""
     root = tmp_path_factory.mktemp("root")
-    write_known_shards(root / "data" / "audioset", num_clips=4)
-    shutil.copytree(root / "data" / "audioset", root / "data" / "demo")
+    write_known_shards(root / "data" / "demo", num_clips=4)
     return root
 
 
@@ -51,18 +51,31 @@ def test_presets_of_full_size_start_from_imagenet_mae_and_the_demo_from_random_w
 
 
 def test_the_recipe_without_options_and_without_a_network_says_what_to_do(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocked_hub(tmp_path, monkeypatch)
+    write_known_shards(tmp_path / "data" / "audioset", num_clips=4)
+    summary = tmp_path / "data" / "audioset" / "dataset.json"
+    # A dataset of the recipe's size, as far as is read before the weights are fetched.
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"states": {"ok": 1_800_000}}))
     began_s = time.monotonic()
-    result = train("pretrain", "--root", root)
+    result = train("pretrain", "--root", tmp_path)
     assert time.monotonic() - began_s < 15
     assert str(result.exception).startswith(
         f"initial_weights: timm:vit_base_patch16_224.mae (343 MB) is not in {tmp_path / 'cache'} and cannot be fetched"
     )
     assert str(result.exception).endswith("--set initial_weights=none.")
     assert result.stdout == ""
-    assert not (root / "runs").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dataset_that_fills_no_batch_is_refused_before_weights_are_fetched(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent_hub(tmp_path, monkeypatch) as connections:
+        refused = train("pretrain", "--data", root / "data" / "demo", "--run", tmp_path / "run")
+        assert str(refused.exception).startswith("4 clips do not fill one batch of 512: ")
+        assert connections == []
 
 
 def test_a_run_says_what_it_fetches_and_starts_from_and_goes_on_without_it(

@@ -107,10 +107,3 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"model\.safetensors is not there"):
         HubModel.from_pretrained(tmp_path)
-
-
-def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.delitem(sys.modules, "cavsync.model.checkpoints.hub")
-    with pytest.raises(ImportError, match=r"pip install 'cavsync\[hub\]'"):
-        import cavsync.model.checkpoints.hub  # noqa: F401
