@@ -60,9 +60,10 @@ def known_clip(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Kno
 
 
 @pytest.fixture(scope="module")
-def quick_audio() -> Iterator[None]:
-    """Audio that reports make from a log-mel takes one iteration, not 32, which are most of the time of a retrieval
-    report; what the iterations give is proven in train/reporting/test_audio.py."""
+def quick_reports() -> Iterator[None]:
+    """Reports in a third of the time. Audio that they make from a log-mel takes one iteration, not 32; what the
+    iterations give is proven in train/reporting/test_audio.py. Plots are drawn whole, in fewer pixels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cavsync.train.reporting.audio.NUM_ITERATIONS", 1)
+        patch.setattr("cavsync.train.reporting.images.DPI", 40)
         yield

@@ -13,7 +13,7 @@ from support.labelled_shards import pretrained, write_labelled_shards
 from support.media import KnownClip
 from support.trainings import events, micro, sets
 
-pytestmark = pytest.mark.usefixtures("quick_audio")
+pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
 @pytest.fixture(scope="module")

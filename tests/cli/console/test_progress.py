@@ -13,7 +13,7 @@ from support.trainings import events, micro
 
 from cavsync.cli.console import progress
 
-pytestmark = pytest.mark.usefixtures("quick_audio")
+pytestmark = pytest.mark.usefixtures("quick_reports")
 
 BAR = "━"
 

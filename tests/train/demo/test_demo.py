@@ -1,40 +1,42 @@
 """Proves that the demo runs its stages on real files and reuses them; its figures take minutes and stand in the README."""
 
+import io
 import json
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from support.command_line import output_text, run
 
-from cavsync.cli.main import app
+from cavsync.cli import demo as command
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.train.demo.demo import sounding_at
+from cavsync.train.demo.demo import DemoConfig, sounding_at
+from cavsync.train.demo.evaluation import DemoResult
 from cavsync.train.demo.videos import is_there
-
-CLIPS = ("--train-clips", "64", "--test-clips", "4")
+from cavsync.train.pretrain.presets import tiny
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory, quick_reports: None) -> Path:
+    """The folder of a demo of 8 + 4 clips: fewer than the option takes, because a batch has 8 clips here and not 64."""
     folder = tmp_path_factory.mktemp("demo")
-    command = ["demo", "--out", str(folder), "--steps", "2", *CLIPS]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 0, result.output
-    assert "same class" in result.output
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as output:
+        patch.setattr("cavsync.train.demo.demo.tiny", lambda: replace(tiny(), batch_size=8))
+        command.demo(folder, steps=2, train_clips=8, test_clips=4, workers=1)
+    assert "same class" in output.getvalue()
     return folder
 
 
-@pytest.mark.slow
 def test_every_clip_of_the_world_is_prepared_in_its_split(demo: Path) -> None:
     dataset = Dataset.open(demo / "data" / "vggsound")
-    assert dataset.summary["states"] == {"ok": 68}
-    assert len(dataset.index("train")) == 64
+    assert dataset.summary["states"] == {"ok": 12}
+    assert len(dataset.index("train")) == 8
     assert len(dataset.index("test")) == 4
 
 
-@pytest.mark.slow
 def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
     (run,) = (demo / "runs").iterdir()
     report = json.loads((run / "retrieval-test" / "report.json").read_text())
@@ -68,20 +70,26 @@ def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
         assert part in page
 
 
-@pytest.mark.slow
-def test_a_second_demo_reuses_world_shards_and_run(demo: Path) -> None:
+def test_a_second_demo_reuses_world_shards_and_run(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the evaluation is done again; here it is left out."""
+    evaluated: list[Path] = []
+
+    def evaluate(config: DemoConfig, stage: object) -> DemoResult:
+        evaluated.append(config.run)
+        return DemoResult([], 4, config.report)
+
+    monkeypatch.setattr("cavsync.train.demo.evaluation.evaluate_demo", evaluate)
     kept = [demo / "world.json", demo / "data/vggsound/plan.parquet", *demo.glob("runs/*/model.safetensors")]
     before = [path.stat().st_mtime_ns for path in kept]
-    result = CliRunner().invoke(app, ["demo", "--out", str(demo), "--steps", "2", *CLIPS])
-    assert result.exit_code == 0
+    command.demo(demo, steps=2, train_clips=8, test_clips=4, workers=1)
     assert [path.stat().st_mtime_ns for path in kept] == before
+    assert evaluated == [kept[-1].parent]
 
 
-@pytest.mark.slow
 def test_another_world_in_the_same_folder_is_refused(demo: Path) -> None:
-    result = CliRunner().invoke(app, ["demo", "--out", str(demo), "--train-clips", "65"])
+    result = run("demo", "--out", demo, "--train-clips", "65")
     assert result.exit_code == 1
-    assert "num_train is 64 there, 65 was requested" in " ".join(result.output.replace("│", " ").split())
+    assert "num_train is 8 there, 65 was requested" in output_text(result)
 
 
 def test_a_class_counts_as_present_from_its_turns_start_to_its_end() -> None:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from cavsync.train.reporting.images import png
 
-PANEL_INCHES = 2.3
+PANEL_INCHES, TITLE_INCHES = 2.3, 0.25
 TRUTH_COLOUR = "#ffffff"
 
 
@@ -16,8 +16,12 @@ def heatmap_row(image: np.ndarray, truth: np.ndarray, maps: Mapping[str, np.ndar
 
     Colours run from the least to the greatest value of each heatmap: dark is cold, yellow is hot.
     """
-    figure = Figure(figsize=(PANEL_INCHES * (len(maps) + 1), PANEL_INCHES + 0.25), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(maps) + 1))
+    height = PANEL_INCHES + TITLE_INCHES
+    figure = Figure(figsize=(PANEL_INCHES * (len(maps) + 1), height))
+    # Matplotlib's own layout measures ticks that nobody sees, and takes half of the time of drawing.
+    grid = {"left": 0.0, "right": 1.0, "bottom": 0.0, "top": PANEL_INCHES / height, "wspace": 0.04}
+    no_ticks = {"xticks": [], "yticks": []}
+    panels = np.atleast_1d(figure.subplots(1, len(maps) + 1, gridspec_kw=grid, subplot_kw=no_ticks))
     extent = (0, 1, 1, 0)
     for axes, (title, heatmap) in zip(panels, [("image", None), *maps.items()], strict=True):
         axes.imshow(image if heatmap is None else image.mean(axis=-1), cmap="gray", extent=extent)
