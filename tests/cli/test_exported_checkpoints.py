@@ -17,8 +17,6 @@ from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.finetune.trainer import finetune
 from cavsync.train.pretrain.trainer import pretrain
 
-pytestmark = pytest.mark.usefixtures("quick_reports")
-
 # Unlike the published values, and unlike those of the dataset.
 STATISTICS: dict[str, Any] = {"mel_mean": -3.5, "mel_std": 2.5, "pad_value": -8.0}
 

@@ -17,8 +17,6 @@ from support.sabotage.disks import fill, read_only, small_disk
 from cavsync.train.data.config import DataConfig
 from cavsync.train.pretrain.trainer import pretrain
 
-pytestmark = pytest.mark.usefixtures("quick_reports")
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -3,7 +3,7 @@
 import os
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import command_line
 from support.known_shards import micro_model, micro_run
 from support.trainings import Calls
 
@@ -71,7 +72,9 @@ class TwoRanks(SomeRanks):
 
 @contextmanager
 def two_ranks() -> Iterator[TwoRanks]:
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_be_strict) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["cavsync.train.pretrain.trainer"])  # once for both: it takes seconds
+    with ProcessPoolExecutor(2, mp_context=context, initializer=_be_strict) as pool:
         yield TwoRanks(pool)
 
 
@@ -89,7 +92,7 @@ def _be_strict() -> None:
 
 def _as_rank(rank: int, count: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     torch.set_num_threads(1)
-    # A process that was spawned would spawn the loader's workers too, and each would import torch for seconds.
+    # The loader's workers would each import torch for seconds otherwise.
     set_start_method("fork", force=True)
     launched = {
         "RANK": rank,
@@ -208,3 +211,9 @@ def train(rank: int, config: PretrainConfig, run_dir: Path, options: dict[str, A
     finally:
         TrainStep.__call__ = step_of
     return {"keys": keys, "logged": logged, **outcome}
+
+
+def command(rank: int, arguments: Sequence[str]) -> dict[str, Any]:
+    """How `cavsync train pretrain` ends."""
+    result = command_line.run("train", "pretrain", *arguments)
+    return {"exit_code": result.exit_code, "output": result.output}

@@ -13,8 +13,6 @@ from support.labelled_shards import pretrained, write_labelled_shards
 from support.media import KnownClip
 from support.trainings import events, micro, sets
 
-pytestmark = pytest.mark.usefixtures("quick_reports")
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,8 +13,6 @@ from support.trainings import events, micro
 
 from cavsync.cli.console import progress
 
-pytestmark = pytest.mark.usefixtures("quick_reports")
-
 BAR = "━"
 
 

@@ -15,8 +15,6 @@ from support.command_line import output_text
 
 from cavsync.train.evaluation.statistics import paired_difference
 
-pytestmark = pytest.mark.usefixtures("quick_reports")
-
 NUM_CLIPS = 40
 
 

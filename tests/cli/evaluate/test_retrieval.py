@@ -27,8 +27,6 @@ from cavsync.train.evaluation.retrieval.metrics import retrieve
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.pretrain.trainer import pretrain
 
-pytestmark = pytest.mark.usefixtures("quick_reports")
-
 NUM_CLIPS, NUM_LISTED = 12, 15  # the fixture lists one missing clip a shard
 
 

@@ -19,6 +19,7 @@ from support.rank_work import (
     MODELS,
     TwoRanks,
     assert_same_gradients,
+    command,
     gradients,
     local_contrast,
     rank_gradients,
@@ -205,44 +206,46 @@ def test_local_negatives_resume_with_as_many_processes_only(
     assert "was trained by 1 processes, these are 2" in outcomes[0]["message"]
 
 
+def test_the_command_trains_one_model_and_prints_it_once(
+    ranks: TwoRanks, shards: Path, tmp_path: Path
+) -> None:
+    first, second = ranks(command, [*options(shards, tmp_path), "--steps=2"])
+    assert (first["exit_code"], second["exit_code"]) == (0, 0), first["output"] + second["output"]
+    assert first["output"].count("Done: 2 steps.") == 1
+    assert "Done" not in second["output"]
+    assert logged_steps(tmp_path / "run") == [2]
+
+
 @pytest.mark.slow
-def test_torchrun_stops_on_a_signal_and_resumes(shards: Path, tmp_path: Path) -> None:
-    started = launch(shards, tmp_path, "--steps", "100000")
+def test_torchrun_stops_on_a_signal_with_one_checkpoint_of_both_processes(
+    shards: Path, tmp_path: Path
+) -> None:
+    started = launch(shards, tmp_path, "--steps=100000")
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_for(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 2, started)
     started.send_signal(signal.SIGTERM)
-    started.communicate(timeout=120)
+    output, errors = started.communicate(timeout=120)
     saved = (tmp_path / "run" / "checkpoints" / "last.pt").resolve()
     assert logged_steps(tmp_path / "run")[-1] == int(saved.stem.removeprefix("step-"))
     assert torch.load(saved, weights_only=True)["num_ranks"] == 2
+    assert output.count("Stopped at step") == 1, errors
 
 
-@pytest.mark.slow
-def test_torchrun_trains_one_model_and_prints_it_once(shards: Path, tmp_path: Path) -> None:
-    started = launch(shards, tmp_path, "--steps", "2")
-    output, errors = started.communicate(timeout=200)
-    assert started.returncode == 0, errors
-    assert output.count("Done: 2 steps.") == 1
-    assert logged_steps(tmp_path / "run") == [2]
+def options(shards: Path, folder: Path) -> list[str]:
+    """Of `cavsync train pretrain`, for a micro model that logs every second step."""
+    widths = ("embed_dim=16", "num_heads=2", "encoder_depth=1", "decoder_dim=16", "decoder_num_heads=2")
+    sets = [f"--set=model.{size}" for size in ("audio_rows=32", "image_size=32", *widths)]
+    sets += ["--set=batch_size=4", "--set=log_every_steps=2"]
+    return ["--preset=tiny", "--device=cpu", f"--data={shards}", f"--run={folder / 'run'}", *sets]
 
 
 def launch(shards: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """`cavsync train pretrain` in two processes, as the documentation says."""
-    sizes = [
-        "audio_rows=32",
-        "image_size=32",
-        "embed_dim=16",
-        "num_heads=2",
-        "encoder_depth=1",
-        "decoder_dim=16",
-    ]
-    sets = [f"--set=model.{size}" for size in (*sizes, "decoder_num_heads=2")]
-    sets += ["--set=batch_size=4", "--set=log_every_steps=2"]
     commands = Path(sys.executable).parent
     launcher = [commands / "torchrun", "--standalone", "--nproc-per-node=2", "--no-python", "--"]
-    job = [commands / "cavsync", "train", "pretrain", "--preset=tiny", "--device=cpu", f"--data={shards}"]
+    job = [commands / "cavsync", "train", "pretrain", *options(shards, folder)]
     return subprocess.Popen(
-        [*launcher, *job, f"--run={folder / 'run'}", *sets, *arguments],
+        [*launcher, *job, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
