@@ -92,7 +92,10 @@ def run(
     ray_address: RayAddressOption = None,
     only_plan: Annotated[
         bool,
-        typer.Option("--only-plan", help="Write the study down and print its runs, without starting any."),
+        typer.Option(
+            "--only-plan",
+            help="Write the study down and print its runs and their cost, without starting any.",
+        ),
     ] = False,
     as_json: Annotated[
         bool,
@@ -114,7 +117,7 @@ def run(
     folder = _fixed(definition, root, data, pool, as_json)
     chosen = _chosen(folder, arms, seeds)
     if only_plan:
-        _print_plan(folder, chosen)
+        _print_plan(folder, chosen, device)
         return
     _carry_out(folder, chosen, device, pool, as_json)
     _report(folder, as_json)
@@ -184,22 +187,26 @@ def _listed(option: str, given: str | None, known: list[str]) -> list[str]:
     return chosen
 
 
-def _print_plan(folder: "StudyFolder", runs: "Sequence[PlannedRun]") -> None:
+def _print_plan(folder: "StudyFolder", runs: "Sequence[PlannedRun]", device: DeviceChoice) -> None:
+    """A row an arm and length, with the time of a run as a few steps of it take on this machine."""
     from rich.console import Console
     from rich.table import Table
 
+    from cavsync.cli.train.output import duration
+    from cavsync.train.engine.device import choose_device
+    from cavsync.train.pretrain.estimate import estimate
     from cavsync.train.study.runs import outcome_of
 
     table = Table(title=f"{folder.study.title}: {len(runs)} runs", title_justify="left")
-    for title in ("arm", "steps", "GFLOP a step", "seeds", "ended"):
+    for title in ("arm", "steps", "GFLOP a step", "time of a run", "seeds", "ended"):
         table.add_column(title)
     for arm, num_steps in dict.fromkeys((one.arm, one.num_steps) for one in runs):
         own = [one for one in runs if (one.arm, one.num_steps) == (arm, num_steps)]
         ended = sum(outcome_of(folder, one) is not None for one in own)
-        gflop = folder.content["arms"][arm]["step_gflop"]
-        table.add_row(
-            arm, f"{num_steps:,}", f"{gflop:,.2f}", ", ".join(str(one.seed) for one in own), str(ended)
-        )
+        gflop = f"{folder.content['arms'][arm]['step_gflop']:,.2f}"
+        seconds = estimate(folder.config(own[0]), choose_device(device)).seconds
+        seeds = ", ".join(str(one.seed) for one in own)
+        table.add_row(arm, f"{num_steps:,}", gflop, f"about {duration(seconds)}", seeds, str(ended))
     Console().print(table)
 
 

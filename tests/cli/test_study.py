@@ -2,6 +2,7 @@
 runs scored."""
 
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ from cavsync.cli import study
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.train.data.sampler import Position
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.pretrain.trainer import open_source
+from cavsync.train.engine.step import NonFiniteError
+from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.trainer import open_source, pretrain
+from cavsync.train.study.definition import shipped_studies
 from cavsync.train.study.folder import StudyFolder
+from cavsync.train.study.runs import CarryOut
 from cavsync.train.study.scoring import ScoringCallback
 
 STUDY = """
@@ -204,3 +209,85 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(done: Path, shards: P
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     scores = [(root / f"runs/{RUNS[0]}/scores.jsonl").read_text() for root in (tmp_path / "out", done)]
     assert scores[0] == scores[1]
+
+
+def test_seeds_and_arms_may_be_added_and_the_report_says_when(
+    done: Path, shards: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    file = toml(tmp_path / "toy.toml", seeds="[3, 4, 9]")
+    file.write_text(file.read_text() + "[arms.late]\nset.model.num_registers = 0\n")
+    planned = start(file, out, shards, "--only-plan")
+    assert planned.exit_code == 0, planned.output
+    fixed, before = (json.loads((root / "study.json").read_text()) for root in (out, done))
+    (added,) = fixed["additions"]
+    assert (added["arms"], added["seeds"], added["results_before"]) == (["late"], [9], 6)
+    assert {name: fixed["arms"][name] for name in before["arms"]} == before["arms"]
+    assert "late" in planned.output
+    assert "about" in planned.output
+    assert invoke(study.app, "report", out).exit_code == 0
+    assert "when 6 runs had ended: arm late, seed 9" in (out / "report.html").read_text()
+    assert report(out)["counts"]["listed"] == 12
+    assert len(report(out)["counts"]["unusable"]) == 6
+    # A study without them is another one.
+    assert "arms.late, seeds" in str(start(toml(tmp_path / "old.toml"), out, shards).exception)
+
+
+def test_a_run_of_another_process_is_left_to_it(done: Path, tmp_path: Path) -> None:
+    folder = StudyFolder.open(shutil.copytree(done, tmp_path / "out"))
+    run = folder.runs[0]
+    (folder.path(run) / "result.json").unlink()
+    with folder.claimed(run):
+        assert CarryOut(folder.root, "cpu")(run) == "elsewhere"
+
+
+def test_a_run_that_diverges_is_named_and_the_others_go_on(
+    done: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    for name in RUNS[:2]:
+        shutil.rmtree(out / "runs" / name)
+    trained = pretrain
+
+    def diverging(config: PretrainConfig, run_dir: Path, **options: Any) -> Any:
+        if config.data.pairing == "shuffled-segments":
+            raise NonFiniteError("Step 2 is not finite", [])
+        return trained(config, run_dir, **options)
+
+    monkeypatch.setattr("cavsync.train.study.runs.pretrain", diverging)
+    result = start(toml(tmp_path / "toy.toml"), out, shards)
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["outcome"] for line in result.stdout.splitlines()[:2]] == ["complete", "failed"]
+    assert report(out)["counts"]["unusable"] == [
+        {"item": "runs/shuffled/4-steps/seed-3", "state": "failed", "reason": "Step 2 is not finite"}
+    ]
+    # One seed is left of that arm.
+    found = report(out)["results"]["budgets"]["equal-steps"]["shuffled"]["metrics"]["retrieval-r1"]
+    assert found["verdict"] == "one seed: no interval"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--arms", "plane"), "no 'plane'; it has: plain, shuffled, long"),
+        (("--seeds", "7"), "no '7'; it has: 3, 4"),
+    ],
+)
+def test_an_arm_or_seed_that_the_study_lacks_is_wrong_usage(
+    done: Path, shards: Path, options: tuple[str, str], named: str
+) -> None:
+    result = start(toml(done.parent / "toy.toml"), done, shards, *options)
+    assert result.exit_code == 2
+    assert named in result.output
+
+
+def test_a_study_without_a_world_needs_a_dataset(tmp_path: Path) -> None:
+    result = invoke(study.app, "run", toml(tmp_path / "toy.toml"), "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "--data DIR" in str(result.exception)
+
+
+def test_shipped_studies_are_listed_and_printed_as_they_are() -> None:
+    listed = invoke(study.app, "list").output
+    assert all(name in listed for name in shipped_studies())
+    assert invoke(study.app, "show", "alignment").output == shipped_studies()["alignment"]
