@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench check clean demo test typing
+.PHONY: bench check clean demo gpu test typing
 
 demo: .venv/installed  ## the whole path on a synthesised world, in a few minutes
 	$(BIN)/cavsync demo
@@ -12,6 +12,9 @@ test: .venv/installed
 bench: .venv/installed  ## every benchmark's table, in 10 to 15 minutes; each runs alone too
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python -m benchmarks
+
+gpu: .venv/installed  ## tests, speed and a run on a GPU in nine minutes, to build/gpu
+	$(BIN)/python -m benchmarks.gpu --out build/gpu
 
 check: .venv/installed typing
 	$(BIN)/ruff check .

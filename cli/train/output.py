@@ -167,6 +167,7 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
         else ""
     )
     shared = f", over {facts.num_ranks} processes" if facts.num_ranks > 1 else ""
+    compiled = ", compiled: the first step takes a minute or two" if facts.compiled else ""
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
         "dataset": f"{facts.dataset}: {clip_count(facts)}, frames of {height} x {width} px{resized}",
@@ -174,7 +175,7 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
         "parameters": f"{facts.num_parameters:,}{teacher}",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{shared}{done}",
         "contrast": f"each clip among {facts.group_size:,} of its batch",
-        "device": f"{facts.device}, {facts.precision}",
+        "device": f"{facts.device}, {facts.precision}{compiled}",
     }
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -15,6 +15,8 @@ DEVICE_CHOICES = get_args(DeviceChoice)
 # What torch calls an x86 processor without matrix products in half precision. They are computed number by number
 # there, several times slower than in float32 (measured: two full-size steps in more than 400 s, against 78 s).
 WITHOUT_HALF_PRECISION = "AVX2"
+# What compiling costs is won back in some hundred steps (an assumption: a minute or two, against a fifth of each step).
+STEPS_WORTH_COMPILING = 1000
 
 
 class DeviceError(CavsyncError):
@@ -41,7 +43,16 @@ def _gpu_of_process(number: int) -> torch.device:
             "Start as many processes as GPUs: torchrun --nproc-per-node gpu."
         )
     torch.cuda.set_device(number)
+    # float32 means float32: torch computes products so, and convolutions in TensorFloat32, of ten bits, unless told.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda", number)
+
+
+def compiles(choice: bool | Literal["auto"], device: torch.device, num_steps: int) -> bool:
+    """Whether a run of `num_steps` on `device` compiles its model, where `choice` is the field of its configuration."""
+    return choice is True or (
+        choice == "auto" and device.type == "cuda" and num_steps >= STEPS_WORTH_COMPILING
+    )
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

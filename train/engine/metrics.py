@@ -32,6 +32,7 @@ class RunFacts:
     num_ranks: int
     device: str
     precision: str
+    compiled: bool = False  # by torch.compile, in the first step
     changes: tuple[str, ...] = ()  # on resume: sentences on what is other than before
 
 

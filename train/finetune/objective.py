@@ -26,7 +26,7 @@ class FinetuneObjective:
         self, config: FinetuneConfig, task: LabelTask, model: CavMaeClassifier, device: torch.device
     ) -> None:
         self.config, self.task, self.model, self.device = config, task, model, device
-        self._forward = torch.compile(self._logits) if config.compile else self._logits
+        self._forward = torch.compile(self._logits) if config.compile is True else self._logits
 
     def backward(self, batch: Mapping[str, Any], scaled: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Adds the gradient of the `scaled` loss; returns the loss, a scalar, detached and not scaled."""

@@ -67,7 +67,7 @@ class PretrainObjective:
         self.losses: type[PretrainLosses] = PretrainLosses if self.teacher is None else TaughtLosses
         if config.activation_checkpointing:
             recompute_activations(model)
-        if config.compile:
+        if config.compile is True:
             model.compile()
         self._replica = ranks.replicated(model)
         self._views = ContrastViews(config, self.teacher, ranks)

@@ -50,10 +50,10 @@ def noise(num_patches: int, which: int) -> Tensor:
     return (x - x.floor()).float()
 
 
-def assert_matches(actual: Tensor, golden: dict[str, Any]) -> None:
-    values = actual.detach().float().flatten()
+def assert_matches(actual: Tensor, golden: dict[str, Any], atol: float = 1e-5) -> None:
+    values = actual.detach().float().cpu().flatten()
     assert list(actual.shape) == golden["shape"]
     measured = {"first8": values[:8], "last4": values[-4:], "mean": values.mean(), "std": values.std()}
     for name in measured.keys() & golden.keys():
         expected = torch.tensor(golden[name], dtype=torch.float32)
-        torch.testing.assert_close(measured[name], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(measured[name], expected, atol=atol, rtol=0)

@@ -1,0 +1,1 @@
+"""What training and scoring do on a GPU: whether they are right there, and how fast."""
