@@ -1,4 +1,4 @@
-"""`cavsync prepare folder` in another process, sabotaged on request, and the files that it leaves."""
+"""`cavsync prepare folder` in another process or in the test's own, sabotaged on request, and the files that it leaves."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
+from support import command_line
 
 COMMAND = (str(Path(sys.executable).with_name("cavsync")), "prepare", "folder")
 SMALL = ("--shard-size", "2", "--num-frames", "2", "--frame-size", "32", "--max-failure-rate", "1")
@@ -22,12 +24,9 @@ def started(
     *arguments: str | Path, sabotage: Sequence[Mapping[str, Any]] = (), env: Mapping[str, str] | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
     """The running command, with its output piped; see tests/sabotage for what `sabotage` may be."""
-    environment = {**os.environ, **(env or {})}
-    if sabotage:
-        environment |= {"SABOTAGE": json.dumps(sabotage), "PYTHONPATH": str(SABOTAGE)}
     run = subprocess.Popen(
         [*COMMAND, *arguments, *SMALL],
-        env=environment,
+        env={**os.environ, **variables(sabotage), **(env or {})},
         start_new_session=True,
         text=True,
         stdout=subprocess.PIPE,
@@ -47,6 +46,23 @@ def prepare(
     with started(*arguments, sabotage=sabotage, env=env) as run:
         stdout, stderr = run.communicate(timeout=120)
     return subprocess.CompletedProcess(run.args, run.returncode, stdout, stderr)
+
+
+def prepare_here(
+    *arguments: str | Path, sabotage: Sequence[Mapping[str, Any]] = (), env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """As `prepare`, without the two seconds of another Python. Sabotage reaches the decoder alone, which is a process of
+    its own here too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**variables(sabotage), **(env or {})}.items():
+            patch.setenv(name, value)
+        result = command_line.run("prepare", "folder", *arguments, *SMALL)
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+def variables(sabotage: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of the environment in which Python programs are sabotaged."""
+    return {"SABOTAGE": json.dumps(sabotage), "PYTHONPATH": str(SABOTAGE)} if sabotage else {}
 
 
 def content(out: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 from support.media import write_clip
-from support.runs import SABOTAGE, content, prepare, started, wait_for
+from support.runs import SABOTAGE, content, prepare, prepare_here, started, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed") / "data"
-    assert prepare(videos, "--out", out).returncode == 0
+    assert prepare_here(videos, "--out", out).returncode == 0
     return content(out)
 
 

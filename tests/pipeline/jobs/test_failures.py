@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.media import write_clip
-from support.runs import content, index, prepare, stamps, started, wait_for
+from support.runs import content, index, prepare, prepare_here, stamps, started, wait_for
 
 from cavsync.pipeline.dataset.index_row import index_rows
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
@@ -32,7 +32,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "data"
-    assert prepare(videos, "--out", out).returncode == 0
+    assert prepare_here(videos, "--out", out).returncode == 0
     return out
 
 
@@ -42,7 +42,7 @@ def harmed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     harms = {"clip0": "segfault", "clip1": "abort", "clip2": "be_killed", "clip3": "eat_memory"}
     harms |= {"clip4": "raise", "clip5": "hang"}
     out = tmp_path_factory.mktemp("harmed") / "data"
-    result = prepare(videos, "--out", out, "--clip-timeout", "1.5", sabotage=[{"clips": harms}])
+    result = prepare_here(videos, "--out", out, "--clip-timeout", "1.5", sabotage=[{"clips": harms}])
     assert result.returncode == 0, result.stderr
     return out, result.stderr
 
@@ -78,7 +78,7 @@ def test_the_user_sees_where_a_decoder_died(harmed: tuple[Path, str]) -> None:
 
 def test_a_clip_that_kills_its_decoder_once_is_fine(videos: Path, undisturbed: Path, tmp_path: Path) -> None:
     harm = {"clips": {"clip3": "segfault"}, "once": str(tmp_path / "once")}
-    result = prepare(videos, "--out", tmp_path / "data", sabotage=[harm])
+    result = prepare_here(videos, "--out", tmp_path / "data", sabotage=[harm])
     assert (tmp_path / "once").exists()
     assert result.returncode == 0
     assert content(tmp_path / "data") == content(undisturbed)
@@ -111,7 +111,7 @@ def test_a_polite_kill_ends_a_run_within_two_seconds(
     assert "Traceback" not in output
     assert not list(out.rglob(".*"))
     finished = stamps(out)
-    assert prepare(videos, "--out", out).returncode == 0
+    assert prepare_here(videos, "--out", out).returncode == 0
     assert content(out) == content(undisturbed)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
@@ -134,7 +134,7 @@ def test_a_file_that_cannot_grow_is_an_error(videos: Path, undisturbed: Path, tm
     )
     assert "Traceback" not in result.stderr
     assert not [path for path in out.rglob("*") if path.is_file() and path.name != "plan.parquet"]
-    assert prepare(videos, "--out", out).returncode == 0
+    assert prepare_here(videos, "--out", out).returncode == 0
     assert content(out) == content(undisturbed)
 
 
@@ -165,13 +165,13 @@ def test_a_disk_that_is_full_is_filled_on_after(
     assert "repeat the command when the cause is gone" in result.stderr
     assert not list(out.rglob(".*"))
     remount(small_disk, "size=8m")
-    assert prepare(videos, "--out", out).returncode == 0
+    assert prepare_here(videos, "--out", out).returncode == 0
     assert content(out) == content(undisturbed)
 
 
 def test_a_disk_that_is_read_only_is_an_error(videos: Path, small_disk: Path) -> None:
     remount(small_disk, "ro")
-    result = prepare(videos, "--out", small_disk / "data")
+    result = prepare_here(videos, "--out", small_disk / "data")
     assert result.returncode == 1
     assert result.stderr == (
         f"Error: {small_disk} cannot be written: Read-only file system. Write to another place: give another with --out.\n"
@@ -181,7 +181,7 @@ def test_a_disk_that_is_read_only_is_an_error(videos: Path, small_disk: Path) ->
 def test_a_target_below_a_file_is_an_error(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "data"):
-        result = prepare(videos, "--out", out)
+        result = prepare_here(videos, "--out", out)
         assert result.returncode == 1
         assert result.stderr == (
             f"Error: {tmp_path / 'file'} cannot be written: Not a directory. A part of that path is a file; write to another place: give another with --out.\n"
@@ -200,13 +200,13 @@ def test_a_video_that_vanishes_is_missing_until_it_is_back(videos: Path, tmp_pat
     lost = own / "clip6.mp4"
     bytes_lost = lost.read_bytes()
     others = {"clips": {f"clip{n}": "delete" for n in range(8) if n != 6}, "once": str(tmp_path / "once")}
-    result = prepare(own, "--out", out, sabotage=[others], env={"VIDEO": str(lost)})
+    result = prepare_here(own, "--out", out, sabotage=[others], env={"VIDEO": str(lost)})
     assert result.returncode == 0, result.stderr
     row = index(out).set_index("clip_id").loc["clip6"]
     assert (row["state"], row["reason"]) == ("missing", f"{lost} is not there")
     finished = stamps(out)
     lost.write_bytes(bytes_lost)
-    result = prepare(own, "--out", out, "--retry-failed")
+    result = prepare_here(own, "--out", out, "--retry-failed")
     assert "Trying 1 of 1 failed clips again: 1 missing." in result.stderr
     assert Dataset.open(out).summary["states"] == {"ok": 8}
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
@@ -214,12 +214,14 @@ def test_a_video_that_vanishes_is_missing_until_it_is_back(videos: Path, tmp_pat
 
 def test_a_folder_that_vanishes_is_an_error(videos: Path, undisturbed: Path, tmp_path: Path) -> None:
     own, out = own_videos(tmp_path / "videos", videos), tmp_path / "data"
-    result = prepare(own, "--out", out, sabotage=[{"clips": {"clip1": "unplug"}}], env={"VIDEOS": str(own)})
+    result = prepare_here(
+        own, "--out", out, sabotage=[{"clips": {"clip1": "unplug"}}], env={"VIDEOS": str(own)}
+    )
     assert result.returncode == 1
     assert f"{own}, the folder of the videos, is gone since the run began." in result.stderr
     assert not list(out.rglob(".*"))
     (tmp_path / "videos.gone").rename(own)
-    assert prepare(own, "--out", out).returncode == 0
+    assert prepare_here(own, "--out", out).returncode == 0
     tars = {path.name: path.read_bytes() for path in out.glob("shards/*")}
     assert tars == {path.name: path.read_bytes() for path in undisturbed.glob("shards/*")}
 
@@ -228,10 +230,10 @@ def test_the_second_run_names_the_process_at_work(videos: Path, tmp_path: Path) 
     out = tmp_path / "data"
     with started(videos, "--out", out, sabotage=[{"clips": {"clip3": "hang"}}]) as run:
         wait_for((out / "plan.parquet").exists)
-        result = prepare(videos, "--out", out)
+        result = prepare_here(videos, "--out", out)
     assert result.returncode == 1
     assert f"is being prepared by process {run.pid} on {socket.gethostname()} since " in result.stderr
-    assert prepare(videos, "--out", out).returncode == 0  # the lock of the killed one is stale
+    assert prepare_here(videos, "--out", out).returncode == 0  # the lock of the killed one is stale
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.media import write_clip
-from support.runs import content, prepare, stamps, started, wait_for
+from support.runs import content, prepare, prepare_here, stamps, started, wait_for
 
 NUM_CLIPS = 10
 
@@ -53,13 +53,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed") / "data"
-    assert prepare(videos, "--out", out).returncode == 0
+    assert prepare_here(videos, "--out", out).returncode == 0
     return content(out)
 
 
 def finish(videos: Path, out: Path, undisturbed: dict[str, bytes]) -> None:
     finished = stamps(out)
-    result = prepare(videos, "--out", out)
+    result = prepare_here(videos, "--out", out)
     assert result.returncode == 0, result.stderr
     assert content(out) == undisturbed
     assert {path: path.stat().st_mtime_ns for path in finished} == finished

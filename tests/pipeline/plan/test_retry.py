@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from support.command_line import output_text, run
 from support.media import write_clip
-from support.runs import content, prepare, stamps
+from support.runs import content, prepare, prepare_here, stamps
 
 from cavsync.pipeline.dataset.reader import Dataset
 
@@ -97,15 +97,15 @@ def test_a_retry_that_was_killed_is_continued(good: bytes, tmp_path: Path) -> No
     for number in range(4):
         (videos / f"clip{number}.mp4").write_bytes(good if number else b"broken")
     outs = [tmp_path / name for name in ("undisturbed", "same", "plain")]
-    assert prepare(videos, "--out", outs[0]).returncode == 0
+    assert prepare_here(videos, "--out", outs[0]).returncode == 0
     for out in outs[1:]:
         shutil.copytree(outs[0], out)
     (videos / "clip0.mp4").write_bytes(good)
-    prepare(videos, "--out", outs[0], "--retry-failed")
+    prepare_here(videos, "--out", outs[0], "--retry-failed")
     killer = {"at": "replace", "path": "*r1.tar", "when": "after"}
     for out, option in zip(outs[1:], (["--retry-failed"], []), strict=True):
         assert prepare(videos, "--out", out, "--retry-failed", sabotage=[killer]).returncode < 0
-        assert prepare(videos, "--out", out, *option).returncode == 0
+        assert prepare_here(videos, "--out", out, *option).returncode == 0
         assert content(out) == content(outs[0])
     assert Dataset.open(outs[0]).summary["states"] == {"ok": 4}
 
