@@ -155,7 +155,7 @@ def _dataset(definition: "Study", root: Path, data: Path | None, pool: Any, quie
     """The dataset that was given, or that of the study's world, which is made where it is not there."""
     from cavsync.cli.console.progress import counting
     from cavsync.cli.train.options import require_dataset
-    from cavsync.train.study.errors import StudyError
+    from cavsync.train.errors import StudyError
     from cavsync.train.study.world import make_study_world
 
     if data is not None:
@@ -215,7 +215,7 @@ def _carry_out(
 ) -> None:
     """Raises KeyboardInterrupt where a run was stopped, and StudyError where a worker was lost."""
     from cavsync.cli.console.progress import bar
-    from cavsync.train.study.errors import StudyError
+    from cavsync.train.errors import StudyError
     from cavsync.train.study.runs import carry_out, outcome_of
 
     done = sum(outcome_of(folder, one) is not None for one in runs)
@@ -275,7 +275,8 @@ def _report(folder: "StudyFolder", as_json: bool) -> None:
     from rich.table import Table
 
     from cavsync.train.study.analysis import StudyResults
-    from cavsync.train.study.report import difference_table, sentences, write_study_report
+    from cavsync.train.study.report import write_study_report
+    from cavsync.train.study.tables import difference_table, sentences
 
     record = write_study_report(folder)
     if as_json:

@@ -35,6 +35,7 @@ reference = "plain"
 seeds = [3, 4]
 num_steps = 4
 budgets = ["equal-steps", "equal-compute"]
+pairs = [["long", "shuffled"]]
 metrics = ["one-moment-r1", "retrieval-r1", "within-clip"]
 score_at = [0.5, 1.0]
 split = "train"
@@ -151,6 +152,18 @@ def test_the_table_is_the_arithmetic_of_the_scores(done: Path) -> None:
             half = stats.t.ppf(0.975, 1) * abs(differences[0] - differences[1]) / 2
             assert found["difference"]["high"] - found["difference"]["value"] == pytest.approx(half)
     assert "long" not in arms
+    # The further pair, which has runs under one budget.
+    pair = next(one for one in report(done)["results"]["pairs"] if one["budget"] == "equal-compute")
+    assert (pair["arm"], pair["other"]) == ("long", "shuffled")
+    by_hand = {
+        str(seed): last(f"long/2-steps/seed-{seed}", pair["metric"])
+        - last(f"shuffled/4-steps/seed-{seed}", pair["metric"])
+        for seed in (3, 4)
+    }
+    assert pair["by_seed"] == pytest.approx(by_hand)
+    page = (done / "report.html").read_text()
+    assert page.count("long less shuffled") == 3
+    assert "long, equal-compute: one-moment R@1" in page
 
 
 def test_the_page_names_every_arm_its_runs_and_what_was_fixed(done: Path) -> None:

@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """An arm less the reference, over the seeds that both have; in points of %."""
+    """An arm less the one that it is compared with, over the seeds that both have; in points of %."""
 
     estimate: Estimate
     """The mean with its t interval; NaN where no seed has both."""
@@ -84,11 +84,11 @@ class StudyResults:
         """The mean over seeds with its t interval."""
         return t_interval([*self.at_end(arm, budget, metric).values()]).with_chance(self.chance(metric))
 
-    def difference(self, arm: str, budget: str, metric: str) -> PairedDifference:
-        """The arm less the reference, seed by seed."""
+    def difference(self, arm: str, budget: str, metric: str, other: str | None = None) -> PairedDifference:
+        """The arm less `other`, by default the reference, seed by seed."""
         own = self.at_end(arm, budget, metric)
-        reference = self.at_end(self.folder.study.reference, budget, metric)
-        by_seed = {seed: own[seed] - reference[seed] for seed in own if seed in reference}
+        compared = self.at_end(other or self.folder.study.reference, budget, metric)
+        by_seed = {seed: own[seed] - compared[seed] for seed in own if seed in compared}
         return PairedDifference(t_interval([*by_seed.values()]), by_seed)
 
     def chance(self, metric: str) -> float | None:

@@ -14,9 +14,9 @@ from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.difficulty import DIFFICULTIES
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.overrides import apply_overrides, nearest
+from cavsync.train.errors import StudyError
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.presets import preset
-from cavsync.train.study.errors import StudyError
 from cavsync.train.study.metrics import METRICS
 
 Budget = Literal["equal-steps", "equal-compute"]
@@ -65,6 +65,8 @@ class Study:
     world: Mapping[str, Any] | None
     """The small world to make where no dataset is given: `difficulty` and fields of WorldConfig."""
     arms: tuple[Arm, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Further comparisons: an arm, and the one that it is compared with."""
 
     @property
     def primary(self) -> str:
@@ -102,6 +104,7 @@ class _Keys:
     num_steps: int | None = None
     budgets: list[str] = field(default_factory=lambda: ["equal-steps"])
     compute_of: str | None = None
+    pairs: list[list[str]] = field(default_factory=list)
     score_at: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0])
     split: str = "test"
     max_clips: int | None = None
@@ -171,6 +174,11 @@ def _study(keys: _Keys) -> Study:
     for key in ("reference", "compute_of"):
         name = getattr(keys, key) or keys.reference
         _require(name in names, f"{key}={name!r} is no arm{nearest(name, names)}")
+    for pair in keys.pairs:
+        is_pair = isinstance(pair, list) and len(pair) == 2 and pair[0] != pair[1]
+        _require(is_pair, f"pairs has {pair!r}, which is not two arms.")
+        for name in pair:
+            _require(name in names, f"pairs has {name!r}, which is no arm{nearest(name, names)}")
     seeds = keys.seeds
     _require(
         bool(seeds)
@@ -201,6 +209,7 @@ def _study(keys: _Keys) -> Study:
         assignments=_assignments("set", keys.set),
         world=keys.world,
         arms=arms,
+        pairs=tuple((first, second) for first, second in keys.pairs),
     )
     _check_world(study)
     return study

@@ -25,10 +25,10 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.lock import run_lock
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.engine.config import as_dict, from_dict
+from cavsync.train.errors import StudyError
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.study.cost import step_flops
 from cavsync.train.study.definition import Arm, Study
-from cavsync.train.study.errors import StudyError
 from cavsync.train.study.plan import PlannedRun, budget_steps, planned_runs
 
 FIXED_NAME, RESULT_NAME, SCORES_NAME, SESSIONS_NAME = (

@@ -1,17 +1,23 @@
 """The report of a study: every arm, paired differences with their intervals, learning curves, costs, every seed."""
 
-import math
 from typing import Any
 
 from cavsync.train.reporting.coverage import Coverage, Unusable
-from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import CaptionedImage, Score, Section, Table
+from cavsync.train.reporting.page import CaptionedImage, Section, Table
 from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
-from cavsync.train.study.analysis import PairedDifference, StudyResults
+from cavsync.train.study.analysis import StudyResults
 from cavsync.train.study.folder import FIXED_NAME, StudyFolder
 from cavsync.train.study.metrics import METRICS
 from cavsync.train.study.plan import PlannedRun
 from cavsync.train.study.plots import difference_plot, learning_curves
+from cavsync.train.study.tables import (
+    arm_scores,
+    arms_table,
+    difference_table,
+    pair_table,
+    seeds_table,
+    sentences,
+)
 
 BUDGET_TEXTS = {
     "equal-steps": "every arm trains as many steps",
@@ -29,12 +35,17 @@ def study_result(results: StudyResults) -> EvaluationResult:
     return EvaluationResult(
         evaluation="study",
         title=study.title,
-        lead=f"{study.question} {' '.join(sentences(results))}",
+        lead=" ".join([study.question, *sentences(results), *_warning(results)]),
         scores=[score for budget in study.budgets for score in arm_scores(results, budget)],
         sections=[
             *(section for budget in study.budgets for section in _budget_sections(results, budget)),
-            _arms_section(results),
-            _seeds_section(results),
+            Section(
+                "Arms and their cost",
+                "Operations are counted on one step; seconds are those of a run without scoring, the mean over its seeds, as far "
+                "as its processes ended by themselves.",
+                tables=[arms_table(results)],
+            ),
+            Section("Every seed", "The scores after the last step, in %.", tables=[seeds_table(results)]),
             _fixed_section(folder),
         ],
         facts=_facts(folder),
@@ -48,48 +59,10 @@ def study_result(results: StudyResults) -> EvaluationResult:
     )
 
 
-def sentences(results: StudyResults) -> list[str]:
-    """What the primary metric says of each arm under each budget, null results included."""
-    study = results.folder.study
-    label = METRICS[study.primary].label
-    return [
-        f"{arm.name}, {budget}: {_difference_text(results.difference(arm.name, budget, study.primary), label, study.reference)}."
-        for budget in study.budgets
-        for arm in study.arms
-        if arm.name != study.reference and budget in arm.budgets
-    ]
-
-
-def arm_scores(results: StudyResults, budget: str) -> list[Score]:
-    """A row an arm and metric: the mean over seeds."""
-    study = results.folder.study
-    return [
-        Score(
-            f"{budget}, {arm.name}: {METRICS[metric].label}",
-            results.mean(arm.name, budget, metric),
-            _seed_count(results, arm.name, budget, metric),
-        )
-        for arm in study.arms
-        if budget in arm.budgets
-        for metric in study.metrics
-    ]
-
-
-def difference_table(results: StudyResults, budget: str) -> Table:
-    """A row a metric and arm: the mean, and the paired difference to the reference with its interval."""
-    study = results.folder.study
-    rows = []
-    for metric in study.metrics:
-        for arm in (arm for arm in study.arms if budget in arm.budgets):
-            difference = results.difference(arm.name, budget, metric)
-            compared = (
-                ("reference", "")
-                if arm.name == study.reference
-                else (_interval(difference.estimate), difference.verdict)
-            )
-            mean = _shown(results.mean(arm.name, budget, metric))
-            rows.append([METRICS[metric].label, arm.name, mean, *compared])
-    return Table(["metric", "arm", "mean, %", "difference (95 %)", ""], rows, note=True)
+def _warning(results: StudyResults) -> list[str]:
+    if results.scored_alike:
+        return []
+    return ["The arms were scored on different clips, so their differences are not those of the arms alone."]
 
 
 def _budget_sections(results: StudyResults, budget: str) -> list[Section]:
@@ -103,7 +76,10 @@ def _budget_sections(results: StudyResults, budget: str) -> list[Section]:
             "the same frames and, where the arms have as many patches, the same masks; the interval is the 95 % t interval of "
             f"their mean over seeds. {METRICS[study.primary].label} was chosen to decide before the first run. The intervals are "
             "not corrected for their number, so one in twenty leaves out a difference of 0 by chance.",
-            tables=[difference_table(results, budget)],
+            tables=[
+                difference_table(results, budget),
+                *([pair_table(results, budget)] if study.pairs else []),
+            ],
             images=[
                 CaptionedImage(
                     difference_plot(results, budget), "mean differences, and the seeds as small dots"
@@ -117,48 +93,6 @@ def _budget_sections(results: StudyResults, budget: str) -> list[Section]:
             images=[CaptionedImage(learning_curves(results, budget), text)],
         ),
     ]
-
-
-def _arms_section(results: StudyResults) -> Section:
-    folder, study = results.folder, results.folder.study
-    rows = []
-    for arm in study.arms:
-        for budget in arm.budgets:
-            cost = results.cost(arm.name, budget)
-            rows.append(
-                [
-                    arm.name,
-                    budget,
-                    f"{folder.steps(arm.name, budget):,}",
-                    f"{folder.content['arms'][arm.name]['step_gflop']:,.2f}",
-                    _seconds(cost["cpu_s"]),
-                    _seconds(cost["wall_s"]),
-                    "; ".join(filter(None, (arm.about, ", ".join(arm.assignments)))),
-                ]
-            )
-    header = ["arm", "budget", "steps", "GFLOP a step", "CPU s", "wall s", "what it is"]
-    text = (
-        "Operations are counted on one step; seconds are those of a run without scoring, the mean over its seeds, as far as "
-        "its processes ended by themselves."
-    )
-    return Section("Arms and their cost", text, tables=[Table(header, rows, note=True)])
-
-
-def _seeds_section(results: StudyResults) -> Section:
-    study = results.folder.study
-    rows = [
-        [
-            f"{arm.name}, {budget}",
-            str(seed),
-            *(_value(results.at_end(arm.name, budget, metric).get(seed)) for metric in study.metrics),
-        ]
-        for budget in study.budgets
-        for arm in study.arms
-        if budget in arm.budgets
-        for seed in study.seeds
-    ]
-    header = ["arm", "seed", *(METRICS[metric].label for metric in study.metrics)]
-    return Section("Every seed", "The scores after the last step, in %.", tables=[Table(header, rows)])
 
 
 def _fixed_section(folder: StudyFolder) -> Section:
@@ -211,8 +145,23 @@ def _details(results: StudyResults) -> dict[str, Any]:
         }
         for budget in study.budgets
     }
+    pairs = [
+        {
+            "budget": budget,
+            "arm": arm,
+            "other": other,
+            "metric": metric,
+            "verdict": found.verdict,
+            **vars(found),
+        }
+        for budget in study.budgets
+        for arm, other in study.pairs
+        for metric in study.metrics
+        for found in [results.difference(arm, budget, metric, other)]
+    ]
     return {
         "budgets": by_budget,
+        "pairs": pairs,
         "step_gflop": {name: arm["step_gflop"] for name, arm in folder.content["arms"].items()},
         "scored_alike": results.scored_alike,
         "additions": folder.content["additions"],
@@ -230,37 +179,3 @@ def _facts(folder: StudyFolder) -> list[tuple[str, str]]:
         ("scored on", f"split {study.split}"),
         *((tool, text) for tool, text in folder.content["versions"].items()),
     ]
-
-
-def _difference_text(difference: PairedDifference, label: str, reference: str) -> str:
-    seeds = f"{len(difference.by_seed)} seed{'' if len(difference.by_seed) == 1 else 's'}"
-    if not difference.by_seed:
-        return f"{label} was not measured"
-    return (
-        f"{label} {difference.verdict} beside {reference}, {_interval(difference.estimate)} points, {seeds}"
-    )
-
-
-def _seed_count(results: StudyResults, arm: str, budget: str, metric: str) -> str:
-    count = len(results.at_end(arm, budget, metric))
-    return f"{count} seed{'' if count == 1 else 's'}"
-
-
-def _interval(estimate: Estimate) -> str:
-    """ "+1.2 (-0.3 to 2.7)"."""
-    if math.isnan(estimate.value):
-        return "-"
-    span = "" if estimate.low is None else f" ({estimate.low:+.1f} to {estimate.high:+.1f})"
-    return f"{estimate.value:+.1f}{span}"
-
-
-def _shown(estimate: Estimate) -> str:
-    return _value(None if math.isnan(estimate.value) else estimate.value)
-
-
-def _value(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _seconds(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:,.0f}"

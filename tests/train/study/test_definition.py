@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cavsync.train.errors import StudyError
 from cavsync.train.study.definition import parse_study, read_study, shipped_studies
-from cavsync.train.study.errors import StudyError
 
 SMALL = """
 title = "t"
@@ -77,6 +77,8 @@ def test_tables_of_fields_become_the_configuration_of_an_arm() -> None:
             '[world]\ndifficulty = "hardest"\n[arms.a]',
             "world.difficulty='hardest' must be one of easy",
         ),
+        ("[set]", 'pairs = [["a", "b"], ["b"]]\n[set]', r"pairs has \['b'\], which is not two arms"),
+        ("[set]", 'pairs = [["a", "c"]]\n[set]', "pairs has 'c', which is no arm"),
         ("[set]", "score_at = [0.5]\n[set]", r"score_at=\[0.5\] must ascend from above 0 to 1"),
         ("[set]", 'budgets = ["equal-time"]\n[set]', "budgets has 'equal-time'"),
     ],

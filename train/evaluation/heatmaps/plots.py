@@ -20,7 +20,7 @@ def heatmap_row(image: np.ndarray, truth: np.ndarray, maps: Mapping[str, np.ndar
     figure = Figure(figsize=(PANEL_INCHES * (len(maps) + 1), height))
     # Matplotlib's own layout measures ticks that nobody sees, and takes half of the time of drawing.
     grid = {"left": 0.0, "right": 1.0, "bottom": 0.0, "top": PANEL_INCHES / height, "wspace": 0.04}
-    no_ticks = {"xticks": [], "yticks": []}
+    no_ticks: dict[str, list[float]] = {"xticks": [], "yticks": []}
     panels = np.atleast_1d(figure.subplots(1, len(maps) + 1, gridspec_kw=grid, subplot_kw=no_ticks))
     extent = (0, 1, 1, 0)
     for axes, (title, heatmap) in zip(panels, [("image", None), *maps.items()], strict=True):
