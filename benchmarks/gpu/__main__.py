@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu --out DIR [--device cuda] [--size full] [--minutes 9] [--sections tests,throughput]
 
-Needs no decoder of videos. Where cavsync is not installed: `make typing`, then PYTHONPATH=build/typing. Each section is a
+Needs no decoder of videos. Where cavsync is not installed: `make typing`, then with PYTHONSAFEPATH=1 and
+PYTHONPATH="$PWD/build/typing:$PWD". Each section is a
 process with a time of its own; what one leaves over the next ones get. OUT holds a JSON file for each section, written
 as it goes on, and table.txt, which is also printed at the end and when SIGTERM comes.
 """

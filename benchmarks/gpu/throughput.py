@@ -180,7 +180,12 @@ def new_model(section: Section) -> CavMaeSync:
 def run_config(section: Section, size: int) -> PretrainConfig:
     precision: Precision = "bfloat16" if section.is_gpu else "float32"
     return replace(
-        presets.sync_base(), model=section.model, batch_size=size, micro_batch=None, precision=precision
+        presets.sync_base(),
+        model=section.model,
+        batch_size=size,
+        micro_batch=None,
+        precision=precision,
+        initial_weights=None,  # a file that would have to be fetched
     )
 
 
