@@ -14,6 +14,12 @@ from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import Batch, ClipPairs
 from cavsync.train.data.sampler import Position, ShuffledBatches
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.engine.overlap.loader_processes import (
+    batches_ahead,
+    dead_workers_explained,
+    end_when_a_batch_is_lost,
+    tensor_bytes,
+)
 from cavsync.train.engine.signals import finish_the_step
 
 
@@ -80,17 +86,22 @@ def fingerprint(names: Iterable[str]) -> str:
 def load_batches(
     make: Callable[[Any], Any], samples: Iterable[Any], num_workers: int, device: torch.device
 ) -> Generator[Batch, None, None]:
-    """The results of `make` for each of `samples`, in their order, computed in `num_workers` processes."""
-    return iterate_batches(_BatchDataset(make), num_workers, device, sampler=samples)
+    """The results of `make` for each of `samples`, which can be iterated twice, in their order, computed in
+    `num_workers` processes."""
+    batch_bytes = _bytes_of_first(make, samples) if num_workers else 0
+    return iterate_batches(_BatchDataset(make), num_workers, device, batch_bytes, sampler=samples)
 
 
 def iterate_batches(
     batches: "TorchDataset[Batch | DatasetError] | IterableDataset[Batch | DatasetError]",
     num_workers: int,
     device: torch.device,
+    batch_bytes: int,
     **options: Any,
 ) -> Generator[Batch, None, None]:
-    """Whole batches out of `num_workers` processes; DatasetError where one of them is that.
+    """Whole batches of about `batch_bytes` out of `num_workers` processes; DatasetError where one of them is that.
+
+    LoaderProcessError where they have no room, and where one of them ends.
 
     An expected error is a value until here: raised in a worker it would arrive with that worker's traceback as
     its message, and keep the workers alive.
@@ -99,16 +110,34 @@ def iterate_batches(
         batches,
         batch_size=None,
         num_workers=num_workers,
-        worker_init_fn=finish_the_step,
+        prefetch_factor=batches_ahead(batch_bytes, num_workers),
+        worker_init_fn=_begin_worker,
         pin_memory=device.type == "cuda",
         # Otherwise the loader draws its seed from torch's global generator, and a resumed run differs.
         generator=torch.Generator(),
         **options,
     )
-    for batch in loader:
-        if isinstance(batch, DatasetError):
-            raise batch
-        yield batch
+    with dead_workers_explained():
+        for batch in loader:
+            if isinstance(batch, DatasetError):
+                raise batch
+            yield batch
+
+
+def _begin_worker(worker: int) -> None:
+    finish_the_step(worker)
+    end_when_a_batch_is_lost()
+
+
+def _bytes_of_first(make: Callable[[Any], Any], samples: Iterable[Any]) -> int:
+    """Bytes of the first batch, from its first sample; 0 where there is none, or it cannot be read."""
+    for first in samples:
+        many = isinstance(first, list)
+        try:
+            return tensor_bytes(make(first[:1] if many else first)) * (len(first) if many else 1)
+        except DatasetError:
+            return 0  # reported in its turn
+    return 0
 
 
 class _BatchDataset(TorchDataset[Batch | DatasetError]):

@@ -146,6 +146,13 @@ class PairRule:
             batch["image"][row] = self._image(one)
         return batch | self._contrast_noise([sample for sample, _, _ in samples])
 
+    def bytes_of(self, num_samples: int) -> int:
+        """Of the tensors of a batch of so many samples."""
+        model = self.model
+        audio, image = 4 * model.audio_rows * NUM_MELS, 3 * model.image_size**2
+        noise = 4 * (model.num_audio_patches + model.num_image_patches) * (2 if self.contrast_noise else 1)
+        return num_samples * (audio + image + noise + 8)
+
     def _contrast_noise(self, samples: Sequence[SampleIndex]) -> Batch:
         """Uniform in [0, 1), float32 (samples, patches) of each modality; nothing where it is not wanted."""
         if not self.contrast_noise:

@@ -143,9 +143,10 @@ class StreamedSource:
     def batches(self, position: Position, ranks: Ranks, device: torch.device) -> Generator[Batch, None, None]:
         num_done = position.clips_consumed // self.epochs.batch_size
         epoch = position.epoch
+        batch_bytes = self.rule.bytes_of(self.epochs.batch_size // ranks.count)
         while True:
             stream = _ClipRanges(self, ranks, epoch, num_done)
-            yield from iterate_batches(stream, self.config.num_workers, device)
+            yield from iterate_batches(stream, self.config.num_workers, device, batch_bytes)
             epoch, num_done = epoch + 1, 0
 
 

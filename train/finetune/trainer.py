@@ -25,6 +25,7 @@ from cavsync.train.engine.device import choose_device, warn_of_slow_precision
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import ValidationMetrics
 from cavsync.train.engine.optimizer import WeightAverage, epochs_in
+from cavsync.train.engine.overlap.loader_processes import dead_workers_explained
 from cavsync.train.engine.run_folder import RunError, explaining_failed_write
 from cavsync.train.evaluation.classification.metrics import Classification
 from cavsync.train.finetune.cached_features import EncodedClips
@@ -58,7 +59,8 @@ def finetune(
     chosen = choose_device(device)
     warn_of_slow_precision(chosen, config.precision)
     task = FinetuneTask(config, chosen, callbacks)
-    result = TrainingLoop(task, run_dir, resume=resume, callbacks=callbacks).run()
+    with dead_workers_explained():
+        result = TrainingLoop(task, run_dir, resume=resume, callbacks=callbacks).run()
     scores = task.scores if result.complete else None
     if scores is not None:
         path = run_dir / SCORES_NAME

@@ -24,6 +24,7 @@ from cavsync.train.engine.device import choose_device, compiles, warn_of_slow_pr
 from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import RunResult, ValidationMetrics
+from cavsync.train.engine.overlap.loader_processes import dead_workers_explained
 from cavsync.train.engine.run_folder import RunError
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.held_out import HeldOutClips
@@ -58,7 +59,8 @@ def pretrain(
         # A checkpoint holds all weights, so that a resumed run needs those of step 0 no more.
         resumes = resume and Checkpoints(run_dir).newest() is not None
         task = PretrainTask(config, chosen, ranks, resumes=resumes)
-        return TrainingLoop(task, run_dir, resume=resume, ranks=ranks, callbacks=callbacks).run()
+        with dead_workers_explained():
+            return TrainingLoop(task, run_dir, resume=resume, ranks=ranks, callbacks=callbacks).run()
 
 
 class PretrainTask:
