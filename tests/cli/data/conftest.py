@@ -20,3 +20,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(prepared: Path, tmp_path: Path) -> Path:
     """A copy of the dataset that a test may change."""
     return Path(shutil.copytree(prepared / "out", tmp_path / "out"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reports_are_quick() -> None:
+    """Not here: the tests of `data show` and `data stats` check the audio and the plots of a page."""
