@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from cavsync.model.checkpoints.files import read_records
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.inputs import run_config
@@ -79,7 +80,8 @@ def write_evaluation(result: EvaluationResult, out: Path, inputs: ResultInputs |
     sections = [*result.sections, *unusable_sections(result.coverage)]
     record = as_record(result) | {"inputs": json.loads(inputs.as_json())}
     record |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
-    report = Report(result.title, result.lead, result.scores, sections, result.facts, inputs)
+    facts = [*result.facts, *_training_facts(result.weights)]
+    report = Report(result.title, result.lead, result.scores, sections, facts, inputs)
     write_report(report, out / PAGE_NAME)
     content = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(out / RECORD_NAME, content.encode())
@@ -115,6 +117,16 @@ def as_record(result: EvaluationResult) -> Record:
 
 def _checkpoint(weights: Path) -> dict[str, Any]:
     return {"path": str(weights), "sha256": sha256(weights), "training": plain(run_config(weights))}
+
+
+def _training_facts(weights: Path | None) -> list[tuple[str, str]]:
+    """What the training of `weights` was and started from, where that is known."""
+    config = None if weights is None else run_config(weights)
+    if weights is None or config is None:
+        return []
+    recorded = (read_records(weights).get("training") or {}).get("initial_weights")
+    started = recorded or config.get("initial_weights") or "random weights"
+    return [("preset of the training", str(config.get("preset"))), ("training started from", str(started))]
 
 
 def content_sha256(path: Path) -> str:

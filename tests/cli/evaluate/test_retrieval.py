@@ -54,6 +54,8 @@ def test_the_report_holds_the_scores_of_the_run_on_its_own_dataset(run: Path, da
     assert {one["state"] for one in report["counts"]["unusable"]} == {"missing"}
     assert report["results"]["num_pairs_per_clip"] == 16
     assert report["checkpoint"]["training"] == json.loads((run / "config.json").read_text())
+    page = (run / "retrieval-train" / "report.html").read_text()
+    assert page.partition("training started from")[2].partition("random weights of seed 0")[1]
     task = SplitTask.of(LoadedCheckpoint.load(run), None, "train")
     model = load_model(run / "model.safetensors")
     embedded = embed_split(model, ClipAllPairs(task.data, model.config), torch.device("cpu"))
