@@ -103,6 +103,13 @@ def export(
             help="Largest difference allowed between the outputs of the written file and of the model.",
         ),
     ] = TOLERANCE,
+    ema: Annotated[
+        bool,
+        typer.Option(
+            "--ema",
+            help="Export the moving average of the weights, of a run with ema.momentum or of a checkpoint (.pt) of it.",
+        ),
+    ] = False,
     overrides: OverridesOption = None,
     force: FORCE = False,
     as_json: JSON = False,
@@ -120,7 +127,7 @@ def export(
     _require_free(out, force, is_folder=export_format != "official")
     if export_format == "official":
         _require_free(sidecar_path(out), force)
-    checkpoint, inputs = _open(path, overrides)
+    checkpoint, inputs = _open(path, overrides, averaged=ema)
     with Console(stderr=True).status("Writing, reading back and comparing"):
         if export_format == "official":
             result = _export_official(checkpoint, inputs, out, prefix, tolerance)
@@ -189,12 +196,16 @@ def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
         raise typer.BadParameter("only the official format has names with a prefix", param_hint="--prefix")
 
 
-def _open(path: Path, overrides: list[str] | None) -> "tuple[Checkpoint, CheckpointInputs]":
-    """The checkpoint in a file or run folder, and its inputs."""
-    from cavsync.train.data.inputs import find_weights
+def _open(
+    path: Path, overrides: list[str] | None, *, averaged: bool = False
+) -> "tuple[Checkpoint, CheckpointInputs]":
+    """The checkpoint in a file or run folder, and its inputs; `averaged` takes the moving average of its weights."""
+    from cavsync.train.data.inputs import find_weights, newest_training_checkpoint
     from cavsync.train.embedding.checkpoint import open_with_inputs
 
-    return open_with_inputs(find_weights(path) if path.is_dir() else path, given_fields(overrides))
+    find = newest_training_checkpoint if averaged else find_weights
+    weights = find(path) if path.is_dir() else path
+    return open_with_inputs(weights, given_fields(overrides), averaged=averaged)
 
 
 def _require_free(out: Path, force: bool, *, is_folder: bool = False) -> None:

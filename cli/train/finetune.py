@@ -134,9 +134,15 @@ def step_line(metrics: "StepMetrics[Losses]") -> str:
 
 def validation_line(figures: Mapping[str, float]) -> str:
     without = figures["num_classes_without_clips"]
+    averaged = (
+        f"; moving average of the weights: mAP {figures['ema_mean_average_precision']:.2%}, "
+        f"top-1 {figures['ema_top1']:.2%}"
+        if "ema_top1" in figures
+        else ""
+    )
     left_out = f" ({without} classes without clips left out)" if without else ""
     return (
         f"mAP {figures['mean_average_precision']:.2%}, AUC {figures['auc']:.4f}, d' {figures['d_prime']:.3f}, "
         f"top-1 {figures['top1']:.2%} of clips, {figures['top1_macro']:.2%} of classes, {figures['num_clips']:,} "
-        f"clips{left_out}"
+        f"clips{left_out}{averaged}"
     )

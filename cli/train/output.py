@@ -198,10 +198,16 @@ def step_line(metrics: "StepMetrics[PretrainLosses]") -> str:
 
 
 def validation_line(figures: Mapping[str, float]) -> str:
+    averaged = (
+        f"; moving average of the weights: R@1 {figures['ema_r1_audio_to_video']:.1%} and "
+        f"{figures['ema_r1_video_to_audio']:.1%}"
+        if "ema_r1_audio_to_video" in figures
+        else ""
+    )
     return (
         f"held-out R@1 {figures['r1_audio_to_video']:.1%} audio to video, {figures['r1_video_to_audio']:.1%} video to "
         f"audio, effective rank {figures['effective_rank_audio']:.1f} (audio), "
-        f"{figures['effective_rank_image']:.1f} (image), {figures['num_clips']:,} clips"
+        f"{figures['effective_rank_image']:.1f} (image), {figures['num_clips']:,} clips{averaged}"
     )
 
 

@@ -161,10 +161,13 @@ class Checkpoint:
             raise CheckpointError(f"{self.file.path}: {error}") from error
 
 
-def open_checkpoint(path: Path | str, **overrides: Any) -> Checkpoint:
-    """The model or classifier at `path`, read and checked but not built; see `load_model`."""
+def open_checkpoint(path: Path | str, *, averaged: bool = False, **overrides: Any) -> Checkpoint:
+    """The model or classifier at `path`, read and checked but not built; see `load_model`.
+
+    `averaged` takes the moving average of the weights, which training checkpoints may hold.
+    """
     require_fields(overrides)
-    file = read_checkpoint_file(Path(path))
+    file = read_checkpoint_file(Path(path), averaged=averaged)
     if not _is_classifier(file):
         require_fields(overrides, ModelConfig)
     return check_file(file, **overrides)

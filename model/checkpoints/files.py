@@ -55,14 +55,19 @@ class CheckpointFile:
         return {name: getattr(self, name) for name in RECORDS}
 
 
-def read_checkpoint_file(path: Path) -> CheckpointFile:
-    """Reads the file at `path`, or `model.safetensors` in the folder `path`; raises CheckpointError."""
+def read_checkpoint_file(path: Path, *, averaged: bool = False) -> CheckpointFile:
+    """Reads the file at `path`, or `model.safetensors` in the folder `path`; raises CheckpointError.
+
+    With `averaged`, the moving average of the weights that a training checkpoint holds beside them.
+    """
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         beside = sorted(entry.name for entry in file.parent.iterdir()) if file.parent.is_dir() else []
         there = f"there are {', '.join(beside[:8])}" if beside else "the folder is empty or not there"
         raise CheckpointError(f"{file} is not there; {there}. Give the path of a checkpoint.")
     try:
+        if averaged:
+            return _read_average(file)
         read = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
         return _with_sidecar(read) if read.is_official else read
     except CheckpointError:
@@ -148,6 +153,19 @@ def _read_pickle(file: Path) -> CheckpointFile:
     if not _is_training_checkpoint(content):
         return _checkpoint_file(file, content, {})
     return _checkpoint_file(file, content["model"], _training_records(content))
+
+
+def _read_average(file: Path) -> CheckpointFile:
+    """The parameters that train, averaged; the others, such as position tables, as they are."""
+    content = {} if file.suffix == ".safetensors" else _unpickled(file)
+    if not _is_training_checkpoint(content) or not isinstance(content.get("ema"), dict):
+        raise CheckpointError(
+            f"{file} holds no moving average of the weights: give a run that was trained with --set ema.momentum=0.999, "
+            "or a checkpoint of it, such as RUN/checkpoints/last.pt."
+        )
+    records = _training_records(content)
+    records["training"] = (records["training"] or {}) | {"weights": "their moving average, ema.momentum"}
+    return _checkpoint_file(file, {**content["model"], **content["ema"]}, records)
 
 
 def _unpickled(file: Path, *, mmap: bool = False) -> Any:

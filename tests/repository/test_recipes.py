@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs" / "recipes.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE))
 # Fields that the page leaves out, as it says.
 LEFT_OUT = ("preset", "seed", "data.source", "data.shuffle_clips", "data.pairing")
-OTHER_RECIPE = ("contrast_view.", "teacher.")
+OTHER_RECIPE = ("contrast_view.", "teacher.", "ema.")
 # TG-DP has its own account in docs/training.md.
 ELSEWHERE = ("tgdp-",)
 

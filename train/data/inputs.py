@@ -36,6 +36,16 @@ def find_weights(checkpoint: Path) -> Path:
     return weights
 
 
+def newest_training_checkpoint(run: Path) -> Path:
+    """The newest training checkpoint of a run folder, which holds more than its weights; EvaluationError without one."""
+    newest = run / "checkpoints" / "last.pt"
+    if not newest.is_file():
+        raise EvaluationError(
+            f"{run} holds no checkpoints/last.pt, where a run of `cavsync train` keeps the moving average of its weights."
+        )
+    return newest
+
+
 def saved_weights(run: Path) -> Path | None:
     """The newest weights of a run folder; None where it has saved none."""
     files = (run / WEIGHTS_NAME, run / "checkpoints" / "last.pt")

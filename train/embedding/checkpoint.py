@@ -60,13 +60,15 @@ class LoadedCheckpoint:
         return WindowRule.of(self.inputs, self.model.config.audio_rows)
 
 
-def open_with_inputs(weights: Path, given: Mapping[str, Any]) -> tuple[Checkpoint, CheckpointInputs]:
+def open_with_inputs(
+    weights: Path, given: Mapping[str, Any], *, averaged: bool = False
+) -> tuple[Checkpoint, CheckpointInputs]:
     """The file `weights` and how its inputs are normalised, with the fields in `given` instead of what it states.
 
-    What neither states is taken as published, and logged.
+    What neither states is taken as published, and logged. `averaged` takes the moving average of the weights.
     """
     model_fields, input_fields = split_fields(given)
-    checkpoint = open_checkpoint(weights, **model_fields)
+    checkpoint = open_checkpoint(weights, averaged=averaged, **model_fields)
     inputs = CheckpointInputs.of(weights, checkpoint.file.records(), input_fields)
     if assumed := {**checkpoint.assumed, **inputs.assumed}:
         logger.warning("%s", assumption(weights, assumed))

@@ -103,6 +103,22 @@ class MonitorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """The exponential moving average of the weights, kept and validated beside them."""
+
+    momentum: float | None = None
+    """Fraction of the average that stays at each step, the rest comes from the weights, such as 0.999; none keeps no
+    average."""
+
+    def __post_init__(self) -> None:
+        momentum = self.momentum
+        require(
+            momentum is None or 0 <= momentum <= 1,
+            f"ema.momentum={momentum} must lie in [0, 1]; none keeps no average.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """The fields that every training has."""
 
@@ -125,6 +141,7 @@ class RunConfig:
     """Steps between two checkpoints; the last step always writes one."""
     keep_checkpoints: int | None = 3
     """How many of the newest stay on disk; None keeps all."""
+    ema: EmaConfig = field(default_factory=EmaConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:

@@ -192,10 +192,23 @@ class TrainingLoop:
             callback.on_log(metrics)
 
     def _validate(self) -> None:
-        metrics = self.task.validate(self.steps_done) if self.ranks.first else None
+        metrics = self._validated() if self.ranks.first else None
         if metrics is not None:
             for callback in self.callbacks:
                 callback.on_validation(metrics)
+
+    def _validated(self) -> ValidationMetrics | None:
+        """Of the weights, and beside them of their moving average: figures whose names begin with ema_."""
+        step, averaged = self.task.step, None
+        if step.ema is not None:
+            with step.ema.applied_to(step.model):
+                averaged = self.task.validate(self.steps_done)
+        metrics = self.task.validate(self.steps_done)
+        if metrics is None or averaged is None:
+            return metrics
+        counts = {name for name in metrics.figures if name.startswith("num_")}
+        beside = {f"ema_{name}": value for name, value in averaged.figures.items() if name not in counts}
+        return replace(metrics, figures={**metrics.figures, **beside})
 
     def _save(self) -> None:
         if self.ranks.first:

@@ -5,7 +5,8 @@ ours at lr / warm-up steps, and torch's LambdaLR keeps a state.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import compress
 from operator import not_
 from typing import Any
@@ -108,12 +109,37 @@ class MovingAverage:
     def __init__(self, weights: dict[str, torch.Tensor], momentum: float) -> None:
         self.weights, self.momentum = weights, momentum
 
+    @classmethod
+    def of(cls, model: nn.Module, momentum: float) -> "MovingAverage":
+        """Of the parameters of `model` that train, beginning with what they are."""
+        trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        return cls({name: one.detach().clone() for name, one in trained.items()}, momentum)
+
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Moves the weights towards those of `model`; nothing waits for the device."""
         of_model = dict(model.named_parameters())
         ends: list[torch.Tensor] = [of_model[name] for name in self.weights]
         torch._foreach_lerp_(list(self.weights.values()), ends, 1 - self.momentum)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Within, `model` has these weights in place of its own; nothing is copied."""
+        self._swap(model)
+        try:
+            yield
+        finally:
+            self._swap(model)
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in self.weights.items():
+            tensor.copy_(weights[name])
+
+    def _swap(self, model: nn.Module) -> None:
+        of_model = dict(model.named_parameters())
+        for name, tensor in self.weights.items():
+            parameter = of_model[name]
+            self.weights[name], parameter.data = parameter.data, tensor
 
 
 class WeightAverage:

@@ -16,7 +16,7 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.config import RunConfig
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import Losses, StepLosses
-from cavsync.train.engine.optimizer import build_optimizer, clip_gradients
+from cavsync.train.engine.optimizer import MovingAverage, build_optimizer, clip_gradients
 from cavsync.train.engine.overlap.readback import FiniteCheck
 
 L = TypeVar("L", bound=Losses)
@@ -107,6 +107,8 @@ class TrainStep(Generic[L]):
         self.device, self.ranks = device, ranks or Ranks()
         self.steps_ahead = int(device.type == "cuda") if steps_ahead is None else steps_ahead
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        momentum = config.ema.momentum
+        self.ema = None if momentum is None else MovingAverage.of(model, momentum)
         self.optimizer = build_optimizer(config.optimizer, model)
         # Half precision has no range for small gradients; the scaler lifts them and skips steps that overflow.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
@@ -127,6 +129,8 @@ class TrainStep(Generic[L]):
             self._finite.add(CheckedStep(step, losses, batch["key"]), checked)
             self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.ema is not None:
+            self.ema.update(self.model)
         self.objective.after_update()
         self._raise_failure(self.steps_ahead)
         return losses
@@ -136,11 +140,12 @@ class TrainStep(Generic[L]):
         self._raise_failure(0)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that training changes: weights, the optimizer's means, the loss scale."""
+        """All that training changes: weights and their moving average, the optimizer's means, the loss scale."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **({} if self.ema is None else {"ema": self.ema.weights}),
             **self.objective.state_dict(),
         }
 
@@ -148,6 +153,8 @@ class TrainStep(Generic[L]):
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.load_weights(state["ema"])
         self.objective.load_state_dict(state)
 
     def _skip_unless_finite(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
