@@ -42,7 +42,10 @@ def main() -> None:
     section = Section.from_arguments("throughput")
     record, sizes = section.record, BATCH_SIZES if section.is_full else (4,)
     section.record.add(
-        "work of a clip", flops_of_a_clip(section.model) / 1e9, "GFLOP", "with attention, no recomputation"
+        "work of a clip",
+        flops_of_a_clip(run_config(section, 1)) / 1e9,
+        "GFLOP",
+        "with attention, no recomputation",
     )
     if section.is_gpu:
         record.attempt("peak", partial(_peak, section))
@@ -142,7 +145,7 @@ def _measured(section: Section, take: Callable[[], object], size: int) -> Speed:
 
 
 def _add(section: Section, what: str, speed: Speed, note: str) -> None:
-    flops = speed.clips_per_s * flops_of_a_clip(section.model)
+    flops = speed.clips_per_s * flops_of_a_clip(run_config(section, 1))
     details: dict[str, object] = {
         "tflops": flops / 1e12,
         "mib_a_clip": speed.mib_a_clip,

@@ -29,7 +29,7 @@ class Teacher:
         trained = {name for name, one in model.named_parameters() if one.requires_grad}
         weights: dict[str, Tensor] = {n: one for n, one in self.encoder.named_parameters() if n in trained}
         self.average = MovingAverage(weights, config.teacher.momentum)
-        self._guide = torch.compile(self._guide_part) if config.compile else self._guide_part
+        self._guide = torch.compile(self._guide_part) if config.compile is True else self._guide_part
 
     @torch.no_grad()
     def guide(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Guidance, Guidance]:
