@@ -1,5 +1,6 @@
 """Section b: clips/s, MFU and memory of a training step, against the published code's step on the same device."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -131,6 +132,7 @@ def _upstream(section: Section, size: int, speeds: dict[int, Speed]) -> None:
 
 def _measured(section: Section, take: Callable[[], object], size: int) -> Speed:
     """Rounds of several steps, each ended by waiting for the device."""
+    gc.collect()  # a step refers to itself through its optimizer's hook: the one before may still be there
     if section.is_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
