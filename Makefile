@@ -7,7 +7,7 @@ demo: .venv/installed  ## the whole path on a synthesised world, in a few minute
 	$(BIN)/cavsync demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/installed  ## every benchmark's table, in 10 to 15 minutes; each runs alone too
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench

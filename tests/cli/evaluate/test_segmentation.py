@@ -149,14 +149,15 @@ def test_the_worlds_set_shows_the_prompted_class_and_plays_it_alone(root: Path) 
     data = root / "raw/ade20k_sound/ADE20KSoundPrompted"
     table = listed(data)
     assert table.groupby("ade_class").size().max() == 2
-    for row in table.itertuples():
-        mask = torch.from_numpy(pixels(data / "annotations" / row.image_location.replace(".jpg", "_seg.png")))
-        assert pixels(data / "frames" / row.image_location).shape == (SIDE, SIDE, 3)
-        assert CLASS_IDS[row.ade_class] == row.ade_class_id
-        assert (class_ids(mask, SIDE) == row.ade_class_id).mean() > 0.004
-        with DecoderProcess() as decoder:
+    with DecoderProcess() as decoder:
+        for row in table.itertuples():
+            mask_path = data / "annotations" / row.image_location.replace(".jpg", "_seg.png")
+            mask = torch.from_numpy(pixels(mask_path))
+            assert pixels(data / "frames" / row.image_location).shape == (SIDE, SIDE, 3)
+            assert CLASS_IDS[row.ade_class] == row.ade_class_id
+            assert (class_ids(mask, SIDE) == row.ade_class_id).mean() > 0.004
             prompt = decoder.read(SegmentRequest(data / "audio" / row.vggsound_file, 0.0, 20.0))
-        assert len(prompt.waveform) == 160_000
+            assert len(prompt.waveform) == 160_000
 
 
 def test_images_of_several_things_show_several_things(world: Path, tmp_path: Path) -> None:

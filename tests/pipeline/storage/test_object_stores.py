@@ -297,6 +297,7 @@ def test_of_two_runs_that_begin_at_once_one_goes_on(s3: S3Store, videos: Path, o
     assert set(s3.files("data")) == {".lock"}
 
 
+@pytest.mark.usefixtures("quick_reports")
 def test_data_commands_read_a_url_and_mend_it(
     s3: S3Store, local: Path, videos: Path, out: str, tmp_path: Path
 ) -> None:
