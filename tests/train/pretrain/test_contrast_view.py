@@ -31,14 +31,22 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.masking import draw_mask, mask_lines, sampling_scores
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.pairs import CONTRAST_NOISE
+from cavsync.train.data.pairs import (
+    CONTRAST_NOISE,
+    CONTRAST_STREAM,
+    ITEM_STREAM,
+    ORDER_STREAM,
+    PAIRING_STREAM,
+)
 from cavsync.train.data.run import open_run
-from cavsync.train.data.sampler import Position
+from cavsync.train.data.sampler import CLASS_ORDER_STREAM, Position
+from cavsync.train.data.streaming import CHUNK_STREAM
 from cavsync.train.engine.config import ConfigError, as_dict, from_dict
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import StepMetrics
 from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.engine.step import TrainStep
+from cavsync.train.finetune import items
 from cavsync.train.pretrain.config import ContrastViewConfig, PretrainConfig, TeacherConfig
 from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.plots import run_curves
@@ -179,6 +187,12 @@ def test_masks_of_the_second_view_are_drawn_apart_so_that_all_else_stays(shards:
             assert batch[name].shape == other.shape
             assert not (batch[name] == other).any()
             assert 0 <= batch[name].min() < batch[name].max() < 1
+
+
+def test_no_two_streams_of_random_numbers_have_one_seed() -> None:
+    streams = (ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM, CHUNK_STREAM, CONTRAST_STREAM)
+    streams += (CLASS_ORDER_STREAM, items.ITEM_STREAM)
+    assert len(set(streams)) == len(streams)
 
 
 def test_only_choices_that_draw_have_noise_of_their_own(shards: Path) -> None:
