@@ -30,7 +30,7 @@ class PairedDifference:
         """What the interval says, a null result as plainly as another."""
         low, high = self.estimate.low, self.estimate.high
         if not self.by_seed:
-            return "not measured"
+            return "no value"
         if low is None or high is None:
             return "one seed: no interval"
         return "higher" if low > 0 else "lower" if high < 0 else "no difference shown"

@@ -116,7 +116,7 @@ def seeds_table(results: StudyResults) -> Table:
 def _difference_text(difference: PairedDifference, other: str) -> str:
     seeds = f"{len(difference.by_seed)} seed{'' if len(difference.by_seed) == 1 else 's'}"
     if not difference.by_seed:
-        return "was not measured"
+        return "has no value"
     return f"{difference.verdict} beside {other}, {_interval(difference.estimate)} points, {seeds}"
 
 

@@ -95,7 +95,7 @@ def test_the_interval_is_that_of_the_t_distribution() -> None:
         ([1.0, -1.2, 0.3], "no difference shown"),
         ([0.0, 0.0], "no difference shown"),
         ([5.0], "one seed: no interval"),
-        ([], "not measured"),
+        ([], "no value"),
     ],
 )
 def test_a_null_result_is_named_as_plainly_as_another(differences: list[float], verdict: str) -> None:
