@@ -121,15 +121,22 @@ def moving(tmp_path: Path) -> Path:
     )
 
 
-@pytest.fixture
-def pairs(tmp_path: Path, weights: Path) -> Path:
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     """Embedded videos of red that is low and of blue that is high; some of it pale, so that others pass with room to spare."""
-    folder = tmp_path / "pairs"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("pairs")
     film(folder / "red.mp4", [({TOP_LEFT: RED}, tone(LOW_HZ, 4)), ({TOP_LEFT: PALE}, tone(LOW_HZ, 2))])
     film(folder / "blue.mp4", [({TOP_RIGHT: BLUE}, tone(HIGH_HZ, 5))])
-    run("embed", folder, "--out", tmp_path / "pairs.parquet", "--checkpoint", weights)
-    return tmp_path / "pairs.parquet"
+    return embedded(folder, weights)
+
+
+def embedded(folder: Path, weights: Path) -> Path:
+    """The embeddings of a folder, for all tests of this file."""
+    out = folder.with_suffix(".parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        load_instead(patch, Colours())
+        assert run("embed", folder, "--out", out, "--checkpoint", weights).exit_code == 0
+    return out
 
 
 @pytest.fixture
@@ -255,20 +262,18 @@ def test_each_part_of_the_audio_finds_its_own_source(
     assert arrays["passes"][early].all()
 
 
-@pytest.fixture
-def alike(tmp_path: Path, weights: Path) -> Path:
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     """Embedded videos of one to three squares, red that is low or blue that is high: each is like some of the others.
 
     The kinds alternate in the order in which each file is compared with the audio of the next.
     """
-    folder = tmp_path / "alike"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("alike")
     cells = (TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT)
     for place, number in enumerate(np.random.default_rng(SEED).permutation(6)):
         colour, hz = [(RED, LOW_HZ), (BLUE, HIGH_HZ)][place % 2]
         film(folder / f"{number}.mp4", [(dict.fromkeys(cells[: place // 2 + 1], colour), tone(hz, 1.5))])
-    run("embed", folder, "--out", tmp_path / "alike.parquet", "--checkpoint", weights)
-    return tmp_path / "alike.parquet"
+    return embedded(folder, weights)
 
 
 def test_a_video_like_the_calibration_clips_has_a_verdict(
