@@ -176,7 +176,8 @@ class SpanReader:
 
     def _all_entries(self) -> Iterator[float | None]:
         least_s = GUESSED_S if self._container.guesses_times else 0.0
-        for back_s in () if self._container.has_palette else ENTRIES_S:
+        can_seek = self._container.has_keyframes and not self._container.has_palette
+        for back_s in ENTRIES_S if can_seek else ():
             if back_s >= least_s and self.span.begin_s - back_s > self._container.origin_s:
                 yield self.span.begin_s - back_s
         yield None
@@ -219,10 +220,11 @@ class SpanReader:
             yield _Part(container.audio, needed_s, stop_s, from_first, take, may_restart=restarts)
 
     def _video_taker(self, coded: CodedFrames) -> Callable[[Any, float | None, float], None]:
-        frame_duration_s = self._container.frame_duration_s
+        frame_duration_s, has_keyframes = self._container.frame_duration_s, self._container.has_keyframes
 
         def take(packet: Any, begins_s: float | None, lasts_s: float) -> None:
-            if packet.is_keyframe and begins_s is not None and begins_s <= self.span.begin_s:
+            is_keyframe = has_keyframes and packet.is_keyframe
+            if is_keyframe and begins_s is not None and begins_s <= self.span.begin_s:
                 coded.restart(begins_s)
             coded.add(packet, begins_s, lasts_s or frame_duration_s)
 

@@ -33,6 +33,8 @@ from cavsync.pipeline.storage.path import AnyPath
 
 # Codecs that store frames out of order whether or not the decoder has noticed yet.
 REORDERED = {"h264", "hevc"}
+# Codecs of which FFmpeg takes every packet for a keyframe, and the formats in which it does.
+UNKNOWN_KEYFRAMES, BY_ITS_PARSER = {"h261", "h263"}, {"avi", "matroska,webm"}
 # Formats without a header of their length: FFmpeg guesses it from the size and the first packets' bit rate.
 GUESSED_LENGTH = {"mp3", "aac", "ac3", "eac3", "dts", "amr", "loas"}
 # Formats whose header says when the file ends. That is how long it lasts only where it begins at 0.
@@ -169,6 +171,12 @@ class Container(AbstractContextManager["Container"]):
     def may_restart(self) -> bool:
         """Whether times that fall back are those of another file, joined byte by byte."""
         return self.format_name in RESTARTING
+
+    @property
+    def has_keyframes(self) -> bool:
+        """Whether video packets that are marked as keyframes are keyframes."""
+        name = self.video.codec_context.codec.canonical_name if self.video else None
+        return name not in UNKNOWN_KEYFRAMES or self.format_name not in BY_ITS_PARSER
 
     @property
     def has_palette(self) -> bool:

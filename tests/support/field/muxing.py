@@ -66,6 +66,9 @@ MUXINGS = {
     "mov_adpcm": Muxing("mov", H264, "adpcm_ima_qt"),
     "mkv_vorbis": Muxing("mkv", H264, "libvorbis"),
     "mkv_flac": Muxing("mkv", H264, "flac"),
+    # FFmpeg takes every packet of H.263 for a keyframe.
+    "mkv_h263": Muxing("mkv", ("-c:v", "h263p", "-q:v", "2"), "pcm_s16le"),
+    "avi_h263": Muxing("avi", ("-c:v", "h263p", "-q:v", "2"), "pcm_s16le"),
     "mkv_64_bits": Muxing("mkv", H264, "pcm_s64le"),
     "mkv_ac3": Muxing("mkv", H264, "ac3"),
     "mkv_aac": Muxing("mkv", H264, "aac"),

@@ -198,7 +198,7 @@ def of_each(recipe: Callable[..., FieldFile], names: list[str], *values: Any) ->
 STREAM_KINDS: dict[str, Recipe] = {
     **of_each(plain, ["mpg_mp2", "mxf", "ogv", "3gp_aac"]),
     "plain_of_11_s-mpg_mp2": plain_of_11_s,
-    **of_each(later_clips, ["ogv_flac", "mov_palette", "avi_yamaha"]),
+    **of_each(later_clips, ["ogv_flac", "mov_palette", "avi_yamaha", "mkv_h263", "avi_h263"]),
     **of_each(late_beginning, ["mkv_flac", "webm_opus", "asf", "flv_aac", "ts_aac", "mpg_mp2"]),
     **of_each(audio_first, AUDIO_FIRST, SECONDS),
     "audio_first-of_20_s": partial(audio_first, MUXINGS["mp4_aac"], 20.0),
