@@ -1,22 +1,24 @@
 """The bounds from which on audio may come from a frame, and from which on unrelated audio is ruled out for a video.
 
 Both bounds are on the similarity that the checkpoint gives: the cosine of the embeddings of a frame and an audio
-segment. Its scale differs from model to model, so they are read off clips that the model did not train on (split
-conformal prediction):
+segment. Its scale differs from model to model, so they are read off clips that the model did not train on. Windows of
+one file are alike, and are no independent evidence, so that both bounds count files (conformal prediction of
+hierarchical data):
 
-    threshold   the highest similarity that at most 5 % of the frames with their own audio fall below: a window whose
-                audio does come from the frame is rejected that rarely
-    limit       the fraction of a clip's windows that pass the threshold, exceeded by at most 5 % of the clips when
-                each gets another clip's audio: unrelated audio is found in a video that rarely. Fewer than 19 clips
-                cannot show so little: `limit_error_rate` is what they allow
+    threshold   the highest similarity that a window of a new file falls below with its own audio in 5 % of the cases at
+                most, however the windows of a file resemble each other: every file has the same weight, and the new
+                one counts as wholly below. Fewer than 19 files cannot show so little
+    limit       the fraction of a file's windows that pass the threshold with the audio of another file, exceeded by
+                5 % of such pairs at most. Each file is in one pair, so that pairs are independent: n files make n / 2
+                of them, and 38 files are needed for 5 %. Fewer allow `limit_error_rate`, which is stated
 
-Both hold for videos like those clips (`familiarity.py`), however the values are distributed. Frames of one clip are
-alike, so the threshold is known less well from few clips with many frames than from many clips. Where unrelated audio
-passes as often as a clip's own, the calibration is not reliable, and no verdict is given.
+Both hold for videos like those clips (`familiarity.py`), however the values are distributed. Where they are read off fewer
+than 19 files, or unrelated audio passes as often as a clip's own, no verdict is given.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,10 @@ from cavsync.train.inference.familiarity import CalibrationEmbeddings
 
 # The fraction of errors that each bound allows.
 ERROR_RATE = 0.05
+# So few files can show that rate, for windows: one of as many and a new one is 5 %.
+MIN_FILES = round(1 / ERROR_RATE) - 1
+# Sums of weights are equal within this.
+ROUNDING = 1e-9
 # Clips of a dataset, drawn at random, and frames of each, evenly spaced.
 MAX_CLIPS, PAIRS_PER_CLIP = 128, 8
 # Windows of a file that are compared with those of another.
@@ -42,37 +48,41 @@ OnClip = Callable[[int, int], None]
 
 
 class CalibrationError(CavsyncError):
-    """Too few pairs of frames and audio to calibrate with."""
+    """Too few files with frames and audio to calibrate with."""
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Similarities of frames with their own audio, and with the audio of another file."""
 
-    matched: np.ndarray  # (N,)
-    unrelated: tuple[np.ndarray, ...]  # for each file (P, K): its frames with K segments of another file
-    source: str  # of the pairs, as reports name it
+    matched: tuple[np.ndarray, ...]  # for each file (P,): its frames with their own segments
+    unrelated: tuple[
+        np.ndarray, ...
+    ]  # for each pair of files (P, K): frames of one with K segments of the other
+    source: str  # of the files, as reports name it
     num_segments: int = 1
     """How many segments a frame is compared with, of which the best counts. With more, unrelated ones pass more often."""
     image: CalibrationEmbeddings | None = None  # of the clips' frames
     audio: CalibrationEmbeddings | None = None  # of their audio
 
-    def __post_init__(self) -> None:
-        if self._rank(len(self.matched)) < 1:
-            raise CalibrationError(
-                f"{self.source} give {len(self.matched)} pairs of frame and audio; a bound that {ERROR_RATE:.0%} of them may "
-                f"miss needs {round(1 / ERROR_RATE) - 1} or more."
-            )
-
-    @staticmethod
-    def _rank(number: int) -> int:
-        """Of `number` values and one more in random order, the new one is beyond the k-th with k / (number + 1)."""
-        return int(ERROR_RATE * (number + 1))
+    @property
+    def num_files(self) -> int:
+        return len(self.matched)
 
     @property
+    def is_sufficient(self) -> bool:
+        """Whether a threshold can be read off so many files."""
+        return self.num_files >= MIN_FILES
+
+    @cached_property
     def threshold(self) -> float:
-        """A frame and an audio segment pass from this similarity on."""
-        return float(np.sort(self.matched)[self._rank(len(self.matched)) - 1])
+        """A frame and an audio segment pass from this similarity on; of too few files, all of their own windows do."""
+        weights = np.concatenate([np.full(len(one), 1 / len(one)) for one in self.matched])
+        values = np.concatenate(self.matched)
+        order = np.argsort(values, kind="stable")
+        below = weights[order].cumsum()  # in files, with each value itself
+        allowed = max(0.0, ERROR_RATE * (self.num_files + 1) - 1)
+        return float(values[order][np.searchsorted(below, allowed + ROUNDING, side="right")])
 
     @property
     def unrelated_fraction(self) -> float:
@@ -81,23 +91,27 @@ class Calibration:
 
     @property
     def limit(self) -> float:
-        """Audio is found in a video of which a larger fraction of windows passes; of few files, the most of any."""
+        """Audio is found in a video of which a larger fraction of windows passes; of few pairs, the most of any."""
         fractions = np.sort([float(passes.mean()) for passes in self._unrelated_passes()])
-        return float(fractions[-max(1, self._rank(len(fractions)))])
+        return float(fractions[-self._limit_rank])
 
     @property
     def limit_error_rate(self) -> float:
-        """Of videos with unrelated audio, the largest fraction in which it is found: 5 %, and more of fewer than 19 files."""
-        number = len(self.unrelated)
-        return max(1, self._rank(number)) / (number + 1) if number else 1.0
+        """Of videos with unrelated audio, the largest fraction in which it is found: 5 %, and more of fewer than 38 files."""
+        return self._limit_rank / (len(self.unrelated) + 1)
+
+    @property
+    def _limit_rank(self) -> int:
+        """Of n values and one more in random order, the new one is beyond the k-th highest with k / (n + 1)."""
+        return max(1, int(ERROR_RATE * (len(self.unrelated) + 1) + ROUNDING))
 
     @property
     def is_reliable(self) -> bool:
         """Whether a video's own audio, most of which passes, is distinguished from unrelated audio."""
-        return self.limit < 1 - ERROR_RATE
+        return self.is_sufficient and self.limit < 1 - ERROR_RATE
 
     def _unrelated_passes(self) -> list[np.ndarray]:
-        """(P,) bool for each file. Frame p is compared with segment p, and with others spread over the file."""
+        """(P,) bool for each pair of files. Frame p is compared with segment p, and with others spread over the file."""
         passes = []
         for similarity in self.unrelated:
             num_frames, num_known = similarity.shape
@@ -165,7 +179,7 @@ def held_out(embedder: Embedder) -> Path | None:
 def _calibration(audio: np.ndarray, image: np.ndarray, origins: np.ndarray, source: str) -> Calibration:
     """Of (N, D) unit vectors of N pairs; `origins` (N,) is the index of each pair's file or clip.
 
-    The unrelated audio of each file is that of one other file.
+    Files are paired at random; the unrelated audio is that of the other file of a pair.
     """
     files = [np.flatnonzero(origins == origin) for origin in np.unique(origins)]
     if len(files) < 2:
@@ -173,14 +187,16 @@ def _calibration(audio: np.ndarray, image: np.ndarray, origins: np.ndarray, sour
             f"{source} are of fewer than two files with both frames and audio, so there is no unrelated audio."
         )
     order = np.random.default_rng(SEED).permutation(len(files))
-    pairs = zip(order, np.roll(order, 1), strict=True)
+    similarity = (audio * image).sum(axis=1)
     # A part of long files is enough for what is measured, and keeps the products small.
     unrelated = [
         image[files[one][:MAX_WINDOWS_OF_FILE]] @ audio[files[other][:MAX_WINDOWS_OF_FILE]].T
-        for one, other in pairs
+        for one, other in zip(
+            order[::2], order[1::2], strict=False
+        )  # of an odd number the last has no partner
     ]
     return Calibration(
-        matched=(audio * image).sum(axis=1),
+        matched=tuple(similarity[file] for file in files),
         unrelated=tuple(unrelated),
         source=source,
         image=CalibrationEmbeddings.of(image, origins),

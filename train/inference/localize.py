@@ -22,7 +22,7 @@ from cavsync.train.embedding.window_file import Side
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, MapConfig
-from cavsync.train.inference.calibration import ERROR_RATE, Calibration
+from cavsync.train.inference.calibration import ERROR_RATE, MIN_FILES, Calibration
 from cavsync.train.inference.familiarity import CalibrationEmbeddings, Familiarity
 
 # Only the beginning of another file is used, about as long as a clip of the datasets.
@@ -98,13 +98,21 @@ class LocalizedVideo:
                 f"{verb} unlike those of {self.calibration.source} (similarity to the nearest, {measured}). Give --calibrate "
                 "videos of this kind."
             )
+        if not self.calibration.is_sufficient:
+            return (
+                f"Cannot tell whether anything here sounds like this: {self.calibration.source} are {self.calibration.num_files} "
+                f"files with frames and audio, and a bound that errs in {ERROR_RATE:.0%} of the cases needs {MIN_FILES} or more. "
+                "Give --calibrate more videos of this kind."
+            )
         counted = f"{self.passes.sum()} of {self.is_scored.sum()} windows reach the similarity of {self.calibration.threshold:.2f}"
-        level, few = self.calibration.limit_error_rate, len(self.calibration.unrelated)
+        level, num_files = self.calibration.limit_error_rate, self.calibration.num_files
         unrelated = (
             f"{1 - level:.0%} of unrelated audio reaches it in no more than {self.calibration.limit:.0%}"
         )
         if level > ERROR_RATE:
-            unrelated += f" ({few} calibration files show no more; {round(1 / ERROR_RATE) - 1} show {1 - ERROR_RATE:.0%})"
+            unrelated += (
+                f" ({num_files} calibration files show no more; {2 * MIN_FILES} show {1 - ERROR_RATE:.0%})"
+            )
         if not self.calibration.is_reliable:
             return f"Cannot tell whether anything here sounds like this: {counted}, but {unrelated}."
         if self.verdict == "found":

@@ -190,8 +190,8 @@ def _calibration_record(calibration: Calibration | None) -> dict[str, Any] | Non
         return None
     return {
         "source": calibration.source,
-        "num_pairs": len(calibration.matched),
-        "num_files": len(calibration.unrelated),
+        "num_pairs": sum(map(len, calibration.matched)),
+        "num_files": calibration.num_files,
         "error_rate": ERROR_RATE,
         "threshold": calibration.threshold,
         "unrelated_fraction": calibration.unrelated_fraction,

@@ -25,14 +25,16 @@ from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
-from cavsync.train.inference.calibration import SEED, Calibration, CalibrationError
+from cavsync.train.inference.calibration import SEED, Calibration
 from cavsync.train.inference.familiarity import CalibrationEmbeddings
 from cavsync.train.inference.overlay import FPS, SIDE_PX, STRIP_PX
 
 SECONDS = 3.0
 RATE_HZ = 16_000
 LOW_HZ, HIGH_HZ = 300.0, 4000.0
-RED, PALE, BLUE, GREY = (220, 30, 30), (150, 100, 100), (30, 30, 220), (128, 128, 128)
+RED, PALE, GREY = (220, 30, 30), (150, 100, 100), (128, 128, 128)
+BLUE, PALE_BLUE = (30, 30, 220), (100, 100, 150)
+NUM_PAIRED = 20
 # Of a 4 x 4 grid of patches.
 TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT = (0, 0), (3, 3), (0, 3)
 NUM_CELLS = 4
@@ -105,6 +107,7 @@ def tone(hz: float, seconds: float = SECONDS) -> np.ndarray:
 
 def film(path: Path, parts: Sequence[tuple[Squares, np.ndarray]]) -> Path:
     """Each part lasts as long as its waveform."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with Mp4(path, (128, 128), 10, RATE_HZ) as writer:
         for squares, waveform in parts:
             writer.add_frames([frame(squares)] * round(10 * len(waveform) / RATE_HZ))
@@ -123,20 +126,19 @@ def moving(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
-    """Embedded videos of red that is low and of blue that is high; some of it pale, so that others pass with room to spare."""
+    """Twenty embedded videos, red that is low and blue that is high; half are pale, so that others pass with room to spare.
+
+    The kinds alternate in the order in which files are paired, so that all unrelated audio is of the other kind.
+    """
     folder = tmp_path_factory.mktemp("pairs")
-    film(folder / "red.mp4", [({TOP_LEFT: RED}, tone(LOW_HZ, 4)), ({TOP_LEFT: PALE}, tone(LOW_HZ, 2))])
-    film(folder / "blue.mp4", [({TOP_RIGHT: BLUE}, tone(HIGH_HZ, 5))])
-    return embedded(folder, weights)
-
-
-def embedded(folder: Path, weights: Path) -> Path:
-    """The embeddings of a folder, for all tests of this file."""
-    out = folder.with_suffix(".parquet")
-    with pytest.MonkeyPatch.context() as patch:
-        load_instead(patch, Colours())
-        assert run("embed", folder, "--out", out, "--checkpoint", weights).exit_code == 0
-    return out
+    for place, number in enumerate(np.random.default_rng(SEED).permutation(NUM_PAIRED)):
+        colour, cell, hz = [(RED, TOP_LEFT, LOW_HZ), (BLUE, TOP_RIGHT, HIGH_HZ)][place % 2]
+        pale = {RED: PALE, BLUE: PALE_BLUE}[colour] if place % 4 < 2 else colour
+        film(folder / "videos" / f"{number:02d}.mp4", [({cell: pale}, tone(hz, 1.3))])
+    with pytest.MonkeyPatch.context() as patched:
+        load_instead(patched, Colours())
+        run("embed", folder / "videos", "--out", folder / "pairs.parquet", "--checkpoint", weights)
+    return folder / "pairs.parquet"
 
 
 @pytest.fixture
@@ -264,16 +266,20 @@ def test_each_part_of_the_audio_finds_its_own_source(
 
 @pytest.fixture(scope="module")
 def alike(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
-    """Embedded videos of one to three squares, red that is low or blue that is high: each is like some of the others.
+    """Twenty embedded videos of one to three squares, red that is low or blue that is high: each is like some of the others.
 
-    The kinds alternate in the order in which each file is compared with the audio of the next.
+    The kinds alternate in the order in which files are paired.
     """
     folder = tmp_path_factory.mktemp("alike")
     cells = (TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT)
-    for place, number in enumerate(np.random.default_rng(SEED).permutation(6)):
+    for place, number in enumerate(np.random.default_rng(SEED).permutation(NUM_PAIRED)):
         colour, hz = [(RED, LOW_HZ), (BLUE, HIGH_HZ)][place % 2]
-        film(folder / f"{number}.mp4", [(dict.fromkeys(cells[: place // 2 + 1], colour), tone(hz, 1.5))])
-    return embedded(folder, weights)
+        squares = dict.fromkeys(cells[: place // 2 % 3 + 1], colour)
+        film(folder / "videos" / f"{number:02d}.mp4", [(squares, tone(hz, 1.3))])
+    with pytest.MonkeyPatch.context() as patched:
+        load_instead(patched, Colours())
+        run("embed", folder / "videos", "--out", folder / "alike.parquet", "--checkpoint", weights)
+    return folder / "alike.parquet"
 
 
 def test_a_video_like_the_calibration_clips_has_a_verdict(
@@ -284,7 +290,7 @@ def test_a_video_like_the_calibration_clips_has_a_verdict(
     assert results["verdict"] == "found", results["sentence"]
     for side in ("image", "audio"):
         assert results["familiarity"][side]["similarity"] == pytest.approx(1, abs=0.01)
-        assert results["familiarity"][side]["error_rate"] == pytest.approx(1 / 7)
+        assert results["familiarity"][side]["error_rate"] == pytest.approx(1 / (NUM_PAIRED + 1))
 
 
 @pytest.mark.parametrize("hz", [LOW_HZ, HIGH_HZ])
@@ -341,18 +347,37 @@ def test_a_video_like_the_clips_is_seldom_called_unlike(num_clips: int) -> None:
     assert not known.familiarity(away, 0.025).is_like_clips
 
 
-def test_few_calibration_files_state_the_level_that_they_reach(
+def test_so_many_files_state_the_level_that_they_reach(
     pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    """Of 2 files, unrelated audio may be found in a third of the videos; 19 are needed for a twentieth."""
+    """Twenty files make ten pairs, of which unrelated audio may be found in one of eleven; 38 are needed for a twentieth."""
     video = film(tmp_path / "red.mp4", [({BOTTOM_RIGHT: RED}, tone(LOW_HZ))])
     results = localize(video, "--calibrate", pairs)["results"]
-    assert results["calibration"]["limit_error_rate"] == pytest.approx(1 / 3)
-    assert "67% of unrelated audio reaches it" in results["sentence"]
-    assert "2 calibration files show no more; 19 show 95%" in results["sentence"]
+    assert results["calibration"]["num_files"] == NUM_PAIRED
+    assert results["calibration"]["limit_error_rate"] == pytest.approx(1 / 11)
+    assert "91% of unrelated audio reaches it" in results["sentence"]
+    assert "20 calibration files show no more; 38 show 95%" in results["sentence"]
     for number, level in ((1, 1 / 2), (18, 1 / 19), (19, 0.05), (20, 1 / 21), (40, 2 / 41)):
-        calibration = Calibration(np.ones(19), (np.zeros((1, 1)),) * number, "pairs")
+        calibration = Calibration((np.ones(1),) * 2 * number, (np.zeros((1, 1)),) * number, "pairs")
         assert calibration.limit_error_rate == pytest.approx(level)
+
+
+@pytest.mark.parametrize("num_files", [2, 18])
+def test_of_fewer_than_19_files_nothing_is_said(
+    num_files: int,
+    weights: Path,
+    localize: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    """A bound that a window falls below in 5 % of the cases cannot be read off fewer, however many windows they have."""
+    for number in range(num_files):
+        film(tmp_path / "few" / f"{number}.mp4", [({TOP_LEFT: RED}, tone(LOW_HZ, 30 / num_files))])
+    run("embed", tmp_path / "few", "--out", tmp_path / "few.parquet", "--checkpoint", weights)
+    video = film(tmp_path / "red.mp4", [({BOTTOM_RIGHT: RED}, tone(LOW_HZ))])
+    results = localize(video, "--calibrate", tmp_path / "few.parquet")["results"]
+    assert (results["verdict"], results["num_passing"], results["spans_s"]) == ("cannot tell", None, None)
+    assert f"are {num_files} files with frames and audio" in results["sentence"]
+    assert "needs 19 or more" in results["sentence"]
 
 
 def test_without_anything_to_calibrate_by_there_is_no_verdict(
@@ -372,44 +397,54 @@ def test_a_model_to_which_unrelated_audio_is_as_similar_cannot_tell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     load_instead(monkeypatch, Collapsed())
-    film(tmp_path / "other.mp4", [({TOP_LEFT: BLUE}, tone(HIGH_HZ))])
-    (tmp_path / "list.txt").write_text("moving.mp4\nother.mp4\n")
-    run("embed", tmp_path / "list.txt", "--out", tmp_path / "x.parquet", "--checkpoint", weights)
+    for number in range(19):
+        film(tmp_path / "alike" / f"{number}.mp4", [({TOP_LEFT: BLUE}, tone(HIGH_HZ, 1))])
+    run("embed", tmp_path / "alike", "--out", tmp_path / "x.parquet", "--checkpoint", weights)
     results = localize(moving, "--calibrate", tmp_path / "x.parquet")["results"]
     assert results["verdict"] == "cannot tell"
     assert results["calibration"]["unrelated_fraction"] == 1
 
 
-def test_the_bounds_are_those_of_split_conformal_prediction() -> None:
-    matched = np.arange(1, 100) / 100  # 99 pairs: 5 of 100 may be beyond, so the 5th is the threshold
-    unrelated = [np.full((4, 4), value) for value in [0.9, 0.01, *[0.0] * 18]]
+def test_the_bounds_count_files_and_not_their_windows() -> None:
+    # 39 files of 100 windows: one file's worth of windows, 100 of 3900, may be below, and the new file is the other.
+    matched = tuple(np.arange(100) / 100 + number for number in range(39))
+    unrelated = [np.full((4, 4), value) for value in [100.0, 0.01, *[0.0] * 17]]
     unrelated[0][0] = 0.0  # three of the four frames pass
-    calibration = Calibration(matched, tuple(unrelated), "pairs")
-    assert calibration.threshold == 0.05
-    assert calibration.unrelated_fraction == pytest.approx(3 / 80)
-    assert calibration.limit == 0.75  # of 20 files the highest fraction: one of 21 is beyond
+    calibration = Calibration(matched, tuple(unrelated), "files")
+    assert calibration.threshold == 1.0
+    assert calibration.unrelated_fraction == pytest.approx(3 / 76)
+    assert calibration.limit == 0.75  # of 19 pairs the highest fraction: one of 20 is beyond
     assert calibration.is_reliable
+    # A file of a thousand windows has no more weight than others.
+    longer = Calibration((np.linspace(0, 0.99, 1000), *matched[1:]), tuple(unrelated), "files")
+    assert longer.threshold == 1.0
+
+
+@pytest.mark.parametrize("num_files", [19, 40])
+def test_windows_of_a_new_file_seldom_fall_below_the_threshold_however_alike_they_are(num_files: int) -> None:
+    """Files differ, and windows of one file hardly do; a threshold that counts windows is below 5 % of them, not of files'."""
     random = np.random.default_rng(0)
-    denied = []
-    for _ in range(400):
-        drawn = Calibration(random.normal(size=99), tuple(unrelated), "pairs")
-        denied.append((random.normal(size=100) < drawn.threshold).mean())
-    assert np.mean(denied) == pytest.approx(0.05, abs=0.005)
+    denied, found = [], []
+    for _ in range(300):
+        level = random.normal(size=num_files + 60)
+        windows = level[:, None] + 0.2 * random.normal(size=(num_files + 60, 12))
+        others = level[:, None, None] - 1 + 0.2 * random.normal(size=(num_files + 60, 12, 12))
+        known = Calibration(tuple(windows[:num_files]), tuple(others[: num_files // 2]), "files")
+        denied.append((windows[num_files:] < known.threshold).mean())
+        passing = (others[num_files:, :, 0] >= known.threshold).mean(axis=1)
+        found.append((passing > known.limit).mean())
+    assert np.mean(denied) <= 0.05
+    assert np.mean(found) <= known.limit_error_rate + 0.01
 
 
 def test_unrelated_segments_pass_more_often_when_there_are_more_of_them() -> None:
     similarity = np.zeros((4, 4))
     similarity[:, 2] = 1.0  # each frame is similar to one of the four segments
     fractions = [
-        Calibration(np.ones(19), (similarity,), "pairs", num_segments=number).unrelated_fraction
+        Calibration((np.ones(1),) * 19, (similarity,), "pairs", num_segments=number).unrelated_fraction
         for number in (1, 2, 3, 4, 9)
     ]
     assert fractions == [0.25, 0.5, 0.75, 1, 1]
-
-
-def test_too_few_pairs_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="give 18 pairs of frame and audio"):
-        Calibration(np.ones(18), (np.zeros((1, 1)),), "pairs")
 
 
 def test_a_prepared_dataset_calibrates_by_its_test_clips(
