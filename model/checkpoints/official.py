@@ -46,8 +46,10 @@ ENCODER_STACKS = {
     "contrastive_head_depth": "constrative_head_audio",
 }
 DECODER_STACKS = {"decoder_depth": "decoder_blocks"}
-# Tensors that only Sync has; its classifiers have at least one of them.
+# Tensors that only Sync has. Its classifiers may have none of them; CAV-MAE's read 10.24 s of audio, which is published of no
+# classifier of Sync.
 SYNC_TOKENS = {"cls_token_a", "register_tokens"}
+CAVMAE_AUDIO_ROWS = 1024
 
 
 def official_state_dict(model: Encoder) -> dict[str, Tensor]:
@@ -104,6 +106,8 @@ def infer_classifier_fields(tensors: Mapping[str, Tensor], overrides: Mapping[st
     if "mlp_head.1.weight" in tensors:
         _require_axes(tensors, {"mlp_head.1.weight": 2})
         recipe = sync_finetuning if SYNC_TOKENS & tensors.keys() else cavmae_finetuning
+        if modality in ("audio", "image") and "features" not in overrides:
+            _require_known_recipe(tensors, modality)
         return asdict(recipe(tensors["mlp_head.1.weight"].shape[0], modality or "both"))
     _require_axes(tensors, {"classifier_head.weight": 2})
     num_classes, width = tensors["classifier_head.weight"].shape
@@ -114,6 +118,18 @@ def infer_classifier_fields(tensors: Mapping[str, Tensor], overrides: Mapping[st
     return asdict(attention_probe(num_classes, modality)) | {
         "attention_depth": _depth(tensors, "classifier_layers")
     }
+
+
+def _require_known_recipe(tensors: Mapping[str, Tensor], modality: Modality) -> None:
+    """CheckpointError for a classifier of one modality that both CAV-MAE and Sync may have made, with other features."""
+    rows = _sizes(tensors, cavmae_base().num_mels)["audio_rows"]
+    if SYNC_TOKENS & tensors.keys() or rows == CAVMAE_AUDIO_ROWS:
+        return
+    raise CheckpointError(
+        f"it has no learned tokens and takes {rows} rows of audio, so CAV-MAE or CAV-MAE Sync may have made it, which take other "
+        f'features: add features="{cavmae_finetuning(1, modality).features}" if the code of CAV-MAE trained it, '
+        f'features="{sync_finetuning(1, modality).features}" if that of Sync did'
+    )
 
 
 def _require_axes(tensors: Mapping[str, Tensor], sources: Mapping[str, int]) -> None:

@@ -62,7 +62,7 @@ def micro_finetuning(path: Path, weights: Path, *sets: str) -> FinetuneConfig:
         preset="micro",
         initial_weights=str(weights),
         head=HeadConfig(kind="attention"),
-        data=DataConfig(path=str(path), image_augmentation=True, audio_noise=True),
+        data=DataConfig(path=str(path), alignment="time", image_augmentation=True, audio_noise=True),
         frames_per_clip=2,
         balanced=True,
         mixing=MixingConfig(

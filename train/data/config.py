@@ -29,8 +29,9 @@ class DataConfig:
     """Clips that lack more seconds of audio, or more seconds of frames, are not trained on; 0 takes only those that
     lack nothing. None takes every prepared clip, so that a run has as many as dataset.json counts unless its user
     chose a limit. Validation and evaluation always use all clips, so that scores of different limits compare."""
-    alignment: Alignment = "time"
-    """Which mel rows belong to a frame: by its presentation time, or by its number as in published weights."""
+    alignment: Alignment | None = None
+    """Which mel rows belong to a frame: by its presentation time ("time"), or by its number as in published weights
+    ("upstream"). None is as the initial weights of a classifier were trained, else time."""
     num_frames: int | None = None
     """How many frames of a clip are used, spread over it; None is all that were prepared."""
     mel_mean: float | None = None
@@ -51,6 +52,11 @@ class DataConfig:
     """Processes that decode; 0 decodes in the training process. The items do not depend on it."""
     check_crc: bool = False
     """Compare each clip's checksum at every read: slow, to check a disk that may be faulty."""
+
+    @property
+    def frame_alignment(self) -> Alignment:
+        """`alignment`, where it is chosen, else by time."""
+        return self.alignment or "time"
 
     def __post_init__(self) -> None:
         require(

@@ -70,7 +70,7 @@ class LabelledClips:
 
     def mels(self, clip: int, frames: np.ndarray) -> torch.Tensor:
         """float32 (n, rows, 128): the raw log-mel segments of n `frames`; rows past the clip's end are -inf."""
-        starts = self.store.window_starts(clip, self.window.rows, self.config.alignment)[frames]
+        starts = self.store.window_starts(clip, self.window.rows, self.config.frame_alignment)[frames]
         mel = self.store.mel_rows(clip, 0, int(starts.max()) + self.window.rows)
         windows = [cut_window(mel, int(start), self.window.rows, SILENT_ROW) for start in starts]
         return torch.from_numpy(np.stack(windows)).float()

@@ -57,14 +57,14 @@ class ClipPairsOf(TypedDict):
 
 
 def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:
-    """`config` with what it leaves to the dataset: the statistics, and their mean as padding.
+    """`config` with what it leaves open: the dataset's statistics, their mean as padding, alignment by time.
 
     Runs store this one, so that a model is scored with the statistics it was trained with.
     """
     mean = dataset.summary["mel_mean"] if config.mel_mean is None else config.mel_mean
     std = dataset.summary["mel_std"] if config.mel_std is None else config.mel_std
     pad_value = mean if config.pad_value is None else config.pad_value
-    return replace(config, mel_mean=mean, mel_std=std, pad_value=pad_value)
+    return replace(config, mel_mean=mean, mel_std=std, pad_value=pad_value, alignment=config.frame_alignment)
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class PairRule:
             frame = int(drawn.rng.integers(clip.num_frames))
         elif self.config.pairing == "shuffled-segments":
             frame = int(_partners(clip.num_frames, self.seed, drawn.number)[frame])
-        mel = clip.mel_of(frame, self.window.rows, self.config.alignment)
+        mel = clip.mel_of(frame, self.window.rows, self.config.frame_alignment)
         self.window.write(into, mel, 0)
         if self.config.audio_noise:
             into.copy_(noise_and_roll(into, drawn.rng))
@@ -258,7 +258,7 @@ class ClipAllPairs(TorchDataset[ClipPairsOf]):
         return len(self.store)
 
     def __getitem__(self, clip: int) -> ClipPairsOf:
-        starts = self.store.window_starts(clip, self.window.rows, self.config.alignment)
+        starts = self.store.window_starts(clip, self.window.rows, self.config.frame_alignment)
         mel = self.store.mel_rows(clip, 0, int(starts.max()) + self.window.rows)
         return {
             "audio": torch.stack([self.window.normalised(mel, start) for start in starts]),

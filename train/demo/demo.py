@@ -188,7 +188,7 @@ def aligned_section(scores: RetrievalScores) -> Section:
     for row in rows:
         clip = read_clip(dataset.paths, row)
         pts_s = row.clip.frame_pts_s if row.clip else ()
-        starts = window_starts(pts_s, len(clip.mel), window_rows, scores.task.data.alignment)
+        starts = window_starts(pts_s, len(clip.mel), window_rows, scores.task.data.frame_alignment)
         images.append(CaptionedImage(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
     text = (
         "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "

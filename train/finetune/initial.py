@@ -39,13 +39,14 @@ class InitialWeights:
         return cls(loaded.weights, loaded.model, loaded.inputs)
 
     def inputs(self, data: DataConfig) -> DataConfig:
-        """`data` with the log-mel statistics of these weights, where it names none.
+        """`data` with the log-mel statistics and the alignment of these weights, where it names none.
 
         Those are the run's that the weights lie in, or those of published weights.
         """
+        trained = self.trained
+        data = replace(data, alignment=data.alignment or trained.frame_alignment)
         if data.mel_mean is not None:
             return data
-        trained = self.trained
         pad_value = trained.pad_value if data.pad_value is None else data.pad_value
         return replace(data, mel_mean=trained.mel_mean, mel_std=trained.mel_std, pad_value=pad_value)
 

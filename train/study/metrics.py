@@ -53,7 +53,9 @@ def encode_split(
     finally:
         model.train(was_training)
     times_s = [store.frame_pts_s(number) for number in numbers]
-    starts = [store.window_starts(number, clips.window.rows, clips.config.alignment) for number in numbers]
+    starts = [
+        store.window_starts(number, clips.window.rows, clips.config.frame_alignment) for number in numbers
+    ]
     return EncodedSplit(embeddings, times_s, starts, device)
 
 

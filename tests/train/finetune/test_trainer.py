@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,12 @@ from support.labelled_shards import (
 )
 from support.trainings import Calls
 
+from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.dataset.reader import DatasetError
+from cavsync.train.data.config import DataConfig
+from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import task_of
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, EpochSample, class_weights
@@ -216,6 +220,24 @@ def test_rare_classes_are_drawn_as_often_as_frequent_ones() -> None:
     assert (drawn >= 90).mean() == pytest.approx(0.5, abs=0.04)
     assert np.array_equal(batches.order(3), batches.order(3))
     assert not np.array_equal(batches.order(3), batches.order(4))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("upstream", -5.081, 0.0)),
+        ({"alignment": "time"}, ("time", -5.081, 0.0)),
+        ({"mel_mean": -4.0, "mel_std": 4.0}, ("upstream", -4.0, None)),
+    ],
+)
+def test_clips_are_cut_and_normalised_as_the_initial_weights_were_trained(
+    given: dict[str, Any], expected: tuple[str, float, float | None]
+) -> None:
+    published = InitialWeights(Path("cav_mae_sync.pth"), CavMaeSync(micro_model()), PUBLISHED_INPUTS)
+    inputs = published.inputs(DataConfig(path="data", **given))
+    assert (inputs.alignment, inputs.mel_mean, inputs.pad_value) == expected
+    own = replace(published, trained=DataConfig(path="data", alignment="time"))
+    assert own.inputs(DataConfig(path="data")).alignment == "time"
 
 
 def test_a_clip_drawn_twice_is_augmented_differently(shards: Path, weights: Path) -> None:

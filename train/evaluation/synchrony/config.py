@@ -27,7 +27,7 @@ class SynchronyConfig:
     shifts_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
     """Shifts that are to be detected."""
     seed: int = 0
-    """Draws the resamples of the intervals."""
+    """Draws the clips that the page shows."""
 
     def __post_init__(self) -> None:
         if not 1 / MEL_ROWS_PER_S <= self.step_s <= self.max_offset_s:
@@ -51,4 +51,4 @@ class SynchronyConfig:
             )
         step_rows = round(self.step_s * MEL_ROWS_PER_S)
         window = WindowRule.of(data, rows)
-        return WindowEncoder(checkpoint.model, window, data.alignment, step_rows, checkpoint.device)
+        return WindowEncoder(checkpoint.model, window, data.frame_alignment, step_rows, checkpoint.device)
