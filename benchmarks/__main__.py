@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, each in a process of its own.
+"""Every benchmark of speed and memory, one after the other, each in a process of its own.
 
 python -m benchmarks
 """

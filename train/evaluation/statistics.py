@@ -1,79 +1,79 @@
-"""Scores with their 95 % intervals: the percentile interval, and the resampling that several protocols share.
+"""Scores as estimates with their 95 % intervals, for every protocol.
 
-Axis words: N queries, clips or rows; S resamples.
+Axis words: N queries, clips or rows.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
+from cavsync.train.evaluation.intervals import (
+    Interval,
+    clopper_pearson,
+    korn_graubard,
+    of_median,
+    paired_proportions,
+    student,
+)
 from cavsync.train.reporting.estimate import Estimate
 
-NUM_RESAMPLES = 1000
 # Two equal embeddings may differ by a rounding of the product; a score this near the right one is a tie.
 TIE_TOLERANCE = 1e-6
 
 
-def interval_95(resampled: np.ndarray) -> tuple[float, float]:
-    """The bounds between which the middle 95 % of (S,) resampled values lie."""
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def from_resamples(
-    value: float, resampled: np.ndarray, chance: float | None = None, unit: str = "%"
-) -> Estimate:
-    """`value` with the interval of what it is, (S,), in resamples that the caller drew."""
-    return Estimate(value, *interval_95(resampled), chance, unit)
-
-
-def proportion(hits: np.ndarray, chance: float | None = None, seed: int = 0) -> Estimate:
-    """How many of (N,) booleans are true, in %."""
-    hit_rate = float(np.mean(hits))
-    # The number of hits in a resample of N with replacement is binomial: no need to draw them.
-    resampled = np.random.default_rng(seed).binomial(len(hits), hit_rate, NUM_RESAMPLES) / len(hits)
-    return from_resamples(100 * hit_rate, 100 * resampled, chance)
-
-
-def median_rank(ranks: np.ndarray, chance: float | None = None, seed: int = 0) -> Estimate:
-    """The median of (N,) ranks, of which 0 is the best; in the estimate the best is 1."""
-    # Where the middle of N draws with replacement falls among the N sorted ranks has a beta distribution.
-    half = (len(ranks) + 1) / 2
-    indices = (np.random.default_rng(seed).beta(half, half, NUM_RESAMPLES) * len(ranks)).astype(int)
-    low, high = interval_95(np.sort(ranks)[indices])
-    return Estimate(float(np.median(ranks)) + 1, low + 1, high + 1, chance, unit="")
-
-
-def bootstrap(
-    figure: Callable[[np.ndarray], float],
-    num_clips: int,
+def of_fraction(
+    value: float,
+    standard_error: float,
+    num_items: int,
+    degrees: float,
     chance: float | None = None,
-    unit: str = "",
-    seed: int = 0,
+    max_trials: float = np.inf,
 ) -> Estimate:
-    """`figure` of all clips, and its interval over resamples of them; it gets the (N,) indices of clips."""
-    random = np.random.default_rng(seed)
-    resampled = [figure(random.integers(num_clips, size=num_clips)) for _ in range(NUM_RESAMPLES)]
-    return from_resamples(figure(np.arange(num_clips)), np.array(resampled), chance, unit)
+    """A score in [0, 1] from `num_items` items, whose standard error has so many degrees of freedom.
+
+    NaN, and too few items for a standard error, have no interval.
+    """
+    if not (degrees > 0 and np.isfinite(value) and np.isfinite(standard_error)):
+        return Estimate(value, chance=chance, unit="")
+    interval = korn_graubard(value, standard_error, num_items, degrees, max_trials)
+    return Estimate(value, *interval, chance, unit="")
 
 
-def mean(values: np.ndarray, chance: float | None = None, unit: str = "", seed: int = 0) -> Estimate:
-    """The mean of (N,) values, one a clip."""
-    return bootstrap(lambda clips: float(values[clips].mean()), len(values), chance, unit, seed)
+def proportion(hits: np.ndarray, chance: float | None = None) -> Estimate:
+    """How many of (N,) booleans are true, in %."""
+    low, high = clopper_pearson(int(hits.sum()), len(hits))
+    return Estimate(100 * float(hits.mean()), 100 * low, 100 * high, chance)
 
 
-def mean_percent(fractions: np.ndarray, chance: float | None = None, seed: int = 0) -> Estimate:
-    """The mean of (N,) fractions in [0, 1], in %; `chance` is in %."""
-    return mean(fractions, seed=seed).in_percent().with_chance(chance)
+def mean_percent(fractions: np.ndarray, chance: float | None = None) -> Estimate:
+    """The mean of (N,) fractions in [0, 1], in %; `chance` is in %. Fractions that are all 0 or 1 are a proportion."""
+    if np.isin(fractions, (0, 1)).all():
+        return proportion(fractions == 1, chance)
+    number, value = len(fractions), float(fractions.mean())
+    error = float(fractions.std(ddof=1) / np.sqrt(number)) if number > 1 else np.nan
+    return of_fraction(value, error, number, number - 1).in_percent().with_chance(chance)
 
 
-def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> Estimate:
+def mean(values: np.ndarray, chance: float | None = None, unit: str = "") -> Estimate:
+    """The mean of (N,) values without bounds, one a clip."""
+    return _estimate(float(values.mean()), student(values), chance, unit)
+
+
+def median(values: np.ndarray, chance: float | None = None, unit: str = "") -> Estimate:
+    """The median of (N,) values."""
+    return _estimate(float(np.median(values)), of_median(values), chance, unit)
+
+
+def median_rank(ranks: np.ndarray, chance: float | None = None) -> Estimate:
+    """The median of (N,) ranks, of which 0 is the best; in the estimate the best is 1."""
+    return median(ranks + 1, chance)
+
+
+def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
     """The difference of two proportions of hits, (N,) booleans of the same queries, in points of %."""
-    num_queries = len(before)
-    gained, lost = (after & ~before).mean(), (before & ~after).mean()
-    # In a resample of queries only those count that changed; how many of each kind it holds is multinomial.
-    draws = np.random.default_rng(seed).multinomial(
-        num_queries, [gained, lost, max(0.0, 1 - gained - lost)], NUM_RESAMPLES
-    )
-    resampled = 100 * (draws[:, 0] - draws[:, 1]) / num_queries
-    return from_resamples(100 * float(gained - lost), resampled)
+    gained, lost, number = int((after & ~before).sum()), int((before & ~after).sum()), len(before)
+    low, high = paired_proportions(gained, lost, number)
+    return Estimate(100 * (gained - lost) / number, 100 * low, 100 * high)
+
+
+def _estimate(value: float, interval: Interval | None, chance: float | None, unit: str) -> Estimate:
+    low, high = interval or (None, None)
+    return Estimate(value, low, high, chance, unit)

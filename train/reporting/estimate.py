@@ -15,10 +15,17 @@ class Estimate:
 
     def in_percent(self) -> "Estimate":
         """The estimate of a fraction in [0, 1], in %."""
-        parts = (self.value, self.low, self.high, self.chance)
-        value, low, high, chance = (None if part is None else 100 * part for part in parts)
-        assert value is not None
-        return Estimate(value, low, high, chance)
+        return self._scaled(100, "%")
+
+    def as_fraction(self) -> "Estimate":
+        """The estimate of a fraction in %, in [0, 1]."""
+        return self._scaled(0.01, "")
+
+    def _scaled(self, factor: float, unit: str) -> "Estimate":
+        low, high, chance = (
+            None if part is None else factor * part for part in (self.low, self.high, self.chance)
+        )
+        return Estimate(factor * self.value, low, high, chance, unit)
 
     def with_chance(self, chance: float | None) -> "Estimate":
         """The same estimate beside a chance level in its own unit."""

@@ -215,7 +215,7 @@ def test_one_report_is_wrong_usage(folder: Path) -> None:
     assert "Name two reports or more" in output_text(result)
 
 
-def test_the_paired_interval_is_that_of_resampling() -> None:
+def test_the_paired_interval_is_near_that_of_resampling_and_never_empty() -> None:
     rng = np.random.default_rng(0)
     before = rng.random(200) < 0.5
     after = np.where(rng.random(200) < 0.2, rng.random(200) < 0.8, before)
@@ -223,3 +223,10 @@ def test_the_paired_interval_is_that_of_resampling() -> None:
     drawn = 100 * (after[picks].mean(1) - before[picks].mean(1))
     found = paired_difference(before, after)
     assert (found.low, found.high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.8)
+    same = paired_difference(before, before)
+    # No query of 200 changed: where 1 in 100 changes, that happens in one of seven such sets.
+    assert (same.value, same.low, same.high) == (
+        0,
+        pytest.approx(-1.37, abs=0.01),
+        pytest.approx(1.37, abs=0.01),
+    )

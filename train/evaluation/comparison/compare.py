@@ -19,8 +19,8 @@ from cavsync.train.reporting.record import plain
 
 @dataclass(frozen=True)
 class Difference:
-    """To the first report. It has an interval where both models answered the same queries, which were resampled
-    together: that says more than the intervals of the two figures."""
+    """To the first report. It has an interval where both models answered the same queries, of those that only one
+    of them found: that says more than the intervals of the two figures."""
 
     estimate: Estimate
     intervals_overlap: bool | None  # None where a figure has no interval

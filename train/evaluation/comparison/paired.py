@@ -21,7 +21,7 @@ FIGURES = {
 }
 
 
-def paired_differences(first: Path, other: Path, seed: int = 0) -> dict[str, Estimate]:
+def paired_differences(first: Path, other: Path) -> dict[str, Estimate]:
     """Name of a figure -> (other - first), in points; empty where the queries are not the same or were not kept.
 
     Both are paths of report.json.
@@ -30,7 +30,7 @@ def paired_differences(first: Path, other: Path, seed: int = 0) -> dict[str, Est
     if one is None or two is None or one[0] != two[0]:
         return {}
     return {
-        f"{figure} R@{k}": paired_difference(one[1][column] <= k, two[1][column] <= k, seed)
+        f"{figure} R@{k}": paired_difference(one[1][column] <= k, two[1][column] <= k)
         for column, figure in FIGURES.items()
         if column in one[1] and column in two[1]
         for k in RECALLS_AT

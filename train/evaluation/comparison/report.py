@@ -48,9 +48,9 @@ def explanation(comparison: Comparison) -> str:
     )
     if paired:
         return (
-            "Differences are to the first report. Where they have an interval, both models answered the same queries, which "
-            "were resampled together: a difference is clear where that interval leaves out 0. Intervals of two scores "
-            "may overlap all the same."
+            "Differences are to the first report. Where they have an interval, both models answered the same queries, and it "
+            "counts those that only one of them found: a difference is clear where that interval leaves out 0. Intervals of "
+            "two scores may overlap all the same."
         )
     return (
         "Differences are to the first report. Where two intervals lie apart, the models differ; where they overlap, the "

@@ -71,7 +71,7 @@ def adaptive(scores: np.ndarray, truth: np.ndarray) -> float:
     return ciou(top(scores, int(np.count_nonzero(truth))), truth)
 
 
-def localize(cious: np.ndarray, images: list[str], seed: int = 0) -> Localization:
+def localize(cious: np.ndarray, images: list[str]) -> Localization:
     """From the (R,) cIoU of each row and the names of the R images."""
     if not len(cious):
         raise EvaluationError("no row has a box: there is nothing to localise.")
@@ -80,10 +80,10 @@ def localize(cious: np.ndarray, images: list[str], seed: int = 0) -> Localizatio
     for image, hit in zip(images, hits, strict=True):
         succeeds[image] = succeeds.get(image, True) and bool(hit)
     return Localization(
-        ciou=proportion(hits, seed=seed),
+        ciou=proportion(hits),
         auc=100 * area_under_success(cious),
         mean_ciou=100 * float(cious.mean()),
-        every_source=proportion(np.array([*succeeds.values()]), seed=seed),
+        every_source=proportion(np.array([*succeeds.values()])),
     )
 
 

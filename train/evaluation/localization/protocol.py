@@ -99,9 +99,7 @@ def score_localization(
     return scored.result()
 
 
-def reference_rows(
-    rows: list[BoxRow], data: BoxSet, strict: bool, seed: int = 0
-) -> dict[str, LocalizationMethodScores]:
+def reference_rows(rows: list[BoxRow], data: BoxSet, strict: bool) -> dict[str, LocalizationMethodScores]:
     """Scores of maps that use neither image nor audio, and of a perfect map."""
     sounding = [row for row in rows if row.boxes]
     images = [row.image for row in sounding]
@@ -117,8 +115,8 @@ def reference_rows(
         tallies[ONES].half.append(ciou(everything, truth))
     return {
         name: LocalizationMethodScores(
-            localize(np.array(tally.half), images, seed),
-            localize(np.array(tally.adaptive), images, seed) if tally.adaptive else None,
+            localize(np.array(tally.half), images),
+            localize(np.array(tally.adaptive), images) if tally.adaptive else None,
             None,
         )
         for name, tally in tallies.items()
@@ -179,7 +177,6 @@ class _Scoring:
     def result(self) -> LocalizationScores:
         coverage = Coverage(len(self.data.rows), tuple(self.unusable))
         coverage.require(self.task.max_missing)
-        seed = self.task.seed
         methods: dict[str, LocalizationMethodScores] = {
             method: self._scores(tally) for method, tally in self.tallies.items()
         }
@@ -190,7 +187,7 @@ class _Scoring:
             coverage=coverage,
             annotation_issues=self.data.annotation_issues(),
             num_negatives=sum(not row.boxes for row in self.rows),
-            methods={**methods, **reference_rows(self.rows, self.data, self.strict, seed)},
+            methods={**methods, **reference_rows(self.rows, self.data, self.strict)},
             examples=self.examples,
         )
 
@@ -200,7 +197,7 @@ class _Scoring:
         half, fitted = np.array(tally.half), np.array(tally.adaptive)
         negatives = not sounding.all()
         return LocalizationMethodScores(
-            localize(half[sounding], images, self.task.seed),
-            localize(fitted[sounding], images, self.task.seed),
+            localize(half[sounding], images),
+            localize(fitted[sounding], images),
             detect(np.array(tally.confidence), half, sounding) if negatives else None,
         )

@@ -52,20 +52,19 @@ def retrieve(
     audio: Tensor,
     image: Tensor,
     aggregation: Aggregation,
-    seed: int = 0,
     classes: Tensor | None = None,
     device: torch.device = CPU,
     on_tile: OnTile = lambda: None,
 ) -> Retrieval:
-    """Scores (N, F, D) embeddings, which need not be unit vectors; `seed` draws the bootstrap.
+    """Scores (N, F, D) embeddings, which need not be unit vectors.
 
     `classes` is (N, C), 1 where a clip has the class; products are computed on `device`.
     """
     ranking = rank(audio, image, aggregation, classes, device, on_tile)
-    own = score_ranks(ranking.own_clip, len(audio), seed=seed)
+    own = score_ranks(ranking.own_clip, len(audio))
     same_class = None
     if ranking.same_class is not None and classes is not None:
-        same_class = score_ranks(ranking.same_class, len(audio), num_right(classes), seed)
+        same_class = score_ranks(ranking.same_class, len(audio), num_right(classes))
     return Retrieval(aggregation, len(audio), own.audio_to_video, own.video_to_audio, same_class, ranking)
 
 
@@ -76,16 +75,14 @@ def num_right(classes: Tensor) -> np.ndarray:
     return torch.cat(shared).clamp(min=1).cpu().numpy()
 
 
-def score_ranks(
-    ranks: RetrievalRanks, num_candidates: int, num_right: np.ndarray | int = 1, seed: int = 0
-) -> Directions:
+def score_ranks(ranks: RetrievalRanks, num_candidates: int, num_right: np.ndarray | int = 1) -> Directions:
     """Figures of (Q,) ranks a direction; each query has `num_right` right answers, (Q,) or one number for all."""
     chances = {k: chance(k, num_candidates, num_right) for k in RECALLS_AT}
     return Directions(
         *(
             Direction(
-                {k: proportion(of_queries < k, by_chance, seed) for k, by_chance in chances.items()},
-                median_rank(of_queries, seed=seed),
+                {k: proportion(of_queries < k, by_chance) for k, by_chance in chances.items()},
+                median_rank(of_queries),
             )
             for of_queries in (ranks.audio_to_video, ranks.video_to_audio)
         )

@@ -38,7 +38,6 @@ class RetrievalConfig:
     """Fraction of the listed clips that may be left out; a larger one is an error."""
     trained_on: Path | None = None
     """Dataset that the model was trained on; None takes what the run folder says."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +119,7 @@ def score_retrieval(
         on_tile(done, total)
 
     by_aggregation = {
-        name: retrieve(embeddings.audio, embeddings.image, name, config.seed, classes, device, count)
+        name: retrieve(embeddings.audio, embeddings.image, name, classes, device, count)
         for name in AGGREGATIONS
     }
     contaminated = contamination(embeddings.keys, embedded.training)
@@ -158,9 +157,9 @@ def _without_trained(
     ).own_clip
     return WithoutTrained(
         num_clean=len(clean),
-        trained_queries=score_ranks(ranks.of(trained), len(embeddings.keys), seed=config.seed),
-        clean_queries=score_ranks(ranks.of(clean), len(embeddings.keys), seed=config.seed),
-        clean_gallery=score_ranks(ranks_of_clean.of(clean), len(clean), seed=config.seed),
+        trained_queries=score_ranks(ranks.of(trained), len(embeddings.keys)),
+        clean_queries=score_ranks(ranks.of(clean), len(embeddings.keys)),
+        clean_gallery=score_ranks(ranks_of_clean.of(clean), len(clean)),
     )
 
 

@@ -1,6 +1,6 @@
 """Heatmaps against masks: average precision and IoU over the pooled pixels of each class.
 
-Axis words: R rows of one class, X pixels of a row, S resamples of the rows, T thresholds, B bins of scores.
+Axis words: R rows of one class, X pixels of a row, T thresholds, B bins of scores.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.statistics import from_resamples
+from cavsync.train.evaluation.intervals import jackknife_error
+from cavsync.train.evaluation.statistics import of_fraction
 from cavsync.train.reporting.estimate import Estimate
 
 NUM_THRESHOLDS = 20
 # Of maps scaled to 0-1: the one threshold that was not chosen with the masks.
 FIXED_THRESHOLD = 0.5
-NUM_RESAMPLES = 500
 # Intervals are made from scores sorted into so many bins of equal count; the figures themselves are exact.
 NUM_BINS = 1000
 
@@ -43,34 +43,62 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class _Measured:
-    score: ClassScore
-    resampled: np.ndarray  # (3, S): AP, IoU, IoU at the fixed threshold
+    """One figure of a class in [0, 1], and what it is without one of its rows each, (R,)."""
+
+    value: float
+    without_rows: np.ndarray
+
+    @property
+    def degrees(self) -> int:
+        return len(self.without_rows) - 1
+
+    @property
+    def variance(self) -> float:
+        return jackknife_error(self.without_rows) ** 2 if self.degrees else np.nan
+
+    def estimate(self) -> Estimate:
+        error = np.sqrt(self.variance)
+        return of_fraction(self.value, error, len(self.without_rows), self.degrees).in_percent()
 
 
-def segment(
-    names: list[str], maps: list[np.ndarray], truths: list[np.ndarray], seed: int = 0
-) -> Segmentation:
+def segment(names: list[str], maps: list[np.ndarray], truths: list[np.ndarray]) -> Segmentation:
     """Scores (side, side) maps, scaled to 0-1, against (side, side) boolean masks of the class `names[i]` of row i."""
-    measured: list[_Measured] = []
+    classes: list[ClassScore] = []
+    measured: list[tuple[_Measured, ...]] = []
     undefined: list[str] = []
     for name in sorted(set(names)):
         rows = [row for row, other in enumerate(names) if other == name]
         scores, truth = (np.stack([part[row].ravel() for row in rows]) for part in (maps, truths))
-        if truth.any():
-            measured.append(_measure(name, scores, truth, np.random.default_rng((seed, len(measured)))))
-        else:
+        if not truth.any():
             undefined.append(name)
+            continue
+        measured.append(_measure(scores, truth))
+        figures = (one.estimate() for one in measured[-1])
+        classes.append(ClassScore(name, len(rows), 100 * float(truth.mean()), *figures))
     if not measured:
         raise EvaluationError(
             f"no image has a pixel of its class ({', '.join(undefined)}): nothing to score."
         )
-    classes = tuple(one.score for one in measured)
-    means = np.mean([one.resampled for one in measured], axis=0)
-    figures = (
-        from_resamples(float(np.mean([getattr(one, kind).value for one in classes])), resampled)
-        for kind, resampled in zip(("ap", "iou", "fixed_iou"), means, strict=True)
-    )
-    return Segmentation(classes, tuple(undefined), *figures)
+    means = (_mean_estimate(of_classes) for of_classes in zip(*measured, strict=True))
+    return Segmentation(tuple(classes), tuple(undefined), *means)
+
+
+def _mean_estimate(classes: tuple[_Measured, ...]) -> Estimate:
+    """The mean over classes, in %; rows vary within their class. Of classes with one row, their values vary."""
+    value = float(np.mean([one.value for one in classes]))
+    within = [one for one in classes if one.degrees]
+    variances = [one.variance for one in within]
+    degrees = [one.degrees for one in within]
+    alone = np.array([one.value for one in classes if not one.degrees])
+    if len(alone) and len(classes) > 1:
+        degrees.append(max(len(alone) - 1, 1))
+        variances.append(float(((alone - value) ** 2).sum()) * len(classes) / (len(classes) - 1))
+    total = sum(variances)
+    # Welch and Satterthwaite: the degrees of freedom of a sum of variances.
+    parts = sum(variance**2 / number for variance, number in zip(variances, degrees, strict=True))
+    num_rows = sum(len(one.without_rows) for one in classes)
+    error = np.sqrt(total) / len(classes) if degrees else np.nan
+    return of_fraction(value, error, num_rows, total**2 / parts if parts else sum(degrees)).in_percent()
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -86,23 +114,18 @@ def best_iou(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(_iou(*(part.sum(axis=0) for part in _overlaps(scores, truth, _thresholds(scores)))).max())
 
 
-def _measure(name: str, scores: np.ndarray, truth: np.ndarray, random: np.random.Generator) -> _Measured:
-    num_rows = len(scores)
-    counts = random.multinomial(num_rows, np.full(num_rows, 1 / num_rows), NUM_RESAMPLES)
+def _measure(scores: np.ndarray, truth: np.ndarray) -> tuple[_Measured, ...]:
+    """AP, the best IoU and the IoU at the fixed threshold of (R, X) scores and booleans of one class."""
     at_best = _overlaps(scores, truth, _thresholds(scores))
     at_fixed = _overlaps(scores, truth, np.array([FIXED_THRESHOLD]))
-    resampled = np.stack(
-        [
-            _resampled_ap(scores, truth, counts),
-            *(_iou(*(counts @ part for part in overlaps)).max(axis=1) for overlaps in (at_best, at_fixed)),
-        ]
+    ious = (
+        _Measured(
+            float(_iou(*(part.sum(axis=0) for part in overlaps)).max()),
+            _iou(*(part.sum(axis=0) - part for part in overlaps)).max(axis=1),
+        )
+        for overlaps in (at_best, at_fixed)
     )
-    iou, fixed = (_iou(*(part.sum(axis=0) for part in overlaps)).max() for overlaps in (at_best, at_fixed))
-    figures = (
-        from_resamples(100 * float(value), row)
-        for value, row in zip((average_precision(scores, truth), iou, fixed), 100 * resampled, strict=True)
-    )
-    return _Measured(ClassScore(name, num_rows, 100 * float(truth.mean()), *figures), 100 * resampled)
+    return _Measured(average_precision(scores, truth), _precision_without_rows(scores, truth)), *ious
 
 
 def _thresholds(scores: np.ndarray) -> np.ndarray:
@@ -123,13 +146,13 @@ def _iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     return iou
 
 
-def _resampled_ap(scores: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(S,) average precisions; each resample takes row r `counts[s, r]` times."""
+def _precision_without_rows(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(R,) average precisions of (R, X) scores and booleans without each row."""
     edges = np.unique(np.quantile(scores, np.linspace(0, 1, NUM_BINS + 1)[1:-1]))
     # Bin 0 holds the highest scores.
     bins = len(edges) - np.searchsorted(edges, scores, side="right")
-    found = counts @ _histogram(bins, truth, len(edges) + 1)  # (S, B)
-    chosen = counts @ _histogram(bins, np.ones_like(truth), len(edges) + 1)
+    of_rows = (_histogram(bins, which, len(edges) + 1) for which in (truth, np.ones_like(truth)))
+    found, chosen = (counts.sum(axis=0) - counts for counts in of_rows)  # (R, B)
     precision = found.cumsum(axis=1) / np.maximum(chosen.cumsum(axis=1), 1)
     ap: np.ndarray = (found * precision).sum(axis=1) / np.maximum(found.sum(axis=1), 1)
     return ap

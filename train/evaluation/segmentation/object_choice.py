@@ -1,5 +1,10 @@
-"""Whether a heatmap prefers the prompted object to the other objects of the image; needs a mask of every object."""
+"""Whether a heatmap prefers the prompted object to the other sounding objects of the image; needs a mask of every object.
 
+Sounding are the classes that prompts of the set are of. A map that finds what sounds, whatever the audio, is right by chance in
+one of as many cases as the image shows of them; among mute objects too it would seem to choose better than chance.
+"""
+
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +18,9 @@ MIN_OBJECT_FRACTION = 0.004
 
 @dataclass(frozen=True)
 class Choice:
-    """One row's answer; objects are the classes of an image, each taken whole."""
+    """One row's answer; objects are the sounding classes of an image, each taken whole."""
 
-    first: bool  # the prompted object has the highest mean of all objects
+    first: bool  # the prompted object has the highest mean of all sounding objects
     pointed: bool  # the maximum of the map lies on the prompted object
     num_objects: int
     area: float  # fraction of the image that the prompted object covers
@@ -23,17 +28,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selection:
-    """Over all rows whose image shows two objects or more."""
+    """Over all rows whose image shows two sounding objects or more."""
 
     num_rows: int
     first: Estimate
     pointed: Estimate
 
 
-def choose(heatmap: np.ndarray, ids: np.ndarray, class_id: int) -> Choice | None:
-    """From a (side, side) map and class ids; None unless the class and another one are there. Ties are misses."""
+def choose(heatmap: np.ndarray, ids: np.ndarray, class_id: int, sounding: Collection[int]) -> Choice | None:
+    """From a (side, side) map and class ids; None unless the class and another of `sounding` are there. Ties are misses."""
     counts = np.bincount(ids.ravel())
-    objects = [int(one) for one in np.flatnonzero(counts >= MIN_OBJECT_FRACTION * ids.size) if one != 0]
+    objects = [
+        int(one) for one in np.flatnonzero(counts >= MIN_OBJECT_FRACTION * ids.size) if one in sounding
+    ]
     if class_id not in objects or len(objects) < 2:
         return None
     means = {one: float(heatmap[ids == one].mean()) for one in objects}
@@ -42,8 +49,8 @@ def choose(heatmap: np.ndarray, ids: np.ndarray, class_id: int) -> Choice | None
     return Choice(means[class_id] > others, pointed, len(objects), float(counts[class_id] / ids.size))
 
 
-def summarise(choices: list[Choice | None], seed: int = 0) -> Selection | None:
-    """None where no image shows two objects."""
+def summarise(choices: list[Choice | None]) -> Selection | None:
+    """None where no image shows two sounding objects."""
     made = [choice for choice in choices if choice is not None]
     if not made:
         return None
@@ -52,11 +59,9 @@ def summarise(choices: list[Choice | None], seed: int = 0) -> Selection | None:
         first=proportion(
             np.array([choice.first for choice in made]),
             100 * float(np.mean([1 / choice.num_objects for choice in made])),
-            seed,
         ),
         pointed=proportion(
             np.array([choice.pointed for choice in made]),
             100 * float(np.mean([choice.area for choice in made])),
-            seed,
         ),
     )

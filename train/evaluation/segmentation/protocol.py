@@ -85,7 +85,7 @@ def score_segmentation(
         rows, unusable = _Mapping(task, prompted, decoder, *task.heatmap_model()).run(missing, on_row)
     coverage = Coverage(len(prompted.rows), unusable)
     coverage.require(task.max_missing)
-    methods = {name: _score(rows, name, scaling, task.seed) for name in (*task.methods, *BASELINES)}
+    methods = {name: _score(rows, name, scaling) for name in (*task.methods, *BASELINES)}
     return SegmentationScores(task, scaling, prompted, coverage, rows, methods)
 
 
@@ -108,11 +108,12 @@ def scaled_maps(rows: list[MappedRow], method: str, scaling: Scaling) -> list[np
     ]
 
 
-def _score(rows: list[MappedRow], method: str, scaling: Scaling, seed: int) -> SegmentationMethodScores:
+def _score(rows: list[MappedRow], method: str, scaling: Scaling) -> SegmentationMethodScores:
     maps = scaled_maps(rows, method, scaling)
     names, truths = [row.row.class_name for row in rows], [row.truth for row in rows]
-    choices = [choose(one, row.ids, row.row.class_id) for one, row in zip(maps, rows, strict=True)]
-    return SegmentationMethodScores(segment(names, maps, truths, seed), summarise(choices, seed))
+    sounding = {row.row.class_id for row in rows}
+    choices = [choose(one, row.ids, row.row.class_id, sounding) for one, row in zip(maps, rows, strict=True)]
+    return SegmentationMethodScores(segment(names, maps, truths), summarise(choices))
 
 
 @dataclass

@@ -121,7 +121,7 @@ def classes_section(scores: SegmentationScores) -> Section:
         ]
         tables.append(Table([method, "rows", "constant AP", "AP", "IoU"], rows))
     undefined = scores.methods[CONSTANT].segmentation.undefined
-    text = "Pixels of all rows of a class pooled; 95 % intervals from resampled rows, in %."
+    text = "Pixels of all rows of a class pooled; 95 % intervals in brackets, none for a class with one row; in %."
     if undefined:
         text += f" Without a pixel in any image, so without a score: {', '.join(undefined)}."
     return Section("By class", text, tables=tables)
@@ -165,4 +165,5 @@ def _figures(method: SegmentationMethodScores) -> list[Estimate]:
 
 
 def _with_interval(figure: Estimate) -> str:
-    return f"{figure.value:.1f} ({figure.low:.1f} to {figure.high:.1f})"
+    interval = "" if figure.low is None else f" ({figure.low:.1f} to {figure.high:.1f})"
+    return f"{figure.value:.1f}{interval}"

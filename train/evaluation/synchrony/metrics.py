@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cavsync.train.evaluation.statistics import TIE_TOLERANCE, bootstrap, mean, mean_percent
+from cavsync.train.evaluation.intervals import jackknife_error
+from cavsync.train.evaluation.statistics import (
+    TIE_TOLERANCE,
+    mean,
+    mean_percent,
+    median,
+    of_fraction,
+    proportion,
+)
 from cavsync.train.evaluation.synchrony.clip import ClipCurve, ClipSynchrony, Matching
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.reporting.estimate import Estimate
@@ -23,7 +31,7 @@ class ShiftDetection:
     own: Estimate  # fraction of clips whose in-step score is above the wrong one's, each clip its own threshold
 
 
-def detect(in_step: np.ndarray, wrong: np.ndarray, seed: int = 0) -> ShiftDetection | None:
+def detect(in_step: np.ndarray, wrong: np.ndarray) -> ShiftDetection | None:
     """Of (N, V) scores, over the same frames in both; NaN where a clip has no such version.
 
     None if no clip has one.
@@ -32,18 +40,22 @@ def detect(in_step: np.ndarray, wrong: np.ndarray, seed: int = 0) -> ShiftDetect
     if not has_one.any():
         return None
     in_step, wrong = in_step[has_one], wrong[has_one]
-
-    def auc(clips: np.ndarray) -> float:
-        return _auc(in_step[clips].ravel(), wrong[clips].ravel())
-
     higher = np.where(np.isfinite(in_step), in_step > wrong + TIE_TOLERANCE, np.nan)
     own = np.nanmean(higher, axis=1)
-    of_all = bootstrap(auc, len(in_step), seed=seed).in_percent().with_chance(50.0)
-    return ShiftDetection(len(in_step), of_all, mean_percent(own, 50.0, seed))
+    return ShiftDetection(len(in_step), _auc_estimate(in_step, wrong), mean_percent(own, 50.0))
+
+
+def _auc_estimate(in_step: np.ndarray, wrong: np.ndarray) -> Estimate:
+    """Of (N, V) scores; the interval is that of clips, whose versions belong together."""
+    number, error = len(in_step), np.nan
+    if number > 1:
+        kept = ~np.eye(number, dtype=bool)
+        error = jackknife_error(np.array([_auc(in_step[clips], wrong[clips]) for clips in kept]))
+    return of_fraction(_auc(in_step, wrong), error, number, number - 1).in_percent().with_chance(50.0)
 
 
 def _auc(right: np.ndarray, wrong: np.ndarray) -> float:
-    """The probability that a right score is above a wrong one, ties count half; NaN is left out."""
+    """The probability that a right score is above a wrong one, of arrays of any shape; ties count half, NaN is left out."""
     right, wrong = right[np.isfinite(right)], np.sort(wrong[np.isfinite(wrong)])
     below = np.searchsorted(wrong, right - TIE_TOLERANCE, side="left")
     not_above = np.searchsorted(wrong, right + TIE_TOLERANCE, side="right")
@@ -100,15 +112,15 @@ def summarise(clips: Sequence[ClipSynchrony], config: SynchronyConfig) -> Synchr
         np.array([[getattr(clip, kind)] for clip in clips]) for kind in ("in_step_beside_other", "with_other")
     )
     return SynchronyFigures(
-        frame_to_window=_matching([clip.within.frame_to_window for clip in clips], config.seed),
-        window_to_frame=_matching([clip.within.window_to_frame for clip in clips], config.seed),
+        frame_to_window=_matching([clip.within.frame_to_window for clip in clips]),
+        window_to_frame=_matching([clip.within.window_to_frame for clip in clips]),
         curve=_mean_curve(clips, config.offsets_s),
         delay=_delays(clips, config),
         shifts={
-            shift_s: detect(in_step[:, number], shifted[:, number], config.seed)
+            shift_s: detect(in_step[:, number], shifted[:, number])
             for number, shift_s in enumerate(config.shifts_s)
         },
-        other_audio=detect(beside, other, config.seed),
+        other_audio=detect(beside, other),
     )
 
 
@@ -117,18 +129,16 @@ def errors_s(curves: Sequence[ClipCurve], worst_s: float) -> np.ndarray:
     return np.array([worst_s if one.delay is None else abs(one.delay.delay_s) for one in curves])
 
 
-def _matching(matched: Sequence[Matching], seed: int) -> MatchingFigures:
+def _matching(matched: Sequence[Matching]) -> MatchingFigures:
     return MatchingFigures(
         top1=mean_percent(
             np.array([one.top1 for one in matched]),
             100 * float(np.mean([one.top1_chance for one in matched])),
-            seed,
         ),
         error_s=mean(
             np.array([one.error_s for one in matched]),
             float(np.mean([one.error_chance_s for one in matched])),
             unit="s",
-            seed=seed,
         ),
         num_candidates=float(np.mean([one.num_candidates for one in matched])),
     )
@@ -155,19 +165,13 @@ def _delays(clips: Sequence[ClipSynchrony], config: SynchronyConfig) -> DelayFig
     chance_within = 100 * float(np.mean([_fraction_within(part, config.tolerance_s) for part in possible]))
     chance_error_s = float(np.mean([np.abs(part).mean() if len(part) else 0.0 for part in possible]))
 
-    def median_error_s(chosen: np.ndarray) -> float:
-        return float(np.median(errors[chosen]))
-
-    def fraction(hits: np.ndarray, chance: float | None = None) -> Estimate:
-        return mean_percent(hits.astype(float), chance, config.seed)
-
     return DelayFigures(
-        within=fraction(within, chance_within),
-        within_other=fraction(within_other),
-        reliable=fraction(reliable),
-        reliable_other=fraction(reliable_other),
-        reliable_within=fraction(within[reliable]) if reliable.any() else None,
-        median_error_s=bootstrap(median_error_s, len(clips), chance_error_s, "s", config.seed),
+        within=proportion(within, chance_within),
+        within_other=proportion(within_other),
+        reliable=proportion(reliable),
+        reliable_other=proportion(reliable_other),
+        reliable_within=proportion(within[reliable]) if reliable.any() else None,
+        median_error_s=median(errors, chance_error_s, "s"),
         bias_s=float(np.median([one.delay.delay_s for one in own if one.delay] or [0.0])),
     )
 

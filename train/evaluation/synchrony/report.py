@@ -116,7 +116,7 @@ def _detection_section(figures: SynchronyFigures) -> Section:
     if figures.other_audio:
         rows.append(["another clip's audio", *_detection_cells(figures.other_audio)])
     table = Table(["audio moved by", "clips", "AUC", "each clip by itself"], rows)
-    plots = [CaptionedImage(detection_curve(known), "bars: 95 % over resampled clips")] if known else []
+    plots = [CaptionedImage(detection_curve(known), "bars: 95 % intervals")] if known else []
     return Section("Detection of moved audio", text, images=plots, tables=[table])
 
 
@@ -133,7 +133,7 @@ def facts(scores: SynchronyScores) -> list[tuple[str, str]]:
         ("weights", str(scores.task.weights)),
         ("dataset", f"{data.path}, split {data.split}"),
         ("clips", scores.coverage.sentence),
-        ("alignment", data.alignment),
+        ("alignment", data.frame_alignment),
         ("windows", f"{scores.model.audio_rows} rows, every {config.step_s:g} s and at each frame"),
         ("offsets", f"up to {config.max_offset_s:g} s either way"),
     ]
