@@ -203,7 +203,10 @@ def test_vggsounder_scores_the_clips_that_it_lists(run: Path, tmp_path: Path) ->
     content = report(classify(*options, "--json"))["results"]["vggsounder"]
     assert (content["num_listed"], content["num_clips"], content["missing"]) == (3, 2, ["gone_00010000"])
     assert content["subsets"].keys() == {"av", "a", "v", "all"}
-    assert (content["subsets"]["av"]["num_labels"], content["subsets"]["av"]["hits"]["3"]) == (3, 1.0)
+    assert (content["subsets"]["av"]["num_labels"], content["subsets"]["av"]["answers"]["hits"]["3"]) == (
+        3,
+        1.0,
+    )
     assert "VGGSounder: several labels a clip" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -148,18 +148,28 @@ def published_section(scores: ClassificationScores) -> Section:
     multi = scores.answers == "multi-label"
     score = _percent(figures.mean_average_precision if multi else figures.top1)
     source = "computed here" if scores.is_official_list else "computed here on other clips: not comparable"
-    own = ["this run", *([score, score, ""] if multi else ["", "", score]), source]
-    frozen, tuned = ([own], []) if scores.is_frozen else ([], [own])
+    head = scores.model.classifier.head
+    own = [f"this run, {head} head", *([score, score, ""] if multi else ["", "", score]), source]
+    frozen = scores.is_frozen
     text = (
         f"Published figures are of AudioSet's evaluation list ({OFFICIAL_CLIPS['audioset']:,} clips) or of VGGSound's test list "
         f"({OFFICIAL_CLIPS['vggsound']:,}), of which everyone has lost other videos; in this report, {scores.coverage.sentence}. On AudioSet "
         "compare within the column of the clips that were trained on. A frozen encoder does not compare with one that was "
-        "fine-tuned. In the development code of the Sync paper parts of the probe stay untrained; ours trains all of it."
+        "fine-tuned, nor under a linear head with one under an attention probe, which is two transformer blocks. In the "
+        "development code of the Sync paper parts of the probe stay untrained; ours trains all of it."
     )
-    tables = [
-        Table(["fine-tuned", *header], [*tuned, *cells(FINETUNED[modality])], note=True),
-        Table(["frozen under an attention probe", *header], [*frozen, *cells(PROBED[modality])], note=True),
+    published = [
+        ("fine-tuned", FINETUNED[modality], not frozen),
+        ("frozen under an attention probe", PROBED[modality], frozen and head == "attention"),
     ]
+    tables = [
+        Table([title, *header], [*([own] if is_own else []), *cells(rows)], note=True)
+        for title, rows, is_own in published
+    ]
+    if frozen and head != "attention":
+        tables.insert(
+            0, Table([f"frozen under a {head} head: nothing is published", *header], [own], note=True)
+        )
     return Section("Beside published figures", text, tables=tables)
 
 
@@ -177,7 +187,7 @@ def facts(scores: ClassificationScores) -> list[tuple[str, str]]:
         ("dataset", f"{data.path}, split {data.split}"),
         ("clips", scores.coverage.sentence),
         ("frames a clip", f"{', '.join(map(str, frames))}: {per}"),
-        ("alignment", data.alignment),
+        ("alignment", data.frame_alignment),
     ]
 
 

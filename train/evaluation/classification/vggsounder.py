@@ -2,7 +2,8 @@
 
 The figures are those of the package `vggsounder`: the k likeliest classes are the answer, whatever their probability;
 a subset keeps the labels of one kind and the clips that then have one. The package scores a subset with a model of
-its modalities: "a" and "a only" with one of audio, "v" and "v only" with one of images.
+its modalities: "a" and "a only" with one of audio, "v" and "v only" with one of images. A listed clip without an answer
+counts as wrong in the package; here figures are of the clips that are there, and beside them as the package counts.
 """
 
 from collections.abc import Sequence
@@ -66,20 +67,31 @@ class VggSounder:
 
 
 @dataclass(frozen=True)
-class SubsetFigures:
-    """Figures of one kind of labels, in [0, 1]; by the number of answers."""
+class AnswerFigures:
+    """Figures of the k likeliest classes, by k."""
 
-    name: str
-    num_clips: int
-    num_labels: int
-    as_published: bool
-    """The model has the modalities with which the package scores this subset."""
     hits: dict[int, float]
     """Fraction of clips of which one answer or more is right."""
     f1: dict[int, float]
     """Over all pairs of a clip and a class (micro)."""
     f1_macro: dict[int, float]
     """Mean over the classes; a class that is neither listed nor answered counts as 0."""
+
+
+@dataclass(frozen=True)
+class SubsetFigures:
+    """Figures of one kind of labels, in [0, 1]."""
+
+    name: str
+    num_clips: int
+    num_labels: int
+    as_published: bool
+    """The model has the modalities with which the package scores this subset."""
+    answers: AnswerFigures
+    num_listed: int
+    """Clips of the list that have such a label, whether they are there or not."""
+    absent_wrong: AnswerFigures
+    """With listed clips that are not there as wrong ones, as the package counts."""
     chance: float
     """The probability that one answer drawn at random is right."""
     mean_average_precision: float
@@ -89,6 +101,7 @@ class SubsetFigures:
 @dataclass(frozen=True)
 class VggSounderScores:
     path: Path
+    num_rows: int  # of the list
     num_listed: int
     missing: tuple[str, ...]  # listed clips that the dataset does not have
     subsets: tuple[SubsetFigures, ...]
@@ -113,18 +126,27 @@ def score_vggsounder(
     own = probabilities[[index_of[key] for key in found]]
     subsets = []
     for name, kinds in SUBSETS.items():
-        truth = _truth([listed.labels[key] for key in found], kinds, labels, listed.path)
-        has_one = truth.any(axis=1)
+        truth, absent = (
+            _truth([listed.labels[key] for key in some], kinds, labels, listed.path)
+            for some in (found, missing)
+        )
+        has_one, absent = truth.any(axis=1), absent[absent.any(axis=1)]
         if has_one.any():
             published = name in SCORED_WITH[modality]
-            subsets.append(score_subset(name, own[has_one], truth[has_one], labels.names, published))
-    return VggSounderScores(listed.path, len(listed.labels), missing, tuple(subsets))
+            subsets.append(score_subset(name, own[has_one], truth[has_one], absent, labels.names, published))
+    num_rows = sum(map(len, listed.labels.values()))
+    return VggSounderScores(listed.path, num_rows, len(listed.labels), missing, tuple(subsets))
 
 
 def score_subset(
-    name: str, probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str], as_published: bool
+    name: str,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    absent: np.ndarray,
+    names: Sequence[str],
+    as_published: bool,
 ) -> SubsetFigures:
-    """Figures of (N, C) probabilities against (N, C) booleans with a true one in each row."""
+    """Figures of (N, C) probabilities against (N, C) booleans with a true one in each row; `absent` are (A, C) of other clips."""
     ranked = np.argsort(-probabilities, axis=1, kind="stable")
     counts = [k for k in ANSWERS if k <= truth.shape[1]]
     answers = {k: _answered(ranked[:, :k], truth.shape) for k in counts}
@@ -134,12 +156,24 @@ def score_subset(
         num_clips=len(truth),
         num_labels=int(truth.sum()),
         as_published=as_published,
-        hits={k: float((given & truth).any(axis=1).mean()) for k, given in answers.items()},
-        f1={k: _f1(truth, given, "micro") for k, given in answers.items()},
-        f1_macro={k: _f1(truth, given, "macro") for k, given in answers.items()},
+        answers=_answer_figures(truth, answers),
+        num_listed=len(truth) + len(absent),
+        absent_wrong=_answer_figures(
+            np.concatenate([truth, absent]),
+            {k: np.concatenate([given, np.zeros_like(absent)]) for k, given in answers.items()},
+        ),
         chance=float(truth.mean()),
         mean_average_precision=ranking.mean_average_precision,
         auc=ranking.auc,
+    )
+
+
+def _answer_figures(truth: np.ndarray, answers: dict[int, np.ndarray]) -> AnswerFigures:
+    """Of (N, C) booleans: the truth, and what was answered by the number of answers."""
+    return AnswerFigures(
+        hits={k: float((given & truth).any(axis=1).mean()) for k, given in answers.items()},
+        f1={k: _f1(truth, given, "micro") for k, given in answers.items()},
+        f1_macro={k: _f1(truth, given, "macro") for k, given in answers.items()},
     )
 
 

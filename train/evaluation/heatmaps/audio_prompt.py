@@ -10,7 +10,7 @@ from torch import Tensor
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
-from cavsync.pipeline.media.mel import FRAME_SAMPLES, log_mel
+from cavsync.pipeline.media.mel import FRAME_SAMPLES, SHIFT_SAMPLES, log_mel
 from cavsync.train.choices import Windows
 from cavsync.train.data.pairs import WindowRule
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
@@ -24,7 +24,7 @@ class AudioSegments:
     """S segments of one audio, as a model takes them."""
 
     mel: Tensor  # (S, rows, mels) float32, normalised
-    valid: Tensor  # (S, columns) bool: which patches along time hold audio, not padding
+    valid: Tensor  # (S, columns) bool: patches along time whose middle holds audio, not padding
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,23 @@ class PromptReader:
         if len(waveform) < FRAME_SAMPLES:
             reason = f"{len(waveform)} samples of audio are less than one row of a log-mel ({FRAME_SAMPLES})"
             raise MediaError(ClipState.TOO_SHORT, reason)
-        return self.cut_mel(log_mel(waveform))
+        num_rows = 1 + (len(waveform) - FRAME_SAMPLES) // SHIFT_SAMPLES
+        # Audio shorter than a window is followed by silence, as DenseAV's loader pads it: an input that models know.
+        needed = FRAME_SAMPLES + (self.rule.rows - 1) * SHIFT_SAMPLES
+        padded = np.pad(waveform, (0, max(0, needed - len(waveform))))
+        return self._segments(log_mel(padded), num_rows)
 
     def cut_mel(self, mel: np.ndarray) -> AudioSegments:
         """From a (rows, mels) log-mel."""
-        starts = window_starts(len(mel), self.rule.rows, self.windows)
+        return self._segments(mel, len(mel))
+
+    def _segments(self, mel: np.ndarray, num_rows: int) -> AudioSegments:
+        """From a (rows, mels) log-mel, of which the first `num_rows` rows hold audio."""
+        starts = window_starts(num_rows, self.rule.rows, self.windows)
         normalised = torch.stack([self.rule.normalised(mel, start) for start in starts])
-        first_rows = torch.tensor(starts)[:, None] + torch.arange(0, self.rule.rows, self.patch_size)
-        return AudioSegments(normalised, first_rows < len(mel))
+        middle = self.patch_size // 2
+        middle_rows = torch.tensor(starts)[:, None] + torch.arange(middle, self.rule.rows, self.patch_size)
+        return AudioSegments(normalised, middle_rows < num_rows)
 
 
 def window_starts(num_rows: int, window_rows: int, windows: Windows) -> list[int]:

@@ -37,6 +37,44 @@ class PublishedRetrieval:
     differs: str = ""  # why it compares with no zero-shot score of that gallery
 
 
+@dataclass(frozen=True)
+class RetrievalProtocol:
+    """What decides a recall besides the model and the gallery; None is unknown."""
+
+    aggregation: str
+    num_pairs: int  # a clip
+    frame_times: str | None  # of the frames that preparation stored
+    alignment: str | None  # of audio segments with frames
+
+    @classmethod
+    def of(cls, scores: RetrievalScores) -> "RetrievalProtocol":
+        source, stored = scores.source, None
+        if source.task is not None:
+            stored = source.task.dataset.summary.get("config", {}).get("frame_times")
+        return cls(
+            aggregation=scores.config.primary_aggregation,
+            num_pairs=scores.embeddings.audio.shape[1],
+            frame_times=stored,
+            alignment=source.task.data.frame_alignment if source.task else None,
+        )
+
+    def deviations(self) -> list[str]:
+        """In what this is another protocol than that of the published figures."""
+        return [
+            f"{title} {given if given is not None else 'unknown'}, published {published}"
+            for title, given, published in (
+                ("aggregation", self.aggregation, PROTOCOL.aggregation),
+                ("frames a clip", self.num_pairs, PROTOCOL.num_pairs),
+                ("frame times", self.frame_times, PROTOCOL.frame_times),
+                ("alignment", self.alignment, PROTOCOL.alignment),
+            )
+            if given != published
+        ]
+
+
+# Of CAV-MAE Sync: the code and command of its repository.
+PROTOCOL = RetrievalProtocol("diagonal-mean", 16, "upstream", "upstream")
+
 VGGSOUND = PublishedGallery(
     "VGGSound, 5 clips of each class",
     1545,
@@ -100,7 +138,7 @@ def published_section(scores: RetrievalScores) -> Section:
     )
     gallery, published = (AUDIOSET, ON_AUDIOSET) if on_audioset else (VGGSOUND, ON_VGGSOUND)
     ids = scores.gallery.ids_sha256 if scores.gallery else None
-    general = why_not_comparable(gallery, ids, scores.coverage.num_scored)
+    general = why_not_comparable(gallery, ids, scores.coverage.num_scored, RetrievalProtocol.of(scores))
     own = scores.primary.own_clip
     ours = [*recall_cells(own.video_to_audio), *recall_cells(own.audio_to_video)]
     rows = [["this run", *ours, "computed here"], *map(_published_row, published)]
@@ -119,10 +157,12 @@ def published_section(scores: RetrievalScores) -> Section:
     return Section("Beside published figures", text, tables=[table])
 
 
-def why_not_comparable(published: PublishedGallery, ids_sha256: str | None, num_scored: int) -> str:
+def why_not_comparable(
+    published: PublishedGallery, ids_sha256: str | None, num_scored: int, protocol: RetrievalProtocol
+) -> str:
     """Why figures of that gallery say nothing about a score among `num_scored` clips; "" where they do.
 
-    `ids_sha256` is that of the scored gallery, None without one.
+    `ids_sha256` is that of the scored gallery, None without one; `protocol` is what the score was made by.
     """
     if published.ids_sha256 is None:
         return f"list of {published.num_clips:,} clips is not public: another gallery"
@@ -130,7 +170,7 @@ def why_not_comparable(published: PublishedGallery, ids_sha256: str | None, num_
         return "another gallery"
     if num_scored < MIN_GALLERY_FRACTION * published.num_clips:
         return f"only {num_scored:,} of its {published.num_clips:,} clips here"
-    return ""
+    return "; ".join(protocol.deviations())
 
 
 def _published_row(one: PublishedRetrieval) -> list[str]:

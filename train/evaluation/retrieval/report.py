@@ -124,7 +124,7 @@ def facts(scores: RetrievalScores) -> list[tuple[str, str]]:
     source = scores.source
     rows: list[tuple[str, str]] = []
     if source.task:
-        rows += [("weights", str(source.task.weights)), ("alignment", source.task.data.alignment)]
+        rows += [("weights", str(source.task.weights)), ("alignment", source.task.data.frame_alignment)]
     if source.file:
         rows += [("embeddings", str(source.file.path))]
         rows += [(f"embeddings: {name}", str(value)) for name, value in source.file.about.items()]

@@ -1,5 +1,6 @@
 """Proves VGGSounder's figures on clips that are few enough to work out by hand, and that its list is read or refused."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,11 @@ from cavsync.train.evaluation.classification.vggsounder import (
     VggSounder,
     VggSounderScores,
     score_vggsounder,
+)
+from cavsync.train.evaluation.classification.vggsounder_report import (
+    label_version,
+    vggsounder_record,
+    vggsounder_sections,
 )
 
 HEADER = "video_id,label,modality,background_music,static_image,voice_over\n"
@@ -57,16 +63,16 @@ def test_a_subset_has_the_labels_of_its_kind_and_the_clips_that_have_one(tmp_pat
 def test_hits_and_f1_of_the_likeliest_classes(tmp_path: Path) -> None:
     audible = subset(scored(tmp_path), "a")
     # Clip one: bee is answered and right; clip three: bird is answered, and bee, its label, is second.
-    assert audible.hits[1] == 0.5
+    assert audible.answers.hits[1] == 0.5
     # One of two answers is right, one of three labels is found: 2 · 1 / (2 + 3).
-    assert audible.f1[1] == pytest.approx(0.4)
+    assert audible.answers.f1[1] == pytest.approx(0.4)
     # Three answers name every class: all clips are hit, 3 of 6 answers are right, 3 of 3 labels are found.
-    assert audible.hits[3] == 1.0
-    assert audible.f1[3] == pytest.approx(2 * 3 / (6 + 3))
+    assert audible.answers.hits[3] == 1.0
+    assert audible.answers.f1[3] == pytest.approx(2 * 3 / (6 + 3))
     # Of one answer: bee is right once and missed once; bird is wrong once and missed once; bell is in none.
-    assert audible.f1_macro[1] == pytest.approx((2 / 3 + 0 + 0) / 3)
+    assert audible.answers.f1_macro[1] == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert audible.chance == pytest.approx(3 / 6)
-    assert audible.hits.keys() == {1, 3}  # there are no five classes
+    assert audible.answers.hits.keys() == {1, 3}  # there are no five classes
 
 
 def test_precision_is_over_the_classes_of_the_subset(tmp_path: Path) -> None:
@@ -77,6 +83,35 @@ def test_precision_is_over_the_classes_of_the_subset(tmp_path: Path) -> None:
 def test_clips_that_the_dataset_lacks_are_named(tmp_path: Path) -> None:
     scores = scored(tmp_path)
     assert (scores.num_listed, scores.num_clips, scores.missing) == (4, 3, ("gone_00040000",))
+
+
+def test_clips_that_the_dataset_lacks_are_wrong_in_the_figures_that_compare_with_the_packages(
+    tmp_path: Path,
+) -> None:
+    audible = subset(scored(tmp_path), "a")
+    assert (audible.num_clips, audible.num_listed) == (2, 3)
+    assert audible.answers.hits[1] == pytest.approx(1 / 2)
+    assert audible.absent_wrong.hits[1] == pytest.approx(1 / 3)
+    # One of two answers is right, one of four labels is found.
+    assert audible.absent_wrong.f1[1] == pytest.approx(2 * 1 / (2 + 4))
+    visible = subset(scored(tmp_path), "v")  # the clip that is not there has no visible label
+    assert visible.absent_wrong == visible.answers
+
+
+def test_the_labels_are_identified_by_their_size_and_hash(tmp_path: Path) -> None:
+    scores = scored(tmp_path)
+    digest = hashlib.sha256(write(tmp_path).read_bytes()).hexdigest()
+    assert label_version(scores) == f"vggsounder.csv (5 rows, 4 clips, sha256 {digest[:12]})"
+    record = vggsounder_record(scores)
+    assert record is not None
+    assert (record["list_sha256"], record["list_num_rows"], record["list_package_version"]) == (
+        digest,
+        5,
+        None,
+    )
+    section = vggsounder_sections(scores)[0]
+    assert f"sha256 {digest[:12]}" in section.text
+    assert [len(table.rows) for table in section.tables] == [6, 6]
 
 
 @pytest.mark.parametrize(

@@ -180,12 +180,23 @@ def test_windows_cover_the_audio_or_lie_in_its_middle(num_rows: int, windows: st
 
 
 def test_padding_behind_short_audio_is_not_averaged() -> None:
-    # 17 mel rows: the second patch of 16 rows still holds one row of audio.
-    for samples, valid in ((400 + 160 * 16, [True, True]), (400 + 160 * 15, [True, False])):
-        cut = PromptReader(RULE, patch_size=16).cut(np.ones(samples, np.float32))
+    # A patch of 16 rows counts where its middle holds audio: the second from 25 mel rows on.
+    for num_rows, valid in ((25, [True, True]), (24, [True, False])):
+        cut = PromptReader(RULE, patch_size=16).cut(np.ones(400 + 160 * (num_rows - 1), np.float32))
         assert cut.valid.tolist() == [valid]
         assert cut.mel.shape == (1, 32, 128)
-        assert torch.all(cut.mel[0, 17:] == 0)  # the pad value, normalised
+
+
+def test_a_prompt_of_ten_seconds_is_padded_with_silence_as_denseav_pads_it() -> None:
+    """The published statistics make -2.42 of silence, ln(2 ** -23); raw zeros in the log-mel would be 1.13, loud."""
+    published = WindowRule(rows=1024, mean=-5.081, std=4.4849, pad_value=0.0)
+    noise = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
+    cut = PromptReader(published, patch_size=16).cut(noise)
+    assert int(cut.valid.sum()) == 62
+    assert cut.valid[0, :62].all()
+    assert cut.mel[0, 1000:].numpy() == pytest.approx(
+        -2.42, abs=0.005
+    )  # rows that hold no sample of the audio
 
 
 def test_audio_of_less_than_a_row_is_an_error() -> None:

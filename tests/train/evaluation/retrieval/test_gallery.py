@@ -2,7 +2,9 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.retrieval.gallery import Gallery
-from cavsync.train.evaluation.retrieval.published_recalls import VGGSOUND, why_not_comparable
+from cavsync.train.evaluation.retrieval.published_recalls import PROTOCOL, VGGSOUND, why_not_comparable
 
 IDS = ["--4gqARaEJE", "ab_cd-EFghi"]
 OUTCOMES = pd.DataFrame(
@@ -123,9 +125,32 @@ def test_a_file_that_lists_nothing_is_refused(tmp_path: Path, name: str, text: s
 
 def test_only_the_published_list_compares_with_published_figures() -> None:
     ours = VGGSOUND.ids_sha256
-    assert why_not_comparable(VGGSOUND, ours, 1545) == why_not_comparable(VGGSOUND, ours, 1500) == ""
-    assert why_not_comparable(VGGSOUND, ours, 1400) == "only 1,400 of its 1,545 clips here"
-    assert why_not_comparable(VGGSOUND, "0" * 64, 1545) == why_not_comparable(VGGSOUND, None, 1545)
+    for num_scored in (1545, 1500):
+        assert why_not_comparable(VGGSOUND, ours, num_scored, PROTOCOL) == ""
+    assert why_not_comparable(VGGSOUND, ours, 1400, PROTOCOL) == "only 1,400 of its 1,545 clips here"
+    for other in ("0" * 64, None):
+        assert why_not_comparable(VGGSOUND, other, 1545, PROTOCOL) == "another gallery"
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"aggregation": "max"}, "aggregation max, published diagonal-mean"),
+        ({"num_pairs": 10}, "frames a clip 10, published 16"),
+        ({"frame_times": "centred"}, "frame times centred, published upstream"),
+        ({"alignment": "time"}, "alignment time, published upstream"),
+        # Embeddings of a file, which does not say how they were made.
+        (
+            {"frame_times": None, "alignment": None},
+            "frame times unknown, published upstream; alignment unknown, published upstream",
+        ),
+    ],
+)
+def test_published_recalls_compare_only_under_the_published_protocol(
+    other: dict[str, Any], reason: str
+) -> None:
+    ours = VGGSOUND.ids_sha256
+    assert why_not_comparable(VGGSOUND, ours, 1545, replace(PROTOCOL, **other)) == reason
 
 
 @pytest.mark.real
