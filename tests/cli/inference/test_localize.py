@@ -33,7 +33,7 @@ SECONDS = 3.0
 RATE_HZ = 16_000
 LOW_HZ, HIGH_HZ = 300.0, 4000.0
 RED, PALE, GREY = (220, 30, 30), (150, 100, 100), (128, 128, 128)
-BLUE, PALE_BLUE = (30, 30, 220), (100, 100, 150)
+BLUE, PALE_BLUE, PALEST = (30, 30, 220), (100, 100, 150), (140, 115, 115)
 NUM_PAIRED = 20
 # Of a 4 x 4 grid of patches.
 TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT = (0, 0), (3, 3), (0, 3)
@@ -134,6 +134,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     for place, number in enumerate(np.random.default_rng(SEED).permutation(NUM_PAIRED)):
         colour, cell, hz = [(RED, TOP_LEFT, LOW_HZ), (BLUE, TOP_RIGHT, HIGH_HZ)][place % 2]
         pale = {RED: PALE, BLUE: PALE_BLUE}[colour] if place % 4 < 2 else colour
+        if not place:  # unlike the others, so that a video need not be exactly like one of them
+            pale = PALEST
         film(folder / "videos" / f"{number:02d}.mp4", [({cell: pale}, tone(hz, 1.3))])
     with pytest.MonkeyPatch.context() as patched:
         load_instead(patched, Colours())
@@ -274,7 +276,8 @@ def alike(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     cells = (TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT)
     for place, number in enumerate(np.random.default_rng(SEED).permutation(NUM_PAIRED)):
         colour, hz = [(RED, LOW_HZ), (BLUE, HIGH_HZ)][place % 2]
-        squares = dict.fromkeys(cells[: place // 2 % 3 + 1], colour)
+        # One of one square, the others of two or three, so that a video need not be exactly like one of them.
+        squares = dict.fromkeys(cells[: 2 + place // 2 % 2 if place else 1], colour)
         film(folder / "videos" / f"{number:02d}.mp4", [(squares, tone(hz, 1.3))])
     with pytest.MonkeyPatch.context() as patched:
         load_instead(patched, Colours())
