@@ -89,6 +89,12 @@ class LocalizedVideo:
                 "Cannot tell whether anything here sounds like this: nothing to calibrate with. Give --calibrate a prepared "
                 "dataset, or a file of `cavsync embed`."
             )
+        if not self.calibration.is_sufficient:
+            return (
+                f"Cannot tell whether anything here sounds like this: {self.calibration.source} are {self.calibration.num_files} "
+                f"files with frames and audio, and a bound that errs in {ERROR_RATE:.0%} of the cases needs {MIN_FILES} or more. "
+                "Give --calibrate more videos of this kind."
+            )
         if self.unlike:
             named = {"image": "frames", "audio": "audio"}
             measured = "; ".join(f"{named[side]}: {self.familiarity[side].sentence}" for side in self.unlike)
@@ -97,12 +103,6 @@ class LocalizedVideo:
                 f"Cannot tell whether anything here sounds like this: its {' and '.join(named[side] for side in self.unlike)} "
                 f"{verb} unlike those of {self.calibration.source} (similarity to the nearest, {measured}). Give --calibrate "
                 "videos of this kind."
-            )
-        if not self.calibration.is_sufficient:
-            return (
-                f"Cannot tell whether anything here sounds like this: {self.calibration.source} are {self.calibration.num_files} "
-                f"files with frames and audio, and a bound that errs in {ERROR_RATE:.0%} of the cases needs {MIN_FILES} or more. "
-                "Give --calibrate more videos of this kind."
             )
         counted = f"{self.passes.sum()} of {self.is_scored.sum()} windows reach the similarity of {self.calibration.threshold:.2f}"
         level, num_files = self.calibration.limit_error_rate, self.calibration.num_files
