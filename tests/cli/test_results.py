@@ -1,5 +1,6 @@
 """Proves where commands write: never in place of results of other inputs, and with one message where the disk refuses."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -296,9 +297,10 @@ def test_a_device_is_not_replaced_by_a_file(run_folder: Path, known_clip: Callab
 
 
 def test_a_disk_that_fills_while_results_are_written_keeps_nothing_that_looks_whole(
-    run_folder: Path, prepared: Path, tmp_path: Path
+    run_folder: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """96 KiB take the trial of 64 KiB at the start, and none of these results."""
+    """96 KiB take the trial of 64 KiB at the start, and none of these results, with plots of their full size."""
+    monkeypatch.setattr("cavsync.train.reporting.images.DPI", 110)
     with small_disk(tmp_path / "disk", kilobytes=96) as disk:
         for command, name in (
             (("eval", "retrieval", "--checkpoint", run_folder, "--out", disk / "report"), "report.html"),
@@ -308,3 +310,4 @@ def test_a_disk_that_fills_while_results_are_written_keeps_nothing_that_looks_wh
         ):
             refused(run(*command), f"Error: {disk}", name, "cannot be written")
             assert {path.name for path in disk.rglob("*") if path.is_file()} <= {"ranks.parquet"}
+            gc.collect()  # a command's process would end here, and with it files that it removed and still holds
