@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 from typer.core import TyperGroup
 
-from cavsync.cli import config, demo, doctor, study
+from cavsync.cli import config, demo, doctor
 from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.warning_lines import logged_warnings_shown
@@ -18,6 +18,7 @@ from cavsync.cli.data import command as data
 from cavsync.cli.evaluate import command as evaluate
 from cavsync.cli.inference import embed, localize, search
 from cavsync.cli.prepare import command as prepare
+from cavsync.cli.study import command as study
 from cavsync.cli.train import command as train
 from cavsync.errors import DISK_ERRORS, CavsyncError, PeerFailedError, output_error
 

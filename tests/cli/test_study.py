@@ -15,7 +15,7 @@ from support.known_shards import write_known_shards
 from support.trainings import MICRO
 from support.trainings import run as invoke
 
-from cavsync.cli import study
+from cavsync.cli.study import command as study
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.train.data.sampler import Position
 from cavsync.train.engine.distributed import Ranks

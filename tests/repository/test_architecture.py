@@ -24,7 +24,7 @@ ORDER = {
         evaluation/classification evaluation/segmentation evaluation/localization evaluation/synchrony
         evaluation/comparison pretrain finetune inference demo study
     """,
-    "cli": "console prepare data train evaluate inference checkpoint .",
+    "cli": "console prepare data train evaluate inference checkpoint study .",
 }
 USES = {
     "cavsync": {"cavsync", "train", "model", "pipeline"},
