@@ -146,6 +146,8 @@ def large_folder(tmp_path: Path) -> Iterator[Path]:
 def test_the_full_size_model_takes_real_steps(dataset: Path, large_folder: Path) -> None:
     sets = [
         "--set",
+        "initial_weights=none",
+        "--set",
         "precision=float32",
         "--set",
         "batch_size=4",
