@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.gpu.section import Section
 from benchmarks.gpu.upstream import UpstreamStep
+from benchmarks.support.full_size import random_batch
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.data.pairs import Batch
 from cavsync.train.engine.config import Precision
@@ -105,7 +106,9 @@ def _peak(section: Section) -> None:
 def _ours(section: Section, size: int, speeds: dict[int, Speed], compiled: bool = False) -> None:
     config = run_config(section, size)
     step = train_step(section, config, compiled)
-    batches = on_device(iter(partial(_pinned, section, random_batch(config)), None), section.device)
+    batches = on_device(
+        iter(partial(_pinned, section, random_batch(config.batch_size, config.model)), None), section.device
+    )
     number = 0
 
     def take() -> None:
@@ -125,7 +128,7 @@ def _ours(section: Section, size: int, speeds: dict[int, Speed], compiled: bool 
 
 def _upstream(section: Section, size: int, speeds: dict[int, Speed]) -> None:
     step = UpstreamStep(new_model(section), section.device)
-    inputs = step.inputs(random_batch(run_config(section, size)))
+    inputs = step.inputs(random_batch(size, section.model))
     speed = speeds[size] = _measured(section, lambda: step(inputs), size)
     _add(section, f"as upstream, float16, batch {size}", speed, "")
 
@@ -198,19 +201,6 @@ def train_step(section: Section, config: PretrainConfig, compiled: bool = False)
     config, model = replace(config, compile=compiled), new_model(section).train()
     objective = PretrainObjective(config, model, section.device, Ranks())
     return TrainStep(config, model, objective, section.device)
-
-
-def random_batch(config: PretrainConfig) -> Batch:
-    """As the loader gives it, of noise."""
-    generator, size, model = torch.Generator().manual_seed(1), config.batch_size, config.model
-    side = model.image_size
-    return {
-        "audio": torch.randn(size, model.audio_rows, model.num_mels, generator=generator),
-        "image": torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8),
-        "noise_audio": torch.rand(size, model.num_audio_patches, generator=generator),
-        "noise_image": torch.rand(size, model.num_image_patches, generator=generator),
-        "key": [f"clip{number}" for number in range(size)],
-    }
 
 
 def _pinned(section: Section, batch: Batch) -> Batch:

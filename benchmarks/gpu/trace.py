@@ -8,7 +8,8 @@ from itertools import repeat
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.section import Section
-from benchmarks.gpu.throughput import random_batch, run_config, train_step
+from benchmarks.gpu.throughput import run_config, train_step
+from benchmarks.support.full_size import random_batch
 
 STEPS, WARM_UP_STEPS, ROWS = 5, 3, 25
 BATCH_SIZE, TOY_BATCH_SIZE = 128, 4
@@ -22,7 +23,7 @@ def main() -> None:
 
 def _trace(section: Section) -> None:
     config = run_config(section, BATCH_SIZE if section.is_full else TOY_BATCH_SIZE)
-    step, batch = train_step(section, config), random_batch(config)
+    step, batch = train_step(section, config), random_batch(config.batch_size, config.model)
     for number, lr in enumerate(repeat(1e-4, WARM_UP_STEPS), start=1):
         step(batch, number, lr)
     section.wait()

@@ -6,15 +6,13 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cavsync.train.engine.run_folder import read_lines
+from cavsync.train.evaluation.intervals import student
 from cavsync.train.reporting.estimate import Estimate
 from cavsync.train.study.folder import SCORES_NAME, SESSIONS_NAME, StudyFolder
 from cavsync.train.study.plan import PlannedRun
 from cavsync.train.study.runs import outcome_of
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,5 @@ def t_interval(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean)
-    error = stats.sem(values)
-    if error == 0:
-        return Estimate(mean, mean, mean)
-    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=error)
-    return Estimate(mean, float(low), float(high))
+    low, high = student(np.array(values)) or (mean, mean)
+    return Estimate(mean, low, high)
