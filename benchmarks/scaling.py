@@ -19,6 +19,7 @@ from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import DoneRecord
 from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.decoding.process import WORKER_MODULE
 from cavsync.pipeline.jobs.ray_runner import run_on_ray
 from cavsync.pipeline.jobs.runner import run
 from cavsync.pipeline.jobs.work import Work, Workers
@@ -73,7 +74,7 @@ def _records(work: Work, what: str) -> Iterator[DoneRecord]:
 def _weigh_a_worker(memories: Memories) -> None:
     """What a worker's two processes hold; memory that is shared with others is divided among them."""
     processes = psutil.Process().children(recursive=True)
-    decoder = next(one for one in processes if "decoder_process" in " ".join(one.cmdline()))
+    decoder = next(one for one in processes if WORKER_MODULE in one.cmdline())
     for name, process in ((DECODER, decoder), (WORKER, decoder.parent())):
         memories[name].append(process.memory_full_info().pss / 2**20)
 
