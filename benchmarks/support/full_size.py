@@ -42,8 +42,7 @@ class Step:
                     module.fused_attn = False
         self.train = pretrain_step(config, model, torch.device(variant.device))
         if variant.as_upstream:
-            for group in self.train.optimizer.param_groups:
-                group.update(fused=False, foreach=False)
+            self.train.optimizer = _unfused(self.train.optimizer)
         self.batch, self.lr = random_batch(variant.batch_size, config.model), config.optimizer.lr
 
     def __call__(self) -> None:
@@ -67,6 +66,13 @@ class Step:
         audio, image, *noises = (self.batch[name] for name in INPUTS)
         found = torch._dynamo.explain(self.train.model)(audio, normalise_images(image), *noises)
         return found.graph_count, found.graph_break_count
+
+
+def _unfused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The same optimizer as upstream has it, without the hook by which the device skips a fused update."""
+    groups = [group | {"fused": False, "foreach": False} for group in optimizer.param_groups]
+    plain: torch.optim.Optimizer = type(optimizer)(groups)
+    return plain
 
 
 class _Count(TorchDispatchMode):
