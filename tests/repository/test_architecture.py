@@ -20,9 +20,9 @@ ORDER = {
     "pipeline": "storage dataset media/demuxing media media/backends decoding lists plan jobs inspection synthetic",
     "model": ". checkpoints",
     "train": """
-        . engine/overlap engine data reporting embedding evaluation evaluation/heatmaps evaluation/retrieval
-        evaluation/classification evaluation/segmentation evaluation/localization evaluation/synchrony
-        evaluation/comparison pretrain finetune inference demo study
+        . engine/overlap engine data data/stream reporting embedding evaluation evaluation/heatmaps
+        evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
+        evaluation/synchrony evaluation/comparison pretrain finetune inference demo study
     """,
     "cli": "console prepare data train evaluate inference checkpoint study .",
 }

@@ -15,8 +15,9 @@ from cavsync.pipeline.dataset.sampling import cut_window
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
 from cavsync.train.data.labels import Labels
-from cavsync.train.data.pairs import Batch, WindowRule, resolved
+from cavsync.train.data.pairs import Batch, resolved
 from cavsync.train.data.store import open_clips
+from cavsync.train.data.window import WindowRule
 from cavsync.train.engine.config import ConfigError
 
 SILENT_ROW = float("-inf")

@@ -12,16 +12,16 @@ from torch.utils.data import Dataset as TorchDataset
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.pipeline.dataset.sampling import cut_window
 from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
 from cavsync.train.data.store import open_clips
+from cavsync.train.data.window import WindowRule
 
 # First words of the seeds, so that the streams of random numbers never coincide.
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
-CONTRAST_STREAM = 5  # 4 is the stream of chunks in streaming.py
+CONTRAST_STREAM = 5  # 4 is that of chunks in stream/source.py
 CONTRAST_NOISE = ("contrast_noise_audio", "contrast_noise_image")
 """Entries of a batch, (samples, patches) of the modality: what the noise of a `Pair` is, for a contrast with its own view."""
 
@@ -65,36 +65,6 @@ def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:
     std = dataset.summary["mel_std"] if config.mel_std is None else config.mel_std
     pad_value = mean if config.pad_value is None else config.pad_value
     return replace(config, mel_mean=mean, mel_std=std, pad_value=pad_value, alignment=config.frame_alignment)
-
-
-@dataclass(frozen=True)
-class WindowRule:
-    """How a part of a clip's log-mel becomes an input of `rows` rows."""
-
-    rows: int
-    mean: float
-    std: float
-    pad_value: float
-
-    @classmethod
-    def of(cls, config: DataConfig, rows: int) -> "WindowRule":
-        """The rule of a resolved `config`."""
-        assert config.mel_mean is not None
-        assert config.mel_std is not None
-        assert config.pad_value is not None
-        return cls(rows, config.mel_mean, config.mel_std, config.pad_value)
-
-    def normalised(self, mel: np.ndarray, start: int) -> torch.Tensor:
-        """Rows [start, start + rows) of a float16 log-mel, normalised, as float32 (rows, 128)."""
-        window = torch.empty(self.rows, mel.shape[1])
-        self.write(window, mel, start)
-        return window
-
-    def write(self, into: torch.Tensor, mel: np.ndarray, start: int) -> None:
-        """Fills float32 (rows, 128) with what `normalised` returns."""
-        window = cut_window(mel, start, self.rows, self.pad_value)
-        # torch widens float16 three times faster than numpy; it takes no array that is read-only.
-        into.copy_(torch.from_numpy(np.require(window, requirements="W"))).sub_(self.mean).mul_(1 / self.std)
 
 
 class Clip(Protocol):

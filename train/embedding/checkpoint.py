@@ -12,7 +12,7 @@ from cavsync.model.checkpoints.checkpoint import Checkpoint, assumption, open_ch
 from cavsync.model.encoder import Encoder
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import CheckpointInputs, find_weights, split_fields
-from cavsync.train.data.pairs import WindowRule
+from cavsync.train.data.window import WindowRule
 from cavsync.train.engine.device import choose_device
 
 logger = logging.getLogger(__name__)

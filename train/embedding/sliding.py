@@ -14,7 +14,7 @@ from cavsync.model.encoder import Encoder
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.sampling import unbounded_starts, window_starts
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
-from cavsync.train.data.pairs import WindowRule
+from cavsync.train.data.window import WindowRule
 from cavsync.train.embedding.encode import unit_frames, unit_segments
 
 

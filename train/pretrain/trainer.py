@@ -185,6 +185,6 @@ def open_source(config: PretrainConfig) -> ClipSource:
     given = config.data, config.model, config.batch_size, config.seed
     if config.data.source == "index":
         return IndexedSource(*given, contrast_noise=config.needs_contrast_noise)
-    from cavsync.train.data.streaming import StreamedSource
+    from cavsync.train.data.stream.source import StreamedSource
 
     return StreamedSource(*given, contrast_noise=config.needs_contrast_noise)

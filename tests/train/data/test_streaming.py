@@ -27,7 +27,8 @@ from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import ClipPairs, SampleIndex
 from cavsync.train.data.sampler import Position, TooFewClipsError
 from cavsync.train.data.store import ShardError
-from cavsync.train.data.streaming import StreamedClip, StreamedSource
+from cavsync.train.data.stream.clip import StreamedClip
+from cavsync.train.data.stream.source import StreamedSource
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import StepMetrics

@@ -40,7 +40,7 @@ from cavsync.train.data.pairs import (
 )
 from cavsync.train.data.run import open_run
 from cavsync.train.data.sampler import CLASS_ORDER_STREAM, Position
-from cavsync.train.data.streaming import CHUNK_STREAM
+from cavsync.train.data.stream.source import CHUNK_STREAM
 from cavsync.train.engine.config import ConfigError, as_dict, from_dict
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import StepMetrics

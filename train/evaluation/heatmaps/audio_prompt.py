@@ -12,7 +12,7 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, SHIFT_SAMPLES, log_mel
 from cavsync.train.choices import Windows
-from cavsync.train.data.pairs import WindowRule
+from cavsync.train.data.window import WindowRule
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 
 # Published prompts are cut after 164,200 samples, which give exactly 1024 mel rows.

@@ -7,7 +7,7 @@ import numpy as np
 from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.pairs import WindowRule
+from cavsync.train.data.window import WindowRule
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.sliding import WindowEncoder
 from cavsync.train.errors import EvaluationError

@@ -14,7 +14,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.pairs import WindowRule
+from cavsync.train.data.window import WindowRule
 from cavsync.train.embedding.encode import require_finite
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments, PromptReader, window_starts
