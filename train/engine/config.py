@@ -102,6 +102,10 @@ class MonitorConfig:
     """Draw curves.png when the run ends."""
 
 
+# Of the names of figures of the moving average of the weights, beside those of the weights.
+AVERAGED_PREFIX = "ema_"
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmaConfig:
     """The exponential moving average of the weights, kept and validated beside them."""

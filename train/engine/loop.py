@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from cavsync.train.engine.callbacks import Monitor, TrainerCallback
-from cavsync.train.engine.config import RunConfig, as_dict
+from cavsync.train.engine.config import AVERAGED_PREFIX, RunConfig, as_dict
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, ValidationMetrics
 from cavsync.train.engine.optimizer import lr_ratio
@@ -198,7 +198,7 @@ class TrainingLoop:
                 callback.on_validation(metrics)
 
     def _validated(self) -> ValidationMetrics | None:
-        """Of the weights, and beside them of their moving average: figures whose names begin with ema_."""
+        """Of the weights, and beside them of their moving average: figures whose names begin with AVERAGED_PREFIX."""
         step, averaged = self.task.step, None
         if step.ema is not None:
             with step.ema.applied_to(step.model):
@@ -207,7 +207,11 @@ class TrainingLoop:
         if metrics is None or averaged is None:
             return metrics
         counts = {name for name in metrics.figures if name.startswith("num_")}
-        beside = {f"ema_{name}": value for name, value in averaged.figures.items() if name not in counts}
+        beside = {
+            f"{AVERAGED_PREFIX}{name}": value
+            for name, value in averaged.figures.items()
+            if name not in counts
+        }
         return replace(metrics, figures={**metrics.figures, **beside})
 
     def _save(self) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
+from cavsync.train.engine.config import AVERAGED_PREFIX
 from cavsync.train.reporting.images import jpeg, png
 
 ACCENT = "#d1495b"
@@ -34,21 +35,23 @@ def draw_curve(axes: Axes, metrics: pd.DataFrame, column: str, title: str) -> No
 
 
 def draw_validation(axes: Axes, validations: pd.DataFrame, one: str, other: str, title: str) -> None:
-    """The columns `one` and `other` of `validations` over their steps."""
+    """The columns `one` and `other` of `validations` over their steps; dashed, those of the moving average of the weights."""
     axes.set_title(title)
     axes.set_xlabel("step")
     if validations.empty:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color="#888888")
         return
     for column, colour in ((one, ACCENT), (other, "#2e6f8e")):
-        axes.plot(
-            validations["step"],
-            validations[column],
-            "o-",
-            color=colour,
-            markersize=3,
-            label=column.replace("_", " "),
-        )
+        for name, style in ((column, "o-"), (f"{AVERAGED_PREFIX}{column}", "o--")):
+            if name in validations:
+                axes.plot(
+                    validations["step"],
+                    validations[name],
+                    style,
+                    color=colour,
+                    markersize=3,
+                    label=name.replace("_", " "),
+                )
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=7)
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from support.command_line import output_text, run
 from support.known_shards import micro_run
@@ -27,6 +29,7 @@ from cavsync.train.finetune.trainer import finetune
 from cavsync.train.pretrain.config import PretrainConfig, PretrainMonitorConfig
 from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.trainer import pretrain
+from cavsync.train.reporting.plots import draw_validation
 
 MOMENTUM = 0.8
 
@@ -89,6 +92,21 @@ def test_it_is_off_by_default_and_changes_nothing_of_the_training(
         *("ema_effective_rank_audio", "ema_effective_rank_image"),
     }
     assert ours[1]["ema_effective_rank_audio"] != ours[1]["effective_rank_audio"]
+
+
+def test_the_curves_of_a_validation_have_the_average_dashed_beside_the_weights(whole: RunResult) -> None:
+    def lines(table: pd.DataFrame) -> dict[str, tuple[str, list[float]]]:
+        axes = Figure().subplots()
+        draw_validation(axes, table, "effective_rank_audio", "effective_rank_image", "effective rank")
+        return {str(one.get_label()): (one.get_linestyle(), list(one.get_ydata())) for one in axes.lines}
+
+    table = pd.DataFrame(validations(whole))
+    drawn = lines(table)
+    for side in ("audio", "image"):
+        assert drawn[f"effective rank {side}"] == ("-", table[f"effective_rank_{side}"].tolist())
+        assert drawn[f"ema effective rank {side}"] == ("--", table[f"ema_effective_rank_{side}"].tolist())
+    without = table[[name for name in table if not name.startswith("ema_")]]
+    assert set(lines(without)) == {"effective rank audio", "effective rank image"}
 
 
 def test_two_steps_and_two_more_equal_four(shards: Path, whole: RunResult, tmp_path: Path) -> None:
