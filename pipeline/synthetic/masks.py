@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S
 from cavsync.pipeline.synthetic.classes import CLASS_IDS, CLASSES, MUTE_ID
 from cavsync.pipeline.synthetic.config import WorldError
 
@@ -32,6 +33,12 @@ def read_masks(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise WorldError(f"{path} is no mask file of a world: it has no {_TIMES}")
         times_s, column = np.array(json.loads(times)), np.asarray(image)
     return times_s, column.reshape(len(times_s), -1, column.shape[1])
+
+
+def on_screen(times_s: np.ndarray, instants_s: np.ndarray) -> np.ndarray:
+    """Indices, (instants,), of the frames on screen at `instants_s`; the n frames begin at `times_s`."""
+    indices: np.ndarray = np.searchsorted(times_s, instants_s + SAME_INSTANT_S, side="right") - 1
+    return indices
 
 
 def _palette() -> list[int]:

@@ -58,3 +58,8 @@ class WorldPaths:
         partial = self.partial / f"{os.getpid()}.{path.name}"
         yield partial
         partial.replace(path)
+
+
+def masks_beside(video: Path) -> Path:
+    """The mask file of a world's clip, from the video that `cavsync prepare vggsound` read."""
+    return video.absolute().parent.parent.parent.parent / f"masks/{video.stem}.png"

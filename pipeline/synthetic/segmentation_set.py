@@ -17,13 +17,12 @@ from PIL import Image
 from cavsync.pipeline.dataset.sampling import frame_times_s
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import EvenFrames, SegmentRequest
-from cavsync.pipeline.media.frame_selection import SAME_INSTANT_S
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.synthetic.audio import render_audio
 from cavsync.pipeline.synthetic.classes import CLASS_IDS, CLASSES
 from cavsync.pipeline.synthetic.clip import list_clip
 from cavsync.pipeline.synthetic.config import WorldConfig, WorldError
-from cavsync.pipeline.synthetic.masks import read_masks
+from cavsync.pipeline.synthetic.masks import on_screen, read_masks
 from cavsync.pipeline.synthetic.timeline import plan_clip
 from cavsync.pipeline.synthetic.world import read_world
 
@@ -97,19 +96,13 @@ def _visible(
     found = []
     for number, clip in enumerate(clips):
         times_s, masks = read_masks(world / clip["masks"])
-        shown = _on_screen(times_s, frame_times_s(duration_s, NUM_FRAMES))
+        shown = on_screen(times_s, frame_times_s(duration_s, NUM_FRAMES))
         for frame, mask in enumerate(masks[shown]):
             counts = np.bincount(mask.ravel(), minlength=256)
             names = [name for name, i in CLASS_IDS.items() if counts[i] >= MIN_VISIBLE_FRACTION * mask.size]
             if selection == "all" or len(names) > 1:
                 found += [_Target(number, frame, name) for name in names]
     return found
-
-
-def _on_screen(times_s: np.ndarray, instants_s: np.ndarray) -> np.ndarray:
-    """Indices, (instants,), of the frames on screen at `instants_s`; the n frames begin at `times_s`."""
-    indices: np.ndarray = np.searchsorted(times_s, instants_s + SAME_INSTANT_S, side="right") - 1
-    return indices
 
 
 def _draw(targets: list[_Target], rows_per_class: int, random: np.random.Generator) -> list[_Target]:
@@ -136,7 +129,7 @@ def _write_images(
     )
     begins_s, jpegs = zip(*decoder.read(request).shown, strict=True)
     times_s, masks = read_masks(world / clip["masks"])
-    shown = _on_screen(times_s, np.array(begins_s))
+    shown = on_screen(times_s, np.array(begins_s))
     for frame in frames:
         stem = _stem(clip, frame)
         (out / f"frames/{stem}.jpg").write_bytes(jpegs[frame])

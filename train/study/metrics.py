@@ -5,6 +5,7 @@ All are in % and higher is better. Axis words: N clips, F pairs of a frame and i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -14,6 +15,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.clips import ClipEmbeddings, embed_split
+from cavsync.train.evaluation.heatmaps.kept_object import MASK_RATIO, MaskedClips
 from cavsync.train.evaluation.retrieval.ranking import rank
 from cavsync.train.evaluation.synchrony.clip import Matching, match_pairs
 from cavsync.train.reporting.estimate import Estimate
@@ -27,6 +29,8 @@ class EncodedSplit:
     times_s: Sequence[np.ndarray]
     starts: Sequence[np.ndarray]
     device: torch.device
+    kept_object: Callable[[], float] = lambda: float("nan")
+    """The fraction of sounding objects in the patches that the model ranks highest; NaN where nothing ranks them."""
 
     @property
     def num_clips(self) -> int:
@@ -43,9 +47,13 @@ class StudyMetric:
 
 
 def encode_split(
-    model: CavMaeSync, clips: ClipAllPairs, device: torch.device, max_clips: int | None
+    model: CavMaeSync,
+    clips: ClipAllPairs,
+    device: torch.device,
+    max_clips: int | None,
+    masked: MaskedClips | None = None,
 ) -> EncodedSplit:
-    """Encodes the clips, or `max_clips` spread over them; the model keeps its mode."""
+    """Encodes the clips, or `max_clips` spread over them; the model keeps its mode. `masked` are the clips with their masks."""
     numbers = spread(len(clips), max_clips or len(clips)).tolist()
     store, was_training = clips.store, model.training
     try:
@@ -56,7 +64,10 @@ def encode_split(
     starts = [
         store.window_starts(number, clips.window.rows, clips.config.frame_alignment) for number in numbers
     ]
-    return EncodedSplit(embeddings, times_s, starts, device)
+    if masked is None or not model.config.num_global_tokens:
+        return EncodedSplit(embeddings, times_s, starts, device)
+    kept_object = partial(masked.kept_fraction, model, numbers, device)
+    return EncodedSplit(embeddings, times_s, starts, device, kept_object)
 
 
 def measure(names: Sequence[str], encoded: EncodedSplit) -> dict[str, Estimate]:
@@ -107,6 +118,10 @@ def _within(*sides: str) -> Callable[[EncodedSplit], Estimate]:
     return figure
 
 
+def _kept_object(encoded: EncodedSplit) -> Estimate:
+    return _percent(encoded.kept_object(), 1 - MASK_RATIO)
+
+
 def _percent(fraction: float | np.floating, chance: float | np.floating) -> Estimate:
     return Estimate(100 * float(fraction), chance=100 * float(chance))
 
@@ -136,6 +151,12 @@ METRICS: Mapping[str, StudyMetric] = MappingProxyType(
             "How often a frame chooses its own segment among those of its clip, and a segment its own frame; the mean of "
             "both. Undefined where a model has one segment for the whole clip.",
             _within("frame_to_window", "window_to_frame"),
+        ),
+        "kept-object": StudyMetric(
+            "sounding object kept",
+            "Of the area of sounding objects in a frame, how much lies in the half of the patches to which the model's own global "
+            "token attends most, as TG-DP's teacher ranks them. Undefined without a global token; needs the masks of the small world.",
+            _kept_object,
         ),
     }
 )

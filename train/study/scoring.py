@@ -17,6 +17,7 @@ from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import RunConfig
 from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics
 from cavsync.train.engine.run_folder import drop_lines_after
+from cavsync.train.evaluation.heatmaps.kept_object import MaskedClips
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.reporting.record import plain
 from cavsync.train.study.definition import Study
@@ -36,6 +37,7 @@ class ScoringCallback(TrainerCallback):
         self.steps = {max(1, round(fraction * facts.num_steps)) for fraction in self.study.score_at}
         data = replace(config.data, split=self.study.split, pairing="matched")
         self.clips = ClipAllPairs(replace(data, image_augmentation=False, audio_noise=False), config.model)
+        self.masked = MaskedClips.of(self.clips) if "kept-object" in self.study.metrics else None
         drop_lines_after(self.run_dir / SCORES_NAME, facts.steps_done)
         self.began_cpu_s, self.began_s = time.process_time(), time.perf_counter()
 
@@ -61,7 +63,7 @@ class ScoringCallback(TrainerCallback):
     def _score(self, step: int, model: nn.Module) -> None:
         assert isinstance(model, CavMaeSync)
         device = next(model.parameters()).device
-        encoded = encode_split(model, self.clips, device, self.study.max_clips)
+        encoded = encode_split(model, self.clips, device, self.study.max_clips, self.masked)
         keys = sorted(encoded.embeddings.keys)
         line = {
             "step": step,

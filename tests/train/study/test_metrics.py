@@ -5,11 +5,15 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from cavsync.pipeline.synthetic.classes import MUTE_ID
 from cavsync.train.embedding.clips import ClipEmbeddings
+from cavsync.train.evaluation.heatmaps.kept_object import kept_fractions, sounding_area
 from cavsync.train.study.analysis import PairedDifference, t_interval
 from cavsync.train.study.metrics import METRICS, EncodedSplit, measure
 
 NUM_CLIPS, NUM_PAIRS, WIDTH = 12, 4, 64
+# Those that need embeddings only.
+OF_EMBEDDINGS = [name for name in METRICS if name != "kept-object"]
 
 
 def split_of(audio: torch.Tensor, image: torch.Tensor, starts: list[int] | None = None) -> EncodedSplit:
@@ -27,12 +31,12 @@ def random(*shape: int) -> torch.Tensor:
 
 
 def values(encoded: EncodedSplit) -> dict[str, float]:
-    return {name: one.value for name, one in measure(list(METRICS), encoded).items()}
+    return {name: one.value for name, one in measure(OF_EMBEDDINGS, encoded).items()}
 
 
 def test_equal_embeddings_score_everything() -> None:
     both = random(NUM_CLIPS, NUM_PAIRS, WIDTH)
-    found = measure(list(METRICS), split_of(both, both))
+    found = measure(OF_EMBEDDINGS, split_of(both, both))
     assert {one.value for one in found.values()} == {100.0}
     assert found["retrieval-r1"].chance == found["one-moment-r1"].chance == pytest.approx(100 / NUM_CLIPS)
     assert found["retrieval-r10"].chance == pytest.approx(1000 / NUM_CLIPS)
@@ -75,6 +79,27 @@ def test_a_direction_counts_its_own_queries() -> None:
 def test_within_a_clip_is_undefined_with_one_segment() -> None:
     both = random(NUM_CLIPS, NUM_PAIRS, WIDTH)
     assert np.isnan(values(split_of(both, both, starts=[0] * NUM_PAIRS))["within-clip"])
+
+
+def test_half_of_the_patches_keep_of_the_objects_what_lies_in_them() -> None:
+    masks = np.zeros((3, 8, 8), np.uint8)
+    masks[0, :2] = 3  # the two left and right patches of the first row, half covered
+    masks[1, :4, :4], masks[1, 4:, 4:] = 1, 10  # the first and the last patch
+    masks[2, :4] = MUTE_ID
+    area = sounding_area(masks, (2, 2))
+    assert area.tolist() == [[0.5, 0.5, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]]
+    priority = torch.tensor([[4.0, 3, 2, 1], [4, 3, 2, 1], [4, 3, 2, 1]])
+    found = kept_fractions(priority, area)
+    assert found[:2].tolist() == [1, 0.5]
+    assert found[2].isnan()  # a mute object is none
+    assert kept_fractions(-priority, area)[:2].tolist() == [0, 0.5]
+
+
+def test_without_ranks_what_is_kept_is_undefined_and_chance_is_a_half() -> None:
+    both = random(NUM_CLIPS, NUM_PAIRS, WIDTH)
+    found = measure(["kept-object"], split_of(both, both))["kept-object"]
+    assert np.isnan(found.value)
+    assert found.chance == 50
 
 
 def test_the_interval_is_that_of_the_t_distribution() -> None:
