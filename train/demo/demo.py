@@ -14,6 +14,7 @@ from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME, write_prompted
 from cavsync.train.data.config import Pairing
+from cavsync.train.demo.alignment import alignment_section
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.engine.run_folder import METRICS_NAME, read_lines
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
@@ -167,6 +168,7 @@ def write_demo_report(
         sections=[
             curves,
             aligned_section(scores),
+            alignment_section(),
             curve_section(synchrony),
             *example_sections(scores),
             methods_section(segmented),
@@ -192,7 +194,6 @@ def aligned_section(scores: RetrievalScores) -> Section:
         images.append(CaptionedImage(frames_over_mel(clip, pts_s, starts, window_rows), row.key))
     text = (
         "Each frame over the time at which it was on screen (dotted). The framed parts of the log-mel are the "
-        "segments that belong to the two marked frames: this pair is what the model is given. What such pairs teach beside "
-        "whole-clip audio, `cavsync study run alignment` measures on this world; docs/studies.md has its table."
+        "segments that belong to the two marked frames: this pair is what the model is given."
     )
     return Section("Frames and their audio segments", text, images=images)

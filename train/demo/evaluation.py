@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cavsync.pipeline.synthetic.world import read_world
+from cavsync.train.demo.control import with_p_values
 from cavsync.train.demo.demo import (
     DemoConfig,
     segment_world,
@@ -62,8 +63,9 @@ def evaluate_demo(config: DemoConfig, stage: Stage) -> DemoResult:
         searched = search_world(config, checkpoint, truth, on_file)
     with stage("localizing", "s") as on_second:
         localized = localize_world(config, checkpoint, truth, on_second)
+    found = own_clip_rows(retrieval.primary)
     scores = [
-        *own_clip_rows(retrieval.primary),
+        *(with_p_values(found, len(retrieval.embeddings.keys)) if config.control else found),
         *synchrony_summary(synchrony, truth),
         *segmentation_summary(segmented),
         search_row(searched),

@@ -2,21 +2,28 @@
 
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from dataclasses import replace
+from math import comb
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from support.command_line import output_text, run
+from support.documents.pages import ROOT
 
 from cavsync.cli import demo as command
 from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.train.demo.alignment import CHANCE, MEASURED
+from cavsync.train.demo.control import with_p_values
 from cavsync.train.demo.demo import DemoConfig, sounding_at
 from cavsync.train.demo.evaluation import DemoResult
 from cavsync.train.demo.videos import is_there
 from cavsync.train.pretrain.presets import tiny
+from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.page import Score
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +65,7 @@ def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
         "Example maps",
         "Training",
         "Frames and their audio segments",
+        "What alignment teaches: measured once",
         "within a clip: same class",
         "delay found within 0.25 s",
         "Similarity by offset",
@@ -90,6 +98,24 @@ def test_another_world_in_the_same_folder_is_refused(demo: Path) -> None:
     result = run("demo", "--out", demo, "--train-clips", "65")
     assert result.exit_code == 1
     assert "num_train is 8 there, 65 was requested" in output_text(result)
+
+
+def test_the_figure_of_the_alignment_study_is_the_table_of_the_documentation() -> None:
+    page = (ROOT / "docs" / "studies.md").read_text()
+    _, measured = page.split("\n## Measured", 1)
+    table = dict(re.findall(r"^\| ([^|]+) \| \d+ \| [\d.]+ % \(([\d., ]+)\)", measured, re.MULTILINE))
+    expected = {name: tuple(map(float, values.split(", "))) for name, values in table.items()}
+    assert {name: expected[name] for name in MEASURED} == MEASURED
+    assert f"chance {CHANCE:.1f}".replace("0.", ".") in measured
+
+
+def test_a_control_has_the_exact_probability_of_its_recalls() -> None:
+    rows = [Score("a R@1", Estimate(100 * 5 / 128, chance=100 / 128)), Score("a median rank", Estimate(60.0))]
+    first, other = with_p_values(rows, 128)
+    # Of 128 queries with one right answer in 128, five or more: 1 less the sum of the five smaller counts.
+    exact = 1 - sum(comb(128, hits) * (1 / 128) ** hits * (127 / 128) ** (128 - hits) for hits in range(5))
+    assert first.note == f"p = {exact:.2g} of independent queries"
+    assert other == rows[1]
 
 
 def test_a_class_counts_as_present_from_its_turns_start_to_its_end() -> None:
