@@ -16,6 +16,7 @@ MEANINGS = {
     "no_video": "the file has no video stream",
     "no_audio": "the file has no audio stream",
     "too_short": "less of the clip is left than the minimum",
+    "filtered": "prepared, and not kept by --keep",
     "decode_error": "the file is damaged, or is no video",
     "timeout": "the clip took longer than --clip-timeout",
     "crashed": "the decoding process died twice",

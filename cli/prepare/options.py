@@ -59,6 +59,15 @@ class PrepareOptions:
             help="Library that decodes. decord and ffmpeg refuse files whose times they would get wrong."
         ),
     ] = PrepareConfig.decoder
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Keep only clips for which this condition over the columns of the index is true, such as "
+            "'not silent and not still and duration_s >= 5'; the others get the state filtered.",
+            show_default="all clips",
+        ),
+    ] = None
     max_failure_rate: Annotated[
         float,
         typer.Option(
@@ -98,7 +107,11 @@ class PrepareOptions:
     ] = False
 
     def config(self) -> PrepareConfig:
-        """Raises BadParameter for a value that cannot be used."""
+        """Raises BadParameter for a value that cannot be used, FilterError for a condition that is none."""
+        if self.keep is not None:
+            from cavsync.pipeline.curation.clip_filter import CLIP_SCHEMA, ClipFilter
+
+            ClipFilter(self.keep).check(CLIP_SCHEMA)
         try:
             return PrepareConfig(
                 shard_size=self.shard_size,
@@ -108,6 +121,7 @@ class PrepareOptions:
                 frame_times=self.frame_times,
                 audio_channel=self.audio_channel,
                 decoder=self.decoder,
+                keep=self.keep,
                 clip_timeout_s=self.clip_timeout,
             )
         except ValueError as error:

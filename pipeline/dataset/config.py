@@ -25,6 +25,7 @@ class PrepareConfig:
     window_rows: int = 416  # mel rows of a frame's audio segment in the index; 416 is the paper's 4 s
     alignment: Alignment = "time"
     min_duration_s: float = 1.0  # a shorter clip ends as too_short
+    keep: str | None = None  # an SQL condition over the columns of the index; other clips end as filtered
     shard_size: int = 512  # listed clips a shard: about 220 MB, two minutes of one core at 360p
     seed: int = 0  # which clips share a shard
     clip_timeout_s: float = 120.0  # wall clock for one clip

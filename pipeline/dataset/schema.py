@@ -29,6 +29,7 @@ class ClipState(StrEnum):
     NO_VIDEO = "no_video"
     NO_AUDIO = "no_audio"
     TOO_SHORT = "too_short"
+    FILTERED = "filtered"
     DECODE_ERROR = "decode_error"
     TIMEOUT = "timeout"
     CRASHED = "crashed"

@@ -9,6 +9,7 @@ from itertools import chain
 import pyarrow.compute as pc
 
 from cavsync.errors import OutputError
+from cavsync.pipeline.curation.clip_filter import CLIP_SCHEMA, ClipFilter
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry
@@ -41,8 +42,11 @@ def prepare(
     """Prepare `listing` into the folder `out`, making only the shards that earlier runs left unfinished.
 
     `retry_failed` gives the clips that failed in finished shards another try, in new shards. `videos_moved` allows that
-    the folder of the videos is another one than the plan's, with the same files in it. Raises PrepareError when `out` was planned with other inputs or the disk fails, LockError when another run works there.
+    the folder of the videos is another one than the plan's, with the same files in it. Raises PrepareError when `out` was planned with other inputs or the disk fails, LockError when another run works there,
+    FilterError where `config.keep` is no condition.
     """
+    if config.keep is not None:
+        ClipFilter(config.keep).check(CLIP_SCHEMA)
     with _disk_errors(out), run_lock(out):
         if videos_moved:
             move_videos(DatasetPaths(out), listing.videos, reporter)

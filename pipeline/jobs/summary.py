@@ -21,6 +21,9 @@ from cavsync.pipeline.plan.planner import LEFT_OUT, PrepareError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import AnyPath, each
 
+_ABSENT = (ClipState.MISSING, ClipState.DUPLICATE)
+_PREPARED = (ClipState.OK, ClipState.FILTERED)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -47,10 +50,15 @@ class Summary:
 
     @property
     def failure_rate(self) -> float:
-        """Failed fraction of the clips that have a video; missing and duplicate clips do not count."""
-        absent = sum(self.states.get(state, 0) for state in (ClipState.MISSING, ClipState.DUPLICATE))
+        """Failed fraction of the clips that have a video; missing and duplicate clips do not count.
+
+        A clip that was prepared and not kept has not failed.
+        """
+        absent, prepared = (
+            sum(self.states.get(state, 0) for state in group) for group in (_ABSENT, _PREPARED)
+        )
         tried = self.num_listed - absent
-        return 1 - self.states.get(ClipState.OK, 0) / tried if tried else 0.0
+        return 1 - prepared / tried if tried else 0.0
 
 
 def write_summary(

@@ -24,7 +24,7 @@ from cavsync.pipeline.plan.plan import Numbering, Plan, shard_order
 from cavsync.pipeline.storage.path import each
 
 # States that no retry changes.
-FINAL_STATES = {ClipState.OK, ClipState.DUPLICATE}
+FINAL_STATES = {ClipState.OK, ClipState.DUPLICATE, ClipState.FILTERED}
 _find: Any = pc.index_in
 
 
@@ -90,6 +90,6 @@ def failed_clips(paths: DatasetPaths, shards: Iterable[str]) -> dict[str, str]:
         for key, state in zip(rows["key"].to_pylist(), rows["state"].to_pylist(), strict=True):
             if state not in FINAL_STATES:
                 failed[key] = state
-            elif state == ClipState.OK:
+            elif state != ClipState.DUPLICATE:
                 failed.pop(key, None)
     return failed
