@@ -40,7 +40,6 @@ class ControlRun:
     """The answers of one run: which of N clips is first for the audio, and for the frames, of each clip."""
 
     name: str
-    steps: int
     audio: torch.Tensor  # (N, F, D)
     image: torch.Tensor  # (N, F, D)
 
@@ -49,9 +48,7 @@ class ControlRun:
         checkpoint = LoadedCheckpoint.load(folder, "cpu")
         task = SplitTask.of(checkpoint, None, "test")
         found = embed_gallery(task, RetrievalConfig(), lambda done, total: None).embeddings
-        return cls(
-            folder.name, int(checkpoint.training["num_steps"]), found.audio.float(), found.image.float()
-        )
+        return cls(folder.name, found.audio.float(), found.image.float())
 
     @property
     def num_clips(self) -> int:

@@ -16,7 +16,7 @@ def drawn(seed: int) -> torch.Tensor:
 
 
 def control(audio: torch.Tensor, image: torch.Tensor) -> ControlRun:
-    return ControlRun("run", 300, audio, image)
+    return ControlRun("run", audio, image)
 
 
 def test_answers_are_right_where_the_partner_is_first_and_ties_are_none() -> None:

@@ -28,6 +28,8 @@ class Choices:
     mae_weight: float = 1.0
     ratio_audio: float = 0.75
     ratio_image: float = 0.75
+    with_faults: bool = False
+    """Restates the published code where it is at fault too, as docs/exporting.md lists."""
 
 
 def norm(w: Weights, name: str, x: Tensor) -> Tensor:
@@ -91,7 +93,13 @@ def registers_of(w: Weights, m: str) -> Tensor:
 
 def contrastive_tokens(w: Weights, x: Tensor, m: str, choices: Choices) -> tuple[Tensor, Tensor]:
     """One modality alone: its global embedding (or the mean) and its patches."""
-    x = stack(w, "blocks_u", x, choices.heads, f"_{m}")
+    if (
+        choices.with_faults
+    ):  # each joint block starts from the encoder's output, so that the last alone counts
+        last = max(int(key.split(".")[1]) for key in w if key.startswith("blocks_u."))
+        x = block(w, f"blocks_u.{last}", x, choices.heads, f"_{m}")
+    else:
+        x = stack(w, "blocks_u", x, choices.heads, f"_{m}")
     x = stack(w, {"a": "constrative_head_audio", "v": "constrative_head_visual"}[m], x, choices.heads)
     if choices.keep_registers:
         x = x[:, : x.shape[1] - len(registers_of(w, m))]
@@ -125,8 +133,9 @@ def pretrain(
         kept[m], removed[m], restore[m] = mask(tokens(w, x, m, choices.patch), noise, ratio)
         encoded[m] = encode(w, kept[m], m, choices)
         alone[m] = contrastive_tokens(w, encoded[m], m, choices)
-    latent = joint_latent(w, encoded, {m: kept[m].shape[1] for m in "av"}, choices)
-    predictions = decode(w, latent, kept["a"].shape[1], restore, choices)
+    num_kept = {m: kept[m].shape[1] for m in "av"}
+    latent = joint_latent(w, encoded, num_kept, choices)
+    predictions = decode(w, latent, num_kept, restore, choices)
     targets = {
         "a": patchify(audio.transpose(1, 2)[:, None], choices.patch),
         "v": patchify(image, choices.patch),
@@ -155,17 +164,20 @@ def joint_latent(
     """Both modalities' patches through the joint blocks; kept registers pass too and are dropped after them."""
     bare = {m: x[:, 1:] if f"cls_token_{m}" in w else x for m, x in encoded.items()}
     x = norm(w, "norm", stack(w, "blocks_u", torch.cat([bare["a"], bare["v"]], dim=1), choices.heads))
+    if choices.with_faults:  # registers are taken out where they would be without masking: they stay
+        return x
     start = bare["a"].shape[1]
     return torch.cat([x[:, : num_kept["a"]], x[:, start : start + num_kept["v"]]], dim=1)
 
 
 def decode(
-    w: Weights, latent: Tensor, num_audio: int, restore: dict[str, Tensor], choices: Choices
+    w: Weights, latent: Tensor, num_kept: dict[str, int], restore: dict[str, Tensor], choices: Choices
 ) -> dict[str, Tensor]:
     x = linear(w, "decoder_embed", latent)
     whole = []
-    for m, seen in (("a", x[:, :num_audio]), ("v", x[:, num_audio:])):
-        missing = restore[m].shape[1] - seen.shape[1]
+    for m, seen in (("a", x[:, : num_kept["a"]]), ("v", x[:, num_kept["a"] :])):
+        # As many as were masked; after registers that stayed, the last of them are never looked up.
+        missing = restore[m].shape[1] - num_kept[m]
         padded = torch.cat([seen, w["mask_token"].repeat(len(x), missing, 1)], dim=1)
         placed = torch.stack([row[order] for row, order in zip(padded, restore[m], strict=True)])
         whole.append(placed + w[f"decoder_pos_embed_{m}"] + w[f"decoder_modality_{m}"])
