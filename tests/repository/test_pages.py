@@ -18,6 +18,7 @@ from typer.main import get_command
 from cavsync.cli.config import resolved
 from cavsync.cli.main import app
 from cavsync.train.data.inputs import parse_fields, split_fields
+from cavsync.train.pretrain.flops import flops_of_a_clip
 from cavsync.train.pretrain.presets import PRESETS
 
 LANGUAGES = {"sh", "python", "csv", "toml", "json", "text"}
@@ -190,7 +191,7 @@ def test_what_to_expect_of_so_many_clips_is_computed_as_the_page_says() -> None:
         if num_clips < sync_base.batch_size:
             assert training == "no batch is full"
         else:
-            epochs_s = 25 * num_clips * 127e9 / (0.4 * 989e12)
+            epochs_s = sync_base.num_epochs * num_clips * flops_of_a_clip(sync_base) / (0.4 * 989e12)
             assert seconds(training) == pytest.approx(epochs_s, rel=0.1)
 
 
