@@ -17,7 +17,7 @@ from cavsync.cli.train.options import (
     preset_option,
     require_dataset,
 )
-from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count
+from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count, device_text
 
 if TYPE_CHECKING:
     from cavsync.train.engine.metrics import Losses, StepMetrics
@@ -124,7 +124,7 @@ def describe(facts: "FinetuneFacts") -> dict[str, str]:
         "head": f"{facts.head} on {facts.modality}",
         "parameters": f"{facts.num_parameters:,} trained, {facts.num_frozen:,} not",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{done}",
-        "device": f"{facts.device}, {facts.precision}",
+        "device": device_text(facts),
     }
 
 

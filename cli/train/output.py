@@ -167,7 +167,6 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
         else ""
     )
     shared = f", over {facts.num_ranks} processes" if facts.num_ranks > 1 else ""
-    compiled = ", compiled: the first step takes a minute or two" if facts.compiled else ""
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
         "dataset": f"{facts.dataset}: {clip_count(facts)}, frames of {height} x {width} px{resized}",
@@ -175,8 +174,14 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
         "parameters": f"{facts.num_parameters:,}{teacher}",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{shared}{done}",
         "contrast": f"each clip among {facts.group_size:,} of its batch",
-        "device": f"{facts.device}, {facts.precision}{compiled}",
+        "device": device_text(facts),
     }
+
+
+def device_text(facts: "RunFacts") -> str:
+    """What a run computes on, and how."""
+    compiled = ", compiled: the first step takes a minute or two" if facts.compiled else ""
+    return f"{facts.device}, {facts.precision}{compiled}"
 
 
 def clip_count(facts: "RunFacts") -> str:

@@ -136,7 +136,7 @@ class RunConfig:
     """Type that matrix products compute in; weights, losses and the optimizer stay float32."""
     compile: bool | Literal["auto"] = "auto"
     """Compile the model with torch.compile: the first step takes a minute or two, the others less. "auto" compiles a
-    pretraining of 1000 steps or more on a GPU."""
+    run of 1000 steps or more on a GPU, but no probe on features that are kept in memory."""
     seed: int = 0
     """Decides initial weights, order of clips, frames, masks, mixtures and augmentation."""
     log_every_steps: int = 10

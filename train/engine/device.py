@@ -48,11 +48,15 @@ def _gpu_of_process(number: int) -> torch.device:
     return torch.device("cuda", number)
 
 
-def compiles(choice: bool | Literal["auto"], device: torch.device, num_steps: int) -> bool:
-    """Whether a run of `num_steps` on `device` compiles its model, where `choice` is the field of its configuration."""
-    return choice is True or (
-        choice == "auto" and device.type == "cuda" and num_steps >= STEPS_WORTH_COMPILING
-    )
+def compiles(
+    choice: bool | Literal["auto"], device: torch.device, num_steps: int, *, is_small: bool = False
+) -> bool:
+    """Whether a run of `num_steps` on `device` compiles its model, where `choice` is the field of its configuration.
+
+    A model that `is_small`, a head alone, has too little work to be worth compiling unless the user says so.
+    """
+    is_worth = device.type == "cuda" and num_steps >= STEPS_WORTH_COMPILING and not is_small
+    return choice is True or (choice == "auto" and is_worth)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -30,8 +30,9 @@ class FinetuneObjective:
 
     def backward(self, batch: Mapping[str, Any], scaled: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Adds the gradient of the `scaled` loss; returns the loss, a scalar, detached and not scaled."""
+        inputs = {name: batch[name].to(self.device, non_blocking=True) for name in INPUTS if name in batch}
         with autocast(self.device, self.config.precision):
-            logits = self._forward(batch)
+            logits = self._forward(inputs)
         loss = class_loss(logits.float(), batch["target"].to(self.device), self.task)
         torch.autograd.backward(scaled(loss))
         return {"loss": loss.detach()}
@@ -54,9 +55,8 @@ class FinetuneObjective:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing is restored besides the weights."""
 
-    def _logits(self, batch: Mapping[str, Any]) -> Tensor:
+    def _logits(self, inputs: dict[str, Tensor]) -> Tensor:
         """(clips, classes): the mean over a clip's frames, or the one answer of an attention head."""
-        inputs = {name: batch[name].to(self.device, non_blocking=True) for name in INPUTS if name in batch}
         vectors = inputs["vectors"] if "vectors" in inputs else describe(self.model, inputs)
         logits: Tensor = self.model.head(vectors).mean(dim=1)
         return logits
