@@ -1,7 +1,7 @@
 """CAV-MAE Sync: an audio segment and an image are masked, encoded, compared, joined and reconstructed.
 
-`forward` is the paper's figure, from the inputs to the losses; `encoder.py` holds its first half, which classifiers
-share.
+`forward` is the paper's figure, from the inputs to what the losses are made from; `encoder.py` holds its first half, which
+classifiers share.
 """
 
 import torch
@@ -11,7 +11,7 @@ from cavsync.model.blocks import Block
 from cavsync.model.config import ModelConfig
 from cavsync.model.encoder import Encoder, frozen_table, new_token
 from cavsync.model.errors import InputShapeError
-from cavsync.model.losses import contrastive_loss, reconstruction_loss, total_loss
+from cavsync.model.losses import reconstruction_loss
 from cavsync.model.masking import Mask, draw_mask, mask_lines, take
 from cavsync.model.output import Encoding, Output
 from cavsync.model.patches import patchify, spectrogram
@@ -53,7 +53,6 @@ class CavMaeSync(Encoder):
         `kept_audio` and `kept_image`, (batch, kept) indices of patches, give the contrast a view of its own: the
         patches that it sees, through a pass of its own. Without them it sees those of the reconstruction, in one pass.
         """
-        config = self.config
         # Mask and encode each modality: (batch, patches, dim) -> (batch, global tokens + kept patches, dim).
         patches_audio, patches_image = self._embed_audio(audio), self._embed_image(image)
         mask_audio, mask_image = self._draw_masks(audio, image, noise_audio, noise_image)
@@ -69,10 +68,6 @@ class CavMaeSync(Encoder):
         )
         encoding_audio = self._forward_contrastive(view_audio, "a")
         encoding_image = self._forward_contrastive(view_image, "v")
-        embedding_audio, embedding_image = self._embedding(encoding_audio), self._embedding(encoding_image)
-        contrast = contrastive_loss(
-            embedding_audio, embedding_image, config.temperature, config.contrastive_direction
-        )
 
         # Reconstruct the removed patches from both together: (batch, kept, dim) -> (batch, patches, values).
         latent_audio, latent_image = self._forward_joint(tokens_audio, tokens_image)
@@ -82,13 +77,11 @@ class CavMaeSync(Encoder):
         reconstruction_audio = self._reconstruction(prediction_audio, spectrogram(audio), mask_audio)
         reconstruction_image = self._reconstruction(prediction_image, image, mask_image)
         return Output(
-            loss=total_loss(config, reconstruction_audio, reconstruction_image, contrast.loss),
+            config=self.config,
             reconstruction_audio=reconstruction_audio,
             reconstruction_image=reconstruction_image,
-            contrastive=contrast.loss,
-            contrastive_accuracy=contrast.accuracy,
-            embedding_audio=embedding_audio,
-            embedding_image=embedding_image,
+            embedding_audio=self._embedding(encoding_audio),
+            embedding_image=self._embedding(encoding_image),
             mask_audio=mask_audio,
             mask_image=mask_image,
             encoding_audio=encoding_audio,

@@ -1,9 +1,12 @@
 """Outputs of the model, with the tensors of every stage of a forward pass."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
+from cavsync.model.config import ModelConfig
+from cavsync.model.losses import Contrast, contrastive_loss, total_loss
 from cavsync.model.masking import Mask
 
 
@@ -37,14 +40,17 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Output:
-    """One forward pass: the losses, scalars without weights except for the total, and what they were made from."""
+    """One forward pass: the losses, scalars without weights except for the total, and what they were made from.
 
-    loss: Tensor
-    """The weighted sum."""
+    The clips are compared when a loss that needs it is first read: a training that compares other clips than those of
+    one pass does not pay for it.
+    """
+
+    config: ModelConfig
+    """Of the model."""
+
     reconstruction_audio: Tensor
     reconstruction_image: Tensor
-    contrastive: Tensor
-    contrastive_accuracy: Tensor
 
     embedding_audio: Tensor
     """(batch, dim), or (batch, 2, dim) with `global_local_losses`: what `contrastive_loss` takes."""
@@ -60,3 +66,25 @@ class Output:
     """(batch, patches, patch * patch), in units of the normalised patch under `norm_pix`."""
     prediction_image: Tensor
     """(batch, patches, patch * patch * 3)."""
+
+    @property
+    def loss(self) -> Tensor:
+        """The weighted sum."""
+        reconstruction = self.reconstruction_audio, self.reconstruction_image
+        return total_loss(self.config, *reconstruction, self.contrastive)
+
+    @property
+    def contrastive(self) -> Tensor:
+        return self._contrast.loss
+
+    @property
+    def contrastive_accuracy(self) -> Tensor:
+        return self._contrast.accuracy
+
+    @cached_property
+    def _contrast(self) -> Contrast:
+        """Each clip of the batch among all of it."""
+        config = self.config
+        return contrastive_loss(
+            self.embedding_audio, self.embedding_image, config.temperature, config.contrastive_direction
+        )
