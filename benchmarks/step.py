@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,8 +21,13 @@ import typer
 
 from benchmarks.support import results, timing
 from benchmarks.support.full_size import Step, Variant
+from cavsync.train.engine.device import WITHOUT_HALF_PRECISION
 
-UPSTREAM, OURS, OURS_BF16 = "as upstream, float32", "cavsync, float32", "cavsync, bfloat16"
+UPSTREAM, OURS = "as upstream, float32", "cavsync, float32"
+UPSTREAM_BF16, OURS_BF16 = "as upstream, bfloat16", "cavsync, bfloat16"
+# Each is compared with upstream's recipe in its own precision.
+BASELINES = {UPSTREAM: UPSTREAM, OURS: UPSTREAM, UPSTREAM_BF16: UPSTREAM_BF16, OURS_BF16: UPSTREAM_BF16}
+AIMS = {OURS: ">= 1.4 x, <= 0.85 x memory", OURS_BF16: ">= 1 x"}
 # Dense bfloat16, from the makers' data sheets, in TFLOP/s.
 PEAKS: Mapping[str, float] = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "4090": 165}
 # What training of large transformers reaches of an H100's peak.
@@ -38,25 +44,31 @@ def main(
 
 
 def on_cpu(batch_size: int, rounds: int) -> None:
+    """In bfloat16 only where the processor computes in it: elsewhere a step takes minutes, and shows nothing."""
     variants = {
         UPSTREAM: Variant(batch_size=batch_size, as_upstream=True),
         OURS: Variant(batch_size=batch_size),
-        OURS_BF16: Variant(batch_size=batch_size, precision="bfloat16"),
     }
+    notes, level = [_memory(batch_size), *facts()], torch.backends.cpu.get_cpu_capability()
+    if level == WITHOUT_HALF_PRECISION:
+        notes.append(f"bfloat16 is not measured: this processor ({level}) has no instructions for it.")
+    else:
+        bfloat16 = Variant(batch_size=batch_size, precision="bfloat16")
+        variants |= {UPSTREAM_BF16: replace(bfloat16, as_upstream=True), OURS_BF16: bfloat16}
     costs, peaks = compared(variants, rounds)
     rows = [
         results.Row(
             what=f"{name}, batch {batch_size}",
             values=costs[name].wall_s,
             unit="s",
-            ratio=timing.ratio(costs[UPSTREAM].wall_s, costs[name].wall_s),
-            to="as fast",
+            ratio=timing.ratio(costs[BASELINES[name]].wall_s, costs[name].wall_s),
+            to="as fast as upstream",
             peak_mib=peaks[name],
-            aim=aim,
+            aim=AIMS.get(name, ""),
         )
-        for name, aim in ((UPSTREAM, ""), (OURS, ">= 1.4 x, <= 0.85 x memory"), (OURS_BF16, ">= 2.2 x"))
+        for name in variants
     ]
-    results.publish("step", "A training step of CAV-MAE Sync", rows, [_memory(batch_size), *facts()])
+    results.publish("step", "A training step of CAV-MAE Sync", rows, notes)
 
 
 def compared(

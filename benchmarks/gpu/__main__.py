@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 import typer
 
 from benchmarks.gpu import record, table
+from benchmarks.support.neighbours import Neighbours
 
 # Seconds of each nine minutes, the most valuable section first.
 SHARES = {"tests": 150, "throughput": 180, "run": 100, "inference": 70, "trace": 40}
@@ -47,7 +48,7 @@ def main(
         raise typer.BadParameter("torch sees no GPU here; --device cpu --size toy tries the script out")
     out.mkdir(parents=True, exist_ok=True)
     (out / "machine.json").write_text(json.dumps(_machine(gpu), indent=1))
-    stop_s = time.monotonic() + 60 * minutes
+    stop_s, neighbours = time.monotonic() + 60 * minutes, Neighbours()
 
     def end(number: int, frame: FrameType | None) -> None:
         table.publish(out, list(SHARES), "stopped by a signal")
@@ -59,7 +60,7 @@ def main(
         seconds = left_s * SHARES[name] / sum(SHARES[other] for other in names[number:])
         print(f"section {name}: {seconds:.0f} s at most", flush=True)
         _run_section(name, out, device, size, seconds)
-    table.publish(out, names)
+    table.publish(out, names, neighbours.note())
 
 
 def _run_section(name: str, out: Path, device: Device, size: Size, seconds: float) -> None:

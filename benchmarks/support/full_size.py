@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from timm.layers.attention import Attention
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
@@ -15,6 +14,7 @@ from cavsync.train.data.pairs import Batch
 from cavsync.train.engine.config import Precision
 from cavsync.train.pretrain import presets
 from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.flops import flops_of_a_clip
 from cavsync.train.pretrain.objective import INPUTS, pretrain_step
 
 
@@ -50,13 +50,12 @@ class Step:
         self.train(self.batch, 1, self.lr).read()
 
     def num_flops(self) -> int:
-        """Of one step, counted operation by operation."""
-        with FlopCounterMode(display=False) as counter:
-            self()
-        return counter.get_total_flops()
+        """Of one step, forward and backward, attention included."""
+        return len(self.batch["key"]) * flops_of_a_clip(self.train.config)
 
     def num_operations(self) -> int:
         """That one step sends to the device, which are about as many kernels."""
+        self()  # the first one makes the optimizer's averages too
         with _Count() as counter:
             self()
         return counter.num_operations

@@ -12,9 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.support.neighbours import Neighbours
+
 FOLDER = Path("build/bench")
 WIDTH = 120
 LIBRARIES = ("av", "numpy", "pyarrow", "ray", "torch")
+# Counts from the start of a benchmark, which imports this module.
+neighbours = Neighbours()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,8 @@ class Row:
 
 
 def publish(name: str, title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
-    """Print the table and write `build/bench/NAME.json`."""
+    """Print the table and write `build/bench/NAME.json`, both with what other processes used meanwhile."""
+    notes = [*notes, neighbours.note()]
     columns = {heading: [show(row) for row in rows] for heading, show in COLUMNS.items()}
     shown = {heading: cells for heading, cells in columns.items() if any(cells)}
     table = Table(title=title, title_justify="left")
@@ -60,6 +65,7 @@ def _write(name: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
         },
         "rows": [{**asdict(row), "median": row.median} for row in rows],
         "notes": list(notes),
+        "foreign_cores": neighbours.cores(),
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1))
