@@ -180,7 +180,7 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
 
 def device_text(facts: "RunFacts") -> str:
     """What a run computes on, and how."""
-    compiled = ", compiled: the first step takes a minute or two" if facts.compiled else ""
+    compiled = ", compiled: the first step takes long" if facts.compiled else ""
     return f"{facts.device}, {facts.precision}{compiled}"
 
 

@@ -135,7 +135,7 @@ class RunConfig:
     precision: Precision = "float32"
     """Type that matrix products compute in; weights, losses and the optimizer stay float32."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the model with torch.compile: the first step takes a minute or two, the others less. "auto" compiles a
+    """Compile the model with torch.compile: the first step takes long, the others less time. "auto" compiles a
     run of 1000 steps or more on a GPU, but no probe on features that are kept in memory."""
     seed: int = 0
     """Decides initial weights, order of clips, frames, masks, mixtures and augmentation."""

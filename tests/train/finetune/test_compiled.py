@@ -54,7 +54,7 @@ def test_a_compiled_run_says_so_before_its_first_step_and_calls_what_was_compile
     assert "compiled" not in describe(plain_facts)["device"]
     assert not calls
     other, facts = trained(replace(config, compile=True), tmp_path / "compiled")
-    assert describe(facts)["device"] == "cpu, float32, compiled: the first step takes a minute or two"
+    assert describe(facts)["device"] == "cpu, float32, compiled: the first step takes long"
     assert calls == 2 * ["_logits"]
     assert plain.weights is not None
     assert other.weights is not None
