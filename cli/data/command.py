@@ -13,6 +13,7 @@ from cavsync.cli.console.options import with_options
 from cavsync.cli.console.paths import PathOrUrl, path_argument
 from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.warning_lines import warn
+from cavsync.cli.data.derive import merge, subset
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
@@ -26,6 +27,8 @@ EXIT_FAILED = 1
 DEFAULT_PAGES = "DIR/{0}; for a URL NAME/{0} here"
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(subset)
+app.command()(merge)
 
 Folder = Annotated[
     PathOrUrl,
@@ -38,7 +41,7 @@ Json = Annotated[
 
 @app.callback()
 def group() -> None:
-    """Inspect a prepared dataset: progress, validation, statistics, sample clips."""
+    """Inspect prepared datasets: progress, validation, statistics, sample clips; make datasets of their clips."""
 
 
 @app.command("status")

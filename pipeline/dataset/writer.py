@@ -51,8 +51,9 @@ class ShardWriter:
         """A clip that has no bytes."""
         self._rows.append(row)
 
-    def add(self, row: IndexRow, frames: Sequence[bytes], mel: np.ndarray) -> None:
-        """A clip in state ok: its row without `members`, JPEG bytes per frame, log-mel (rows, 128) stored as float16."""
+    def add(self, row: IndexRow, frames: Sequence[bytes], mel: np.ndarray) -> TarMembers:
+        """A clip in state ok: its row without `members`, which are returned, JPEG bytes per frame, log-mel (rows, 128)
+        stored as float16."""
         text, npy = _description(row), npy_bytes(mel.astype(np.float16))
         frame_offset = [self._append(frame_member(row.key, frame), jpeg) for frame, jpeg in enumerate(frames)]
         json_offset = self._append(json_member(row.key), text)
@@ -67,6 +68,7 @@ class ShardWriter:
             crc32=reduce(lambda crc, content: zlib.crc32(content, crc), (*frames, text, npy), 0),
         )
         self._rows.append(replace(row, members=members))
+        return members
 
     def finish(
         self, mel: MelSums | None = None, seconds: float = 0.0, replaces: Mapping[str, int] | None = None

@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths, is_retry
 from cavsync.pipeline.dataset.plan_row import REPLACES
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.jobs.runner import run
-from cavsync.pipeline.jobs.summary import Summary, write_summary
+from cavsync.pipeline.jobs.summary import Summary, SummaryFacts, write_summary
 from cavsync.pipeline.jobs.work import Work, Workers
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.moved import move_videos
@@ -105,7 +105,7 @@ class _Run:
             map(is_retry, chain(*missing))
         ):  # else this run has just finished an interrupted retry
             num_made += self._retry(plan, rounds)
-        content = write_summary(self.listing, plan, _shards(plan, rounds), self.paths, self.config)
+        content = write_summary(plan, _shards(plan, rounds), self.paths, self._facts())
         num_short = content["states"].get(ClipState.TOO_SHORT, 0)
         if num_short and num_made and not self.listing.names_files and _any_late(plan):
             self.reporter.log(
@@ -113,6 +113,15 @@ class _Run:
                 "by an id alone are clips that were cut out already, prepare them with --layout cut into another --out."
             )
         return Summary(self.paths.root, content, num_made)
+
+    def _facts(self) -> SummaryFacts:
+        listing = self.listing
+        return SummaryFacts(
+            splits=listing.splits,
+            labels=listing.labels,
+            label_names=listing.label_names,
+            config=self.config.content(),
+        )
 
     def _missing(self, plan: Plan) -> dict[str, slice]:
         """The unfinished shards of the plan."""

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, latest_states, total_notes
 from cavsync.pipeline.dataset.inventory import read_json
 from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
 from cavsync.pipeline.dataset.plan_row import VIDEOS
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import LEFT_OUT, PrepareError
 from cavsync.pipeline.storage.atomic import write_atomically
@@ -61,21 +59,32 @@ class Summary:
         return 1 - prepared / tried if tried else 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SummaryFacts:
+    """What dataset.json holds besides counts and what the plan says."""
+
+    splits: Mapping[str, str]  # name -> role ("train", "test")
+    labels: Sequence[str]  # in class order; empty: those of the clips, sorted
+    label_names: Sequence[str]
+    config: Mapping[str, Any]  # PrepareConfig.content()
+    history: Mapping[str, Any] | None = None  # of a dataset that was made of others
+
+
 def write_summary(
-    listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
+    plan: Plan, shards: Sequence[str], paths: DatasetPaths, facts: SummaryFacts
 ) -> dict[str, Any]:
     """The content of dataset.json, which is written when it lacks a shard."""
     if paths.summary.is_file():
         known = read_json(paths.summary)
         if known["shards"] == sorted(shards):
             return known
-    content = _summary_content(listing, plan, shards, paths, config)
+    content = _summary_content(plan, shards, paths, facts)
     write_atomically(paths.summary, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return content
 
 
 def _summary_content(
-    listing: Listing, plan: Plan, shards: Sequence[str], paths: DatasetPaths, config: PrepareConfig
+    plan: Plan, shards: Sequence[str], paths: DatasetPaths, facts: SummaryFacts
 ) -> dict[str, Any]:
     """The content of dataset.json, from the done-records of all shards."""
     contents = each(lambda name: paths.done(name).read_bytes(), shards, paths.root)
@@ -86,25 +95,26 @@ def _summary_content(
             f"{paths.root}: {len(plan)} clips are planned, but the shards account for {states.total()}; "
             "delete the folder done/ in it and run again."
         )
-    mean, std = _mel_statistics(records, listing.splits)
-    labels = list(listing.labels) or plan.labels()
+    mean, std = _mel_statistics(records, facts.splits)
+    labels = list(facts.labels) or plan.labels()
     return {
         "schema_version": SCHEMA_VERSION,
         "name": plan.inputs["dataset"],
-        "splits": {name: role for name, role in listing.splits.items() if name in plan.splits()},
+        "splits": {name: role for name, role in facts.splits.items() if name in plan.splits()},
         "shards": sorted(records),
         "num_listed": len(plan),
         "states": dict(sorted(states.items())),
         "notes": total_notes(records.values()),
         "labels": labels,
-        "label_names": list(listing.label_names) or labels,
+        "label_names": list(facts.label_names) or labels,
         "mel_mean": mean,
         "mel_std": std,
-        "config": config.content(),
-        "lists": dict(listing.lists),
+        "config": dict(facts.config),
+        "lists": plan.inputs["lists"],
         VIDEOS: plan.inputs[VIDEOS],
         LEFT_OUT: plan.inputs.get(LEFT_OUT, []),
         "versions": _versions(),
+        **({} if facts.history is None else {"history": dict(facts.history)}),
     }
 
 

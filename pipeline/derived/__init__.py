@@ -1,0 +1,1 @@
+"""Datasets made of the clips of other datasets, without decoding."""
