@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from cavsync.errors import CavsyncError
-from cavsync.pipeline.dataset.index_row import INDEX_SCHEMA, IndexRow, TarMembers, row_columns
+from cavsync.pipeline.dataset.index_row import IndexRow, TarMembers, index_schema, row_columns
 
 # The columns that a clip has before it is written; the outcome itself and the places in the tar are not among them.
 CLIP_SCHEMA = pa.schema(
     [
         field
-        for field in INDEX_SCHEMA
+        for field in index_schema()
         if field.name not in {"state", "reason", *TarMembers.__dataclass_fields__}
     ]
 )

@@ -5,55 +5,22 @@ Readers that need a few columns of many clips stay with Arrow or pandas; single 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, PlanRow
+from cavsync.pipeline.dataset.plan_row import PlanRow, plan_schema
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.storage.parquet import read_table
 
+# The decoder process makes rows and no table; see plan_row.py.
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 # What the plan says of a listed clip and the index repeats.
-_PLANNED = [name for name in PLAN_SCHEMA.names if name not in ("shard", "duplicate")]
-
-# Any: the stubs of pyarrow know no common type of fields.
-_FIELDS: list[Any] = [
-    *[PLAN_SCHEMA.field(name) for name in _PLANNED],
-    pa.field("state", pa.string(), nullable=False),
-    pa.field("reason", pa.string()),
-    pa.field("decoder", pa.string()),
-    pa.field("video_codec", pa.string()),
-    pa.field("audio_codec", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("fps", pa.float64()),
-    pa.field("sample_aspect_ratio", pa.float64()),
-    pa.field("sample_rate_hz", pa.int32()),
-    pa.field("num_channels", pa.int32()),
-    pa.field("duration_s", pa.float64()),
-    pa.field("frame_pts_s", pa.list_(pa.float64())),
-    pa.field("num_mel_rows", pa.int32()),
-    pa.field("window_start", pa.list_(pa.int32())),
-    pa.field("window_stop", pa.list_(pa.int32())),
-    pa.field("silent", pa.bool_()),
-    pa.field("still", pa.bool_()),
-    pa.field("orientation", pa.int32()),
-    pa.field("audio_channel", pa.int32()),
-    pa.field("audio_gaps_s", pa.list_(pa.list_(pa.float64()))),
-    pa.field("frame_gaps_s", pa.list_(pa.list_(pa.float64()))),
-    pa.field("frame_offset", pa.list_(pa.int64())),
-    pa.field("frame_size", pa.list_(pa.int32())),
-    pa.field("mel_offset", pa.int64()),
-    pa.field("mel_size", pa.int32()),
-    pa.field("json_offset", pa.int64()),
-    pa.field("json_size", pa.int32()),
-    pa.field("crc32", pa.uint32()),
-]
-
-INDEX_SCHEMA = pa.schema(_FIELDS)
+_PLANNED = [field.name for field in fields(PlanRow) if field.name not in ("shard", "duplicate", "replaces")]
 # The columns that `missing_s` needs.
 GAP_COLUMNS = ("audio_gaps_s", "frame_gaps_s")
 # Fields of an IndexRow that stand for several columns.
@@ -109,7 +76,7 @@ class TarMembers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexRow:
-    """One row of INDEX_SCHEMA, its columns grouped by what they describe."""
+    """One row of `index_schema`, its columns grouped by what they describe."""
 
     key: str
     clip_id: str
@@ -141,14 +108,57 @@ class IndexRow:
         return cls(**listed, state=state, reason=reason, media=media, clip=clip)
 
 
-def index_table(rows: Iterable[IndexRow]) -> pa.Table:
-    """The rows as a table of INDEX_SCHEMA."""
-    return pa.Table.from_pylist([row_columns(row) for row in rows], schema=INDEX_SCHEMA)
+@cache
+def index_schema() -> "pa.Schema":
+    """The columns of an index file."""
+    import pyarrow as pa
+
+    # Any: the stubs of pyarrow know no common type of fields.
+    columns: list[Any] = [
+        *[plan_schema().field(name) for name in _PLANNED],
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("decoder", pa.string()),
+        pa.field("video_codec", pa.string()),
+        pa.field("audio_codec", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("fps", pa.float64()),
+        pa.field("sample_aspect_ratio", pa.float64()),
+        pa.field("sample_rate_hz", pa.int32()),
+        pa.field("num_channels", pa.int32()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("frame_pts_s", pa.list_(pa.float64())),
+        pa.field("num_mel_rows", pa.int32()),
+        pa.field("window_start", pa.list_(pa.int32())),
+        pa.field("window_stop", pa.list_(pa.int32())),
+        pa.field("silent", pa.bool_()),
+        pa.field("still", pa.bool_()),
+        pa.field("orientation", pa.int32()),
+        pa.field("audio_channel", pa.int32()),
+        pa.field("audio_gaps_s", pa.list_(pa.list_(pa.float64()))),
+        pa.field("frame_gaps_s", pa.list_(pa.list_(pa.float64()))),
+        pa.field("frame_offset", pa.list_(pa.int64())),
+        pa.field("frame_size", pa.list_(pa.int32())),
+        pa.field("mel_offset", pa.int64()),
+        pa.field("mel_size", pa.int32()),
+        pa.field("json_offset", pa.int64()),
+        pa.field("json_size", pa.int32()),
+        pa.field("crc32", pa.uint32()),
+    ]
+    return pa.schema(columns)
+
+
+def index_table(rows: Iterable[IndexRow]) -> "pa.Table":
+    """The rows as a table of `index_schema`."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([row_columns(row) for row in rows], schema=index_schema())
 
 
 def read_index(
     paths: DatasetPaths, shard: str, columns: Sequence[str] | None = None, filters: list[Any] | None = None
-) -> pa.Table:
+) -> "pa.Table":
     """Index rows of a finished shard. Raises DamagedFileError, which names the file and the way out."""
     way_out = (
         f"`cavsync data validate {paths.root} --fix` removes damaged shards; then repeat the prepare command."
@@ -156,12 +166,12 @@ def read_index(
     return read_table(paths.index(shard), way_out, columns, filters)
 
 
-def index_rows(table: pa.Table) -> list[IndexRow]:
-    """The rows of a table that has all columns of INDEX_SCHEMA, and may have `shard`."""
+def index_rows(table: "pa.Table") -> list[IndexRow]:
+    """The rows of a table that has all columns of `index_schema`, and may have `shard`."""
     return [_row(columns) for columns in table.to_pylist()]
 
 
-def missing_s(table: pa.Table) -> np.ndarray:
+def missing_s(table: "pa.Table") -> np.ndarray:
     """float64 (clips,): the seconds that each clip lacks of audio, or of frames, whichever are more.
 
     The clips are the rows of `table`, which has GAP_COLUMNS; those that are not in state ok lack nothing.
@@ -190,8 +200,10 @@ def _row(columns: Mapping[str, Any]) -> IndexRow:
     )
 
 
-def _total_s(gaps: pa.ChunkedArray) -> np.ndarray:
+def _total_s(gaps: "pa.ChunkedArray") -> np.ndarray:
     """float64 (clips,): the sum of each clip's gaps, from lists (clips,) of lists (gaps,) of [start, stop)."""
+    import pyarrow.compute as pc
+
     num_gaps = pc.fill_null(pc.list_value_length(gaps), 0).to_numpy()
     bounds_s = pc.list_flatten(pc.list_flatten(gaps)).to_numpy().reshape(-1, 2)  # (gaps of all clips, 2)
     clips = np.repeat(np.arange(len(gaps)), num_gaps)

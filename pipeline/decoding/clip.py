@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from cavsync.pipeline.curation.clip_filter import ClipFilter
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow, MediaFacts
 from cavsync.pipeline.dataset.plan_row import PlanRow
@@ -25,9 +24,12 @@ def prepare_clip(row: PlanRow, config: PrepareConfig) -> PreparedClip:
         return PreparedClip(IndexRow.of(row, error.state, error.reason, media))
     mel = log_mel(clip.waveform).astype(np.float16)  # as stored, so that sums over it are of what is read
     prepared = IndexRow.of(row, ClipState.OK, media=media, clip=_clip_facts(clip, len(mel), config))
-    reason = None if config.keep is None else ClipFilter(config.keep).reason_against(prepared)
-    if reason is not None:
-        return PreparedClip(IndexRow.of(row, ClipState.FILTERED, reason, media))
+    if config.keep is not None:
+        from cavsync.pipeline.curation.clip_filter import ClipFilter  # loads pyarrow, for those who filter
+
+        reason = ClipFilter(config.keep).reason_against(prepared)
+        if reason is not None:
+            return PreparedClip(IndexRow.of(row, ClipState.FILTERED, reason, media))
     return PreparedClip(prepared, clip.frames, mel)
 
 

@@ -21,11 +21,11 @@ from PIL import Image
 
 from cavsync.pipeline.dataset.done_record import DoneRecord, count_states
 from cavsync.pipeline.dataset.index_row import (
-    INDEX_SCHEMA,
     ClipFacts,
     IndexRow,
     MediaFacts,
     index_rows,
+    index_schema,
     row_columns,
 )
 from cavsync.pipeline.dataset.paths import DatasetPaths
@@ -97,7 +97,7 @@ class ShardCheck:
         index = self.paths.index(self.shard)
         if sha256(index) != record.index_sha256:
             yield "index has another sha256 than the done-record says: bytes of it have changed"
-        elif lacking := sorted(set(INDEX_SCHEMA.names) - set(pq.read_schema(readable(index)).names)):
+        elif lacking := sorted(set(index_schema().names) - set(pq.read_schema(readable(index)).names)):
             yield f"index lacks the columns {', '.join(lacking)}"
 
     def _wrong_counts(self, record: DoneRecord, rows: Sequence[IndexRow]) -> Iterator[str]:

@@ -7,7 +7,7 @@ Finished shards keep the paths of before in their index; the plan says where the
 import pyarrow as pa
 
 from cavsync.pipeline.dataset.paths import DatasetPaths, moved_path
-from cavsync.pipeline.dataset.plan_row import MOVED_FROM, PLAN_SCHEMA, VIDEOS
+from cavsync.pipeline.dataset.plan_row import MOVED_FROM, VIDEOS, plan_schema
 from cavsync.pipeline.lists.videos import is_there
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter
@@ -37,8 +37,8 @@ def move_videos(paths: DatasetPaths, videos: AnyPath, reporter: Reporter) -> Non
 
 def _moved(plan: Plan, before: str, now: str) -> Plan:
     sources = [source and moved_path(source, before, now) for source in plan.table["source"].to_pylist()]
-    at = PLAN_SCHEMA.names.index("source")
-    table = plan.table.set_column(at, PLAN_SCHEMA.field("source"), pa.array(sources, pa.string()))
+    at = plan_schema().names.index("source")
+    table = plan.table.set_column(at, plan_schema().field("source"), pa.array(sources, pa.string()))
     earlier = [folder for folder in plan.inputs.get(MOVED_FROM, ()) if folder not in (before, now)]
     return Plan(table, plan.inputs | {VIDEOS: now, MOVED_FROM: [*earlier, before]})
 

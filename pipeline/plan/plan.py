@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.plan_row import (
     PLAN_INPUTS,
-    PLAN_SCHEMA,
     PlanRow,
     plan_rows,
+    plan_schema,
     read_plan,
     read_plan_inputs,
 )
@@ -36,7 +36,7 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True)
 class Plan:
-    """A table of PLAN_SCHEMA in shard order, and the inputs that it was made from."""
+    """A table of `plan_schema` in shard order, and the inputs that it was made from."""
 
     table: pa.Table
     inputs: dict[str, Any]
@@ -97,7 +97,7 @@ class Numbering:
 def make_plan(
     clips: Iterable[ListedClip], tree: VideoTree, layout: VideoLayout, shard_size: int, seed: int
 ) -> pa.Table:
-    """PLAN_SCHEMA rows in shard order, each shard a pure function of its split's keys, `seed` and `shard_size`.
+    """Rows of `plan_schema` in shard order, each shard a pure function of its split's keys, `seed` and `shard_size`.
 
     Videos come from `tree`, unless the lists name them.
     """
@@ -119,7 +119,7 @@ def planned_table(
     numbering: Numbering,
     listed: pa.Table,
 ) -> pa.Table:
-    """A table of PLAN_SCHEMA of the clips `new`, which are among `listed`, with their videos and shards.
+    """A table of `plan_schema` of the clips `new`, which are among `listed`, with their videos and shards.
 
     `duplicate` is (new rows,) bool.
     """
@@ -133,7 +133,7 @@ def planned_table(
         "shard": shard,
         "duplicate": pa.array(duplicate[order]),
     }
-    return pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+    return pa.table([columns[name] for name in plan_schema().names], schema=plan_schema())
 
 
 def shard_order(keys: Any, splits: Any, numbering: Numbering) -> tuple[np.ndarray, Any]:
@@ -168,7 +168,7 @@ def _coded(strings: Any) -> tuple[list[str], np.ndarray]:
 
 
 _LISTED_SCHEMA = pa.schema(
-    [PLAN_SCHEMA.field("key"), *[PLAN_SCHEMA.field(name) for name in ListedClip._fields]]
+    [plan_schema().field("key"), *[plan_schema().field(name) for name in ListedClip._fields]]
 )
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.index_row import read_index
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, REPLACES
+from cavsync.pipeline.dataset.plan_row import REPLACES, plan_schema
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.lists.named_files import NamedFiles
 from cavsync.pipeline.lists.videos import VideoTree, find_sources
@@ -76,7 +76,7 @@ def plan_retry(
 
 
 def _with_column(rows: pa.Table, name: str, values: Any) -> pa.Table:
-    return rows.set_column(PLAN_SCHEMA.names.index(name), PLAN_SCHEMA.field(name), values)
+    return rows.set_column(plan_schema().names.index(name), plan_schema().field(name), values)
 
 
 def failed_clips(paths: DatasetPaths, shards: Iterable[str]) -> dict[str, str]:

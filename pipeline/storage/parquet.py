@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.path import AnyPath, readable
+
+# pyarrow loads with the first file: the decoder process imports this module and reads none.
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class DamagedFileError(CavsyncError):
@@ -17,14 +18,18 @@ class DamagedFileError(CavsyncError):
 
 def read_table(
     path: AnyPath, way_out: str, columns: Sequence[str] | None = None, filters: list[Any] | None = None
-) -> pa.Table:
+) -> "pa.Table":
     """The table, or some columns of the rows that pass the filters. Raises DamagedFileError, which ends with `way_out`."""
+    import pyarrow.parquet as pq
+
     with damage_named(path, way_out):
         return pq.read_table(readable(path), columns=None if columns is None else [*columns], filters=filters)
 
 
-def read_schema(path: AnyPath, way_out: str) -> pa.Schema:
+def read_schema(path: AnyPath, way_out: str) -> "pa.Schema":
     """Raises DamagedFileError, which ends with `way_out`."""
+    import pyarrow.parquet as pq
+
     with damage_named(path, way_out):
         return pq.read_schema(readable(path))
 
@@ -32,6 +37,8 @@ def read_schema(path: AnyPath, way_out: str) -> pa.Schema:
 @contextmanager
 def damage_named(path: AnyPath, way_out: str) -> Iterator[None]:
     """Turn pyarrow's errors about the content into DamagedFileError; those of a disk or store pass."""
+    import pyarrow as pa
+
     try:
         yield
     except (pa.ArrowException, OSError) as error:

@@ -176,10 +176,20 @@ def test_every_package_ships() -> None:
     assert {f"cavsync.{top}" for top in TOP[1:]} | {"cavsync"} == set(setuptools["package-dir"])
 
 
+def heavy_after(code: str) -> list[str]:
+    """Those of HEAVY that a new Python has loaded after `code`."""
+    program = f"import sys; {code}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
 def test_help_starts_without_heavy_libraries() -> None:
-    code = f"import sys, cavsync.cli.main; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert loaded.stdout.split() == []
+    assert heavy_after("import cavsync.cli.main") == []
+
+
+def test_the_decoder_process_loads_no_tables() -> None:
+    assert heavy_after("from cavsync.pipeline.decoding import worker; worker.answers()") == ["av"]
 
 
 def test_the_repository_names_no_machine() -> None:

@@ -12,7 +12,7 @@ from click.testing import Result
 from support.command_line import run
 from support.media import run_ffmpeg, silence, write_clip
 
-from cavsync.pipeline.dataset.index_row import INDEX_SCHEMA
+from cavsync.pipeline.dataset.index_row import index_schema
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.storage.path import sha256
 
@@ -54,7 +54,7 @@ def rewrite_index(out: Path, shard: str, change: Callable[[list[dict[str, Any]]]
     paths = DatasetPaths(out)
     rows = pq.read_table(paths.index(shard)).to_pylist()
     change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), paths.index(shard))
+    pq.write_table(pa.Table.from_pylist(rows, schema=index_schema()), paths.index(shard))
     rewrite_record(out, shard, index_sha256=sha256(paths.index(shard)))
 
 
