@@ -203,7 +203,10 @@ class Encoder(nn.Module):
 
 def frozen_table(dim: int, grid: tuple[int, int]) -> nn.Parameter:
     """A position table, (1, patches, dim), as a parameter that files hold and that is not trained."""
-    return nn.Parameter(position_table(dim, grid), requires_grad=False)
+    # The meta device computes nothing, and takes half of a model's construction to do so.
+    is_meta = torch.get_default_device().type == "meta"
+    table = torch.empty(1, grid[0] * grid[1], dim) if is_meta else position_table(dim, grid)
+    return nn.Parameter(table, requires_grad=False)
 
 
 def new_token(dim: int) -> nn.Parameter:

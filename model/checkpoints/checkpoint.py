@@ -181,7 +181,9 @@ def check_file(file: CheckpointFile, **overrides: Any) -> Checkpoint:
     stored, requested = _specs(file, overrides)
     try:
         stored.require_blocks(len(file.tensors))
-        model, _ = stored.build_on_meta(), requested.build_on_meta()
+        model = stored.build_on_meta()
+        if requested != stored:
+            requested.build_on_meta()
     except CheckpointError as error:
         raise CheckpointError(f"{file.path} cannot be loaded: {error}") from error
     expected = official_state_dict(model) if file.is_official else model.state_dict()
