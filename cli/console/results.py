@@ -32,11 +32,12 @@ def command_inputs(
     default.
     """
     from cavsync.pipeline.storage.path import sha256
-    from cavsync.train.data.inputs import INPUT_FIELDS
     from cavsync.train.reporting.inputs import ResultInputs, file_input
 
     named: dict[str, Any] = {}
     if checkpoint is not None:
+        from cavsync.train.data.inputs import INPUT_FIELDS  # loads torch, as the checkpoint did
+
         named["checkpoint"] = file_input(checkpoint.weights)
         named["preprocessing"] = {name: getattr(checkpoint.inputs, name) for name in INPUT_FIELDS}
     if data is not None:
