@@ -9,9 +9,9 @@ import pyarrow as pa
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import MelSums, finished_record
-from cavsync.pipeline.dataset.index_row import INDEX_SCHEMA, IndexRow, index_rows
+from cavsync.pipeline.dataset.index_row import IndexRow, index_rows, index_schema
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.plan_row import PLAN_SCHEMA, VIDEOS
+from cavsync.pipeline.dataset.plan_row import VIDEOS, plan_schema
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.dataset.writer import ShardWriter
@@ -86,8 +86,8 @@ class Derivation:
         clips = clips.append_column(_DUPLICATE, pa.array(seen_before(clips["key"])))
         order, shard = shard_order(clips["key"], clips["split"], Numbering(self.shard_size, self.seed))
         clips = clips.take(pa.array(order))
-        columns = [shard if name == "shard" else clips[name] for name in PLAN_SCHEMA.names]
-        return Plan(pa.table(columns, schema=PLAN_SCHEMA), self._inputs()), clips
+        columns = [shard if name == "shard" else clips[name] for name in plan_schema().names]
+        return Plan(pa.table(columns, schema=plan_schema()), self._inputs()), clips
 
     def facts(self) -> SummaryFacts:
         """What the summary holds besides counts."""
@@ -174,7 +174,7 @@ def _copy(row: IndexRow, dataset: Dataset, writer: ShardWriter) -> MelSums:
 
 def _numbered(number: int, part: SourceClips) -> pa.Table:
     """The part's rows with the index's columns and those for its number and their shard."""
-    rows = part.clips.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+    rows = part.clips.select(index_schema().names).cast(index_schema())
     return rows.append_column(_PART, pa.repeat(number, len(rows))).append_column(_SHARD, part.clips["shard"])
 
 
