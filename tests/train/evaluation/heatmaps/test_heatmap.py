@@ -1,11 +1,13 @@
 """Proves the values of a heatmap: products with the averaged audio embedding, or each patch's part in masked views."""
 
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from support.documents.pages import ROOT
 from support.known_shards import micro_model
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -155,6 +157,19 @@ def test_views_are_the_encodings_of_their_patches_alone() -> None:
 def test_settings_that_give_no_map_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="give no map"):
         MapConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_the_settings_are_those_that_the_documentation_says_were_chosen_on_other_seeds() -> None:
+    page, config = (ROOT / "docs" / "evaluating.md").read_text(), MapConfig()
+    fraction = f"1/{1 / config.visible_fraction:g}"
+    assert f"views that show {fraction}\nof them (4 of 64, 12 of 196), {config.repeats} times over" in page
+    assert f"ridge regression (strength {config.ridge:g})" in page
+    views = len(draw_views(64, config))
+    (chosen,) = re.findall(rf"^\| {fraction} \| {config.repeats} \| {views} \| (.+) \|$", page, re.MULTILINE)
+    same_cost = re.findall(rf"^\| \S+ \| \d+ \| {views} \| (.+) \|$", page, re.MULTILINE)
+    means = [np.mean([*map(float, row.split(" | "))]) for row in (chosen, *same_cost)]
+    assert means[0] > max(means) - 0.1
+    assert "The choice stays" in page
 
 
 def test_a_map_with_nan_is_no_score() -> None:
