@@ -92,11 +92,14 @@ class Dataset:
             tables.append(usable.append_column("shard", pa.repeat(shard, len(usable))))
         rows = with_moved_sources(pa.concat_tables(tables), self.paths)
         if not len(rows):
-            raise DatasetError(
-                f"{self.paths.root} has no usable clip in split {role!r}; "
-                f"its clips ended as {self.summary['states']}."
-            )
+            raise self.no_usable_clip(role)
         return rows
+
+    def no_usable_clip(self, role: str) -> DatasetError:
+        """The error of a role of which no clip is in state ok."""
+        return DatasetError(
+            f"{self.paths.root} has no usable clip in split {role!r}; its clips ended as {self.summary['states']}."
+        )
 
 
 @dataclass(frozen=True)

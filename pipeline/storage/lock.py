@@ -32,7 +32,7 @@ def run_lock(folder: AnyPath) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     else:
         folder.require_writable()
-    with _exclusively(folder):
+    with exclusively(folder):  # two that find a stale lock could remove each other's new one
         _remove_if_stale(path)
         _create(path)
     try:
@@ -42,8 +42,8 @@ def run_lock(folder: AnyPath) -> Iterator[None]:
 
 
 @contextmanager
-def _exclusively(folder: AnyPath) -> Iterator[None]:
-    """Let one process of this host in at a time, or two that find a stale lock could remove each other's new one."""
+def exclusively(folder: AnyPath) -> Iterator[None]:
+    """Let one process of this host in at a time; the others wait."""
     descriptor = os.open(folder if isinstance(folder, Path) else tempfile.gettempdir(), os.O_RDONLY)
     try:
         with suppress(OSError):  # some network file systems have no flock; the race is small

@@ -20,7 +20,7 @@ ORDER = {
     "pipeline": "storage dataset curation media/demuxing media media/backends decoding lists plan jobs derived inspection synthetic",
     "model": ". checkpoints",
     "train": """
-        . engine/overlap engine data data/stream reporting embedding evaluation evaluation/heatmaps
+        . engine/overlap engine data/index data data/stream reporting embedding evaluation evaluation/heatmaps
         evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
         evaluation/synchrony evaluation/comparison pretrain finetune inference demo study
     """,

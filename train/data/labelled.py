@@ -61,18 +61,19 @@ class LabelledClips:
 
     def num_frames(self) -> int:
         """Frames of every clip; ConfigError where clips differ, since they then make no batch."""
-        counts = {self.store.num_frames(clip) for clip in range(len(self))}
+        counts = self.store.frame_counts()
         if len(counts) > 1:
             raise ConfigError(
-                f"{self.where} holds clips of {sorted(counts)} frames, which make no batch: set frames_per_clip="
+                f"{self.where} holds clips of {counts} frames, which make no batch: set frames_per_clip="
                 f"{min(counts)}, or prepare it with one count."
             )
         return counts.pop()
 
     def mels(self, clip: int, frames: np.ndarray) -> torch.Tensor:
         """float32 (n, rows, 128): the raw log-mel segments of n `frames`; rows past the clip's end are -inf."""
-        starts = self.store.window_starts(clip, self.window.rows, self.config.frame_alignment)[frames]
-        mel = self.store.mel_rows(clip, 0, int(starts.max()) + self.window.rows)
+        stored = self.store[clip]
+        starts = stored.window_starts(self.window.rows, self.config.frame_alignment)[frames]
+        mel = stored.mel_rows(0, int(starts.max()) + self.window.rows)
         windows = [cut_window(mel, int(start), self.window.rows, SILENT_ROW) for start in starts]
         return torch.from_numpy(np.stack(windows)).float()
 
@@ -83,9 +84,10 @@ class LabelledClips:
 
     def stored_images(self, clip: int, frames: np.ndarray) -> list[torch.Tensor]:
         """The images of n `frames` as stored, each uint8 (height, width, 3)."""
-        if len(frames) == self.store.num_frames(clip):
-            return self.store.frames(clip)
-        return [self.store.frame(clip, int(frame)) for frame in frames]
+        stored = self.store[clip]
+        if len(frames) == stored.num_frames:
+            return stored.frames()
+        return [stored.frame(int(frame)) for frame in frames]
 
 
 class WholeClips(TorchDataset[LabelledItem]):
@@ -98,7 +100,7 @@ class WholeClips(TorchDataset[LabelledItem]):
         return len(self.clips)
 
     def __getitem__(self, clip: int) -> LabelledItem:
-        frames = np.arange(self.clips.store.num_frames(clip))
+        frames = np.arange(self.clips.store[clip].num_frames)
         item: LabelledItem = {"target": self.clips.targets[clip], "key": self.clips.store.keys[clip]}
         if self.clips.modality != "image":
             item["audio"] = self.clips.normalised(self.clips.mels(clip, frames))

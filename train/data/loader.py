@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable
+from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +23,9 @@ from cavsync.train.engine.overlap.loader_processes import (
     tensor_bytes,
 )
 from cavsync.train.engine.signals import finish_the_step
+
+# At once, of millions.
+HASHED_NAMES = 65_536
 
 
 class ClipSource(Protocol):
@@ -67,10 +72,14 @@ class IndexedSource:
         return len(self.clips)
 
     def identity(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return fingerprint(self.clips.store.keys)
 
     def stored_frame(self) -> tuple[int, int]:
-        height, width = self.clips.store.frame(0, 0).shape[:2]
+        height, width = self.clips.store[0].frame(0).shape[:2]
         return height, width
 
     def batches(self, position: Position, ranks: Ranks, device: torch.device) -> Generator[Batch, None, None]:
@@ -80,7 +89,11 @@ class IndexedSource:
 
 def fingerprint(names: Iterable[str]) -> str:
     """The same for the same names in the same order only."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+    digest, rest, separator = hashlib.sha256(), iter(names), ""
+    while some := list(islice(rest, HASHED_NAMES)):
+        digest.update((separator + "\n".join(some)).encode())
+        separator = "\n"
+    return digest.hexdigest()
 
 
 def load_batches(

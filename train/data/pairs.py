@@ -228,12 +228,13 @@ class ClipAllPairs(TorchDataset[ClipPairsOf]):
         return len(self.store)
 
     def __getitem__(self, clip: int) -> ClipPairsOf:
-        starts = self.store.window_starts(clip, self.window.rows, self.config.frame_alignment)
-        mel = self.store.mel_rows(clip, 0, int(starts.max()) + self.window.rows)
+        stored = self.store[clip]
+        starts = stored.window_starts(self.window.rows, self.config.frame_alignment)
+        mel = stored.mel_rows(0, int(starts.max()) + self.window.rows)
         return {
             "audio": torch.stack([self.window.normalised(mel, start) for start in starts]),
-            "image": torch.stack([fit(image, self.side) for image in self.store.frames(clip)]),
-            "key": self.store.keys[clip],
+            "image": torch.stack([fit(image, self.side) for image in stored.frames()]),
+            "key": stored.key,
         }
 
 

@@ -60,7 +60,7 @@ def embed_split(
 
 
 def _pairs_per_clip(clips: ClipAllPairs, wanted: Sequence[int]) -> int:
-    counts = {clips.store.num_frames(clip) for clip in wanted}
+    counts = {clips.store[clip].num_frames for clip in wanted}
     if len(counts) != 1:
         found = (
             f"clips of {sorted(counts)} frames; prepare it with one count" if counts else "none of the clips"

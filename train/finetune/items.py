@@ -36,7 +36,7 @@ class TrainingClips(TorchDataset[LabelledItem]):
         return item
 
     def _frames(self, clip: int, rng: np.random.Generator) -> np.ndarray:
-        stored = self.clips.store.num_frames(clip)
+        stored = self.clips.store[clip].num_frames
         if self.num_frames > stored:
             raise ConfigError(
                 f"frames_per_clip={self.num_frames}, and {self.clips.store.keys[clip]} has {stored}: lower it."
@@ -50,7 +50,7 @@ class TrainingClips(TorchDataset[LabelledItem]):
             return whole
         other = int(rng.integers(len(self.clips)))
         # The other clip may have fewer frames.
-        other_frames = np.minimum(frames, self.clips.store.num_frames(other) - 1)
+        other_frames = np.minimum(frames, self.clips.store[other].num_frames - 1)
         weight = float(rng.beta(self.mixing.mixup_beta, self.mixing.mixup_beta))
         return replace(whole, other=other, other_frames=other_frames, weight=weight)
 

@@ -68,11 +68,11 @@ class HeldOutClips:
 
     def pairs(self, clip: int, count: int) -> tuple[Tensor, Tensor]:
         """`count` frames of a clip, spread over it: log-mel segments (n, rows, mels), images uint8 (n, side, side, 3)."""
-        store, rows = self.clips.store, self.clips.window.rows
-        frames = spread(store.num_frames(clip), count)
-        starts = store.window_starts(clip, rows, self.clips.config.frame_alignment)[frames]
-        mels = [store.mel_rows(clip, int(start), int(start) + rows) for start in starts]
-        images = [fit(store.frame(clip, int(frame)), self.clips.side) for frame in frames]
+        stored, rows = self.clips.store[clip], self.clips.window.rows
+        frames = spread(stored.num_frames, count)
+        starts = stored.window_starts(rows, self.clips.config.frame_alignment)[frames]
+        mels = [stored.mel_rows(int(start), int(start) + rows) for start in starts]
+        images = [fit(stored.frame(int(frame)), self.clips.side) for frame in frames]
         return torch.stack([self.clips.window.normalised(mel, 0) for mel in mels]), torch.stack(images)
 
 

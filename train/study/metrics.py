@@ -60,9 +60,9 @@ def encode_split(
         embeddings = embed_split(model, clips, device, only={store.keys[number] for number in numbers})
     finally:
         model.train(was_training)
-    times_s = [store.frame_pts_s(number) for number in numbers]
+    times_s = [store[number].frame_pts_s() for number in numbers]
     starts = [
-        store.window_starts(number, clips.window.rows, clips.config.frame_alignment) for number in numbers
+        store[number].window_starts(clips.window.rows, clips.config.frame_alignment) for number in numbers
     ]
     if masked is None or not model.config.num_global_tokens:
         return EncodedSplit(embeddings, times_s, starts, device)

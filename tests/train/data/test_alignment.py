@@ -63,7 +63,7 @@ def test_audio_and_stored_time_agree_to_10_ms(
     pairs = ClipAllPairs(data, micro_model(audio_rows=WINDOW_ROWS, image_size=224))
     for number, key in enumerate(pairs.store.keys):
         clip, item = known_clip(key.rpartition("_")[0]), pairs[number]
-        for pts_s, window in zip(pairs.store.frame_pts_s(number), item["audio"], strict=True):
+        for pts_s, window in zip(pairs.store[number].frame_pts_s(), item["audio"], strict=True):
             if clip.audio_start_s < pts_s - WINDOW_S / 2 and pts_s + WINDOW_S / 2 < clip.duration_s:
                 audio_s = read_time_s(window.numpy()) - clip.source_start_s
                 assert audio_s + WINDOW_S / 2 == pytest.approx(pts_s, abs=0.010), key

@@ -28,9 +28,9 @@ from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
+from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
 from cavsync.train.data.sampler import Epochs, Position, ShuffledBatches, TooFewClipsError
-from cavsync.train.data.store import ShardError
 from cavsync.train.engine.config import ConfigError
 
 # First rows of the 16 windows of 416 rows that published weights were trained on.
@@ -97,7 +97,7 @@ def test_all_pairs_of_a_clip_are_those_that_training_draws_from(shards: Path) ->
 
 
 def test_clips_that_failed_are_not_read(shards: Path) -> None:
-    assert pairs(shards).store.keys == [f"clip{clip:03d}_00000000" for clip in range(12)]
+    assert list(pairs(shards).store.keys) == [f"clip{clip:03d}_00000000" for clip in range(12)]
 
 
 # Clip 1 lacks .5 s of audio in two gaps, clip 7 .3 s of audio and .3 s of frames, clip 10 1 s of frames.
@@ -116,7 +116,7 @@ def test_clips_that_lack_more_than_the_limit_are_left_out(
     data = raw_data(path, max_gap_s=max_gap_s)
     pairs = ClipPairs(data, micro_model(), seed=0)
     kept = [clip for clip in range(12) if clip not in left_out]
-    assert pairs.store.keys == [f"clip{clip:03d}_00000000" for clip in kept]
+    assert list(pairs.store.keys) == [f"clip{clip:03d}_00000000" for clip in kept]
     assert pairs.store.num_left_out == len(left_out)
     for number, clip in enumerate(kept):
         item = pairs[SampleIndex(0, number)]
@@ -253,7 +253,7 @@ def test_shuffled_segments_pair_each_frame_with_one_other_of_its_clip_and_change
     shards: Path,
 ) -> None:
     matched, shuffled = pairs(shards), pairs(shards, pairing="shuffled-segments")
-    starts = matched.store.window_starts(3, 96, "time").tolist()
+    starts = matched.store[3].window_starts(96, "time").tolist()
     partner: dict[int, int] = {}
     for epoch in range(80):
         item, right = shuffled[SampleIndex(epoch, 3)], matched[SampleIndex(epoch, 3)]
@@ -323,7 +323,7 @@ def test_changed_bytes_are_found_by_checksum_on_request(tmp_path: Path) -> None:
     clips, checked = pairs(tmp_path), pairs(tmp_path, check_crc=True)
     assert equal(clips[SampleIndex(0, 1)], checked[SampleIndex(0, 1)])
     content = bytearray(tar.read_bytes())
-    offset = int(clips.store._span["mel_offset"][1]) + 5000
+    offset = clips.store.index[1].number("mel_offset") + 5000
     content[offset] ^= 1
     tar.write_bytes(content)
     clips[SampleIndex(0, 1)]
@@ -335,7 +335,7 @@ def test_bytes_that_are_no_jpeg_name_shard_and_clip(tmp_path: Path) -> None:
     tar = DatasetPaths(write_known_shards(tmp_path)).tar("train-00000")
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(ShardError, match=r"train-00000\.tar .* a frame of clip001_00000000 is no JPEG"):
-        pairs(tmp_path).store.frame(1, 0)
+        pairs(tmp_path).store[1].frame(0)
 
 
 def test_a_split_that_is_not_there_is_refused(shards: Path) -> None:

@@ -24,9 +24,9 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.pipeline.dataset.writer import npy_bytes
 from cavsync.train.data.config import DataConfig
+from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.pairs import ClipPairs, SampleIndex
 from cavsync.train.data.sampler import Position, TooFewClipsError
-from cavsync.train.data.store import ShardError
 from cavsync.train.data.stream.clip import StreamedClip
 from cavsync.train.data.stream.source import StreamedSource
 from cavsync.train.engine.config import ConfigError

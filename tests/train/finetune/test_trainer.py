@@ -30,11 +30,11 @@ from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.config import DataConfig
+from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import task_of
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, EpochSample, class_weights
-from cavsync.train.data.store import ShardError
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.metrics import RunFacts, StepMetrics
 from cavsync.train.engine.optimizer import WeightAverage

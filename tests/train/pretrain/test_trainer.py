@@ -25,8 +25,8 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.checkpoints.files import read_checkpoint_file
 from cavsync.train.data.config import DataConfig, SourceKind
+from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.sampler import TooFewClipsError
-from cavsync.train.data.store import ShardError
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.checkpoint import Checkpoints, ResumeError
 from cavsync.train.engine.config import ConfigError

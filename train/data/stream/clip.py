@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.storage.path import as_path, read_through
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.data.store import ShardError, used_frames
+from cavsync.train.data.index.checks import ShardError, used_frames
 from cavsync.train.data.stream.shards import Shard, refused
 
 

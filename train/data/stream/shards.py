@@ -18,7 +18,7 @@ from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath, each, readable
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.store import kept_clips
+from cavsync.train.data.index.checks import kept_clips
 
 
 @dataclass(frozen=True)

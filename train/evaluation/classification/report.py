@@ -175,7 +175,7 @@ def published_section(scores: ClassificationScores) -> Section:
 
 def facts(scores: ClassificationScores) -> list[tuple[str, str]]:
     classifier, data = scores.model.classifier, scores.clips.config
-    frames = sorted({scores.clips.store.num_frames(clip) for clip in range(len(scores.clips))})
+    frames = scores.clips.store.frame_counts()
     per = (
         "one answer for all of them" if classifier.head == "attention" else "probabilities averaged over them"
     )

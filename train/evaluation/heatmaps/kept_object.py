@@ -61,7 +61,7 @@ class MaskedClips:
         priority = model.guide_image(normalise_images(images), "global-to-patch").priority
         assert priority is not None
         times_s, masks = read_masks(self.files[number])
-        shown = masks[on_screen(times_s, self.clips.store.frame_pts_s(number))]
+        shown = masks[on_screen(times_s, self.clips.store[number].frame_pts_s())]
         return kept_fractions(priority.float().cpu(), sounding_area(shown, model.config.image_grid))
 
 

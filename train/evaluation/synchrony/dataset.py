@@ -41,8 +41,9 @@ class SplitClips(TorchDataset[AVClip]):
 
     def __getitem__(self, index: int) -> AVClip:
         clip = self._numbers[index]
-        frames = torch.stack([fit(frame, self.side) for frame in self.store.frames(clip)])
-        return AVClip(self.store.keys[clip], frames, self.store.frame_pts_s(clip), self.store.mel(clip))
+        stored = self.store[clip]
+        frames = torch.stack([fit(frame, self.side) for frame in stored.frames()])
+        return AVClip(stored.key, frames, stored.frame_pts_s(), stored.mel())
 
     def read(self) -> Iterator[AVClip]:
         """Every clip once, decoded by the workers that the data's configuration asks for."""
