@@ -14,6 +14,7 @@ from cavsync.cli.console.paths import PathOrUrl, path_argument
 from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.warning_lines import warn
 from cavsync.cli.data.derive import merge, subset
+from cavsync.cli.data.score import score
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.inventory import Inventory
@@ -29,6 +30,7 @@ DEFAULT_PAGES = "DIR/{0}; for a URL NAME/{0} here"
 app = typer.Typer(no_args_is_help=True)
 app.command()(subset)
 app.command()(merge)
+app.command()(score)
 
 Folder = Annotated[
     PathOrUrl,

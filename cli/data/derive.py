@@ -42,6 +42,12 @@ def subset(
             help="Clips for which this condition over the columns of the index is true, such as 'not silent and duration_s >= 5'.",
         ),
     ] = None,
+    scores: Annotated[
+        list[PathOrUrl] | None,
+        path_option(
+            help="File of `cavsync data score`, whose columns --keep may use too; may be given several times."
+        ),
+    ] = None,
     keys: Annotated[
         Path | None,
         typer.Option(help="Clips whose keys are in this file, one a line, such as -0pJqpNjft4_00030000."),
@@ -67,6 +73,7 @@ def subset(
 
     Without an option it has all clips in state ok, in shards of --shard-size.
     """
+    from cavsync.pipeline.curation.score_file import scored_by, with_scores
     from cavsync.pipeline.dataset.reader import Dataset
     from cavsync.pipeline.derived.derive import Derivation, SourceClips
     from cavsync.pipeline.derived.selection import ClipSelection
@@ -83,8 +90,10 @@ def subset(
     )
     clips = dataset.index_table("all")
     _report_unknown(selection, clips, keys)
-    part = SourceClips(dataset, selection.chosen(clips))
+    part = SourceClips(dataset, selection.chosen(with_scores(clips, scores or ())))
     history = {"command": "data subset", "of": [part.record()], "selection": selection.described()}
+    if scores:
+        history["scores"] = [scored_by(path) for path in scores]
     name = dataset.summary["name"]
     _write(
         Derivation(name=name, parts=[part], history=history, shard_size=shard_size, seed=seed), out, as_json

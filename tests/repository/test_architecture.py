@@ -22,7 +22,7 @@ ORDER = {
     "train": """
         . engine/overlap engine data/index data data/stream reporting embedding evaluation evaluation/heatmaps
         evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
-        evaluation/synchrony evaluation/comparison pretrain finetune inference demo study
+        evaluation/synchrony evaluation/comparison curation pretrain finetune inference demo study
     """,
     "cli": "console prepare data train evaluate inference checkpoint study .",
 }

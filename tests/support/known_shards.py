@@ -66,6 +66,10 @@ def write_known_shards(
             writer.finish()
     summary = {
         "schema_version": SCHEMA_VERSION,
+        "name": "known",
+        "num_listed": num_clips + len(shards),
+        "lists": {},
+        "label_names": [],
         "splits": {"train": "train"},
         "shards": shards,
         "states": {"ok": num_clips, "missing": len(shards)},

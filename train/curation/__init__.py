@@ -1,0 +1,1 @@
+"""What a trained model says of each clip of a dataset, to choose clips by."""
