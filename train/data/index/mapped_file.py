@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from cavsync.errors import writing_output
 from cavsync.pipeline.dataset.done_record import DoneRecord
-from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, INDEX_SCHEMA, missing_s, read_index
+from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, index_schema, missing_s, read_index
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.schema import ClipState
@@ -36,7 +36,7 @@ COPIED = (
 )
 # Any: the stubs of pyarrow know no common type of fields.
 _FIELDS: list[Any] = [
-    *[INDEX_SCHEMA.field(name) for name in COPIED],
+    *[index_schema().field(name) for name in COPIED],
     pa.field("shard", pa.int32()),  # its place in the facts' list
     pa.field("missing_s", pa.float64()),  # of audio, or of frames, whichever are more
 ]
