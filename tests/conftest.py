@@ -61,9 +61,24 @@ def known_clip(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Kno
 
 @pytest.fixture(scope="module")
 def quick_reports() -> Iterator[None]:
-    """Reports in a third of the time. Audio that they make from a log-mel takes one iteration, not 32; what the
-    iterations give is proven in train/reporting/test_audio.py. Plots are drawn whole, in fewer pixels."""
+    """Reports in a fifth of the time. Audio that they make from a log-mel takes one iteration, not 32; what the
+    iterations give is proven in train/reporting/test_audio.py. Plots are drawn whole, in fewer pixels, and without the
+    search for margins in which all texts have room, which takes as long as drawing. `cavsync localize` shows fewer frames;
+    its own tests check all of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cavsync.train.reporting.audio.NUM_ITERATIONS", 1)
         patch.setattr("cavsync.train.reporting.images.DPI", 40)
+        patch.setattr("cavsync.train.inference.overlay.FPS", 3)
+        patch.setattr("cavsync.train.inference.localize_report.MAX_FRAMES", 2)
+        patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda engine, figure: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_decoders() -> Iterator[None]:
+    """Decoder processes that begin at once; see support/processes/forked_decoder.py."""
+    from support.processes.forked_decoder import fork_decoders
+
+    with pytest.MonkeyPatch.context() as patch:
+        fork_decoders(patch)
         yield

@@ -1,8 +1,13 @@
-"""Most commands write reports; these tests read what reports say."""
+"""Most commands write reports, which these tests read, and decode files."""
 
 import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
 def reports_are_quick(quick_reports: None) -> None:
+    """For all tests of the command line."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decoders_are_quick(quick_decoders: None) -> None:
     """For all tests of the command line."""

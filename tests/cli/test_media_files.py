@@ -13,7 +13,7 @@ from PIL import Image
 from support.command_line import output_text, run
 from support.known_shards import micro_model
 from support.media import write_clip
-from support.opened_files import OpenedFile, record_opens
+from support.processes.opened_files import OpenedFile, record_opens
 from support.runs import SABOTAGE, SMALL, index
 
 from cavsync.model.cavmae_sync import CavMaeSync

@@ -65,15 +65,18 @@ def copied(dockerfile: Path) -> list[str]:
 def installed(wheels: Path) -> Path:
     """The programs of a clean environment with the wheel; the dependencies come from the running one by path."""
     home = wheels.parent / "venv"
-    venv.create(home, with_pip=True)
+    venv.create(home)
     install = step(DOCKERFILES[0], "/wheels/*.whl")
     assert install[-1] == "/wheels/*.whl"
     assert install[install.index("--constraint") + 1] == "/wheels/constraints.txt"
     (wheel,) = wheels.glob("*.whl")
-    run([str(home / "bin" / "python"), *install[1:4], "--no-deps", str(wheel)], wheels)
+    assert install[1:4] == ["-m", "pip", "install"]
+    # The running environment's pip: to make one for the new environment takes seconds.
+    into = ["--python", str(home / "bin" / "python"), "install"]
+    run([sys.executable, "-m", "pip", *into, "--no-deps", str(wheel)], wheels)
     site = next((home / "lib").glob("python*/site-packages"))
-    dependencies = next(path for path in sys.path if path.endswith("site-packages"))
-    (site / "dependencies.pth").write_text(dependencies + "\n")
+    dependencies = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "dependencies.pth").write_text("\n".join([*dependencies, ""]))
     return home / "bin"
 
 

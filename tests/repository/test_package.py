@@ -26,15 +26,17 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if tracked_changes:
         subprocess.run(["git", "apply"], cwd=source, input=tracked_changes, text=True, check=True)
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=source)
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv")
     python = folder / "venv" / "bin" / "python"
     (wheel,) = folder.glob("cavsync-*.whl")
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=folder)
+    install = ("install", "--quiet", "--no-deps", wheel)
+    # A pip of its own takes seconds to make.
+    run(sys.executable, "-m", "pip", "--python", python, *install, cwd=folder)
     site = next((folder / "venv" / "lib").glob("python*/site-packages"))
-    dependencies = next(path for path in sys.path if path.endswith("site-packages"))
+    dependencies = [path for path in sys.path if path.endswith("site-packages")]
     # The running environment also holds the editable cavsync: its import hook must not be executed, and a
     # plain path line in a .pth file executes none.
-    (site / "dependencies.pth").write_text(dependencies + "\n")
+    (site / "dependencies.pth").write_text("\n".join([*dependencies, ""]))
     return folder / "venv" / "bin"
 
 

@@ -12,7 +12,7 @@ from support.known_shards import Gaps, micro_model, write_known_shards
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.train.data.config import DataConfig
-from cavsync.train.engine.config import OptimizerConfig, ScheduleConfig
+from cavsync.train.engine.config import MonitorConfig, OptimizerConfig, ScheduleConfig
 from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.finetune.config import FinetuneConfig, HeadConfig, MixingConfig
 
@@ -57,7 +57,8 @@ def pretrained(folder: Path) -> Path:
 
 
 def micro_finetuning(path: Path, weights: Path, *sets: str) -> FinetuneConfig:
-    """Two epochs of two steps of four clips, with every random change; `sets` are overrides."""
+    """Two epochs of two steps of four clips, with every random change, and without curves, which take longer to draw than
+    the steps; `sets` are overrides."""
     config = FinetuneConfig(
         preset="micro",
         initial_weights=str(weights),
@@ -75,6 +76,7 @@ def micro_finetuning(path: Path, weights: Path, *sets: str) -> FinetuneConfig:
         num_epochs=2,
         average_epochs=(1, 2),
         log_every_steps=1,
+        monitor=MonitorConfig(curves=False),
     )
     return apply_overrides(config, sets)
 

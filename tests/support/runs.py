@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from support import command_line
+from support.sabotage import sitecustomize
 
 COMMAND = (str(Path(sys.executable).with_name("cavsync")), "prepare", "folder")
 SMALL = ("--shard-size", "2", "--num-frames", "2", "--frame-size", "32", "--max-failure-rate", "1")
@@ -58,6 +60,21 @@ def prepare_here(
             patch.setenv(name, value)
         result = command_line.run("prepare", "folder", *arguments, *SMALL)
     return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+def prepare_killed(*arguments: str | Path, sabotage: Sequence[Mapping[str, Any]]) -> int:
+    """Exit code of the command in a copy of this process, which `sabotage` must kill: a copy imports nothing again."""
+    copy = get_context("fork").Process(target=_prepare_sabotaged, args=(arguments, sabotage))
+    copy.start()
+    copy.join(120)
+    assert copy.exitcode is not None
+    return copy.exitcode
+
+
+def _prepare_sabotaged(arguments: Sequence[str | Path], sabotage: Sequence[Mapping[str, Any]]) -> None:
+    for one in sabotage:
+        sitecustomize.install(one)
+    command_line.run("prepare", "folder", *arguments, *SMALL)
 
 
 def variables(sabotage: Sequence[Mapping[str, Any]]) -> dict[str, str]:

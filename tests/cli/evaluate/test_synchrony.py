@@ -76,11 +76,19 @@ def record_of(*options: object) -> dict[str, Any]:
     return record
 
 
-def test_a_clock_in_step_matches_every_frame_and_has_no_delay(
-    use_model: UseModel, run: Path, tmp_path: Path
-) -> None:
-    use_model(ShardClock())
-    record = record_of("--checkpoint", run, "--split", "train", "--out", tmp_path)
+@pytest.fixture(scope="module")
+def in_step(
+    run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """The folder and the record of a clock that is right about the clips of split `train`."""
+    out = tmp_path_factory.mktemp("in_step")
+    with pytest.MonkeyPatch.context() as patch:
+        load_instead(patch, ShardClock(), raw_data(dataset))
+        return out, record_of("--checkpoint", run, "--split", "train", "--out", out)
+
+
+def test_a_clock_in_step_matches_every_frame_and_has_no_delay(in_step: tuple[Path, dict[str, Any]]) -> None:
+    out, record = in_step
     assert (record["counts"]["scored"], record["counts"]["listed"]) == (NUM_CLIPS, NUM_LISTED)
     report = record["results"]
     for direction in ("frame_to_window", "window_to_frame"):
@@ -98,19 +106,18 @@ def test_a_clock_in_step_matches_every_frame_and_has_no_delay(
     assert delay["median_error_s"]["value"] == pytest.approx(0, abs=0.01)
     # Of the offsets that a clip has, 5 are within 0.25 s.
     assert delay["within"]["chance"] == pytest.approx(100 * 5 / sum(known))
-    assert json.loads((tmp_path / "report.json").read_text()) == record
+    assert json.loads((out / "report.json").read_text()) == record
     figure = record["figures"]["within a clip: frame → window, error"]
     assert (figure["value"], figure["unit"]) == (0, "s")
-    page = (tmp_path / "report.html").read_text()
+    page = (out / "report.html").read_text()
     assert "Similarity by offset" in page
     assert 'src="http' not in page  # self-contained
 
 
 def test_shifted_audio_lowers_only_the_clips_own_score_where_clips_are_alike(
-    use_model: UseModel, run: Path, tmp_path: Path
+    in_step: tuple[Path, dict[str, Any]], use_model: UseModel, run: Path, tmp_path: Path
 ) -> None:
-    use_model(ShardClock())
-    report = record_of("--checkpoint", run, "--split", "train", "--out", tmp_path)["results"]
+    report = in_step[1]["results"]
     for shift in ("0.2", "0.5", "1.0", "2.0", "4.0"):
         assert report["shifts"][shift]["num_clips"] == NUM_CLIPS
         assert report["shifts"][shift]["auc"]["value"] == report["shifts"][shift]["own"]["value"] == 100

@@ -27,6 +27,7 @@ from cavsync.pipeline.media.encode import Mp4
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.inference.calibration import SEED, Calibration
 from cavsync.train.inference.familiarity import CalibrationEmbeddings
+from cavsync.train.inference.localize_report import MAX_FRAMES
 from cavsync.train.inference.overlay import FPS, SIDE_PX, STRIP_PX
 
 SECONDS = 3.0
@@ -87,6 +88,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
     load_instead(monkeypatch, Colours())
+
+
+@pytest.fixture
+def _whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All frames of the overlay and of the page, where quick reports have a few."""
+    monkeypatch.setattr("cavsync.train.inference.overlay.FPS", FPS)
+    monkeypatch.setattr("cavsync.train.inference.localize_report.MAX_FRAMES", MAX_FRAMES)
 
 
 Squares = dict[tuple[int, int], tuple[int, int, int]]
@@ -466,6 +474,7 @@ def test_a_prepared_dataset_calibrates_by_its_test_clips(
 # What is left
 
 
+@pytest.mark.usefixtures("_whole")
 def test_the_overlay_is_hot_where_the_audio_comes_from_and_plays_it(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -483,6 +492,7 @@ def test_the_overlay_is_hot_where_the_audio_comes_from_and_plays_it(
     assert loudest_hz(overlay, 3.5, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
+@pytest.mark.usefixtures("_whole")
 def test_the_overlay_is_dim_without_a_match_and_plays_the_given_audio(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -493,13 +503,14 @@ def test_the_overlay_is_dim_without_a_match_and_plays_the_given_audio(
     assert loudest_hz(overlay, 0.2, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
+@pytest.mark.usefixtures("_whole")
 def test_the_folder_holds_frames_and_a_page_that_plays_the_overlay(
     moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     record = localize(moving)
     out = tmp_path / "out"
     assert json.loads((out / "report.json").read_text()) == record
-    assert len(list((out / "frames").glob("*.png"))) == 8
+    assert len(list((out / "frames").glob("*.png"))) == MAX_FRAMES
     page = (out / "report.html").read_text()
     assert 'src="overlay.mp4"' in page
     assert "masked-view (our method)" in page

@@ -48,22 +48,35 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     load_instead(monkeypatch, OwnClock())
 
 
-@pytest.fixture
-def library(clip: KnownClip, weights: Path, tmp_path: Path) -> Path:
+def embed_library(clip: KnownClip, weights: Path, root: Path) -> Path:
     """The embedded clip beside its muted copy and its audio alone."""
-    folder = tmp_path / "library"
+    folder = root / "library"
     folder.mkdir()
     (folder / clip.path.name).symlink_to(clip.path)
     run_ffmpeg("-i", clip.path, "-an", "-c", "copy", folder / "muted.mp4")
     run_ffmpeg("-i", clip.path, "-vn", folder / "audio.wav")
-    run("embed", folder, "--out", tmp_path / "x.parquet", "--checkpoint", weights)
-    return tmp_path / "x.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        load_instead(patch, OwnClock())
+        run("embed", folder, "--out", root / "x.parquet", "--checkpoint", weights)
+    return root / "x.parquet"
+
+
+@pytest.fixture(scope="module")
+def library(clip: KnownClip, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests that leave it as it is."""
+    return embed_library(clip, weights, tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture
+def own_library(clip: KnownClip, weights: Path, tmp_path: Path) -> Path:
+    """tmp_path/x.parquet of the files in tmp_path/library, which the test may change."""
+    return embed_library(clip, weights, tmp_path)
 
 
 @pytest.fixture
 def find(library: Path, weights: Path) -> Callable[..., dict[str, Any]]:
-    def found(query: Path, *options: object) -> dict[str, Any]:
-        result = run("search", query, "--in", library, "--checkpoint", weights, "--json", *options)
+    def found(query: Path, *options: object, embeddings: Path = library) -> dict[str, Any]:
+        result = run("search", query, "--in", embeddings, "--checkpoint", weights, "--json", *options)
         assert result.exit_code == 0, result.output
         record: dict[str, Any] = json.loads(result.stdout)
         return record
@@ -163,20 +176,21 @@ def test_a_hit_reaches_as_far_as_its_windows_are_half_as_good(library: Path, cli
 
 def test_matrices_of_a_large_file_give_the_same_hits_until_the_file_changes(
     find: Callable[..., dict[str, Any]],
-    library: Path,
+    own_library: Path,
     weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     query = numbered(tmp_path / "query.png", 100)
-    plain = find(query)["hits"]
+    plain = find(query, embeddings=own_library)["hits"]
     monkeypatch.setattr("cavsync.train.embedding.matrix.MIN_MAPPED_WINDOWS", 1)
-    assert find(query)["hits"] == find(query)["hits"] == plain
-    folder = library.with_name("x.parquet.matrix")
+    for _ in range(2):
+        assert find(query, embeddings=own_library)["hits"] == plain
+    folder = own_library.with_name("x.parquet.matrix")
     assert len(list(folder.glob("*.npy"))) == 2
-    library.unlink()  # embeddings of other files are not replaced
-    run("embed", tmp_path / "library" / "muted.mp4", "--out", library, "--checkpoint", weights)
-    assert {Path(hit["file"]).name for hit in find(query)["hits"]} == {"muted.mp4"}
+    own_library.unlink()  # embeddings of other files are not replaced
+    run("embed", tmp_path / "library" / "muted.mp4", "--out", own_library, "--checkpoint", weights)
+    assert {Path(hit["file"]).name for hit in find(query, embeddings=own_library)["hits"]} == {"muted.mp4"}
     assert len(list(folder.glob("*.npy"))) == 2
 
 
@@ -218,16 +232,31 @@ def test_the_page_shows_the_frame_of_a_hit_and_plays_from_there(
         assert read_frame_number(image) == pytest.approx(clip.frame_number_at(hit["best_s"]), abs=1)
 
 
-def test_a_missing_file_has_a_card_with_the_reason(library: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_missing_file_has_a_card_with_the_reason(own_library: Path, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "library" / "muted.mp4").unlink()
     page = tmp_path / "found.html"
     query = numbered(tmp_path / "query.png", 100)
-    result = run("search", query, "--in", library, "--checkpoint", weights, "--html", page)
+    result = run("search", query, "--in", own_library, "--checkpoint", weights, "--html", page)
     assert result.exit_code == 0, result.output
     assert "missing: it is not there" in page.read_text()
 
 
 # What is refused
+
+
+@pytest.fixture(scope="module")
+def wrong_files(library: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files of which a search cannot be made."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "text.wav").write_text("410 Gone")
+    broken = numbered(folder / "query.png", 3).read_bytes()
+    (folder / "broken.png").write_bytes(broken[: len(broken) // 2])
+    write_clip(folder / "silent.wav", 1.0, audio=silence, video_codec=None, audio_codec="pcm_s16le")
+    table_of(library)[["file", "start_s"]].to_parquet(folder / "other.parquet")
+    muted = library.parent / "library" / "muted.mp4"
+    run("embed", muted, "--out", folder / "muted.parquet", "--checkpoint", weights)
+    save_model(CavMaeSync(micro_model(audio_rows=64)), folder / "other.safetensors")
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -252,17 +281,10 @@ def test_wrong_usage_is_refused_in_one_message(
     message: str,
     library: Path,
     weights: Path,
-    tmp_path: Path,
+    wrong_files: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("text.wav").write_text("410 Gone")
-    broken = numbered(Path("query.png"), 3).read_bytes()
-    Path("broken.png").write_bytes(broken[: len(broken) // 2])
-    write_clip(Path("silent.wav"), 1.0, audio=silence, video_codec=None, audio_codec="pcm_s16le")
-    table_of(library)[["file", "start_s"]].to_parquet("other.parquet")
-    run("embed", "library/muted.mp4", "--out", "muted.parquet", "--checkpoint", weights)
-    save_model(CavMaeSync(micro_model(audio_rows=64)), Path("other.safetensors"))
+    monkeypatch.chdir(wrong_files)
     chosen = [] if "--checkpoint" in arguments else ["--checkpoint", weights]
     result = run("search", *(library if one == "LIBRARY" else one for one in arguments), *chosen)
     assert result.exit_code == code
@@ -270,14 +292,16 @@ def test_wrong_usage_is_refused_in_one_message(
     assert "Traceback" not in result.output
 
 
-def test_nan_in_the_embeddings_is_refused_with_its_row(library: Path, weights: Path, tmp_path: Path) -> None:
-    table = pq.read_table(library)
+def test_nan_in_the_embeddings_is_refused_with_its_row(
+    own_library: Path, weights: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(own_library)
     rows = table.column("image").to_pylist()
     broken = next(number for number, vector in enumerate(rows) if vector is not None)
     rows[broken][3] = float("nan")
     column = pa.array(rows, table.schema.field("image").type)
-    pq.write_table(table.set_column(5, table.schema.field("image"), column), library)
+    pq.write_table(table.set_column(5, table.schema.field("image"), column), own_library)
     query = numbered(tmp_path / "query.png", 3)
-    result = run("search", query, "--in", library, "--checkpoint", weights)
+    result = run("search", query, "--in", own_library, "--checkpoint", weights)
     assert result.exit_code == 1
     assert f"row {broken}: its image embedding is NaN or infinite" in output_text(result)

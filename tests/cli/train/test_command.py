@@ -12,7 +12,7 @@ import pytest
 from support.command_line import output_text
 from support.known_shards import write_known_shards
 from support.labelled_shards import pretrained, write_labelled_shards
-from support.trainings import micro, run
+from support.trainings import NO_CURVES, micro, run, sets
 
 from cavsync.cli import config
 from cavsync.cli.train import command as train
@@ -159,7 +159,8 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
     """Options for a dataset with classes and for a model to start from."""
     folder = tmp_path_factory.mktemp("labelled")
     data, weights = write_labelled_shards(folder / "data"), pretrained(folder)
-    return ["--data", data, "--from", weights, "--device", "cpu", "--epochs", "1", "--set", "batch_size=4"]
+    options = ["--data", data, "--from", weights, "--device", "cpu", "--epochs", "1"]
+    return [*options, *sets("batch_size=4", NO_CURVES)]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +267,7 @@ def test_fewer_clips_than_a_batch_offer_the_option_to_type(root: Path, tmp_path:
     assert message.endswith("lower the batch, with --batch-size 6.")
     assert not (tmp_path / "run").exists()
     option = message.removesuffix(".").split()[-2:]
-    small = [part for one in ("model.embed_dim=16", "model.num_heads=2") for part in ("--set", one)]
+    small = sets("model.embed_dim=16", "model.num_heads=2", NO_CURVES)
     assert run(train.app, *few, "--device", "cpu", *small, *option).exit_code == 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.media import write_clip
-from support.runs import content, prepare, prepare_here, stamps, started, wait_for
+from support.runs import content, prepare, prepare_here, prepare_killed, stamps, started, wait_for
 
 NUM_CLIPS = 10
 
@@ -70,8 +70,7 @@ def test_killed_at_every_write(videos: Path, undisturbed: dict[str, bytes], tmp_
     out = tmp_path / "data"
     for point in WRITE_POINTS:
         finished = stamps(out)
-        result = prepare(videos, "--out", out, sabotage=[point])
-        assert result.returncode == -signal.SIGKILL, (point, result.stderr)
+        assert prepare_killed(videos, "--out", out, sabotage=[point]) == -signal.SIGKILL, point
         assert {path: path.stat().st_mtime_ns for path in finished} == finished, point
     finish(videos, out, undisturbed)
 

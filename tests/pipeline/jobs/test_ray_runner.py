@@ -35,14 +35,18 @@ def inline(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
-def test_ray_writes_the_bytes_that_one_process_writes_however_long_the_path_of_its_folder_is(
-    variable: str, videos: Path, inline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def long_folder(tmp_path: Path) -> Path:
     """The path of a Unix socket has 107 bytes at most, and Ray's own part takes 66 of them."""
-    out, folder = tmp_path / "data", tmp_path / ("x" * (120 - len(str(tmp_path))))
+    folder = tmp_path / ("x" * (120 - len(str(tmp_path))))
     folder.mkdir()
-    monkeypatch.setenv(variable, str(folder))
+    return folder
+
+
+def test_ray_writes_the_bytes_that_one_process_writes_however_long_the_path_of_its_folder_is(
+    videos: Path, inline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "data"
+    monkeypatch.setenv("TMPDIR", str(long_folder(tmp_path)))
     result = prepare(videos, "--out", out, "--workers", "64")
     assert result.returncode == 0, result.stderr
     assert content(out) == content(inline)
@@ -54,6 +58,25 @@ def test_ray_writes_the_bytes_that_one_process_writes_however_long_the_path_of_i
     assert "Warning" not in result.stderr
     assert "8 of 8 clips (100 %)" in result.stderr
     assert not list(out.rglob(".*"))
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_ray_gets_a_short_folder_instead_of_a_long_one(
+    variable: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def not_now(*_: object, _temp_dir: object, **options: object) -> None:
+        given.append(_temp_dir)
+        raise Exception("Not now.")  # noqa: TRY002 (as Ray does)
+
+    monkeypatch.setattr("ray.init", not_now)
+    for folder in (long_folder(tmp_path), "/var/tmp"):
+        monkeypatch.setenv(variable, str(folder))
+        assert command_line.prepare("folder", videos, "--out", tmp_path / "data", "--workers", "2")[0] == 1
+    long, short = given
+    assert str(long) in ("/tmp/ray", f"/tmp/ray-{os.getuid()}")
+    assert short is None  # Ray's own choice, which is the variable's
 
 
 def test_where_ray_does_not_start_the_message_says_what_to_do(

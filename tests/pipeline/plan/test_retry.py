@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from support.command_line import output_text, run
 from support.media import write_clip
-from support.runs import content, prepare, prepare_here, stamps
+from support.runs import content, prepare_here, prepare_killed, stamps
 
 from cavsync.pipeline.dataset.reader import Dataset
 
@@ -104,7 +104,7 @@ def test_a_retry_that_was_killed_is_continued(good: bytes, tmp_path: Path) -> No
     prepare_here(videos, "--out", outs[0], "--retry-failed")
     killer = {"at": "replace", "path": "*r1.tar", "when": "after"}
     for out, option in zip(outs[1:], (["--retry-failed"], []), strict=True):
-        assert prepare(videos, "--out", out, "--retry-failed", sabotage=[killer]).returncode < 0
+        assert prepare_killed(videos, "--out", out, "--retry-failed", sabotage=[killer]) < 0
         assert prepare_here(videos, "--out", out, *option).returncode == 0
         assert content(out) == content(outs[0])
     assert Dataset.open(outs[0]).summary["states"] == {"ok": 4}

@@ -146,7 +146,7 @@ def test_a_linear_probe_is_one_linear_layer(shards: Path, weights: Path) -> None
 
 
 def test_the_run_folder_records_the_scores(shards: Path, weights: Path, tmp_path: Path) -> None:
-    result = run(micro_finetuning(shards, weights), tmp_path / "run")
+    result = run(micro_finetuning(shards, weights, "monitor.curves=true"), tmp_path / "run")
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert (scores["num_clips"], scores["without_positives"]) == (NUM_TEST, ["never"])
     assert [one["num_clips"] for one in scores["classes"]] == [2, 2, 0]
