@@ -9,7 +9,7 @@ Head = Literal["attention", "mlp", "linear"]
 Modality = Literal["both", "audio", "image"]
 Features = Literal["encoder", "joint", "own", "joint-and-own"]
 Pooling = Literal["global", "mean"]
-_CHOICES = {"head": Head, "modality": Modality, "features": Features, "pooling": Pooling}
+_CLASSIFIER_CHOICES = {"head": Head, "modality": Modality, "features": Features, "pooling": Pooling}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,10 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, wanted = getattr(self, field.name), int if field.name not in _CHOICES else str
+            value, wanted = getattr(self, field.name), int if field.name not in _CLASSIFIER_CHOICES else str
             if type(value) is not wanted:
                 raise ModelConfigError(f"{field.name}={value!r} must be of type {wanted.__name__}")
-        for name, choices in _CHOICES.items():
+        for name, choices in _CLASSIFIER_CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ModelConfigError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(get_args(choices))}"

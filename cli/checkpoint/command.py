@@ -1,5 +1,6 @@
 """`cavsync checkpoint`: describe files of weights, import published ones, export to other formats."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import Checkpoint
     from cavsync.model.checkpoints.export import ProgramFormat
     from cavsync.train.data.inputs import CheckpointInputs
+    from cavsync.train.huggingface.card import ModelCard
 
-ExportFormat = Literal["official", "torch-export", "onnx"]
+ExportFormat = Literal["official", "transformers", "torch-export", "onnx"]
 
 # Another order of sums changes float32 outputs at the released size, which reach 5, by less than 1e-5.
 TOLERANCE = 1e-4
@@ -87,8 +89,9 @@ def export(
         ExportFormat,
         typer.Option(
             "--format",
-            help="official: all weights, in the layout of the published files. torch-export, onnx: the encoders "
-            "of audio and of images as programs that take batches of any size.",
+            help="official: all weights, in the layout of the published files. transformers: a folder that transformers "
+            "loads with trust_remote_code=True. torch-export, onnx: the encoders of audio and of images as programs that "
+            "take batches of any size.",
         ),
     ] = "official",
     prefix: Annotated[
@@ -110,6 +113,15 @@ def export(
             help="Export the moving average of the weights, of a run with ema.momentum or of a checkpoint (.pt) of it.",
         ),
     ] = False,
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            help="Folder of a report of `cavsync eval` whose figures the model card of --format transformers shows; may be "
+            "repeated.",
+            show_default="those in the run folder on the exported weights",
+        ),
+    ] = None,
     overrides: OverridesOption = None,
     force: FORCE = False,
     as_json: JSON = False,
@@ -121,6 +133,8 @@ def export(
     If these differ by more than --tolerance, the files are removed and the exit code is 1.
     """
     _check_out(out, export_format, prefix)
+    if reports and export_format != "transformers":
+        raise typer.BadParameter("only a folder for transformers has a model card", param_hint="--report")
     from cavsync.model.checkpoints.description import describe_checkpoint
     from cavsync.model.checkpoints.sidecar import sidecar_path
 
@@ -131,6 +145,9 @@ def export(
     with Console(stderr=True).status("Writing, reading back and comparing"):
         if export_format == "official":
             result = _export_official(checkpoint, inputs, out, prefix, tolerance)
+        elif export_format == "transformers":
+            card = _model_card(checkpoint, inputs, out, reports, averaged=ema)
+            result = _export_transformers(checkpoint, inputs, out, tolerance, card)
         else:
             result = _export_programs(checkpoint, inputs, out, export_format, tolerance)
     print_report(describe_checkpoint(checkpoint), result, as_json)
@@ -151,6 +168,45 @@ def _export_official(
         "written_tensors": len(tensors),
         "written_parameters": sum(tensor.numel() for tensor in tensors.values()),
         "inputs": inputs_line(inputs),
+        "largest_difference": differences,
+        "tolerance": tolerance,
+    }
+
+
+def _model_card(
+    checkpoint: "Checkpoint",
+    inputs: "CheckpointInputs",
+    out: Path,
+    reports: list[Path] | None,
+    *,
+    averaged: bool,
+) -> "ModelCard":
+    """The card with the figures of `reports`, or of those in the run folder; these are not of `averaged` weights."""
+    from cavsync.model.checkpoints.description import describe_checkpoint
+    from cavsync.train.huggingface.card import ModelCard, read_report, reports_of
+
+    if reports:
+        records = list(map(read_report, reports))
+    else:
+        records = [] if averaged else reports_of(checkpoint.file.path)
+    requested = dataclasses.asdict(checkpoint.requested.model)
+    described = dataclasses.replace(describe_checkpoint(checkpoint), model_config=requested)
+    return ModelCard(out.resolve().name, described, inputs, checkpoint.assumed, records)
+
+
+def _export_transformers(
+    checkpoint: "Checkpoint", inputs: "CheckpointInputs", out: Path, tolerance: float, card: "ModelCard"
+) -> dict[str, Any]:
+    from cavsync.train.data.inputs import INPUT_FIELDS
+    from cavsync.train.huggingface.folder import export_folder
+
+    normalised = {name: getattr(inputs.config, name) for name in INPUT_FIELDS}
+    model, training = checkpoint.build(), checkpoint.file.training
+    differences = export_folder(model, out, tolerance, normalised, training, card.text)
+    return {
+        "written": ", ".join(str(path) for path in sorted(out.iterdir())),
+        "inputs": inputs_line(inputs),
+        "reports": f"{len(card.reports)} in the model card",
         "largest_difference": differences,
         "tolerance": tolerance,
     }
@@ -190,7 +246,7 @@ def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
         raise typer.BadParameter(f"{out} does not end in .pth", param_hint="OUT")
     if export_format != "official" and (out.is_file() or out.suffix in (".pth", ".pt", ".pt2", ".onnx")):
         raise typer.BadParameter(
-            f"{out} must be a folder, because each encoder gets a file", param_hint="OUT"
+            f"{out} must be a folder, because several files are written", param_hint="OUT"
         )
     if export_format != "official" and prefix:
         raise typer.BadParameter("only the official format has names with a prefix", param_hint="--prefix")

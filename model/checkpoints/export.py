@@ -65,7 +65,7 @@ def export_encoders(
     """
     require_packages(program_format)
     differences: dict[EncoderName, float] = {}
-    with writing_output(folder), _temporary_folder(folder) as temporary:
+    with writing_output(folder), temporary_folder(folder) as temporary:
         for name in get_args(EncoderName):
             path = Path(temporary, name + ENDINGS[program_format])
             _write(model, name, path, program_format)
@@ -80,7 +80,8 @@ def export_encoders(
 
 
 @contextmanager
-def _temporary_folder(beside: Path) -> Iterator[str]:
+def temporary_folder(beside: Path) -> Iterator[str]:
+    """A folder on the disk of `beside`, for what is to become `beside`."""
     beside.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=beside.parent, prefix=f".{beside.name}.") as temporary:
         yield temporary

@@ -20,13 +20,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cavsync.errors import writing_output
-from cavsync.model.checkpoints.sidecar import read_sidecar
+from cavsync.model.checkpoints.sidecar import read_folder_config, read_sidecar
 from cavsync.model.errors import CheckpointError
 
 WEIGHTS_NAME = "model.safetensors"
 # Records beside the tensors: entries of a training checkpoint, of our safetensors' metadata as JSON, of a sidecar.
 RECORDS = ("model_config", "classifier_config", "inputs", "training")
 METADATA_PREFIX = "cavsync_"
+# How the names of all tensors begin in a folder for transformers, whose config.json holds the records.
+FOLDER_PREFIX = "model."
 # How every file begins that torch.save writes: an archive, or from old versions a pickle.
 TORCH_STARTS = (b"PK", b"\x80")
 # Entries of a training checkpoint that record how the model was trained, and what its outputs are.
@@ -87,7 +89,7 @@ def read_records(file: Path) -> dict[str, Any]:
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
-                stated = _metadata_records(opened.metadata() or {})
+                stated = _metadata_records(opened.metadata() or {}) or read_folder_config(file) or {}
         else:
             content = _unpickled(file, mmap=True)
             stated = _training_records(content) if _is_training_checkpoint(content) else {}
@@ -102,6 +104,7 @@ def write_checkpoint_file(path: Path, tensors: Mapping[str, Tensor], records: Ma
     target = checkpoint_path(path)
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {METADATA_PREFIX + name: json.dumps(record) for name, record in records.items()}
+    metadata["format"] = "pt"  # whose tensors they are, as transformers asks
     with writing_output(target, SafetensorError), _unfinished(target) as unfinished:
         save_file(content, unfinished, metadata)
     return target
@@ -140,7 +143,21 @@ def _read_safetensors(file: Path) -> CheckpointFile:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no iterator)
-    return _checkpoint_file(file, tensors, _metadata_records(metadata))
+    records = _metadata_records(metadata)
+    return _checkpoint_file(file, tensors, records) if records else _without_records(file, tensors)
+
+
+def _without_records(file: Path, tensors: dict[str, Tensor]) -> CheckpointFile:
+    """Tensors alone: those of a folder for transformers, which its config.json describes, or of the published layout."""
+    config = read_folder_config(file)
+    is_folder = bool(tensors) and all(name.startswith(FOLDER_PREFIX) for name in tensors)
+    if config is None and is_folder:
+        raise CheckpointError(
+            f"{file} holds the weights of a folder for transformers, and the config.json of that folder is not beside it: "
+            "copy or export the whole folder."
+        )
+    names = {name: name.removeprefix(FOLDER_PREFIX) if is_folder else name for name in tensors}
+    return _checkpoint_file(file, {names[name]: tensor for name, tensor in tensors.items()}, config or {})
 
 
 def _metadata_records(metadata: Mapping[str, str]) -> dict[str, Any]:

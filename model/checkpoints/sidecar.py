@@ -1,4 +1,4 @@
-"""The record beside a file in the published layout, which holds tensors alone.
+"""The record beside a file that holds tensors alone: one in the published layout, or one of a folder for transformers.
 
 FILE.json holds the sha256 of FILE, the prefix of its tensors' names, and what a reader needs besides tensors:
 `model_config`, `classifier_config`, `inputs` (how a log-mel is normalised) and `training`.
@@ -13,6 +13,9 @@ from typing import Any
 from cavsync.model.errors import CheckpointError
 
 FORMAT = "cavsync-checkpoint-record-1"
+# Of a folder that transformers loads (`checkpoint export --format transformers`).
+FOLDER_CONFIG_NAME = "config.json"
+MODEL_TYPE = "cavmae_sync"
 
 
 def sidecar_path(weights: Path) -> Path:
@@ -45,6 +48,20 @@ def read_sidecar(weights: Path) -> dict[str, Any] | None:
             "again, or remove the record and give the configuration with --set."
         )
     return record
+
+
+def read_folder_config(weights: Path) -> dict[str, Any] | None:
+    """What config.json states of the `weights` beside it; None where it is not of a folder for transformers."""
+    path = weights.with_name(FOLDER_CONFIG_NAME)
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}. It states the configuration of {weights.name}: copy or export the folder again."
+        ) from error
+    return config if isinstance(config, dict) and config.get("model_type") == MODEL_TYPE else None
 
 
 def _sha256(path: Path) -> str:

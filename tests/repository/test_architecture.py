@@ -20,7 +20,7 @@ ORDER = {
     "pipeline": "storage dataset curation media/demuxing media media/backends decoding lists plan jobs derived inspection synthetic",
     "model": ". checkpoints",
     "train": """
-        . engine/overlap engine data/index data data/stream reporting embedding evaluation evaluation/heatmaps
+        . engine/overlap engine data/index data data/stream reporting huggingface embedding evaluation evaluation/heatmaps
         evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
         evaluation/synchrony evaluation/comparison curation pretrain finetune inference demo study
     """,
@@ -45,6 +45,7 @@ ONLY_IN = {
     "torch": ("model/", "train/"),
     "torchvision": ("model/", "train/"),
     "timm": ("model/", "train/"),
+    "transformers": ("train/huggingface/",),
     "ray": ("pipeline/jobs/ray_cluster.py", "pipeline/jobs/ray_runner.py"),
 }
 HEAVY = ("torch", "ray", "av", "pandas", "pyarrow", "matplotlib")

@@ -11,7 +11,9 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.command_line import output_text, run
+from support.documents.elsewhere import run_elsewhere
 from support.documents.newcomer import train_run, write_media
 from support.documents.pages import PAGES, blocks
 from support.known_shards import micro_model
@@ -151,7 +153,12 @@ def test_a_model_is_exported_runs_elsewhere_and_goes_to_the_hub_as_documented(
     monkeypatch.setattr("cavsync.model.checkpoints.export.EncoderName", Literal["audio"])
     run_as_printed("docs/exporting.md", "checkpoint export runs/mine out.pth")
     run_as_printed("docs/exporting.md", "checkpoint export runs/mine onnx")
-    onnx, hub = blocks("docs/exporting.md", "python")
+    run_as_printed("docs/exporting.md", "checkpoint export runs/mine mine --format transformers")
+    transformers, onnx, hub = blocks("docs/exporting.md", "python")
+    for name in ("first.jpg", "second.jpg"):
+        Image.new("RGB", (90, 60), "red").save(name)
+    printed = run_elsewhere(transformers.text + "\nprint(*audio.shape, *similarity.shape)\n", home)
+    assert printed.split() == ["2", str(micro_model().embed_dim), "2", "2"]
     check = "\nprint(*global_token.shape)\n"
     with small_hub(tmp_path / "hub") as address:
         environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_none"}

@@ -20,7 +20,9 @@ def write_media(home: Path) -> None:
     shutil.copy(next((home / "raw/vggsound/videos").iterdir()), home / "talk.mp4")
     for copy in ("party.mp4", "VIDEOS/one.mp4", "VIDEOS/two.mp4", "VIDEOS/three.mp4"):
         shutil.copy(home / "holiday.mp4", home / copy)
-    write_clip(home / "bell.wav", duration_s=1.0, video_codec=None, audio_codec="pcm_s16le")
+    write_clip(
+        home / "bell.wav", duration_s=1.0, video_codec=None, audio_codec="pcm_s16le", sample_rate=16000
+    )
 
 
 def train_run(dataset: Path, run: Path) -> None:

@@ -1,0 +1,1 @@
+"""Folders that the transformers library loads without this package."""
