@@ -186,7 +186,9 @@ def device_text(facts: "RunFacts") -> str:
 
 def clip_count(facts: "RunFacts") -> str:
     """The clips of a run, and those that it leaves out."""
-    left_out = f" ({facts.num_left_out:,} left out by data.max_gap_s)" if facts.num_left_out else ""
+    left_out = (
+        f" ({facts.num_left_out:,} left out by data.max_gap_s or data.keep)" if facts.num_left_out else ""
+    )
     return f"{facts.num_clips:,} clips{left_out}"
 
 

@@ -29,6 +29,11 @@ class DataConfig:
     """Clips that lack more seconds of audio, or more seconds of frames, are not trained on; 0 takes only those that
     lack nothing. None takes every prepared clip, so that a run has as many as dataset.json counts unless its user
     chose a limit. Validation and evaluation always use all clips, so that scores of different limits compare."""
+    keep: str | None = None
+    """An SQL condition over the columns of the index, as of `prepare --keep`; other clips are not trained on, as with
+    `max_gap_s`."""
+    scores: str | None = None
+    """File of `cavsync data score`, whose columns `keep` may use too."""
     alignment: Alignment | None = None
     """Which mel rows belong to a frame: by its presentation time ("time"), or by its number as in published weights
     ("upstream"). None is as the initial weights of a classifier were trained, else time."""
@@ -69,6 +74,10 @@ class DataConfig:
         require(
             self.max_gap_s is None or self.max_gap_s >= 0,
             f"max_gap_s={self.max_gap_s} is negative; 0 takes only clips that lack nothing, none takes all.",
+        )
+        require(
+            self.scores is None or self.keep is not None,
+            f'scores={self.scores} is used by keep, and there is none: set data.keep, such as "correspondence > 0.9".',
         )
         require(self.shuffle_clips >= 1, f"shuffle_clips={self.shuffle_clips} must be at least 1.")
         require(

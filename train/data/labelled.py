@@ -14,9 +14,10 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.sampling import cut_window
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
+from cavsync.train.data.index.choice import ALL_CLIPS
 from cavsync.train.data.labels import Labels
 from cavsync.train.data.pairs import Batch, resolved
-from cavsync.train.data.store import open_clips
+from cavsync.train.data.store import open_clips, trained_clips
 from cavsync.train.data.window import WindowRule
 from cavsync.train.engine.config import ConfigError
 
@@ -46,10 +47,10 @@ class LabelledClips:
     ) -> None:
         """`dataset` is the one at `config.path`, where it is open already.
 
-        `config.max_gap_s` leaves out clips `for_training` only.
+        What `config` chooses clips by holds `for_training` only.
         """
         dataset = dataset or Dataset.open(config.path)
-        self.store = open_clips(config, dataset, config.max_gap_s if for_training else None)
+        self.store = open_clips(config, dataset, trained_clips(config) if for_training else ALL_CLIPS)
         self.config, self.modality, self.side = resolved(config, dataset), modality, model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)
         self.labels = Labels.of(dataset)

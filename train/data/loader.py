@@ -35,7 +35,7 @@ class ClipSource(Protocol):
     """That of the run, with the statistics of the dataset where the run gives none."""
 
     num_left_out: int
-    """Clips of the split that are not read, for `config.max_gap_s`."""
+    """Clips of the split that are not read, for `config.max_gap_s` and `config.keep`."""
 
     def __len__(self) -> int: ...
 

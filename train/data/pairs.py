@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
-from cavsync.train.data.store import open_clips
+from cavsync.train.data.store import open_clips, trained_clips
 from cavsync.train.data.window import WindowRule
 
 # First words of the seeds, so that the streams of random numbers never coincide.
@@ -187,7 +187,7 @@ class ClipPairs(TorchDataset[Pair]):
         self, config: DataConfig, model: ModelConfig, seed: int, *, contrast_noise: bool = False
     ) -> None:
         dataset = Dataset.open(config.path)
-        self.store = open_clips(config, dataset, config.max_gap_s)
+        self.store = open_clips(config, dataset, trained_clips(config))
         self.config = resolved(config, dataset)
         self.rule = PairRule(self.config, model, seed, contrast_noise)
         self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None
@@ -214,7 +214,7 @@ class ClipPairs(TorchDataset[Pair]):
 class ClipAllPairs(TorchDataset[ClipPairsOf]):
     """Every frame of a clip and its window, in order of time, without augmentation; indexed by the clip's number.
 
-    Of all clips of a split, whatever `max_gap_s` says.
+    Of all clips of a split, whatever the configuration leaves out of training.
     """
 
     def __init__(self, config: DataConfig, model: ModelConfig, dataset: Dataset | None = None) -> None:

@@ -15,7 +15,8 @@ from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.data.index.checks import ShardError, kept_clips, make_again, require_tars, used_frames
+from cavsync.train.data.index.checks import ShardError, make_again, require_tars, used_frames
+from cavsync.train.data.index.choice import ALL_CLIPS, ClipChoice
 from cavsync.train.data.index.mapped_file import index_file
 from cavsync.train.data.index.mapped_index import ClipKeys, IndexedClip, MappedIndex
 
@@ -35,20 +36,20 @@ class ClipStore:
         *,
         num_frames: int | None = None,
         check_crc: bool = False,
-        max_gap_s: float | None = None,
+        choice: ClipChoice = ALL_CLIPS,
     ) -> None:
         """Of each clip `num_frames` frames, spread over it; all of them by default.
 
-        `max_gap_s` leaves out the clips that lack more seconds of audio, or of frames, and `num_left_out` counts
-        them; DatasetError where none is left.
+        `num_left_out` counts the clips that `choice` leaves out; DatasetError where none is left.
         """
         _require_local(dataset)
         self.paths, self.used, self.check_crc = dataset.paths, num_frames, check_crc
         index = MappedIndex(index_file(dataset, role))
         require_tars(dataset.paths, index.shards, index.tar_bytes)
         self.num_left_out = 0
-        if max_gap_s is not None:
-            is_kept = kept_clips(index.missing_s(), max_gap_s, f"{dataset.paths.root}, split {role!r}")
+        if not choice.is_all:
+            clips = dataset.index_table(role, choice.columns)
+            is_kept = choice.kept(clips, f"{dataset.paths.root}, split {role!r}")
             self.num_left_out = int(np.sum(~is_kept))
             index = index.only(is_kept)
         self.index, self.keys = index, ClipKeys(index)
@@ -72,17 +73,22 @@ class ClipStore:
         return sorted({len(used_frames(stored, self.used)) for stored in self.index.frame_counts()})
 
 
-def open_clips(config: DataConfig, dataset: Dataset, max_gap_s: float | None = None) -> ClipStore:
+def trained_clips(config: DataConfig) -> ClipChoice:
+    """The clips of a split that `config` trains on."""
+    return ClipChoice(max_gap_s=config.max_gap_s, keep=config.keep, scores=config.scores)
+
+
+def open_clips(config: DataConfig, dataset: Dataset, choice: ClipChoice = ALL_CLIPS) -> ClipStore:
     """The clips of the split that `config` names, and of each the frames that it uses.
 
-    Training passes `config.max_gap_s`; validation and evaluation take all clips.
+    Training passes its `trained_clips`; validation and evaluation take all clips.
     """
     return ClipStore(
         dataset,
         config.split,
         num_frames=config.num_frames,
         check_crc=config.check_crc,
-        max_gap_s=max_gap_s,
+        choice=choice,
     )
 
 

@@ -24,7 +24,7 @@ class RunFacts:
     dataset: str
     initial_weights: str  # of step 0
     num_clips: int
-    num_left_out: int  # clips of the split, for data.max_gap_s
+    num_left_out: int  # clips of the split, for data.max_gap_s and data.keep
     num_parameters: int  # those that train
     num_steps: int
     steps_done: int  # more than 0 on resume

@@ -73,7 +73,7 @@ def test_frames_of_another_size_are_shown_as_resized(root: Path, tmp_path: Path)
 def test_clips_that_are_left_out_for_their_gaps_are_counted(tmp_path: Path) -> None:
     write_known_shards(tmp_path / "data" / "demo", num_clips=6, frame_gaps_s={0: [(0.0, 1.0)]})
     limited = (*micro("--root", tmp_path, "--run", tmp_path / "run"), "--set", "data.max_gap_s=0.5")
-    assert "5 clips (1 left out by data.max_gap_s), frames of 32 x 32 px" in output_text(
+    assert "5 clips (1 left out by data.max_gap_s or data.keep), frames of 32 x 32 px" in output_text(
         run(train.app, *limited)
     )
     start = json.loads(run(train.app, *limited, "--resume", "--json").stdout.splitlines()[0])

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from support.known_shards import prepared_row, write_known_shards
 
-from cavsync.pipeline.dataset.index_row import index_rows, missing_s
+from cavsync.pipeline.dataset.index_row import index_rows
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.train.data.index import mapped_file
 from cavsync.train.data.index.checks import ShardError
+from cavsync.train.data.index.choice import ClipChoice
 from cavsync.train.data.index.mapped_file import index_file
 from cavsync.train.data.index.mapped_index import ClipKeys, MappedIndex
 from cavsync.train.data.store import ClipStore
@@ -53,7 +54,6 @@ def test_the_mapped_rows_are_those_of_the_parquet_index(
         for name in ("frame_offset", "frame_size"):
             assert mapped.of_frames(name).tolist() == list(getattr(row.members, name))
     assert list(index.texts("labels")) == [list(row.labels) for row in rows]
-    assert index.missing_s().tolist() == missing_s(table).tolist()
     assert index.frame_counts() == [16]
 
 
@@ -69,14 +69,13 @@ def test_chosen_clips_keep_their_rows(
     assert list(ClipKeys(some)) == [some[clip].key for clip in range(len(some))] == keys
     assert ClipKeys(some)[1:3] == keys[1:3]
     assert ClipKeys(some)[-1] == keys[-1]
-    assert some.missing_s().tolist() == whole.missing_s()[is_kept].tolist()
     assert list(ClipKeys(some.only(np.arange(len(some)) == 2))) == [keys[2]]
     with pytest.raises(IndexError):
         some[len(some)]
 
 
 def test_a_pickled_store_reads_the_same_clips(dataset: Dataset) -> None:
-    store = ClipStore(dataset, "train", max_gap_s=0.3)
+    store = ClipStore(dataset, "train", choice=ClipChoice(max_gap_s=0.3))
     content = pickle.dumps(store)
     again: ClipStore = pickle.loads(content)
     # The rows of the index stay where they are.

@@ -1,4 +1,4 @@
-"""What is checked before clips are read: that tars are those that were prepared, and which clips and frames are used."""
+"""What is checked before clips are read: that tars are those that were prepared, and which frames are used."""
 
 import os
 from collections.abc import Sequence
@@ -10,9 +10,6 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.pipeline.dataset.sampling import spread
 from cavsync.pipeline.storage.path import AnyPath
-
-# Sums of times are off by less.
-SAME_LENGTH_S = 1e-6
 
 
 class ShardError(DatasetError):
@@ -37,21 +34,6 @@ def require_tars(paths: DatasetPaths, shards: Sequence[str], tar_bytes: Sequence
 def make_again(record: AnyPath) -> str:
     """The way out where something of a shard is wrong, from the path of its done-record."""
     return f"Delete {record} and run the same `cavsync prepare` again: it makes that shard anew."
-
-
-def kept_clips(missing_s: np.ndarray, max_gap_s: float, where: str) -> np.ndarray:
-    """bool (clips,): whether each clip lacks `max_gap_s` at most, from the float64 (clips,) seconds that it lacks.
-
-    Raises DatasetError where none does; `where` names the clips.
-    """
-    is_kept: np.ndarray = missing_s <= max_gap_s + SAME_LENGTH_S
-    if not is_kept.any():
-        raise DatasetError(
-            f"data.max_gap_s={max_gap_s:g} leaves no clip of {where}: each of its {len(missing_s):,} clips lacks "
-            f"{missing_s.min():.2f} s of audio or frames, or more. Raise it, or take all clips with "
-            "--set data.max_gap_s=none."
-        )
-    return is_kept
 
 
 @cache

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from cavsync.errors import writing_output
 from cavsync.pipeline.dataset.done_record import DoneRecord
-from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, index_schema, missing_s, read_index
+from cavsync.pipeline.dataset.index_row import index_schema, read_index
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.schema import ClipState
@@ -38,7 +38,6 @@ COPIED = (
 _FIELDS: list[Any] = [
     *[index_schema().field(name) for name in COPIED],
     pa.field("shard", pa.int32()),  # its place in the facts' list
-    pa.field("missing_s", pa.float64()),  # of audio, or of frames, whichever are more
 ]
 
 
@@ -139,9 +138,8 @@ def _write(dataset: Dataset, role: str, file: Path, parts: Sequence[IndexPart]) 
 def _rows(paths: DatasetPaths, number: int, shard: str) -> pa.Table:
     """The clips of one shard that are in state ok, with the columns of the file."""
     is_usable = [("state", "=", ClipState.OK)]
-    read = read_index(paths, shard, [*COPIED, *GAP_COLUMNS, "state"], is_usable)
-    rows = read.select(COPIED).append_column("shard", pa.repeat(pa.scalar(number, pa.int32()), len(read)))
-    return rows.append_column("missing_s", pa.array(missing_s(read)))
+    read = read_index(paths, shard, [*COPIED, "state"], is_usable)
+    return read.select(COPIED).append_column("shard", pa.repeat(pa.scalar(number, pa.int32()), len(read)))
 
 
 def _batched(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -16,7 +16,7 @@ from cavsync.train.data.index.mapped_file import read_facts
 # Columns of numbers, and those that have one number for each frame.
 NUMBERS = (
     *("shard", "num_mel_rows", "mel_offset", "mel_size", "json_offset", "json_size"),
-    *("crc32", "missing_s"),
+    "crc32",
 )
 OF_FRAMES = ("frame_pts_s", "frame_offset", "frame_size")
 
@@ -54,10 +54,6 @@ class MappedIndex:
         """The clips for which bool (clips,) `is_kept` holds."""
         rows = np.flatnonzero(is_kept)
         return MappedIndex(self._file, rows if self._chosen is None else self._chosen[rows])
-
-    def missing_s(self) -> np.ndarray:
-        """float64 (clips,): the seconds that each clip lacks of audio, or of frames, whichever are more."""
-        return np.concatenate([block.column("missing_s")[rows] for block, rows in self._rows()])
 
     def frame_counts(self) -> list[int]:
         """The numbers of stored frames that clips have, ascending."""
@@ -122,7 +118,7 @@ class IndexedClip:
         return int(self.block.first_frame[self.row + 1] - self.block.first_frame[self.row])
 
     def number(self, column: str) -> int:
-        """One of NUMBERS but `missing_s`."""
+        """One of NUMBERS."""
         return int(self.block.column(column)[self.row])
 
     def of_frames(self, column: str) -> np.ndarray:

@@ -1,24 +1,26 @@
 """The shards of a dataset that is streamed, and which of their clips are read.
 
-How many clips a shard holds its done-record says; which of them `max_gap_s` leaves out, its index.
+How many clips a shard holds its done-record says; which of them the configuration leaves out, its index.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cavsync.pipeline.dataset.done_record import DoneRecord
-from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, missing_s
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath, each, readable
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.index.checks import kept_clips
+from cavsync.train.data.index.choice import ClipChoice
+from cavsync.train.data.store import trained_clips
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ def open_summary(root: AnyPath) -> Dataset:
 
 
 def list_shards(paths: DatasetPaths, names: Sequence[str], data: DataConfig) -> list[Shard]:
-    """The shards, each with as many clips as its done-record counts, less those that `max_gap_s` leaves out."""
+    """The shards, each with as many clips as its done-record counts, less those that `data` leaves out."""
     counts = list(each(lambda name: _num_usable(paths.done(name)), names, paths.root))
     kept: list[Sequence[int]] = [range(count) for count in counts]
-    if data.max_gap_s is not None and any(counts):
+    choice = trained_clips(data)
+    if not choice.is_all and any(counts):
         where = f"{paths.root}, split {data.split!r}"
-        kept = _kept_positions([paths.index(name) for name in names], counts, data.max_gap_s, where)
+        kept = _kept_positions([paths.index(name) for name in names], counts, choice, where)
     firsts = np.cumsum([0, *map(len, kept[:-1])])
     return [
         Shard(str(paths.tar(name)), int(first), positions, count)
@@ -74,29 +77,29 @@ def refused(where: AnyPath | str, error: Exception) -> str:
 
 
 def _kept_positions(
-    indexes: Sequence[AnyPath], counts: Sequence[int], max_gap_s: float, where: str
+    indexes: Sequence[AnyPath], counts: Sequence[int], choice: ClipChoice, where: str
 ) -> list[Sequence[int]]:
-    """For each shard the positions in its tar of the clips that lack `max_gap_s` at most."""
-    missing = list(each(_missing_s, indexes, indexes[0].parent))
-    for index, count, seconds in zip(indexes, counts, missing, strict=True):
-        if len(seconds) != count:
+    """For each shard the positions in its tar of the clips that are chosen."""
+    clips = list(each(partial(_clips, choice.columns), indexes, indexes[0].parent))
+    for index, count, prepared in zip(indexes, counts, clips, strict=True):
+        if len(prepared) != count:
             raise DatasetError(
-                f"{index} lists {len(seconds)} prepared clips, its record in done/ {count}: copy the folders index/ and "
+                f"{index} lists {len(prepared)} prepared clips, its record in done/ {count}: copy the folders index/ and "
                 "done/ there again."
             )
-    is_kept = kept_clips(np.concatenate(missing), max_gap_s, where)
+    is_kept = choice.kept(pa.concat_tables(clips), where)
     of_shards = np.split(is_kept, np.cumsum(counts)[:-1])
     return [np.flatnonzero(one).tolist() for one in of_shards]
 
 
-def _missing_s(index: AnyPath) -> np.ndarray:
-    """float64 (clips,): the seconds that each prepared clip of a shard lacks, in order of its tar."""
+def _clips(columns: Sequence[str], index: AnyPath) -> pa.Table:
+    """Columns of the prepared clips of a shard, in order of its tar."""
     try:
         is_usable = [("state", "=", ClipState.OK)]
-        return missing_s(pq.read_table(readable(index), columns=[*GAP_COLUMNS], filters=is_usable))
+        return pq.read_table(readable(index), columns=[*columns], filters=is_usable)
     except Exception as error:  # each protocol raises errors of its own library
         raise DatasetError(
-            f"{refused(index, error)} data.max_gap_s needs the index: copy the folder index/ there too."
+            f"{refused(index, error)} data.max_gap_s and data.keep need the index: copy the folder index/ there too."
         ) from error
 
 
