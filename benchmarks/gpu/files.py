@@ -5,6 +5,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,37 +39,36 @@ class Video:
 FULL, TOY = Video(60, 640, 360), Video(2, 96, 64)
 
 
-def embed_files(section: Section, model: CavMaeSync, precision: Precision) -> None:
+def embed_files(section: Section, model: CavMaeSync, precisions: Sequence[Precision]) -> None:
     """One file for each core at the same time, each decoded by a process of its own and embedded by a thread of this."""
-    what, video = f"{WHAT}, {precision}", FULL if section.is_full else TOY
+    video = FULL if section.is_full else TOY
     try:
         importlib.import_module("av")
     except ModuleNotFoundError:
-        section.record.add(what, note="not measured: av is not installed")
+        section.record.add(WHAT, note="not measured: av is not installed")
         return
     cores = len(os.sched_getaffinity(0)) if section.is_full else 1
-    checkpoint = LoadedCheckpoint(model, PUBLISHED_INPUTS, Path("random"), section.device)
+    embedder = Embedder(LoadedCheckpoint(model, PUBLISHED_INPUTS, Path("random"), section.device))
     with tempfile.TemporaryDirectory() as folder:
         path = _written(video, Path(folder, "noise.mp4"))
-        num_windows, seconds = _embedded(Embedder(checkpoint), path, cores, section, precision)
-    section.record.add(
-        what,
-        cores * video.seconds / seconds,
-        "x real time",
-        f"{cores} files of {video.seconds} s, {video.width} x {video.height}, by as many decoders on "
-        f"{len(os.sched_getaffinity(0))} cores; {num_windows / seconds:.0f} windows with their frames a second; aim >= 50",
-    )
+        for precision in precisions:
+            num_windows, seconds = _embedded(embedder, path, cores, precision)
+            section.record.add(
+                f"{WHAT}, {precision}",
+                cores * video.seconds / seconds,
+                "x real time",
+                f"{cores} files of {video.seconds} s, {video.width} x {video.height}, by as many decoders on "
+                f"{len(os.sched_getaffinity(0))} cores; {num_windows / seconds:.0f} windows a second; aim >= 50",
+            )
 
 
-def _embedded(
-    embedder: Embedder, path: Path, count: int, section: Section, precision: Precision
-) -> tuple[int, float]:
+def _embedded(embedder: Embedder, path: Path, count: int, precision: Precision) -> tuple[int, float]:
     """Windows of `count` times the file, and the seconds that they took once all decoders had started."""
     started = threading.Barrier(count + 1, timeout=START_S)
 
     def embed() -> int:
         # Autocast holds in its own thread only.
-        with DecoderProcess() as decoder, autocast(section.device, precision):
+        with DecoderProcess() as decoder, autocast(embedder.checkpoint.device, precision):
             embedder.embed(path, decoder)  # starts the decoder, and finds the device's kernels
             started.wait()
             return len(embedder.embed(path, decoder).start_s)

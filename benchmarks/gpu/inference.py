@@ -32,8 +32,7 @@ def main() -> None:
     for precision in precisions:
         attempt(f"embed, {precision}", partial(_embed, section, model, precision), needs_s=8)
         attempt(f"heatmaps, {precision}", partial(_heatmaps, section, model, precision), needs_s=8)
-    for precision in reversed(precisions):
-        attempt(f"{WHAT}, {precision}", partial(embed_files, section, model, precision), needs_s=20)
+    attempt(WHAT, partial(embed_files, section, model, precisions[::-1]), needs_s=20)
     for aggregation in AGGREGATIONS:
         attempt(f"retrieval, {aggregation}", partial(_retrieve, section, aggregation), needs_s=5)
 

@@ -16,7 +16,7 @@ def test_a_file_is_decoded_and_embedded_as_often_as_there_are_decoders(
     monkeypatch.setattr(files.os, "sched_getaffinity", lambda process: {0, 1})
     monkeypatch.setattr(files, "FULL", files.TOY)
     section = Section(tmp_path, torch.device("cpu"), True, record.Record(tmp_path, "inference", 100))
-    files.embed_files(section, CavMaeSync(TOY).eval(), "float32")
+    files.embed_files(section, CavMaeSync(TOY).eval(), ["float32"])
     (found,) = record.read(tmp_path / "inference.json")
     assert found.what == "embed with decoding, float32"
     assert found.unit == "x real time"
