@@ -6,11 +6,49 @@ import torch
 from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from cavsync.model.config import PriorityDirection
 
 ModalityLetter = Literal["a", "v"]
 """Audio or visual: the letter that ends upstream's parameter names."""
+# Below so many tokens the backward of torch's fused attention takes three times as long as that of plain products, in
+# bfloat16 on a processor with AVX-512's instructions for it and no AMX (a Zen 4, torch 2.14). In float32, and in
+# bfloat16 on an AVX2 processor, the fused one is faster at any number of tokens. `benchmarks.attention` measures it.
+PLAIN_BELOW_TOKENS = 200
+_CAPABILITIES = torch.cpu.get_capabilities()
+HAS_SLOW_FUSED_BACKWARD = _CAPABILITIES.get("avx512_bf16", False) and not _CAPABILITIES.get("amx_bf16", False)
+
+
+class SelfAttention(Attention):
+    """timm's attention, which computes its backward in the faster of two ways on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> (batch, tokens, dim)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # (batch, heads, tokens, dim of a head) each
+        if self.fused_attn and not _is_faster_in_products(query):
+            attended = scaled_dot_product_attention(query, key, value)
+        else:
+            attended = attention_in_products(query, key, value)
+        projected: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        return projected
+
+
+def attention_in_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """What `scaled_dot_product_attention` computes of three (..., tokens, dim) tensors, up to rounding."""
+    return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1) @ value
+
+
+def _is_faster_in_products(query: Tensor) -> bool:
+    """Whether attention of a (batch, heads, tokens, dim) query, with its backward, is faster as plain products."""
+    is_half_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    return (
+        is_half_on_cpu
+        and HAS_SLOW_FUSED_BACKWARD
+        and query.requires_grad
+        and query.shape[-2] < PLAIN_BELOW_TOKENS
+    )
 
 
 class Block(nn.Module):
@@ -20,7 +58,7 @@ class Block(nn.Module):
         super().__init__()
         # nn.LayerNorm's own eps of 1e-5, where timm's ViT (and ImageNet MAE) has 1e-6.
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim, num_heads, qkv_bias=True)
+        self.attn = SelfAttention(dim, num_heads, qkv_bias=True)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
