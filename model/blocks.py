@@ -23,7 +23,7 @@ HAS_SLOW_FUSED_BACKWARD = _CAPABILITIES.get("avx512_bf16", False) and not _CAPAB
 class SelfAttention(Attention):
     """timm's attention, which computes its backward in the faster of two ways on a CPU."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no caller here has a mask
         """(batch, tokens, dim) -> (batch, tokens, dim)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)  # (batch, heads, tokens, dim of a head) each
@@ -37,7 +37,8 @@ class SelfAttention(Attention):
 
 def attention_in_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """What `scaled_dot_product_attention` computes of three (..., tokens, dim) tensors, up to rounding."""
-    return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1) @ value
+    attended: Tensor = (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1) @ value
+    return attended
 
 
 def _is_faster_in_products(query: Tensor) -> bool:

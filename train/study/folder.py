@@ -27,7 +27,7 @@ from cavsync.pipeline.storage.path import sha256
 from cavsync.train.engine.config import as_dict, from_dict
 from cavsync.train.errors import StudyError
 from cavsync.train.pretrain.config import PretrainConfig
-from cavsync.train.study.cost import step_flops
+from cavsync.train.pretrain.flops import flops_of_a_clip
 from cavsync.train.study.definition import Arm, Study
 from cavsync.train.study.plan import PlannedRun, budget_steps, planned_runs
 
@@ -160,7 +160,7 @@ def restored(stored: Study) -> Study:
 def _arms(study: Study, arms: "tuple[Arm, ...] | list[Arm]", data: Path) -> dict[str, Any]:
     """For each of `arms` its configuration, the operations of a step, and its steps under each budget."""
     configs = {arm.name: study.config(arm, str(data)) for arm in study.arms}
-    flops = {name: step_flops(config) for name, config in configs.items()}
+    flops = {name: config.batch_size * flops_of_a_clip(config) for name, config in configs.items()}
     num_steps = study.num_steps or _length(configs[study.reference])
     return {
         arm.name: {

@@ -41,7 +41,7 @@ def study_result(results: StudyResults) -> EvaluationResult:
             *(section for budget in study.budgets for section in _budget_sections(results, budget)),
             Section(
                 "Arms and their cost",
-                "Operations are counted on one step; seconds are those of a run without scoring, the mean over its seeds, as far "
+                "Operations are those of one step; seconds are those of a run without scoring, the mean over its seeds, as far "
                 "as its processes ended by themselves.",
                 tables=[arms_table(results)],
             ),
