@@ -67,7 +67,7 @@ def _all(section: Section, folder: Path) -> None:
         "shards synthesised", num_clips, "clips", f"{size_mb:.0f} MB in {time.perf_counter() - began_s:.1f} s"
     )
     cores = len(os.sched_getaffinity(0))
-    monitor = PretrainMonitorConfig(every_steps=None, tensorboard=False, curves=False)
+    monitor = PretrainMonitorConfig(every_steps=None, tracker=None, curves=False)
     config = replace(
         run_config(section, batch),
         data=DataConfig(path=str(data), num_workers=cores if section.is_full else 0),

@@ -20,8 +20,8 @@ ORDER = {
     "pipeline": "storage dataset curation media/demuxing media media/backends decoding lists plan jobs derived inspection synthetic",
     "model": ". checkpoints",
     "train": """
-        . engine/overlap engine data/index data data/stream reporting huggingface embedding evaluation evaluation/heatmaps
-        evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
+        . engine/overlap engine/tracking engine data/index data data/stream reporting huggingface embedding
+        evaluation evaluation/heatmaps evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
         evaluation/synchrony evaluation/comparison curation pretrain finetune inference demo study
     """,
     "cli": "console prepare data train evaluate inference checkpoint study .",

@@ -162,6 +162,6 @@ def micro_run(path: Path, **changes: object) -> PretrainConfig:
         "batch_size": 2,
         "num_steps": 4,
         "log_every_steps": 1,
-        "monitor": PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False),
+        "monitor": PretrainMonitorConfig(tracker=None, every_steps=None, curves=False),
     }
     return PretrainConfig(**(plain | changes))

@@ -73,7 +73,7 @@ class DemoConfig:
         preset = tiny()
         pairing: Pairing = "other-clip" if self.control else "matched"
         data = replace(preset.data, path=str(self.dataset), pairing=pairing)
-        monitor = PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False)
+        monitor = PretrainMonitorConfig(tracker=None, every_steps=None, curves=False)
         return replace(preset, data=data, num_steps=self.num_steps, seed=self.seed, monitor=monitor)
 
 

@@ -1,26 +1,22 @@
 """Callbacks of a run, and the monitor: the one that writes files to watch a run by.
 
 validation.jsonl           one line per validation
-tensorboard/               events: every logged number, every validation, every image
+trackers.json, tensorboard/ and such   of the trackers: every logged number, every validation, every image
 reconstructions/ and such  step-001000.png ..., a folder for each kind of image that validations draw
 curves.png                 drawn when the run ends
 """
 
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 from torch import nn
 
 from cavsync.pipeline.storage.atomic import write_atomically
-from cavsync.train.engine.config import RunConfig
+from cavsync.train.engine.config import RunConfig, as_dict
 from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, ValidationMetrics
 from cavsync.train.engine.run_folder import (
     METRICS_NAME,
@@ -29,8 +25,10 @@ from cavsync.train.engine.run_folder import (
     read_lines,
     with_nulls,
 )
+from cavsync.train.engine.tracking.tracker import TrackedRun
+from cavsync.train.engine.tracking.trackers import Trackers
 
-CURVES_NAME, EVENTS_NAME = "curves.png", "tensorboard"
+CURVES_NAME = "curves.png"
 
 DrawCurves = Callable[[pd.DataFrame, pd.DataFrame], bytes]
 
@@ -79,61 +77,46 @@ class Monitor(TrainerCallback):
         self.config, self.run_dir = config.monitor, facts.run_dir
         self.validations = self.run_dir / VALIDATION_NAME
         drop_lines_after(self.validations, facts.steps_done)
-        self.events = EventLog(self.run_dir, facts.steps_done) if self.config.tensorboard else None
+        run = TrackedRun(
+            run_dir=self.run_dir,
+            project=self.config.project,
+            config=as_dict(config),
+            steps_done=facts.steps_done,
+        )
+        self.trackers = Trackers(self.config.trackers, run)
+        self.last: ValidationMetrics | None = None
 
     def on_log(self, metrics: StepMetrics[Any]) -> None:
-        with warning_when_disk_is_full(f"step {metrics.step}"):
-            if self.events:
-                self.events.numbers("train", metrics.as_record(), metrics.step)
+        self.trackers.numbers("train", metrics.as_record(), metrics.step)
 
     def on_validation(self, metrics: ValidationMetrics) -> None:
+        self.last = metrics
+        self.trackers.numbers("validation", metrics.figures, metrics.step)
+        for name, png in metrics.images.items():
+            self.trackers.image(name, png, metrics.step)
         with warning_when_disk_is_full(f"step {metrics.step}"):
             # The end of a run that is resumed is validated again.
             drop_lines_after(self.validations, metrics.step - 1)
             with self.validations.open("a") as file:
                 file.write(json.dumps(with_nulls(metrics.as_record())) + "\n")
-            if self.events:
-                self.events.numbers("validation", metrics.figures, metrics.step)
             for name, png in metrics.images.items():
                 self._draw(name, png, metrics.step)
 
     def on_train_end(self, result: RunResult, model: nn.Module) -> None:
-        with warning_when_disk_is_full("the end of the run"):
-            if self.events:
-                self.events.close()
-            metrics = self.run_dir / METRICS_NAME
-            if self.config.curves and metrics.exists():
-                png = self._draw_curves(read_lines(metrics), read_lines(self.validations))
+        metrics = self.run_dir / METRICS_NAME
+        if self.config.curves and metrics.exists():
+            png = self._draw_curves(read_lines(metrics), read_lines(self.validations))
+            self.trackers.image("curves", png, result.step)
+            with warning_when_disk_is_full("the end of the run"):
                 write_atomically(self.run_dir / CURVES_NAME, png)
+        if result.complete and self.last is not None:
+            self.trackers.numbers("final", self.last.figures, result.step)
+        self.trackers.close(result.complete, result.step)
 
     def _draw(self, name: str, png: bytes, step: int) -> None:
         folder = self.run_dir / name
         folder.mkdir(exist_ok=True)
         write_atomically(folder / f"step-{step:06d}.png", png)
-        if self.events:
-            self.events.image(name, png, step)
-
-
-class EventLog:
-    """The folder `tensorboard/` of a run; steps after `steps_done` that a killed run left there are dropped."""
-
-    def __init__(self, run_dir: Path, steps_done: int) -> None:
-        # TensorBoard takes a second to import.
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(run_dir / EVENTS_NAME), purge_step=steps_done + 1)
-
-    def numbers(self, group: str, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            if name != "step":
-                self._writer.add_scalar(f"{group}/{name}", value, step)
-
-    def image(self, name: str, png: bytes, step: int) -> None:
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))  # (height, width, 3)
-        self._writer.add_image(name, pixels, step, dataformats="HWC")
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 @contextmanager

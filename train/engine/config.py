@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 from cavsync.errors import CavsyncError
+from cavsync.train.engine.tracking.tracker import TrackerName
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -96,10 +97,23 @@ class ScheduleConfig:
 class MonitorConfig:
     """What a run writes to be watched by; it does not change what is computed."""
 
-    tensorboard: bool = True
-    """Write events for TensorBoard into the run folder."""
+    tracker: tuple[TrackerName, ...] | None = ("tensorboard",)
+    """Where metrics, validations, images and the configuration go besides the run folder: tensorboard, trackio, wandb,
+    mlflow, or several with commas; none goes nowhere."""
+    project: str = "cavsync"
+    """Project of the run in trackio and wandb, experiment in mlflow."""
     curves: bool = True
     """Draw curves.png when the run ends."""
+
+    def __post_init__(self) -> None:
+        names = self.trackers
+        require(len(set(names)) == len(names), f"monitor.tracker={','.join(names)} names a tracker twice.")
+        require(bool(self.project), "monitor.project is empty; give a name, such as cavsync.")
+
+    @property
+    def trackers(self) -> tuple[TrackerName, ...]:
+        """`tracker`, empty for none."""
+        return self.tracker or ()
 
 
 # Of the names of figures of the moving average of the weights, beside those of the weights.

@@ -27,6 +27,7 @@ from cavsync.train.engine.metrics import ValidationMetrics
 from cavsync.train.engine.optimizer import WeightAverage, epochs_in
 from cavsync.train.engine.overlap.loader_processes import dead_workers_explained
 from cavsync.train.engine.run_folder import RunError, explaining_failed_write
+from cavsync.train.engine.tracking.trackers import require_installed
 from cavsync.train.evaluation.classification.metrics import Classification
 from cavsync.train.finetune.cached_features import EncodedClips
 from cavsync.train.finetune.config import FinetuneConfig
@@ -56,6 +57,7 @@ def finetune(
         raise RunError(
             "A classifier is trained in one process, on one GPU: start this command without torchrun."
         )
+    require_installed(config.monitor.trackers)
     chosen = choose_device(device)
     warn_of_slow_precision(chosen, config.precision)
     task = FinetuneTask(config, chosen, callbacks)

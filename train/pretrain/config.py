@@ -28,6 +28,7 @@ class PretrainMonitorConfig(MonitorConfig):
     """Clips whose masked, predicted and original image and log-mel are drawn; 0 draws none."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         steps = self.every_steps
         require(
             steps is None or steps >= 1,

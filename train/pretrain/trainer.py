@@ -26,6 +26,7 @@ from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import RunResult, ValidationMetrics
 from cavsync.train.engine.overlap.loader_processes import dead_workers_explained
 from cavsync.train.engine.run_folder import RunError
+from cavsync.train.engine.tracking.trackers import require_installed
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.held_out import HeldOutClips
 from cavsync.train.pretrain.initial import initial_model, random_model
@@ -53,6 +54,7 @@ def pretrain(
     mend: a folder that is taken, a dataset too small or changed, another configuration on resume, a loss that is not
     finite.
     """
+    require_installed(config.monitor.trackers)
     chosen = choose_device(device)
     warn_of_slow_precision(chosen, config.precision)
     with joined(chosen) as ranks:

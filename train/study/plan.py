@@ -27,7 +27,7 @@ class PlannedRun:
     def config(self, arm: PretrainConfig, score_at: tuple[float, ...]) -> PretrainConfig:
         """The configuration of the run, from that of its arm."""
         every = max(1, min(arm.checkpoint_every_steps, self.num_steps // NUM_CHECKPOINTS))
-        monitor = replace(arm.monitor, tensorboard=False, curves=False, every_steps=None)
+        monitor = replace(arm.monitor, tracker=None, curves=False, every_steps=None)
         return replace(
             arm,
             seed=self.seed,

@@ -41,7 +41,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def averaging(shards: Path, momentum: float = MOMENTUM, **changes: Any) -> PretrainConfig:
     """Four steps, with a validation after every second."""
-    monitor = PretrainMonitorConfig(tensorboard=False, every_steps=2, num_images=0, curves=False)
+    monitor = PretrainMonitorConfig(tracker=None, every_steps=2, num_images=0, curves=False)
     return micro_run(shards, **({"ema": EmaConfig(momentum=momentum), "monitor": monitor} | changes))
 
 

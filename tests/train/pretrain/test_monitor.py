@@ -35,7 +35,7 @@ from cavsync.train.pretrain.plots import draw_reconstructions, run_curves
 from cavsync.train.pretrain.trainer import pretrain
 
 CPU = torch.device("cpu")
-OFF = PretrainMonitorConfig(tensorboard=False, every_steps=None, curves=False)
+OFF = PretrainMonitorConfig(tracker=None, every_steps=None, curves=False)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,8 @@ def test_a_monitored_run_leaves_validation_reconstructions_events_and_curves(
         events.Tags()["scalars"]
     )
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
-    assert events.Tags()["images"] == ["reconstructions"]
+    assert sorted(events.Tags()["images"]) == ["curves", "reconstructions"]
+    assert [event.step for event in events.Scalars("final/effective_rank_image")] == [4]
 
 
 def test_validations_after_the_newest_checkpoint_of_a_killed_run_are_dropped(

@@ -1,0 +1,1 @@
+"""Trackers of a run: where its metrics, images and configuration go besides its folder."""
