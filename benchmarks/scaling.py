@@ -16,6 +16,7 @@ import typer
 
 from benchmarks.support import clips as sample_clips
 from benchmarks.support import results, timing
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import DoneRecord
 from cavsync.pipeline.dataset.paths import DatasetPaths
@@ -55,7 +56,8 @@ def equal_shards(clip: Path, folder: Path) -> Plan:
 
 def clips_per_s(plan: Plan, what: str, out: Path, memories: Memories) -> float:
     """The steady rate; `memories` gets what a worker holds at the end of each shard."""
-    work, workers = Work(plan, plan.shards(), PrepareConfig(), DatasetPaths(out)), NUM_WORKERS[what]
+    workers = NUM_WORKERS[what]
+    work = Work(plan, plan.shards(), PrepareConfig(), DatasetPaths(out), ArchiveSet(out))
     finished_at: list[float] = []
     for _ in _records(work, what):
         finished_at.append(time.perf_counter())

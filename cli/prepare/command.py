@@ -41,7 +41,7 @@ def folder(
     videos: Annotated[
         PathOrUrl,
         path_argument(
-            help="Folder of videos (mp4, mkv, mov, avi, ts and others, by suffix); its sub-folders are searched too."
+            help="Folder of videos (mp4, mkv, mov, avi, ts and others, by suffix) or of archives of them (tar, tar.gz, tgz, zip), or one archive; sub-folders are searched too."
         ),
     ],
     out: OutOption,
@@ -64,9 +64,13 @@ def folder(
     """Prepare a folder of videos: the first 10 s of every file, or all of it."""
     config = options.config()
     _require_writable(out, options)
+    from cavsync.pipeline.dataset.paths import DatasetPaths
     from cavsync.pipeline.lists.folder import folder_listing
 
-    _run(folder_listing(videos, test_fraction, clips, config.min_duration_s, labels_from), out, options)
+    listing = folder_listing(
+        videos, test_fraction, clips, config.min_duration_s, labels_from, DatasetPaths(out).archives
+    )
+    _run(listing, out, options)
 
 
 @app.command()
@@ -98,7 +102,10 @@ def manifest(
     ] = None,
     root: RootOption = Path(),
     videos: Annotated[
-        PathOrUrl | None, path_option(help="Folder of the videos; its sub-folders are searched too.")
+        PathOrUrl | None,
+        path_option(
+            help="Folder of the videos, or of archives of them, or one archive; sub-folders are searched too."
+        ),
     ] = None,
     *,
     columns: ColumnOptions,
@@ -128,16 +135,19 @@ def manifest(
         )
     options.config()  # wrong usage is found before the lists are read
     _require_writable(out, options)
+    from cavsync.pipeline.dataset.paths import DatasetPaths
     from cavsync.pipeline.lists.columns import spec_from_titles
     from cavsync.pipeline.lists.listing import list_listing
 
     spec = spec_from_titles(lists[0], titles)
-    _run(list_listing(out.resolve().name, lists, spec, videos, layout), out, options)
+    archive_index = DatasetPaths(out).archives
+    _run(list_listing(out.resolve().name, lists, spec, videos, layout, archive_index), out, options)
 
 
 def _described(name: "str | AnyPath", dataset: DatasetOptions, options: PrepareOptions) -> None:
     """Prepare a dataset that a file describes; `name` is the file, or the name of a description in manifests/."""
     options.config()  # wrong usage is found before the lists are read
+    from cavsync.pipeline.dataset.paths import DatasetPaths
     from cavsync.pipeline.lists.listing import official_listing
     from cavsync.pipeline.lists.manifest import read_manifest
     from cavsync.pipeline.storage.path import as_path
@@ -145,7 +155,8 @@ def _described(name: "str | AnyPath", dataset: DatasetOptions, options: PrepareO
     manifest = read_manifest(as_path(name))
     out = dataset.out or dataset.root / "data" / manifest.name
     _require_writable(out, options)
-    listing = official_listing(manifest, dataset.root, dataset.videos, dataset.lists or [], dataset.layout)
+    lists, archive_index = dataset.lists or [], DatasetPaths(out).archives
+    listing = official_listing(manifest, dataset.root, dataset.videos, lists, dataset.layout, archive_index)
     _run(listing, out, options)
 
 

@@ -28,19 +28,24 @@ def print_estimate(expected: "PrepareEstimate | None", lists: str, out: "AnyPath
 
 
 def _print_estimate(expected: "PrepareEstimate", lists: str, out: "AnyPath") -> None:
-    _print_table(expected, lists)
+    _print_table(expected, lists, out)
     if expected.free_bytes is not None and expected.num_bytes > expected.free_bytes:
         Console(stderr=True).print(f"[red]Only {expected.free_bytes / GB:,.1f} GB are free for {out}.")
 
 
-def _print_table(expected: "PrepareEstimate", lists: str) -> None:
+def _print_table(expected: "PrepareEstimate", lists: str, out: "AnyPath") -> None:
     table = Table(title=f"{expected.num_listed:,} clips listed in {lists}", show_header=False)
     table.add_column(justify="right")
     table.add_column()
     for value, meaning in _lines(expected):
         table.add_row(value, meaning)
     Console().print(table)
-    Console().print("Nothing was written.", highlight=False)
+    kept = out / "archives"
+    if kept.is_dir():
+        line = f"Nothing was written, but what the archives hold is kept in {kept}."
+    else:
+        line = "Nothing was written."
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _lines(expected: "PrepareEstimate") -> list[tuple[str, str]]:

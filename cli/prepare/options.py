@@ -136,7 +136,7 @@ class DatasetOptions:
     videos: Annotated[
         PathOrUrl | None,
         path_option(
-            help="Folder of the videos; its sub-folders are searched too.",
+            help="Folder of the videos, or of archives of them (tar, tar.gz, tgz, zip), or one archive; sub-folders are searched too.",
             show_default="ROOT/raw/<dataset>/videos",
         ),
     ] = None

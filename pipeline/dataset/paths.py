@@ -31,6 +31,11 @@ class DatasetPaths:
     def retry_plan(self, number: int) -> AnyPath:
         return self.root / f"plan-r{number}.parquet"
 
+    @property
+    def archives(self) -> AnyPath:
+        """What the archives hold that the videos lie in."""
+        return self.root / "archives"
+
     def tar(self, shard: str) -> AnyPath:
         return self.root / "shards" / f"{shard}.tar"
 

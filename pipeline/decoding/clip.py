@@ -11,13 +11,14 @@ from cavsync.pipeline.decoding.requests import PreparedClip
 from cavsync.pipeline.media.backends.choice import open_media
 from cavsync.pipeline.media.decode import DecodedClip
 from cavsync.pipeline.media.mel import is_silent, log_mel
+from cavsync.pipeline.storage.path import MediaPath
 
 
-def prepare_clip(row: PlanRow, config: PrepareConfig) -> PreparedClip:
+def prepare_clip(row: PlanRow, config: PrepareConfig, source: MediaPath | None = None) -> PreparedClip:
     """Decode the clip of a plan row that has a video. A clip that cannot be prepared gets a state, no exception."""
     media: MediaFacts | None = None
     try:
-        with open_media(str(row.source), config.clip_timeout_s, config.decoder) as opened:
+        with open_media(source or str(row.source), config.clip_timeout_s, config.decoder) as opened:
             media = opened.facts
             clip = opened.decode(float(row.source_start_s or 0.0), row.end_s - row.start_s, config)
     except MediaError as error:

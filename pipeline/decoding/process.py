@@ -29,7 +29,7 @@ from cavsync.pipeline.decoding.requests import (
     failed,
 )
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import AnyPath, as_path
+from cavsync.pipeline.storage.path import MediaPath, as_path
 
 # The module that the decoder process runs; importing it here would not be light.
 WORKER_MODULE = "cavsync.pipeline.decoding.worker"
@@ -67,12 +67,12 @@ class DecoderProcess:
     ) -> None:
         self._stop()
 
-    def prepare(self, row: PlanRow, config: PrepareConfig) -> PreparedClip:
-        """The clip of a plan row that has a video, in whatever state it ends. Raises StoreError where the video's
-        store fails.
+    def prepare(self, row: PlanRow, config: PrepareConfig, source: MediaPath | None = None) -> PreparedClip:
+        """The clip of a plan row that has a video, in whatever state it ends; `source` says where the row's source lies,
+        if that is in an archive. Raises StoreError where the video's store fails.
         """
         try:
-            clip: PreparedClip = self.ask(ClipRequest(row, config))
+            clip: PreparedClip = self.ask(ClipRequest(row, config, source))
         except MediaError as error:
             return failed(row, error.state, error.reason)
         return clip
@@ -82,7 +82,7 @@ class DecoderProcess:
         segment: MediaSegment = self.ask(request)
         return segment
 
-    def duration_s(self, source: str | AnyPath) -> float | None:
+    def duration_s(self, source: str | MediaPath) -> float | None:
         """How long the file's header says it lasts; None where it does not say, or cannot be read.
 
         Raises StoreError where its store fails.

@@ -13,7 +13,7 @@ from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.sampling import rounded_down
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.media.mel import is_silent
-from cavsync.pipeline.storage.path import AnyPath
+from cavsync.pipeline.storage.path import MediaPath
 
 
 class Request(Protocol):
@@ -45,10 +45,11 @@ class PreparedClip:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """Asks for the `PreparedClip` of a plan row that has a video."""
+    """Asks for the `PreparedClip` of a plan row that has a video, which lies at `source` where the row's is not a path."""
 
     row: PlanRow
     config: PrepareConfig
+    source: MediaPath | None = None
 
     @property
     def title(self) -> str:
@@ -63,12 +64,13 @@ def failed(row: PlanRow, state: ClipState, reason: str) -> PreparedClip:
     return PreparedClip(IndexRow.of(row, state, reason))
 
 
-def without_video(row: PlanRow) -> PreparedClip | None:
-    """The clip, if its row alone says that there is nothing to decode."""
+def without_video(row: PlanRow, unread: Sequence[str] = ()) -> PreparedClip | None:
+    """The clip, if its row alone says that there is nothing to decode; `unread` says which archives were not listed whole."""
     if row.duplicate:
         return failed(row, ClipState.DUPLICATE, f"{row.key} is listed before, in an earlier row")
     if row.source is None:
-        return failed(row, ClipState.MISSING, "no video of this clip was found")
+        may_be = f"; it may be in an archive that is damaged: {' '.join(unread)}" if unread else ""
+        return failed(row, ClipState.MISSING, f"no video of this clip was found{may_be}")
     return None
 
 
@@ -88,7 +90,7 @@ class EvenFrames:
 class SegmentRequest:
     """Asks for the `MediaSegment` [start_s, start_s + duration_s) of a media file; seconds from the file's start."""
 
-    source: str | AnyPath
+    source: str | MediaPath
     start_s: float
     duration_s: float
     # Instants, ascending, at which frames are taken. None: the audio alone, whatever the file has beside it.
@@ -158,7 +160,7 @@ class MediaSegment:
 class DurationRequest:
     """Asks how many seconds a file lasts, by its header or its packets; None where it cannot be opened or is empty."""
 
-    source: str | AnyPath
+    source: str | MediaPath
     timeout_s: float = 60.0  # a header takes milliseconds, the packets of a long file without one seconds
 
     @property

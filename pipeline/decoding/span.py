@@ -15,7 +15,7 @@ from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.demuxing.deadline import Deadline
 from cavsync.pipeline.media.demuxing.timeline import open_container
 from cavsync.pipeline.media.frame_images import FrameScaler, jpeg
-from cavsync.pipeline.storage.path import AnyPath, as_path
+from cavsync.pipeline.storage.path import MediaPath, as_path
 
 
 def read_segment(request: SegmentRequest) -> MediaSegment:
@@ -31,7 +31,7 @@ def read_segment(request: SegmentRequest) -> MediaSegment:
         return _read(container, request)
 
 
-def _require_content(source: AnyPath) -> None:
+def _require_content(source: MediaPath) -> None:
     if not source.is_file():
         raise MediaError(ClipState.MISSING, "it is not there")
     if isinstance(source, Path) and source.stat().st_size == 0:

@@ -28,7 +28,7 @@ def answers() -> dict[type, Callable[[Any], Any]]:
     from cavsync.pipeline.media.demuxing.duration import duration_s
 
     return {
-        ClipRequest: lambda request: prepare_clip(request.row, request.config),
+        ClipRequest: lambda request: prepare_clip(request.row, request.config, request.source),
         SegmentRequest: read_segment,
         DurationRequest: lambda request: duration_s(request.source, request.timeout_s),
     }

@@ -9,10 +9,12 @@ from itertools import islice
 import numpy as np
 import pyarrow.compute as pc
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError, plan_files, plan_inputs
-from cavsync.pipeline.dataset.plan_row import read_plan
+from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.plan_row import VIDEOS, read_plan
 from cavsync.pipeline.dataset.reader import ClipContent, read_clip
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
@@ -96,26 +98,35 @@ def _sample_clip(inventory: Inventory, row: IndexRow, decoder: DecoderProcess) -
         return SampleClip(row, None, None, "")
     try:
         channel = plan_inputs(inventory.paths).get("audio_channel", "first")
-        return SampleClip(row, stored, wav_bytes(source_audio(row, channel, decoder)), "")
+        waveform = source_audio(row, channel, decoder, listed_archives(inventory.paths))
+        return SampleClip(row, stored, wav_bytes(waveform), "")
     except (MediaError, StoreError) as error:
         return SampleClip(row, stored, None, f"no audio to play: {error}")
 
 
-def source_audio(row: IndexRow, channel: AudioChannel, decoder: DecoderProcess) -> np.ndarray:
-    """(samples,) float32 at 16 kHz: what the log-mel of an index row was computed from, decoded again from its source.
+def listed_archives(paths: DatasetPaths) -> ArchiveSet | None:
+    """The archives that a dataset was made from, as they were listed for it; None where its plan is gone."""
+    if not paths.plan.is_file():
+        return None
+    return ArchiveSet(as_path(plan_inputs(paths)[VIDEOS]), paths.archives, only_kept=True)
+
+
+def source_audio(
+    row: IndexRow, channel: AudioChannel, decoder: DecoderProcess, archives: ArchiveSet | None = None
+) -> np.ndarray:
+    """(samples,) float32 at 16 kHz: what the log-mel of an index row was computed from, decoded again from its source,
+    which may lie in one of `archives`.
 
     Raises MediaError where that is gone or cannot be read any more, StoreError where its store does not answer.
     """
-    if (
-        row.source is None
-        or row.source_start_s is None
-        or row.clip is None
-        or not as_path(row.source).is_file()
-    ):
+    if row.source is None or row.source_start_s is None or row.clip is None:
+        raise MediaError(ClipState.MISSING, f"{row.source} is no longer there")
+    source = as_path(row.source) if archives is None else archives.path_of(row.source)
+    if not source.is_file():
         raise MediaError(ClipState.MISSING, f"{row.source} is no longer there")
     # Without frames, but not the audio alone: both streams are read from the video's keyframe on, as for the log-mel.
     request = SegmentRequest(
-        row.source, row.source_start_s, row.clip.duration_s, (), channel=channel, timeout_s=AUDIO_TIMEOUT_S
+        source, row.source_start_s, row.clip.duration_s, (), channel=channel, timeout_s=AUDIO_TIMEOUT_S
     )
     segment = decoder.read(request)
     if not len(segment.waveform):

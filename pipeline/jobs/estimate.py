@@ -26,7 +26,6 @@ from cavsync.pipeline.jobs.estimate_sample import (
     spread_by_size,
 )
 from cavsync.pipeline.lists.listing import Listing
-from cavsync.pipeline.lists.videos import is_there
 from cavsync.pipeline.plan.moved import move_videos
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter, plan_for
@@ -84,7 +83,7 @@ def estimate(
         if DatasetPaths(out).plan.is_file():
             paths.plan.write_bytes(DatasetPaths(out).plan.read_bytes())
         if videos_moved:
-            move_videos(paths, listing.videos, reporter)
+            move_videos(paths, listing.videos, listing.archives, reporter)
         plan = plan_for(listing, paths, config, reporter)
         return _estimate(listing, plan, paths, config, num_workers)
 
@@ -104,7 +103,7 @@ def _estimate(
         raise PrepareError(
             f"Of {len(left):,} clips that are left to prepare, none has a video in {listing.videos}."
         )
-    sample = prepare_sample(spread_by_size(_spread_rows(found)), config)
+    sample = prepare_sample(spread_by_size(_spread_rows(found), listing.archives), config, listing.archives)
     scale, num_busy = len(found) / sample.num_clips, min(num_workers, len(shards))
     num_duplicate = pc.sum(left["duplicate"]).as_py()
     return PrepareEstimate(
@@ -131,7 +130,8 @@ def _is_there(sources: Any, listing: Listing) -> Any:
     if not listing.names_files:
         return pc.is_valid(sources)
     named = pc.unique(sources).to_pylist()
-    found = [name for name, there in zip(named, each(is_there, named, listing.videos), strict=True) if there]
+    are_there = each(listing.archives.is_there, named, listing.videos)
+    found = [name for name, there in zip(named, are_there, strict=True) if there]
     return pc.is_in(sources, value_set=pa.array(found, pa.string()))
 
 

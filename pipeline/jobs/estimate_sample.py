@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.done_record import DoneRecord
 from cavsync.pipeline.dataset.paths import DatasetPaths
@@ -17,7 +18,7 @@ from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import without_video
 from cavsync.pipeline.jobs.shard import ShardTask, process_shard
-from cavsync.pipeline.storage.path import AnyPath, as_path, each, num_bytes
+from cavsync.pipeline.storage.path import MediaPath, as_path, each, num_bytes
 
 # Clips that are prepared, one from each of as many classes of file size.
 NUM_SAMPLED = 12
@@ -52,31 +53,31 @@ class _Made:
     media_s: float
 
 
-def spread_by_size(rows: Sequence[PlanRow]) -> list[PlanRow]:
+def spread_by_size(rows: Sequence[PlanRow], archives: ArchiveSet) -> list[PlanRow]:
     """At most NUM_SAMPLED rows: the middle one of each of as many equally large classes by file size."""
-    sources = [as_path(str(row.source)) for row in rows]
-    sizes = each(_size, sources, sources[0])
+    sources = [archives.path_of(str(row.source)) for row in rows]
+    sizes = each(_size, sources, as_path(str(rows[0].source)))
     by_size = sorted(zip(sizes, rows, strict=True), key=lambda sized: (sized[0], sized[1].key))
     ordered = [row for _, row in by_size]
     num_classes = min(NUM_SAMPLED, len(ordered))
     return [ordered[(2 * index + 1) * len(ordered) // (2 * num_classes)] for index in range(num_classes)]
 
 
-def _size(source: AnyPath) -> int:
+def _size(source: MediaPath) -> int:
     try:
         return num_bytes(source)
     except OSError:  # gone since it was found; decoding it will fail
         return 0
 
 
-def prepare_sample(rows: Sequence[PlanRow], config: PrepareConfig) -> Sample:
+def prepare_sample(rows: Sequence[PlanRow], config: PrepareConfig, archives: ArchiveSet) -> Sample:
     """The cost of the rows' clips in a running process, and the cost of starting that process.
 
     The middle clip is prepared twice: alone, and then together with all clips. The difference is the cost of the
     clips without the start of the process.
     """
     middle = rows[len(rows) // 2]
-    alone, together = _make([middle], config), _make([middle, *rows], config)
+    alone, together = _make([middle], config, archives), _make([middle, *rows], config, archives)
     core_s = max(0.0, together.core_s - alone.core_s)
     wall_s = max(0.0, together.record.seconds - alone.record.seconds)
     states = dict(together.record.states)
@@ -104,12 +105,14 @@ def bytes_without_clips(rows: Sequence[PlanRow]) -> int:
         return _bytes_in(Path(folder))
 
 
-def _make(rows: Sequence[PlanRow], config: PrepareConfig) -> _Made:
+def _make(rows: Sequence[PlanRow], config: PrepareConfig, archives: ArchiveSet) -> _Made:
     before = _core_s()
     with tempfile.TemporaryDirectory(prefix="cavsync-estimate-") as folder:
         paths = DatasetPaths(Path(folder))
+        members = archives.members(row.source for row in rows)
+        task = ShardTask(rows=rows, config=config, paths=paths, members=members)
         with DecoderProcess() as decoder:
-            record = process_shard(ShardTask(rows=rows, config=config, paths=paths), decoder, lambda _: None)
+            record = process_shard(task, decoder, lambda _: None)
         durations = pq.read_table(paths.index(rows[0].shard), columns=["duration_s"])["duration_s"]
         return _Made(record, _core_s() - before, _bytes_in(Path(folder)), pc.sum(durations).as_py() or 0.0)
 

@@ -49,7 +49,7 @@ def prepare(
         ClipFilter(config.keep).check(CLIP_SCHEMA)
     with _disk_errors(out), run_lock(out):
         if videos_moved:
-            move_videos(DatasetPaths(out), listing.videos, reporter)
+            move_videos(DatasetPaths(out), listing.videos, listing.archives, reporter)
         return _Run(listing, DatasetPaths(out), config, workers, reporter).run(retry_failed)
 
 
@@ -131,8 +131,9 @@ class _Run:
 
     def _make(self, plan: Plan, spans: Mapping[str, slice]) -> None:
         if spans:
-            videos = self.listing.videos.resolve()
-            work = Work(plan, spans, self.config, self.paths, videos if videos.is_dir() else None)
+            videos, archives = self.listing.videos.resolve(), self.listing.archives
+            is_there = archives.is_archive(videos) or videos.is_dir()
+            work = Work(plan, spans, self.config, self.paths, archives, videos if is_there else None)
             for _ in run(work, self.workers, self.reporter.clips, self.reporter.log):
                 pass
 

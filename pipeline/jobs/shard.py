@@ -4,9 +4,9 @@ Any runner can call `process_shard`: it takes plan rows, writes files and return
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from cavsync.errors import CavsyncError
@@ -19,7 +19,9 @@ from cavsync.pipeline.dataset.writer import ShardWriter
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import PreparedClip, failed, without_video
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
+from cavsync.pipeline.storage.member_file import ArchiveChangedError
+from cavsync.pipeline.storage.member_path import MemberPath
+from cavsync.pipeline.storage.path import AnyPath, MediaPath, as_path, read_range
 
 OnClip = Callable[[ClipState], None]
 
@@ -38,7 +40,12 @@ class ShardTask:
     rows: Sequence[PlanRow]
     config: PrepareConfig
     paths: DatasetPaths
-    videos: AnyPath | None = None  # the folder that all videos are in, if there is one
+    videos: AnyPath | None = None  # the folder or archive that all videos are in, if there is one
+    members: Mapping[str, MemberPath] = field(default_factory=dict)  # of the sources that are in archives
+    damaged: Sequence[str] = ()  # a sentence for each archive whose members are not all known
+
+    def path_of(self, source: str) -> MediaPath:
+        return self.members.get(source) or as_path(source)
 
 
 def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> DoneRecord:
@@ -50,7 +57,7 @@ def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> 
     started, mel = time.perf_counter(), MelSums()
     with ShardWriter(task.paths, task.rows[0].shard) as writer:
         for row in task.rows:
-            clip = without_video(row) or _prepared(row, task, decoder)
+            clip = without_video(row, task.damaged) or _prepared(row, task, decoder)
             if clip.mel is None:
                 writer.add_failed(clip.row)
             else:
@@ -65,7 +72,9 @@ def _prepared(row: PlanRow, task: ShardTask, decoder: DecoderProcess) -> Prepare
     """The clip of a row that has a video. Raises StoreError where the store fails for more than this one."""
     for _ in range(MAX_READS):
         try:
-            clip = decoder.prepare(row, task.config)
+            clip = decoder.prepare(row, task.config, task.members.get(str(row.source)))
+        except ArchiveChangedError:
+            raise
         except StoreError as error:
             unread = error
         else:
@@ -73,21 +82,21 @@ def _prepared(row: PlanRow, task: ShardTask, decoder: DecoderProcess) -> Prepare
                 _require_folder(task.videos)
             return clip
         _require_folder(task.videos)
-    _require_readable(row, task.rows, unread)
+    _require_readable(row, task, unread)
     return failed(row, ClipState.DECODE_ERROR, f"not read in {MAX_READS} tries: {unread}")
 
 
-def _require_readable(row: PlanRow, rows: Sequence[PlanRow], unread: StoreError) -> None:
+def _require_readable(row: PlanRow, task: ShardTask, unread: StoreError) -> None:
     """Raises StoreError where the store serves none of the shard's other videos either.
 
     One video that its store refuses is a failed clip; a store that serves no video is busy or forbids reading, and no
     shard may finish with every clip failed.
     """
-    sources = dict.fromkeys(other.source for other in rows if other.source is not None)
+    sources = dict.fromkeys(other.source for other in task.rows if other.source is not None)
     for source in islice((source for source in sources if source != row.source), NUM_OTHERS):
         try:
             with suppress(FileNotFoundError):
-                read_range(as_path(source), 0, 1)
+                read_range(task.path_of(source), 0, 1)
             return
         except StoreError as error:
             unread = error
@@ -100,7 +109,7 @@ def _require_folder(videos: AnyPath | None) -> None:
     One absent video is a missing clip; an absent folder is an unplugged disk or a store that is down, and no shard may
     finish with every clip missing.
     """
-    if videos is not None and not videos.is_dir():
+    if videos is not None and not videos.exists():
         raise VideosGoneError(
             f"{videos}, the folder of the videos, is gone since the run began. Finished shards are kept; "
             "bring it back and repeat the command to continue."

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
+from cavsync.pipeline.archives.names import without_archives
 from cavsync.pipeline.dataset.choices import FolderClips, FolderLabels
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, MAX_START_S, NO_TEXT, ListedClip
@@ -24,13 +26,15 @@ def folder_listing(
     clips: FolderClips = "first",
     min_duration_s: float = 1.0,
     labels_from: FolderLabels = "none",
+    archive_index: AnyPath | None = None,
 ) -> Listing:
     """Videos without a list: the first 10 s of each, or all of it. The split "test" gets the fraction `test_fraction`
-    of them, chosen by a hash of the id.
+    of them, chosen by a hash of the id. What archives among them hold is kept in the folder `archive_index`.
 
     Raises SourceError for a folder that is missing or holds no video, or no sub-folder that could give labels.
     """
-    tree = scan(videos)
+    archives = ArchiveSet(videos, archive_index)
+    tree = scan(videos, archives)
     chosen = f"{test_fraction}" if clips == "first" else f"{test_fraction} {clips}"
     if labels_from != "none":
         chosen += f" labels from {labels_from}"
@@ -41,10 +45,11 @@ def folder_listing(
         made_from="folder",
         splits={"train": "train", "test": "test"},
         lists={"folder": digest},
-        clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s, labels_from),
+        clips=partial(folder_clips, tree, test_fraction, clips, min_duration_s, labels_from, archives),
         notes=_folder_labels(tree) if labels_from == "folders" else (),
         videos=videos,
         tree=lambda: tree,
+        archives=archives,
         names_files=True,
     )
 
@@ -74,6 +79,7 @@ def folder_clips(
     clips: FolderClips,
     min_duration_s: float,
     labels_from: FolderLabels,
+    archives: ArchiveSet,
     planned: Mapping[str, str],
 ) -> Iterator[ListedClip]:
     """The clips of every video of the tree, in order of path: its first 10 s, or all of it in pieces of 10 s.
@@ -88,7 +94,9 @@ def folder_clips(
             source = str(tree.root / path)
             clip_id = ids.of(source, path, is_plain=True)
             split = "test" if _fraction_of(clip_id) < test_fraction else "train"
-            starts_s = _starts(decoder.duration_s(source), min_duration_s) if clips == "all" else [0.0]
+            starts_s = [0.0]
+            if clips == "all":
+                starts_s = _starts(decoder.duration_s(archives.path_of(source)), min_duration_s)
             label = folder_label(path) if labels_from == "folders" else None
             labels = () if label is None else (label,)
             for start_s in starts_s:
@@ -98,9 +106,9 @@ def folder_clips(
 def folder_label(path: str) -> str | None:
     """The first folder of a path below the folder of the videos; None for a file that lies in none.
 
-    `dog/a.mp4` and `dog/2019/b.mp4` are both of class dog. Raises ListError for a folder whose name is no label.
+    `dog/a.mp4`, `dog/2019/b.mp4` and `part.tar/dog/c.mp4` are all of class dog. Raises ListError for a folder whose name is no label.
     """
-    folder, slash, _ = path.partition("/")
+    folder, slash, _ = without_archives(path).partition("/")
     if not slash:
         return None
     label = folder.strip()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.lists.clip_list import DEFAULT_CLIP_S, ListedClip, read_list, splits_in
 from cavsync.pipeline.lists.manifest import ListSpec, Manifest
@@ -12,7 +13,7 @@ from cavsync.pipeline.lists.named_files import NamedFiles
 from cavsync.pipeline.lists.names import FileIds
 from cavsync.pipeline.lists.tables import ListError, rows_by_title, titles_of
 from cavsync.pipeline.lists.upload_layout import with_layout
-from cavsync.pipeline.lists.videos import SourceError, VideoTree, listed_files, scan
+from cavsync.pipeline.lists.videos import SourceError, VideoTree, listed_files, require_videos_folder, scan
 from cavsync.pipeline.storage.path import AnyPath, sha256
 
 # What a listing was made from. Only a description names its dataset; the others take the name of a folder.
@@ -35,6 +36,7 @@ class Listing:
     ]  # of the ids of planned sources, which files keep
     videos: AnyPath
     tree: Callable[[], VideoTree]
+    archives: ArchiveSet  # those among the videos
     names_files: bool = False  # whether clips have a source, in place of an id by which their video is found
     named: NamedFiles | None = None  # completes the names of files in lists
     layout: VideoLayout = "whole"
@@ -67,9 +69,15 @@ class _ListFile:
 
 
 def official_listing(
-    manifest: Manifest, root: AnyPath, videos: AnyPath | None, lists: Sequence[AnyPath], layout: VideoLayout
+    manifest: Manifest,
+    root: AnyPath,
+    videos: AnyPath | None,
+    lists: Sequence[AnyPath],
+    layout: VideoLayout,
+    archive_index: AnyPath | None = None,
 ) -> Listing:
-    """The dataset's lists in `root`/raw/<name>/ and its videos in videos/ there, or the given ones.
+    """The dataset's lists in `root`/raw/<name>/ and its videos in videos/ there, or the given ones; what archives among
+    them hold is kept in the folder `archive_index`.
 
     Raises ListError or SourceError, which name what is missing, the folder searched and the source of the lists.
     """
@@ -78,11 +86,12 @@ def official_listing(
     raw = root / "raw" / manifest.name
     files = _given_lists(manifest, lists) if lists else _default_lists(manifest, raw)
     folder = videos or raw / "videos"
-    if not folder.is_dir():
+    archives = ArchiveSet(folder, archive_index)
+    if not archives.is_archive(folder) and not folder.is_dir():
         where = f" {manifest.homepage} lists the videos." if manifest.homepage else ""
         raise SourceError(
-            f"No videos of {manifest.title}: {folder} is no folder. Put them there or name their folder with "
-            f"--videos. cavsync downloads none.{where}"
+            f"No videos of {manifest.title}: {folder} is no folder. Put them there or name their folder or archive "
+            f"with --videos. cavsync downloads none.{where}"
         )
     labels = _labels(manifest, [raw, *(file.path.parent for file in files)])
     return Listing(
@@ -92,23 +101,31 @@ def official_listing(
         published_rows={file.path.name: file.spec.count for file in files if file.spec.count},
         labels=[label for label, _ in labels],
         label_names=[name for _, name in labels],
-        **_sources(files, folder, layout),
+        **_sources(files, folder, layout, archives),
     )
 
 
 def list_listing(
-    name: str, lists: Sequence[AnyPath], spec: ListSpec, videos: AnyPath, layout: VideoLayout
+    name: str,
+    lists: Sequence[AnyPath],
+    spec: ListSpec,
+    videos: AnyPath,
+    layout: VideoLayout,
+    archive_index: AnyPath | None = None,
 ) -> Listing:
-    """Clips of a user's lists with the columns of `spec`; splits in TEST_SPLITS are for testing."""
-    files = [_ListFile(path, spec) for path in lists]
-    if not videos.is_dir():
-        raise SourceError(f"{videos} is no folder; --videos names the one that holds the videos.")
+    """Clips of a user's lists with the columns of `spec`; splits in TEST_SPLITS are for testing. What archives among the
+    videos hold is kept in the folder `archive_index`.
+    """
+    files, archives = [_ListFile(path, spec) for path in lists], ArchiveSet(videos, archive_index)
+    require_videos_folder(videos, archives, "--videos names the one that holds the videos")
     splits = sorted(set().union(*(splits_in(file.path, spec) for file in files)))
     roles = {split: "test" if split.lower() in TEST_SPLITS else "train" for split in splits}
-    return Listing(name=name, made_from="lists", splits=roles, **_sources(files, videos, layout))
+    return Listing(name=name, made_from="lists", splits=roles, **_sources(files, videos, layout, archives))
 
 
-def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -> dict[str, Any]:
+def _sources(
+    files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout, archives: ArchiveSet
+) -> dict[str, Any]:
     """The fields of a Listing that find clips and videos."""
     names = [file.path.name for file in files]
     if len(set(names)) < len(names):
@@ -120,14 +137,15 @@ def _sources(files: Sequence[_ListFile], videos: AnyPath, layout: VideoLayout) -
         raise ListError(
             "These lists name files, and their times are times of those files: leave out --layout cut."
         )
-    named = NamedFiles(videos.resolve())
+    named = NamedFiles(videos.resolve(), archives)
     clips = partial(_read_all, files, videos.resolve(), named)
     return {
         "lists": {file.path.name: file.digest() for file in files},
         "notes": [_without_start(file) for file in files if not TIMED & set(file.spec.columns)],
         "clips": clips,
         "videos": videos,
-        "tree": partial(_tree, videos, layout, clips, names_files),
+        "tree": partial(_tree, videos, layout, clips, names_files, archives),
+        "archives": archives,
         "layout": layout,
         "names_files": names_files,
         "named": named,
@@ -156,10 +174,11 @@ def _tree(
     layout: VideoLayout,
     clips: Callable[[Mapping[str, str]], Iterable[ListedClip]],
     lists_name_files: bool,
+    archives: ArchiveSet,
 ) -> VideoTree:
     if lists_name_files:
-        return listed_files(videos, (clip.source for clip in clips({})))
-    return with_layout(scan(videos), layout, clips({}))
+        return listed_files(videos, (clip.source for clip in clips({})), archives)
+    return with_layout(scan(videos, archives), layout, clips({}), archives)
 
 
 def _read_all(

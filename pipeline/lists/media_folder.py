@@ -1,4 +1,4 @@
-"""Finds the media files below a folder; what is left out is counted by reason and suffix.
+"""Finds the media files below a folder and in its archives; what is left out is counted by reason and suffix.
 
 Links to folders are followed. A folder that can be reached in several ways is searched once: under its own path if it
 lies in the folder itself, else by the first link to it in order of path. A link to a folder that holds the link is a
@@ -8,11 +8,14 @@ circle and is not followed.
 import heapq
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
+from cavsync.pipeline.archives.content import ArchiveContent
+from cavsync.pipeline.archives.names import is_archive_name, is_other_archive_name
 from cavsync.pipeline.media.demuxing.formats import AUDIO_SUFFIXES, suffix_of
 from cavsync.pipeline.storage.path import AnyPath
 from cavsync.pipeline.storage.remote_path import RemotePath
@@ -27,6 +30,7 @@ BAD_NAME = "a name that is not UTF-8; rename it"
 SEARCHED_BEFORE = "a folder that is searched under another path"
 NAMED_BEFORE = "named before in the list"
 NOT_READABLE = "no permission to list it"
+OTHER_ARCHIVE = "an archive of a kind that is not read; unpack it, or pack it as .tar"
 # In place of a suffix.
 FOLDER = "/"
 MAX_SHOWN = 12
@@ -71,31 +75,50 @@ class FoundMedia:
 
     paths: list[str]
     left_out: LeftOut
+    damaged: Sequence[str] = ()  # a sentence for each archive whose members are not all known
 
 
-def find_media(root: AnyPath, suffixes: Collection[str]) -> FoundMedia:
-    """The files below `root` that have one of the suffixes, in any case, and are not hidden."""
-    search = _Search(suffixes)
-    if isinstance(root, RemotePath):
+def find_media(root: AnyPath, suffixes: Collection[str], archives: ArchiveSet | None = None) -> FoundMedia:
+    """The files below `root` that have one of the suffixes, in any case, and are not hidden.
+
+    With `archives`, those in archives too: below a folder, or in the archive that `root` is.
+    """
+    search = _Search(suffixes, archives is not None)
+    if archives is not None and archives.is_archive(root):
+        search.archive("", root, archives.content(root))
+    elif isinstance(root, RemotePath):
         search.names(root.files_below())
     else:
         search.folder(os.path.realpath(root))
-    return FoundMedia(sorted(search.found), LeftOut(dict(search.left_out)))
+    if archives is not None:
+        below = sorted(search.archives)
+        for name, content in zip(below, archives.contents([root / name for name in below]), strict=True):
+            search.archive(f"{name}/", root / name, content)
+    return FoundMedia(sorted(search.found), LeftOut(dict(search.left_out)), search.damaged)
 
 
 class _Search:
-    def __init__(self, suffixes: Collection[str]) -> None:
-        self._suffixes = suffixes
+    def __init__(self, suffixes: Collection[str], with_archives: bool) -> None:
+        self._suffixes, self._with_archives = suffixes, with_archives
         self.found: list[str] = []
+        self.archives: list[str] = []
+        self.damaged: list[str] = []
         self.left_out: Counter[tuple[str, str]] = Counter()
         self._searched: set[str] = set()  # real paths of folders
         self._links: list[tuple[str, str]] = []  # to folders: relative path, real path; a heap
 
     def names(self, names: Iterable[str]) -> None:
-        """Files of a store, which has neither links nor folders."""
+        """Files of a store or an archive, whose links and folders need no search."""
         for name in names:
             is_hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
             self._file(name, HIDDEN if is_hidden else None)
+
+    def archive(self, begin: str, path: AnyPath, content: ArchiveContent) -> None:
+        """The members of an archive; their paths begin with `begin`."""
+        self.names(f"{begin}{member.name}" for member in content.members)
+        self.left_out.update(content.left_out)
+        if content.damage is not None:
+            self.damaged.append(f"{path} is damaged: {content.damage}.")
 
     def folder(self, real: str) -> None:
         """A folder of this machine, by its real path, with all below it and what its links reach."""
@@ -141,14 +164,22 @@ class _Search:
 
     def _file(self, path: str, fault: str | None) -> None:
         suffix = suffix_of(path)
+        if fault is None and self._with_archives and is_archive_name(path):
+            self.archives.append(path)
+            return
         if fault is None and suffix not in self._suffixes:
-            fault = AUDIO_ALONE if suffix in AUDIO_SUFFIXES else OTHER_SUFFIX
+            fault = self._fault_of_suffix(path, suffix)
         if fault is None and not _is_utf8(path):
             fault = BAD_NAME
         if fault is None:
             self.found.append(path)
         else:
             self._leave_out(fault, suffix)
+
+    def _fault_of_suffix(self, path: str, suffix: str) -> str:
+        if self._with_archives and is_other_archive_name(path):
+            return OTHER_ARCHIVE
+        return AUDIO_ALONE if suffix in AUDIO_SUFFIXES else OTHER_SUFFIX
 
     def _leave_out(self, reason: str, suffix: str) -> None:
         self.left_out[reason, suffix.removeprefix(".").encode(errors="replace").decode()] += 1

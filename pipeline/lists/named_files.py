@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.lists.media_folder import find_media
-from cavsync.pipeline.lists.videos import is_there
 from cavsync.pipeline.media.demuxing.formats import MEDIA_SUFFIXES, VIDEO_SUFFIXES, suffix_of
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.path import AnyPath
@@ -14,8 +14,8 @@ from cavsync.pipeline.storage.path import AnyPath
 class NamedFiles:
     """The files below the folder of the videos; the folder is searched when the first name without a suffix comes."""
 
-    def __init__(self, videos: AnyPath) -> None:
-        self._videos = videos
+    def __init__(self, videos: AnyPath, archives: ArchiveSet | None = None) -> None:
+        self._videos, self._archives = videos, archives or ArchiveSet(videos)
 
     def completed(self, path: str) -> str:
         """The path of the file that a path without a suffix names; unchanged where it names one, or none is there.
@@ -29,7 +29,7 @@ class NamedFiles:
             if suffix_of(path) in MEDIA_SUFFIXES
             else self._by_path.get(name) or self._by_stem.get(name, [])
         )
-        if not fits or is_there(str(self._videos / path)):
+        if not fits or self._archives.is_there(str(self._videos / path)):
             return path
         if len(fits) > 1:
             raise ValueError(f"{path!r} may be {' or '.join(fits)}; write the whole path")
@@ -48,7 +48,7 @@ class NamedFiles:
     @cached_property
     def _found(self) -> list[str]:
         try:
-            return find_media(self._videos, VIDEO_SUFFIXES).paths
+            return find_media(self._videos, VIDEO_SUFFIXES, self._archives).paths
         except StoreError:  # a server that lists no files
             return []
 

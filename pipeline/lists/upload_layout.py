@@ -12,6 +12,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.lists.clip_list import ListedClip
@@ -31,9 +32,11 @@ class _Vote:
     evidence: str
 
 
-def with_layout(tree: VideoTree, layout: VideoLayout, clips: Iterable[ListedClip]) -> VideoTree:
+def with_layout(
+    tree: VideoTree, layout: VideoLayout, clips: Iterable[ListedClip], archives: ArchiveSet
+) -> VideoTree:
     """The tree with `holds` set. Raises SourceError when the files disagree."""
-    holds = _found(tree, clips) if layout == "auto" else layout
+    holds = _found(tree, clips, archives) if layout == "auto" else layout
     num_ids = pc.sum(tree.named_by_id()).as_py() or 0
     num_timed = pc.sum(tree.named_by_time()).as_py() or 0
     whole, cut = (num_ids, num_timed) if holds == "whole" else (0, num_ids + num_timed)
@@ -41,8 +44,8 @@ def with_layout(tree: VideoTree, layout: VideoLayout, clips: Iterable[ListedClip
     return replace(tree, holds=holds, note=note)
 
 
-def _found(tree: VideoTree, clips: Iterable[ListedClip]) -> Holds:
-    votes = list(islice(_votes(tree, clips), NUM_VOTES))
+def _found(tree: VideoTree, clips: Iterable[ListedClip], archives: ArchiveSet) -> Holds:
+    votes = list(islice(_votes(tree, clips, archives), NUM_VOTES))
     whole, cut = ([vote for vote in votes if vote.holds == kind] for kind in ("whole", "cut"))
     if (whole and len(cut) > MAX_SHORT_UPLOADS) or (cut and len(cut) >= len(whole) > 0):
         raise SourceError(
@@ -53,7 +56,7 @@ def _found(tree: VideoTree, clips: Iterable[ListedClip]) -> Holds:
     return "cut" if cut and not whole else "whole"
 
 
-def _votes(tree: VideoTree, clips: Iterable[ListedClip]) -> Iterator[_Vote]:
+def _votes(tree: VideoTree, clips: Iterable[ListedClip], archives: ArchiveSet) -> Iterator[_Vote]:
     candidates = _candidates(tree)
     listed: dict[str, dict[float, ListedClip]] = {}  # id -> start -> clip
     for clip in clips if candidates else ():
@@ -63,7 +66,7 @@ def _votes(tree: VideoTree, clips: Iterable[ListedClip]) -> Iterator[_Vote]:
     with DecoderProcess() as decoder:
         for clip in islice(late, MAX_OPENED):
             path = candidates[clip.clip_id]
-            length_s = decoder.duration_s(tree.root / path)
+            length_s = decoder.duration_s(archives.path_of(str(tree.root / path)))
             if length_s is None:
                 continue
             if length_s <= clip.start_s and len(listed[clip.clip_id]) == 1:

@@ -1,8 +1,7 @@
 """Finds the video of each listed clip: one scan of the folder, then lookups by name."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,12 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.archives.archive_set import ArchiveSet
+from cavsync.pipeline.archives.names import ARCHIVE_SUFFIXES, is_other_archive_name
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.lists.media_folder import LeftOut, find_media
 from cavsync.pipeline.lists.names import SAFE_NAME
 from cavsync.pipeline.media.demuxing.formats import MEDIA_SUFFIXES, VIDEO_SUFFIXES, suffix_list, suffix_of
-from cavsync.pipeline.storage.path import AnyPath, as_path, each
+from cavsync.pipeline.storage.path import AnyPath, each
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 # What `ID.mp4` holds, without a time in its name: the whole upload, or the clip already cut out of it.
@@ -43,6 +44,7 @@ class VideoTree:
     holds: Holds = "whole"  # what files named by an id alone hold
     note: str = ""  # what else is known about the files, for messages
     left_out: LeftOut = field(default_factory=LeftOut)
+    damaged: Sequence[str] = ()  # a sentence for each archive whose members are not all known
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,23 +82,34 @@ class VideoTree:
         return f"{len(self):,} videos in {self.root} ({formats}){note}"
 
 
-def scan(root: AnyPath) -> VideoTree:
-    """All files with a video's suffix that are not hidden. Raises SourceError for a folder that is missing or has none."""
-    if not root.is_dir():
-        raise SourceError(f"{root} is no folder; it should hold the videos.")
-    found = find_media(root, VIDEO_SUFFIXES)
+def scan(root: AnyPath, archives: ArchiveSet | None = None) -> VideoTree:
+    """All files with a video's suffix that are not hidden, also in archives. Raises SourceError for a folder or archive that
+    is missing or has none.
+    """
+    archives = archives or ArchiveSet(root)
+    require_videos_folder(root, archives, "it should hold the videos")
+    found = find_media(root, VIDEO_SUFFIXES, archives)
     if not found.paths:
+        damaged = "".join(f" {sentence}" for sentence in found.damaged)
         left_out = f" Left out: {found.left_out.describe()}." if found.left_out else ""
         raise SourceError(
-            f"{root} holds no video (looked for {suffix_list(VIDEO_SUFFIXES)}, in sub-folders too).{left_out}{_hint(root)}"
+            f"{root} holds no video (looked for {suffix_list(VIDEO_SUFFIXES)}, in sub-folders and archives too)."
+            f"{damaged}{left_out}{_hint(root)}"
         )
-    return VideoTree(root.resolve(), pa.array(found.paths, pa.string()), left_out=found.left_out)
+    paths = pa.array(found.paths, pa.string())
+    return VideoTree(root.resolve(), paths, left_out=found.left_out, damaged=found.damaged)
 
 
-def is_there(source: str) -> bool:
-    """Whether a path or URL names a file."""
-    path = as_path(source)
-    return path.is_file() if isinstance(path, RemotePath) else os.path.isfile(path)
+def require_videos_folder(root: AnyPath, archives: ArchiveSet, what: str) -> None:
+    """Raises SourceError where `root` is neither a folder nor an archive that is read; `what` says what it should be."""
+    if archives.is_archive(root) or root.is_dir():
+        return
+    kinds = ", ".join(ARCHIVE_SUFFIXES)
+    if is_other_archive_name(root.name) and root.is_file():
+        raise SourceError(
+            f"{root} is an archive of a kind that is not read (of archives, {kinds} are); unpack it."
+        )
+    raise SourceError(f"{root} is no folder and no archive ({kinds}); {what}.")
 
 
 def _hint(root: AnyPath) -> str:
@@ -107,11 +120,14 @@ def _hint(root: AnyPath) -> str:
     )
 
 
-def listed_files(root: AnyPath, sources: Iterable[str | None]) -> VideoTree:
+def listed_files(
+    root: AnyPath, sources: Iterable[str | None], archives: ArchiveSet | None = None
+) -> VideoTree:
     """The tree of the existing files among those that lists name. Raises SourceError when none exists."""
+    archives = archives or ArchiveSet(root)
     named = sorted({source for source in sources if source is not None})
     prefix = f"{root.resolve()}/"
-    exists = each(is_there, named, root)
+    exists = each(archives.is_there, named, root)
     found = [source.removeprefix(prefix) for source, is_there in zip(named, exists, strict=True) if is_there]
     if not found:
         example = named[0] if named else "no file"

@@ -1,7 +1,8 @@
 """Extends a plan by the new clips of a longer list: they get new shards, and planned rows stay as they are."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,13 +11,13 @@ import pandas as pd
 import pyarrow as pa
 
 from cavsync.errors import CavsyncError
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.choices import VideoLayout
 from cavsync.pipeline.dataset.paths import shard_number
 from cavsync.pipeline.lists.clip_list import ListedClip
 from cavsync.pipeline.lists.videos import VideoTree
 from cavsync.pipeline.plan.plan import Numbering, listed_table, planned_table
 from cavsync.pipeline.plan.repeats import seen_before
-from cavsync.pipeline.storage.path import as_path
 
 
 class ListChangedError(CavsyncError):
@@ -36,8 +37,8 @@ def add_clips(
     clips: Iterable[ListedClip],
     tree: VideoTree,
     layout: VideoLayout,
-    shard_size: int,
-    seed: int,
+    numbering: Numbering,
+    archives: ArchiveSet,
 ) -> PlanExtension:
     """The rows of `planned`, then those of `clips` that are not among them, in new shards.
 
@@ -45,12 +46,12 @@ def add_clips(
     """
     listed = listed_table(clips)
     before, now = _numbered(planned), _numbered(listed)
-    _require_listed(before, now)
-    _require_unchanged(before, now)
+    _require_listed(before, now, archives)
+    _require_unchanged(before, now, archives)
     is_new = ~now.index.isin(before.index)
     seen = seen_before(pa.chunked_array([*planned["key"].chunks, *listed["key"].chunks]))[len(planned) :]
     # Planned keys count as seen: a new row of a planned key is a duplicate, the first row of a new key is not.
-    numbering = Numbering(shard_size, seed, _first_free_numbers(planned))
+    numbering = replace(numbering, first=_first_free_numbers(planned))
     new = listed.filter(pa.array(is_new))
     added = planned_table(new, seen[is_new], tree, layout, numbering, listed)
     return PlanExtension(pa.concat_tables([planned, added]).combine_chunks(), len(added))
@@ -64,10 +65,10 @@ def _numbered(rows: pa.Table) -> pd.DataFrame:
     return numbered
 
 
-def _require_listed(before: pd.DataFrame, now: pd.DataFrame) -> None:
+def _require_listed(before: pd.DataFrame, now: pd.DataFrame, archives: ArchiveSet) -> None:
     """Raises ListChangedError for a planned clip that is no longer listed although its video exists."""
     lost = before[~before.index.isin(now.index)]
-    lost = lost[[source is None or as_path(source).exists() for source in lost["source"]]]
+    lost = lost[[source is None or archives.path_of(source).exists() for source in lost["source"]]]
     if len(lost):
         raise ListChangedError(
             f"{len(lost):,} planned clips are no longer listed, the first being {_name(lost, 0)}. Name the lists of "
@@ -75,13 +76,13 @@ def _require_listed(before: pd.DataFrame, now: pd.DataFrame) -> None:
         )
 
 
-def _require_unchanged(before: pd.DataFrame, now: pd.DataFrame) -> None:
+def _require_unchanged(before: pd.DataFrame, now: pd.DataFrame, archives: ArchiveSet) -> None:
     """Raises ListChangedError for a planned clip whose columns changed."""
     kept = before[before.index.isin(now.index)]
     named = now["source"].notna().all()
     for name in ("end_s", "labels", *(["source"] if named else [])):
         was, is_now = kept[name], now.loc[kept.index, name]
-        is_same = _same_file if name == "source" else _equal
+        is_same = partial(_same_file, archives) if name == "source" else _equal
         differs = [not is_same(*pair) for pair in zip(was, is_now, strict=True)]
         if any(differs):
             first = differs.index(True)
@@ -96,9 +97,10 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other))
 
 
-def _same_file(was: str, now: str) -> bool:
+def _same_file(archives: ArchiveSet, was: str, now: str) -> bool:
     """Whether a planned path is the one that is listed now; one without a suffix may have got its file since."""
-    return was == now or (PurePosixPath(now).stem == PurePosixPath(was).name and not as_path(was).exists())
+    is_completed = PurePosixPath(now).stem == PurePosixPath(was).name
+    return was == now or (is_completed and not archives.path_of(was).exists())
 
 
 def _words(value: Any) -> str:

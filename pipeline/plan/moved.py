@@ -6,16 +6,16 @@ Finished shards keep the paths of before in their index; the plan says where the
 
 import pyarrow as pa
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.paths import DatasetPaths, moved_path
 from cavsync.pipeline.dataset.plan_row import MOVED_FROM, VIDEOS, plan_schema
-from cavsync.pipeline.lists.videos import is_there
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import PrepareError, Reporter
 from cavsync.pipeline.plan.retry import retry_plans
 from cavsync.pipeline.storage.path import AnyPath, each
 
 
-def move_videos(paths: DatasetPaths, videos: AnyPath, reporter: Reporter) -> None:
+def move_videos(paths: DatasetPaths, videos: AnyPath, archives: ArchiveSet, reporter: Reporter) -> None:
     """Write the plans again with the paths that the videos have below the folder `videos`; finished shards stay.
 
     Raises PrepareError where none of the planned videos is there.
@@ -27,7 +27,7 @@ def move_videos(paths: DatasetPaths, videos: AnyPath, reporter: Reporter) -> Non
     if before == now:
         return
     moved = _moved(plan, before, now)
-    reporter.log(_found(moved, videos))
+    reporter.log(_found(moved, videos, archives))
     # The plan comes last: after a kill before it the same command begins again, and skips the plans that it has moved.
     for number, retry in enumerate(retry_plans(paths), 1):
         if retry.inputs.get(VIDEOS) != now:
@@ -43,10 +43,10 @@ def _moved(plan: Plan, before: str, now: str) -> Plan:
     return Plan(table, plan.inputs | {VIDEOS: now, MOVED_FROM: [*earlier, before]})
 
 
-def _found(moved: Plan, videos: AnyPath) -> str:
+def _found(moved: Plan, videos: AnyPath, archives: ArchiveSet) -> str:
     """A line on how many of the planned videos are in their new place. Raises PrepareError where none is."""
     sources = sorted({source for source in moved.table["source"].to_pylist() if source is not None})
-    num_found = sum(each(is_there, sources, videos))
+    num_found = sum(each(archives.is_there, sources, videos))
     if not num_found:
         raise PrepareError(
             f"{videos} holds none of the {len(sources):,} planned videos, such as {sources[0]}. --videos-moved is for the "

@@ -16,12 +16,14 @@ from cavsync.pipeline.dataset.plan_row import MOVED_FROM, VIDEOS
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.lists.listing import Listing
 from cavsync.pipeline.lists.videos import VideoTree, example_names, num_undecided, several_files
-from cavsync.pipeline.plan.plan import Plan, make_plan
+from cavsync.pipeline.plan.plan import Numbering, Plan, make_plan
 from cavsync.pipeline.plan.repeats import repeats
 from cavsync.pipeline.storage.path import AnyPath
 
 # The input of a plan that says what the folder holds beside the videos.
 LEFT_OUT = "left_out"
+# The input that names the archives of which not all members could be listed, and why.
+DAMAGED = "damaged_archives"
 # Names of files in one line.
 MAX_SHOWN = 5
 _MOVED = "If these are the same video files in another place, add --videos-moved. "
@@ -61,9 +63,7 @@ def plan_for(listing: Listing, paths: DatasetPaths, config: PrepareConfig, repor
 def _new_plan(
     listing: Listing, inputs: dict[str, Any], paths: DatasetPaths, config: PrepareConfig, reporter: Reporter
 ) -> Plan:
-    tree = listing.tree()
-    reporter.log(_found(tree))
-    inputs[LEFT_OUT] = tree.left_out.records()
+    tree = _found_tree(listing, inputs, reporter)
     plan = Plan(make_plan(listing.clips({}), tree, listing.layout, config.shard_size, config.seed), inputs)
     _require_clips(plan, listing)
     plan.write(paths.plan)
@@ -82,11 +82,10 @@ def _extended_plan(
 ) -> Plan:
     from cavsync.pipeline.plan.extend import add_clips  # loads pandas
 
-    tree = listing.tree()
-    reporter.log(_found(tree))
-    inputs[LEFT_OUT] = tree.left_out.records()
+    tree = _found_tree(listing, inputs, reporter)
     clips = listing.clips(_planned_ids(plan) if listing.names_files else {})
-    extension = add_clips(plan.table, clips, tree, listing.layout, config.shard_size, config.seed)
+    numbering = Numbering(config.shard_size, config.seed)
+    extension = add_clips(plan.table, clips, tree, listing.layout, numbering, listing.archives)
     extended = Plan(extension.table, inputs)
     extended.write(paths.plan)
     num_shards = len(extended.shards()) - len(plan.shards())
@@ -100,8 +99,17 @@ def _planned_ids(plan: Plan) -> dict[str, str]:
     return dict(zip(rows["source"].to_pylist(), rows["clip_id"].to_pylist(), strict=True))
 
 
-def _found(tree: VideoTree) -> str:
-    return tree.describe() + (f"; left out: {tree.left_out.describe()}" if tree.left_out else "")
+def _found_tree(listing: Listing, inputs: dict[str, Any], reporter: Reporter) -> VideoTree:
+    """The videos; what was left out and what is damaged is logged, and becomes part of the inputs."""
+    tree = listing.tree()
+    left_out = f"; left out: {tree.left_out.describe()}" if tree.left_out else ""
+    reporter.log(tree.describe() + left_out)
+    for sentence in tree.damaged:
+        reporter.log(sentence)
+    inputs[LEFT_OUT] = tree.left_out.records()
+    if tree.damaged:
+        inputs[DAMAGED] = list(tree.damaged)
+    return tree
 
 
 def _require_clips(plan: Plan, listing: Listing) -> None:
@@ -176,7 +184,7 @@ def _inputs(listing: Listing, config: PrepareConfig) -> dict[str, Any]:
 
 
 def _require_same_inputs(root: AnyPath, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    may_differ = {"lists", LEFT_OUT, MOVED_FROM}  # lists and folders may grow
+    may_differ = {"lists", LEFT_OUT, DAMAGED, MOVED_FROM}  # lists and folders may grow
     if now["made_from"] != "description":  # the name is that of a folder, which may be renamed or copied
         may_differ.add("dataset")
     changes = [

@@ -1,7 +1,7 @@
 """Paths of files and folders, local or at a URL, and the operations that differ between the two.
 
 A local path is a pathlib.Path; a path at a URL is a RemotePath, which has the part of pathlib's interface that is used
-here.
+here. A file inside an archive is a MemberPath, which can only be read.
 """
 
 import hashlib
@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
 from cavsync.pipeline.storage.filesystem import CHAINED_URL, URL, StoreError, protocol_of, retry_timeout
+from cavsync.pipeline.storage.member_path import MemberPath
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 AnyPath = Path | RemotePath
+# What a media file may lie in.
+MediaPath = AnyPath | MemberPath
 
 # Requests to a store that are open at one time.
 MAX_REQUESTS = 16
@@ -30,7 +33,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def as_path(where: str | AnyPath) -> AnyPath:
+@overload
+def as_path(where: str | AnyPath) -> AnyPath: ...
+@overload
+def as_path(where: str | MediaPath) -> MediaPath: ...
+def as_path(where: str | MediaPath) -> MediaPath:
     """A RemotePath for what begins like s3://, a Path for the rest and for file://. Raises StoreError for a bad URL."""
     if not isinstance(where, str):
         return where
@@ -57,13 +64,21 @@ def read_through(where: AnyPath) -> Any:
     return where.open("rb") if isinstance(where, Path) else where.read_through()
 
 
-def num_bytes(where: AnyPath) -> int:
+def num_bytes(where: MediaPath) -> int:
     return where.stat().st_size if isinstance(where, Path) else where.num_bytes()
 
 
-def read_range(where: AnyPath, start: int, stop: int) -> bytes:
+def stamp(where: AnyPath) -> str:
+    """Changes with the file's content: its length, and when it was changed or its tag at a store."""
+    if not isinstance(where, Path):
+        return where.stamp()
+    facts = where.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+def read_range(where: MediaPath, start: int, stop: int) -> bytes:
     """The bytes [start, stop)."""
-    if isinstance(where, RemotePath):
+    if not isinstance(where, Path):
         return where.read_range(start, stop)
     with where.open("rb") as file:
         file.seek(start)
@@ -93,8 +108,8 @@ def each(function: Callable[[T], R], items: Iterable[T], at: AnyPath) -> Iterato
 
 
 @contextmanager
-def local_copy(where: AnyPath) -> Iterator[Path]:
-    """The file itself, or a temporary copy of a remote one; the copy has no name, so a kill leaves nothing."""
+def local_copy(where: MediaPath) -> Iterator[Path]:
+    """The file itself, or a temporary copy of one at a URL or in an archive; the copy has no name, so a kill leaves nothing."""
     if isinstance(where, Path):
         yield where
         return

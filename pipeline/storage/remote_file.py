@@ -20,8 +20,8 @@ class RemoteFile(io.RawIOBase):
     Libraries mistake a failed read for the end of a file; `failure` keeps the error for their caller.
     """
 
-    def __init__(self, url: str, name: str) -> None:
-        self.name, self._url = name, url
+    def __init__(self, url: str, name: str, block_bytes: int = BLOCK_BYTES) -> None:
+        self.name, self._url, self._block_bytes = name, url, block_bytes
         self.failure: OSError | None = None
         self._position = 0
         self._blocks: dict[int, bytes] = {}  # in order of last use
@@ -37,7 +37,7 @@ class RemoteFile(io.RawIOBase):
         """Fills the buffer unless the file ends first: pyarrow takes a short read for a damaged file."""
         num_read = 0
         while num_read < len(buffer):
-            number, start = divmod(self._position, BLOCK_BYTES)
+            number, start = divmod(self._position, self._block_bytes)
             content = self._block(number)[start : start + len(buffer) - num_read]
             if not content:
                 break
@@ -65,14 +65,14 @@ class RemoteFile(io.RawIOBase):
     def _block(self, number: int) -> bytes:
         block = self._blocks.pop(number, None)
         if block is None:
-            block = self._fetched(number * BLOCK_BYTES)
+            block = self._fetched(number * self._block_bytes)
         self._blocks[number] = block
         if len(self._blocks) > BLOCKS_KEPT:
             del self._blocks[next(iter(self._blocks))]
         return block
 
     def _fetched(self, start: int) -> bytes:
-        stop = min(start + BLOCK_BYTES, self._num_bytes)
+        stop = min(start + self._block_bytes, self._num_bytes)
 
         def fetch(*_: object) -> bytes:
             self._file.seek(start)

@@ -92,6 +92,12 @@ class RemotePath:
             raise StoreError(f"{self.url} cannot be used: its server does not report its length.")
         return size
 
+    def stamp(self) -> str:
+        """Changes with the content, as far as the store says: length, and tag or time of change."""
+        facts: dict[str, Any] = call_store(self.url, "read", lambda files, path: files.info(path))
+        tags = (facts.get(name) for name in ("ETag", "Last-Modified", "LastModified", "mtime"))
+        return f"{facts.get('size')} {next(filter(None, tags), '')}"
+
     def read_bytes(self) -> bytes:
         content: bytes = call_store(self.url, "read", lambda files, path: files.cat_file(path))
         return content

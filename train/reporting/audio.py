@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torchaudio.functional import griffinlim, lfilter
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.index_row import IndexRow
 from cavsync.pipeline.dataset.schema import MediaError
@@ -26,11 +27,15 @@ class ClipAudio:
 
 
 def playable_audio(
-    row: IndexRow, mel: np.ndarray, channel: AudioChannel, decoder: DecoderProcess
+    row: IndexRow,
+    mel: np.ndarray,
+    channel: AudioChannel,
+    decoder: DecoderProcess,
+    archives: ArchiveSet | None = None,
 ) -> ClipAudio:
-    """The audio of an index row; `mel` is its stored (rows, 128) log-mel."""
+    """The audio of an index row, whose source may lie in `archives`; `mel` is its stored (rows, 128) log-mel."""
     try:
-        return ClipAudio(mp3_bytes(source_audio(row, channel, decoder)), from_mel=False)
+        return ClipAudio(mp3_bytes(source_audio(row, channel, decoder, archives)), from_mel=False)
     except (MediaError, StoreError):  # shards travel without the videos that they were made from
         return ClipAudio(mp3_bytes(waveform_of_mel(mel)), from_mel=True)
 

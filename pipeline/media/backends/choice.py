@@ -12,7 +12,7 @@ from cavsync.pipeline.media.decode import Backend, ClipDecoder
 from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.demuxing.deadline import Deadline
 from cavsync.pipeline.media.demuxing.timeline import open_container
-from cavsync.pipeline.storage.path import AnyPath, as_path, local_copy
+from cavsync.pipeline.storage.path import MediaPath, as_path, local_copy
 
 # Module and class; only what is used gets imported, since a library may be absent.
 BACKENDS: dict[DecoderName, tuple[str, str]] = {
@@ -41,7 +41,7 @@ def backend_of(container: Container, decoder: DecoderName) -> Backend:
 
 @contextmanager
 def open_media(
-    source: str | AnyPath, timeout_s: float, decoder: DecoderName = "pyav"
+    source: str | MediaPath, timeout_s: float, decoder: DecoderName = "pyav"
 ) -> Iterator[ClipDecoder]:
     """The open file, closed at the end. Raises MediaError for a file that cannot be read, and StoreError where a store
     fails.
@@ -57,7 +57,7 @@ def open_media(
 
 
 @contextmanager
-def _within_reach(source: str | AnyPath, as_whole: bool) -> Iterator[str | AnyPath]:
+def _within_reach(source: str | MediaPath, as_whole: bool) -> Iterator[str | MediaPath]:
     """The source, or a copy of one at a URL: PyAV reads the parts that it needs, the others need the whole file."""
     if not as_whole:
         yield source

@@ -29,7 +29,7 @@ from cavsync.pipeline.media.demuxing.opened_file import (
     message,
     opened,
 )
-from cavsync.pipeline.storage.path import AnyPath
+from cavsync.pipeline.storage.path import MediaPath
 
 # Codecs that store frames out of order whether or not the decoder has noticed yet.
 REORDERED = {"h264", "hevc"}
@@ -54,7 +54,7 @@ class Container(AbstractContextManager["Container"]):
     video: Any
     audio: Any
 
-    def __init__(self, source: AnyPath | FilePart, deadline: Deadline, audio_only: bool = False) -> None:
+    def __init__(self, source: MediaPath | FilePart, deadline: Deadline, audio_only: bool = False) -> None:
         self.timeline: tuple[TimedPart, ...] = ()  # of a file that was joined; this is its first part
         self._source, self.deadline, self._audio_only = source, deadline, audio_only
         self._stack, self._parts = ExitStack(), ExitStack()

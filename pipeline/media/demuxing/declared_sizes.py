@@ -3,7 +3,7 @@
 Recorders in browsers write Matroska without its length; there the next file's header is looked for.
 """
 
-from cavsync.pipeline.storage.path import AnyPath, read_range
+from cavsync.pipeline.storage.path import MediaPath, read_range
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 HEADER_BYTES = 64
@@ -12,7 +12,7 @@ SEARCHED_BYTES = 4 * 2**20  # at a time
 MOST_PARTS = 200
 
 
-def matroska_beginnings(source: AnyPath, num_bytes: int) -> list[int]:
+def matroska_beginnings(source: MediaPath, num_bytes: int) -> list[int]:
     """The first byte of each joined file."""
     found = [0]
     while len(found) < MOST_PARTS:
@@ -23,7 +23,7 @@ def matroska_beginnings(source: AnyPath, num_bytes: int) -> list[int]:
     return found
 
 
-def _matroska_end(source: AnyPath, begin: int, num_bytes: int) -> int:
+def _matroska_end(source: MediaPath, begin: int, num_bytes: int) -> int:
     """Where the file that begins there ends: a header of EBML, then one segment."""
     head = read_range(source, begin, begin + HEADER_BYTES)
     at = _segment_size_at(head)
@@ -40,7 +40,7 @@ def _segment_size_at(head: bytes) -> int | None:
     return at + len(SEGMENT) if at and head[at:].startswith(SEGMENT) else None
 
 
-def _next_header(source: AnyPath, begin: int, num_bytes: int) -> int:
+def _next_header(source: MediaPath, begin: int, num_bytes: int) -> int:
     """Where the next file begins, or `num_bytes`."""
     for first in range(begin, num_bytes, SEARCHED_BYTES):
         content = read_range(source, first, min(num_bytes, first + SEARCHED_BYTES + HEADER_BYTES))
@@ -62,7 +62,7 @@ def _number(head: bytes, at: int) -> tuple[int, int] | None:
     return None if is_unknown or at + length > len(head) else (value, at + length)
 
 
-def avi_beginnings(source: AnyPath, num_bytes: int) -> list[int]:
+def avi_beginnings(source: MediaPath, num_bytes: int) -> list[int]:
     """The first byte of each joined file. A large AVI has further chunks (AVIX), which belong to it."""
     found, at = [0], 0
     for _ in range(MOST_PARTS):

@@ -8,10 +8,10 @@ from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.demuxing.deadline import Deadline
 from cavsync.pipeline.media.demuxing.timeline import open_container
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.path import AnyPath
+from cavsync.pipeline.storage.path import MediaPath
 
 
-def duration_s(source: str | AnyPath, timeout_s: float) -> float | None:
+def duration_s(source: str | MediaPath, timeout_s: float) -> float | None:
     """As the file's header says, or its packets where it does not: then the whole file is read.
 
     None for a file that cannot be opened or has no packet. Raises StoreError where its store fails.

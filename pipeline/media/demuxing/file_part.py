@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cavsync.pipeline.storage.path import AnyPath, read_range
+from cavsync.pipeline.storage.path import MediaPath, read_range
 
 # Of a transport stream. Its tables come several times a second.
 PACKET_BYTES, SYNC = 188, 0x47
@@ -15,7 +15,7 @@ SEARCHED_BYTES = 4 * 2**20
 class FilePart:
     """The bytes [first, stop) of a file, after a copy of what the stream says of itself only at intervals."""
 
-    source: AnyPath
+    source: MediaPath
     first: int
     stop: int
     format_name: str  # of FFmpeg's demuxer
@@ -79,7 +79,7 @@ class PartReader(io.RawIOBase):
         super().close()
 
 
-def tables_after(source: AnyPath, first: int, stop: int) -> bytes:
+def tables_after(source: MediaPath, first: int, stop: int) -> bytes:
     """The first two tables in [first, stop) of a transport stream, association and map, without which nothing can be read.
 
     Each is the packet that it lies in. Empty where there are none, or packets have another length than usual.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
+from cavsync.pipeline.storage.path import MediaPath, as_path, read_range
 
 # Containers that may hold both frames and audio: QuickTime and MP4 (.insv, .lrv and .360 are of action cameras), Matroska,
 # AVI, MPEG streams of broadcast, camcorders and discs, and others. An .ogg is a Theora video as often as audio.
@@ -115,7 +115,7 @@ def suffix_list(suffixes: Iterable[str]) -> str:
     return ", ".join(suffix[1:] for suffix in ordered)
 
 
-def refusal(format_name: str | None, path: str | AnyPath) -> str:
+def refusal(format_name: str | None, path: str | MediaPath) -> str:
     """A sentence without its full stop: why FFmpeg did not open the file, and what to do where that is known.
 
     `format_name` is FFmpeg's name of the demuxer that is not in `FORMATS`, or None where it is unknown. The file's first
@@ -131,7 +131,7 @@ def refusal(format_name: str | None, path: str | AnyPath) -> str:
     )
 
 
-def content_that_is_no_media(path: str | AnyPath) -> str | None:
+def content_that_is_no_media(path: str | MediaPath) -> str | None:
     """What the file holds in place of video or audio, by its first bytes; None where it may be media."""
     head = _head(path)
     return None if head is None else _content(head)
@@ -175,7 +175,7 @@ def _is_utf8(head: bytes) -> bool:
     return True
 
 
-def _head(path: str | AnyPath) -> bytes | None:
+def _head(path: str | MediaPath) -> bytes | None:
     """The first bytes; None where they cannot be read."""
     where = as_path(path)
     try:

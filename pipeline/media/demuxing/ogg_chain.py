@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cavsync.pipeline.storage.path import AnyPath, read_range
+from cavsync.pipeline.storage.path import MediaPath, read_range
 
 CAPTURE = b"OggS\0"
 HEADER_BYTES = 27
@@ -22,7 +22,7 @@ class OggPage:
     number: int  # pages of a stream are numbered
 
     @classmethod
-    def after(cls, source: AnyPath, position: int, stop: int) -> "OggPage | None":
+    def after(cls, source: MediaPath, position: int, stop: int) -> "OggPage | None":
         """The next page that begins in [position, stop)."""
         content = read_range(source, position, min(stop, position + MOST_PAGE_BYTES) + HEADER_BYTES)
         at = content.find(CAPTURE)
@@ -32,7 +32,7 @@ class OggPage:
         return cls(position + at, bool(content[at + 5] & FIRST_PAGE), stream, number)
 
 
-def ogg_beginnings(source: AnyPath, num_bytes: int) -> list[int]:
+def ogg_beginnings(source: MediaPath, num_bytes: int) -> list[int]:
     """The first byte of each link."""
     found = [0]
     while len(found) < MOST_LINKS:
@@ -43,7 +43,7 @@ def ogg_beginnings(source: AnyPath, num_bytes: int) -> list[int]:
     return found
 
 
-def _next_link(source: AnyPath, begin: int, stop: int) -> int | None:
+def _next_link(source: MediaPath, begin: int, stop: int) -> int | None:
     last = _Link(source, begin, stop)
     for number in range(1, GRID + 1):
         near = stop - MOST_PAGE_BYTES if number == GRID else begin + (stop - begin) * number // GRID
@@ -56,7 +56,7 @@ def _next_link(source: AnyPath, begin: int, stop: int) -> int | None:
 class _Link:
     """The streams of a link, and how far its pages reach as is known."""
 
-    def __init__(self, source: AnyPath, begin: int, stop: int) -> None:
+    def __init__(self, source: MediaPath, begin: int, stop: int) -> None:
         self._source, self._stop = source, stop
         self._numbers: dict[int, int] = {}  # of the last known page of each stream
         self._reached = begin

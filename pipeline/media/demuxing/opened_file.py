@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from cavsync.pipeline.media.demuxing.file_part import FilePart
 from cavsync.pipeline.media.demuxing.formats import FORMATS
-from cavsync.pipeline.storage.path import AnyPath
+from cavsync.pipeline.storage.path import MediaPath
 
 # A frame of 4K. A few bytes of a broken header can claim a hundred times more, and decoders believe them.
 MAX_PIXELS = 4096 * 2304
@@ -27,7 +27,7 @@ def url(path: str | Path) -> str:
 
 
 @contextmanager
-def opened(source: AnyPath | FilePart, timeout_s: float) -> Iterator[Any]:
+def opened(source: MediaPath | FilePart, timeout_s: float) -> Iterator[Any]:
     """A file as PyAV opens it. Raises StoreError where a store fails, at any time, and what PyAV raises."""
     options = OPEN_OPTIONS | CODEC_OPTIONS
     begin = partial(av.open, mode="r", timeout=timeout_s, options=options, metadata_errors="replace")

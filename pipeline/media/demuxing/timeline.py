@@ -18,7 +18,8 @@ from cavsync.pipeline.media.demuxing.file_part import FilePart, TimedPart, table
 from cavsync.pipeline.media.demuxing.ogg_chain import ogg_beginnings
 from cavsync.pipeline.media.demuxing.opened_file import message
 from cavsync.pipeline.media.demuxing.restarts import restarts
-from cavsync.pipeline.storage.path import AnyPath, as_path, num_bytes
+from cavsync.pipeline.storage.member_file import MemberError
+from cavsync.pipeline.storage.path import MediaPath, as_path, num_bytes
 
 # Formats of which one file after another is a file. Of the others a player reads the first one.
 BY_CONTENT = {"matroska,webm": matroska_beginnings, "avi": avi_beginnings, "ogg": ogg_beginnings}
@@ -35,7 +36,7 @@ _known: dict[tuple[str, int, int], Timeline] = {}
 
 @contextmanager
 def open_container(
-    source: str | AnyPath, deadline: Deadline, *, audio_only: bool = False
+    source: str | MediaPath, deadline: Deadline, *, audio_only: bool = False
 ) -> Iterator[Container]:
     """The file, or the first of the files that were joined, closed at the end; `audio_only` leaves its video stream aside.
 
@@ -53,13 +54,15 @@ def open_container(
             yield container
     except FileNotFoundError as error:
         raise MediaError(ClipState.MISSING, f"{source} is not there") from error
+    except MemberError as error:
+        raise MediaError(ClipState.DECODE_ERROR, str(error)) from error
     except av.error.ExitError as error:  # reading itself took too long
         raise deadline.passed() from error
     except av.error.FFmpegError as error:
         raise MediaError(ClipState.DECODE_ERROR, message(error)) from error
 
 
-def _timeline(where: AnyPath, container: Container) -> Timeline:
+def _timeline(where: MediaPath, container: Container) -> Timeline:
     """The parts of a file that was joined, kept for its next clips; empty for one that was not."""
     if container.format_name not in BY_TIMES and container.format_name not in BY_CONTENT:
         return ()
@@ -73,7 +76,7 @@ def _timeline(where: AnyPath, container: Container) -> Timeline:
     return _known[key]
 
 
-def _parts(where: AnyPath, size: int, container: Container) -> list[FilePart]:
+def _parts(where: MediaPath, size: int, container: Container) -> list[FilePart]:
     name = container.format_name
     begins = [0, *restarts(container, size)] if name in BY_TIMES else BY_CONTENT[name](where, size)
     if len(begins) == 1:

@@ -11,6 +11,7 @@ from click.testing import Result
 from support.command_line import run
 from support.media import write_clip
 
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.plan_row import PlanRow
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.jobs.estimate_sample import NUM_SAMPLED, spread_by_size
@@ -90,17 +91,18 @@ def test_the_run_needs_about_the_estimated_time_and_space(
     assert expected["num_found"] == len(index) == 36
 
 
-def test_the_sample_is_taken_over_all_sizes(videos: Path) -> None:
+def test_the_sample_is_taken_over_all_sizes(videos: Path, tmp_path: Path) -> None:
+    archives = ArchiveSet(tmp_path)
     listed = {"split": "train", "shard": "train-00000", "start_s": 0.0, "end_s": 10.0}
     rows = [
         PlanRow(key=path.stem, clip_id=path.stem, source=str(path), **listed)
         for path in sorted(videos.iterdir())
     ]
-    sampled = [row.key.partition("_")[0] for row in spread_by_size(rows)]
+    sampled = [row.key.partition("_")[0] for row in spread_by_size(rows, archives)]
     assert sampled == ["small"] * 4 + ["middle"] * 4 + ["large"] * 4
-    assert spread_by_size(rows) == spread_by_size(rows[::-1])
-    assert spread_by_size(rows[:2]) == rows[:2]
-    assert len(spread_by_size(rows)) == NUM_SAMPLED
+    assert spread_by_size(rows, archives) == spread_by_size(rows[::-1], archives)
+    assert spread_by_size(rows[:2], archives) == rows[:2]
+    assert len(spread_by_size(rows, archives)) == NUM_SAMPLED
 
 
 def test_more_workers_take_less_time_on_the_clock(

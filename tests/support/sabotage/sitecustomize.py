@@ -71,11 +71,11 @@ def break_decoder(clips, once):
 
     original = owner.prepare_clip
 
-    def prepare_clip(row, config):
+    def prepare_clip(row, config, source=None):
         harm = clips.get(row.clip_id)
         if harm is not None and is_first(once):
             HARMS[harm]()
-        return original(row, config)
+        return original(row, config, source)
 
     owner.prepare_clip = prepare_clip
 

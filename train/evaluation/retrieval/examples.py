@@ -12,6 +12,7 @@ from torch import Tensor
 from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
 from cavsync.pipeline.dataset.reader import ClipContent, Dataset, read_clip
 from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.inspection.clips import listed_archives
 from cavsync.train.evaluation.retrieval.protocol import RetrievalScores
 from cavsync.train.evaluation.retrieval.similarity import CHUNK_CLIPS, similarity
 from cavsync.train.evaluation.retrieval.tables import AUDIO_TO_VIDEO, VIDEO_TO_AUDIO
@@ -45,6 +46,7 @@ class ClipPreviews:
         shown = rows.filter(pc.is_in(rows["key"], value_set=keys))
         self._rows = {row.key: row for row in index_rows(shown)}
         self._channel = dataset.summary["config"].get("audio_channel", "first")
+        self._archives = listed_archives(dataset.paths)
         self._audio_previews: dict[int, ClipPreview] = {}
 
     def has(self, clip: int) -> bool:
@@ -54,7 +56,7 @@ class ClipPreviews:
         """Made once for each clip: a good answer to one query is often one to others."""
         if clip not in self._audio_previews:
             row, stored = self._clip(clip)
-            audio = playable_audio(row, stored.mel, self._channel, self._decoder)
+            audio = playable_audio(row, stored.mel, self._channel, self._decoder, self._archives)
             strip = mel_strip(stored.mel)
             preview = ClipPreview(self._title(clip), mel=strip, mp3=audio.mp3, from_mel=audio.from_mel)
             self._audio_previews[clip] = preview
