@@ -8,7 +8,8 @@ Each run is scored on the clips of its test split. Three tests ask whether it ha
 * other pairings: which audio belongs to which frames is permuted among the clips, the same for all runs, both directions
   together. It knows that the queries of a run depend on each other, and that the runs share their clips;
 * accidents: the embeddings of audio are rotated at random, each run by its own rotation. What audio and frames have in common
-  is destroyed, and when they change is not: right answers that are left are those that timing gives by accident.
+  is destroyed, and when they change is not: right answers that are left are those that timing gives by accident. Frames that
+  find their own segment within a clip, and segments their frame, are compared with these too.
 """
 
 import json
@@ -22,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+from torch.nn.functional import normalize
 
 from benchmarks.support import results
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
@@ -59,9 +61,19 @@ class ControlRun:
 
         `rotation` (D, D) turns the audio before. -1 where two clips are first.
         """
-        audio = self.audio if rotation is None else self.audio @ rotation
-        scores = similarity(audio, self.image, AGGREGATION)
+        scores = similarity(self.turned(rotation), self.image, AGGREGATION)
         return np.stack([first_of_rows(scores), first_of_rows(scores.T)])
+
+    def within_clips(self, rotation: torch.Tensor | None = None) -> float:
+        """How often, in %, a frame is most similar to its own segment among those of its clip, or a segment to its own frame."""
+        audio, image = normalize(self.turned(rotation), dim=-1), normalize(self.image, dim=-1)
+        scores = image @ audio.transpose(1, 2)  # (N, F, F)
+        own = torch.arange(scores.shape[1])
+        return 50 * float(sum((scores.argmax(dim=side) == own).float().mean() for side in (1, 2)))
+
+    def turned(self, rotation: torch.Tensor | None) -> torch.Tensor:
+        """(N, F, D) embeddings of audio, after a (D, D) rotation."""
+        return self.audio if rotation is None else self.audio @ rotation
 
 
 def first_of_rows(scores: torch.Tensor) -> np.ndarray:
@@ -96,12 +108,12 @@ def permuted(runs: list[np.ndarray], draws: int, random: np.random.Generator) ->
 
 
 def rotated(run: ControlRun, draws: int, random: np.random.Generator) -> np.ndarray:
-    """(draws,) right answers of both directions after random rotations of the audio's embeddings."""
-    own = np.arange(run.num_clips)
-    rotations = stats.ortho_group(run.audio.shape[-1], seed=random).rvs(draws)
-    return np.array(
-        [right_answers(run.firsts(torch.from_numpy(one).float()), own).sum() for one in rotations]
-    )
+    """(draws, 2): right answers of both directions, and % within clips, after random rotations of the audio's embeddings."""
+    own, found = np.arange(run.num_clips), []
+    for one in stats.ortho_group(run.audio.shape[-1], seed=random).rvs(draws):
+        rotation = torch.from_numpy(one).float()
+        found.append((right_answers(run.firsts(rotation), own).sum(), run.within_clips(rotation)))
+    return np.array(found)
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,10 @@ class ControlRow:
     """(draws,), both directions together."""
     rotations: np.ndarray
     """(draws,), both directions together."""
+    within: float
+    """In %, frames and segments of a clip that find each other."""
+    within_rotations: np.ndarray
+    """(draws,), in %."""
 
     def figures(self) -> dict[str, float]:
         chance = 1 / self.num_clips
@@ -125,12 +141,15 @@ class ControlRow:
         percent, total = 100 / self.queries, self.found.sum()
         return {
             "audio to video R@1, %": percent * self.found[0],
-            "p of chance": exact[0],
+            "p of chance, audio to video": exact[0],
             "video to audio R@1, %": percent * self.found[1],
-            "p of chance ": exact[1],
-            "p of other pairings": p_of(total, self.pairings),
-            "R@1 by accident, %": percent * float(self.rotations.mean()) / 2,
-            "p of accidents": p_of(total, self.rotations),
+            "p of chance, video to audio": exact[1],
+            "both, p of other pairings": p_of(total, self.pairings),
+            "both, by accident, %": percent * float(self.rotations.mean()) / 2,
+            "both, p of accidents": p_of(total, self.rotations),
+            "within a clip, %": self.within,
+            "within a clip, by accident, %": float(self.within_rotations.mean()),
+            "within a clip, p of accidents": p_of(self.within, self.within_rotations),
         }
 
 
@@ -145,30 +164,41 @@ def main(
     firsts = [run.firsts() for run in controls]
     found = np.array([right_answers(one, np.arange(one.shape[1])) for one in firsts])  # (runs, 2)
     pairings = permuted(firsts, 100 * draws, random)  # (100 draws, runs)
-    rotations = np.stack([rotated(run, draws, random) for run in controls], axis=1)  # (draws, runs)
+    turned = np.stack([rotated(run, draws, random) for run in controls], axis=1)  # (draws, runs, 2)
+    rotations, within_rotations = turned[..., 0], turned[..., 1]
+    within = np.array([run.within_clips() for run in controls])
     rows = [
-        ControlRow(run.name, run.num_clips, run.num_clips, found[one], pairings[:, one], rotations[:, one])
+        ControlRow(
+            run.name,
+            run.num_clips,
+            run.num_clips,
+            found[one],
+            pairings[:, one],
+            rotations[:, one],
+            within[one],
+            within_rotations[:, one],
+        )
         for one, run in enumerate(controls)
     ]
     num_clips = controls[0].num_clips
     together = found.sum(axis=0), pairings.sum(axis=1), rotations.sum(axis=1)
-    rows.append(ControlRow("together", num_clips, len(controls) * num_clips, *together))
+    means = within.mean(), within_rotations.mean(axis=1)
+    rows.append(ControlRow("together", num_clips, len(controls) * num_clips, *together, *means))
     publish([(one.name, one.figures()) for one in rows], found / num_clips, draws, seed)
 
 
 def publish(rows: list[tuple[str, dict[str, float]]], recalls: np.ndarray, draws: int, seed: int) -> None:
     """Prints the table and writes it; `recalls` are (runs, 2) fractions."""
     table = Table(title="Controls at rank 1", title_justify="left")
-    table.add_column("run")
-    for heading in rows[0][1]:
-        table.add_column(heading, justify="right")
-    for name, figures in rows:
-        table.add_row(name, *(f"{value:.2g}" for value in figures.values()))
-    low, high = student(100 * recalls.mean(axis=1)) or (float("nan"), float("nan"))
-    note = (
-        f"mean over runs {100 * recalls.mean():.2f} % (95 % t interval {low:.2f} to {high:.2f}); {100 * draws} pairings, "
-        f"{draws} rotations, seed {seed}"
-    )
+    table.add_column("")
+    for name, _ in rows:
+        table.add_column(name, justify="right")
+    for figure in rows[0][1]:
+        table.add_row(figure, *(f"{figures[figure]:.2g}" for _, figures in rows))
+    note = f"{100 * draws} pairings, {draws} rotations, seed {seed}"
+    if interval := student(100 * recalls.mean(axis=1)):
+        low, high = interval
+        note = f"R@1, mean over runs: {100 * recalls.mean():.2f} % (95 % t interval {low:.2f} to {high:.2f}); {note}"
     Console(width=results.WIDTH).print(table, note, sep="\n", highlight=False)
     results.FOLDER.mkdir(parents=True, exist_ok=True)
     content = {"rows": dict(rows), "note": note}
