@@ -6,7 +6,7 @@ import torch
 from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from cavsync.model.config import PriorityDirection
 
@@ -67,10 +67,31 @@ class Block(nn.Module):
         """(batch, tokens, dim) -> (batch, tokens, dim)."""
         return self._residual(x, self.norm1, self.norm2)
 
+    def first_token(self, x: Tensor) -> Tensor:
+        """The first token of `forward` alone, without the work of the others: (batch, tokens, dim) -> (batch, 1, dim)."""
+        return self._first_residual(x, self.norm1, self.norm2)
+
     def _residual(self, x: Tensor, norm1: nn.LayerNorm, norm2: nn.LayerNorm) -> Tensor:
         x = x + self.attn(norm1(x))
         change: Tensor = self.mlp(norm2(x))
         return x + change
+
+    def _first_residual(self, x: Tensor, norm1: nn.LayerNorm, norm2: nn.LayerNorm) -> Tensor:
+        first = x[:, :1] + self._attention_of_first(norm1(x))
+        change: Tensor = self.mlp(norm2(first))
+        return first + change
+
+    def _attention_of_first(self, x: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> (batch, 1, dim): the query of the first token, the keys and values of all."""
+        dim, qkv = x.shape[-1], self.attn.qkv
+        query = linear(x[:, :1], qkv.weight[:dim], qkv.bias[:dim])
+        key, value = linear(x, qkv.weight[dim:], qkv.bias[dim:]).chunk(2, dim=-1)
+        sizes = (len(x), -1, self.attn.num_heads, self.attn.head_dim)
+        # (batch, heads, tokens, dim of a head) each
+        query, key, value = (part.reshape(sizes).transpose(1, 2) for part in (query, key, value))
+        attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        projected: Tensor = self.attn.proj(attended)
+        return projected
 
 
 class JointBlock(Block):
@@ -84,6 +105,10 @@ class JointBlock(Block):
     def forward(self, x: Tensor, modality: ModalityLetter | None = None) -> Tensor:
         """(batch, tokens, dim) -> (batch, tokens, dim); `modality` selects the norms, None those of both together."""
         return self._residual(x, *self._norms(modality))
+
+    def first_token(self, x: Tensor, modality: ModalityLetter | None = None) -> Tensor:
+        """As `Block.first_token`: (batch, tokens, dim) -> (batch, 1, dim)."""
+        return self._first_residual(x, *self._norms(modality))
 
     def global_attention(self, x: Tensor, modality: ModalityLetter, direction: PriorityDirection) -> Tensor:
         """Attention between the first token and every token, the mean over heads: (batch, tokens, dim) -> (batch, tokens).

@@ -85,6 +85,17 @@ class Encoder(nn.Module):
         """
         return self._view(self._embed_image(image), "v", self.config.image_grid, kept)
 
+    def audio_embedding(self, audio: Tensor, kept: Tensor | None = None) -> Tensor:
+        """`encode_audio(...).global_token`, (batch, dim), without what only the patches need of the last block.
+
+        The values are the same but for the order of sums.
+        """
+        return self._global_token(self._embed_audio(audio), "a", kept)
+
+    def image_embedding(self, image: Tensor, kept: Tensor | None = None) -> Tensor:
+        """`encode_image(...).global_token`, as `audio_embedding`."""
+        return self._global_token(self._embed_image(image), "v", kept)
+
     def guide_audio(self, audio: Tensor, direction: PriorityDirection | None) -> Guidance:
         """What this model, as a teacher, says on whole (batch, time, mels) log-mels; None computes no priority."""
         return self._guide(self._embed_audio(audio), "a", direction)
@@ -98,12 +109,28 @@ class Encoder(nn.Module):
     ) -> Encoding:
         """(batch, patches, dim) of a grid, all of them or those `kept`, through the contrastive path."""
         if kept is not None:
-            visible = take(patches.expand(len(kept), -1, -1), kept)  # (batch, kept, dim)
-            return self._forward_contrastive(self._encode(visible, modality), modality)
+            return self._forward_contrastive(self._encode(_visible(patches, kept), modality), modality)
         encoding = self._forward_contrastive(self._encode(patches, modality), modality)
         dim = self.config.embed_dim
         in_grid = encoding.patches.reshape(-1, *grid, dim)  # (batch, rows, columns, dim)
         return replace(encoding, patches=in_grid)
+
+    def _global_token(self, patches: Tensor, modality: ModalityLetter, kept: Tensor | None) -> Tensor:
+        """(batch, patches, dim) of a grid, all of them or those `kept` -> (batch, dim)."""
+        tokens = self._encode(patches if kept is None else _visible(patches, kept), modality)
+        if self.config.num_global_tokens == 0:  # the mean of the patches needs them all
+            return self._forward_contrastive(tokens, modality).global_token
+        tokens, head = self._contrastive_tokens(tokens), self._contrastive_head(modality)
+        if not head:
+            for block in self.blocks_u[:-1]:
+                tokens = block(tokens, modality)
+            last: Any = self.blocks_u[-1]
+            return self._normalised(last.first_token(tokens, modality)[:, 0], modality)
+        tokens = self._joint_blocks(tokens, modality)
+        for block in head[:-1]:
+            tokens = block(tokens)
+        last = head[-1]
+        return self._normalised(last.first_token(tokens)[:, 0], modality)
 
     def _guide(
         self, patches: Tensor, modality: ModalityLetter, direction: PriorityDirection | None
@@ -157,7 +184,7 @@ class Encoder(nn.Module):
     def _forward_contrastive(self, tokens: Tensor, modality: ModalityLetter) -> Encoding:
         """(batch, tokens, dim) of one modality alone through the joint blocks, without the reconstruction's token."""
         tokens = joint = self._joint_blocks(self._contrastive_tokens(tokens), modality)
-        for block in self.constrative_head_audio if modality == "a" else self.constrative_head_visual:
+        for block in self._contrastive_head(modality):
             tokens = block(tokens)
         global_token, patches = self._pooled(tokens, modality)
         if not self.config.contrastive_head_depth:
@@ -172,10 +199,19 @@ class Encoder(nn.Module):
 
     def _pooled(self, tokens: Tensor, modality: ModalityLetter) -> tuple[Tensor, Tensor]:
         """(batch, tokens, dim) -> the global token (batch, dim) and the patches (batch, patches, dim), normalised."""
-        tokens = self._part("norm", modality)(without_last(tokens, self.config.num_late_registers))
+        tokens = self._normalised(without_last(tokens, self.config.num_late_registers), modality)
         if self.config.num_global_tokens == 0:
             return tokens.mean(dim=1), tokens
         return tokens[:, 0], tokens[:, 1:]
+
+    def _contrastive_head(self, modality: ModalityLetter) -> nn.ModuleList:
+        """The blocks between the joint ones and the embedding, none in the released model."""
+        return self.constrative_head_audio if modality == "a" else self.constrative_head_visual
+
+    def _normalised(self, tokens: Tensor, modality: ModalityLetter) -> Tensor:
+        """(..., dim) by the last norm of one modality."""
+        normalised: Tensor = self._part("norm", modality)(tokens)
+        return normalised
 
     def _forward_joint(self, audio: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, tokens, dim) of each through the joint blocks together, without contrastive tokens.
@@ -217,6 +253,11 @@ def new_token(dim: int) -> nn.Parameter:
 def without_last(tokens: Tensor, count: int) -> Tensor:
     """(batch, tokens, dim) -> (batch, tokens - count, dim)."""
     return tokens[:, : tokens.shape[1] - count]
+
+
+def _visible(patches: Tensor, kept: Tensor) -> Tensor:
+    """(batch, patches, dim) -> (rows of `kept`, kept, dim); a batch of 1 serves every row."""
+    return take(patches.expand(len(kept), -1, -1), kept)
 
 
 def _check_shape(name: str, batch: Tensor, item: tuple[int, ...], field: str) -> None:

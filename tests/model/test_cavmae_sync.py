@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig, tiny
@@ -123,6 +124,34 @@ def test_embeddings_without_a_reconstruction_are_those_of_the_forward(variant: s
     audio, image = model.contrastive_embeddings(*batch(model.config), *noises(model.config))
     torch.testing.assert_close(audio, output.embedding_audio)
     torch.testing.assert_close(image, output.embedding_image)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_embedding_is_the_global_token_of_the_encoding(variant: str) -> None:
+    """Of whole inputs and of views, up to the order of sums."""
+    model = build(**VARIANTS[variant])
+    audio, image = batch(model.config)
+    kept = torch.tensor([[0, 3], [2, 1], [1, 2]])
+    for embedding, encoding in (
+        (model.audio_embedding(audio), model.encode_audio(audio)),
+        (model.image_embedding(image), model.encode_image(image)),
+        (model.image_embedding(image, kept), model.encode_image(image, kept)),
+        (model.audio_embedding(audio[:1], kept), model.encode_audio(audio[:1], kept)),
+    ):
+        torch.testing.assert_close(embedding, encoding.global_token, atol=2e-6, rtol=0)
+
+
+def test_an_embedding_takes_less_work_than_an_encoding() -> None:
+    """The second of two blocks computes one token of 17; keys and values of all are a sixth of its work."""
+    model = build(image_size=64)
+    image = batch(model.config)[1]
+    work = []
+    for encode in (model.encode_image, model.image_embedding):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            encode(image)
+        counts = counter.get_flop_counts()["Global"]
+        work.append(counts[torch.ops.aten.addmm])
+    assert work[1] < 0.7 * work[0]
 
 
 def test_one_image_serves_many_views() -> None:

@@ -5,7 +5,7 @@ are d apart is cos(2 pi d / PERIOD_S): 1 for the right pair, and less the farthe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,7 +40,20 @@ def similarity(apart_s: float | np.ndarray) -> np.ndarray:
     return np.cos(2 * np.pi * np.asarray(apart_s) / PERIOD_S)
 
 
-class ShardClock(nn.Module):
+class StandIn(nn.Module):
+    """A model of which only the encodings are defined; its embeddings are their global tokens."""
+
+    encode_audio: Callable[[Tensor], Encoding]
+    encode_image: Callable[..., Encoding]
+
+    def audio_embedding(self, audio: Tensor) -> Tensor:
+        return self.encode_audio(audio).global_token
+
+    def image_embedding(self, image: Tensor, *kept: Tensor) -> Tensor:
+        return self.encode_image(image, *kept).global_token
+
+
+class ShardClock(StandIn):
     """Reads support/known_shards.py's raw images and log-mels. Audio of time t belongs to t - `late_s`.
 
     With `knows_clips` a second pair of coordinates stands for the clip: foreign pairs lose up to 1 of 2.
@@ -76,7 +89,7 @@ class DeafClock(ShardClock):
         return _encoding(np.ones((len(audio), 2)))
 
 
-class VideoClock(nn.Module):
+class VideoClock(StandIn):
     """Reads the frames and the chirp of support/media.py's clips; `inputs` normalised the log-mels."""
 
     def __init__(self, inputs: DataConfig, fps: float = 25) -> None:

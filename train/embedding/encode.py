@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cavsync.model.encoder import Encoder
-from cavsync.model.output import Encoding
 from cavsync.train.data.images import normalise_images
 from cavsync.train.errors import EvaluationError
 
@@ -25,7 +24,7 @@ def unit_frames(
     `what` names them in the EvaluationError that a NaN or an infinite value raises.
     """
     return _unit_vectors(
-        lambda batch: model.encode_image(normalise_images(batch)), frames, device, f"embeddings of {what}"
+        lambda batch: model.image_embedding(normalise_images(batch)), frames, device, f"embeddings of {what}"
     )
 
 
@@ -37,7 +36,7 @@ def unit_segments(
     on_segment: OnItem = lambda done: None,
 ) -> Tensor:
     """(N, D) float32 unit vectors, on the CPU, of N normalised float32 (rows, mels) audio segments."""
-    return _unit_vectors(model.encode_audio, segments, device, f"embeddings of {what}", on_segment)
+    return _unit_vectors(model.audio_embedding, segments, device, f"embeddings of {what}", on_segment)
 
 
 def require_finite(values: Tensor, what: str) -> None:
@@ -51,7 +50,7 @@ def require_finite(values: Tensor, what: str) -> None:
 
 
 def _unit_vectors(
-    encode: Callable[[Tensor], Encoding],
+    encode: Callable[[Tensor], Tensor],
     items: Iterable[Tensor],
     device: torch.device,
     what: str,
@@ -61,7 +60,7 @@ def _unit_vectors(
     remaining, parts, done = iter(items), [], 0
     with torch.inference_mode():
         while batch := list(islice(remaining, BATCH_SIZE)):
-            parts.append(encode(torch.stack(batch).to(device)).global_token.float())
+            parts.append(encode(torch.stack(batch).to(device)).float())
             done += len(batch)
             on_item(done)
         vectors = normalize(torch.cat(parts), dim=-1).cpu()

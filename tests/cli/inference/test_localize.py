@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from support.clock_models import load_instead, raw_images
+from support.clock_models import StandIn, load_instead, raw_images
 from support.command_line import output_text, run
 from support.known_shards import micro_model
 from support.media import run_ffmpeg, write_clip
@@ -41,7 +41,7 @@ TOP_LEFT, BOTTOM_RIGHT, TOP_RIGHT = (0, 0), (3, 3), (0, 3)
 NUM_CELLS = 4
 
 
-class Colours(nn.Module):
+class Colours(StandIn):
     """Coordinate 0 is how red, or low, something is, coordinate 1 how blue, or high."""
 
     def __init__(self) -> None:

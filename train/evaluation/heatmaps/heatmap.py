@@ -115,7 +115,7 @@ class HeatmapModel:
                 normalize(patches, dim=-1) if self.config.similarity == "cosine" else patches
             )
         batches = torch.split(self.views, VIEWS_PER_BATCH)
-        tokens = torch.cat([self.model.encode_image(image, kept).global_token for kept in batches])
+        tokens = torch.cat([self.model.image_embedding(image, kept) for kept in batches])
         return MaskedViewFeatures(
             normalize(tokens.float(), dim=-1), self.solver, self.model.config.image_grid
         )

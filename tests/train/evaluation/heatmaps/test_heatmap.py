@@ -127,9 +127,9 @@ class SeesOnePatch:
     def eval(self) -> "SeesOnePatch":
         return self
 
-    def encode_image(self, image: Tensor, kept: Tensor) -> SimpleNamespace:
+    def image_embedding(self, image: Tensor, kept: Tensor) -> Tensor:
         visible = (kept == self.patch).any(dim=1).float()
-        return SimpleNamespace(global_token=torch.stack([0.2 + visible, torch.ones(len(kept))], dim=1))
+        return torch.stack([0.2 + visible, torch.ones(len(kept))], dim=1)
 
 
 def test_the_masked_view_map_is_hottest_at_the_source() -> None:
