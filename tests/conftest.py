@@ -82,3 +82,11 @@ def quick_decoders() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         fork_decoders(patch)
         yield
+
+
+@pytest.fixture(scope="module")
+def float32_inference() -> Iterator[None]:
+    """`--precision auto` is float32 on every processor, so that figures do not depend on where tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cavsync.train.engine.device.has_fast_bfloat16", lambda device: False)
+        yield

@@ -6,6 +6,8 @@ This module imports nothing heavy: `cavsync --help` shows the choices without lo
 from typing import Literal
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+# Of the products of a trained model; auto is bfloat16 where the device computes them faster than in float32.
+InferencePrecision = Literal["auto", "float32", "bfloat16"]
 # Whether a clip has one class (softmax), or any number of classes (a sigmoid each).
 LabelTask = Literal["single-label", "multi-label"]
 # How the similarities of all frames and windows of two clips become one.

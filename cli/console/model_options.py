@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cavsync.cli.console.overrides import OverridesOption, given_fields
-from cavsync.train.choices import DeviceChoice
+from cavsync.train.choices import DeviceChoice, InferencePrecision
 
 if TYPE_CHECKING:
     from cavsync.train.data.run import ChosenCheckpoint
@@ -29,6 +29,12 @@ class ModelOptions:
     ] = None
     device: Annotated[
         DeviceChoice, typer.Option(help="Device to compute on; auto takes a GPU if there is one.")
+    ] = "auto"
+    precision: Annotated[
+        InferencePrecision,
+        typer.Option(
+            help="Precision of the model's products; auto is bfloat16 where the device computes it faster, else float32."
+        ),
     ] = "auto"
     root: RootOption = Path()
     overrides: OverridesOption = None
@@ -61,4 +67,6 @@ class ModelOptions:
         from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 
         known = {} if embedded is None else embedded.about.get("set", {})
-        return LoadedCheckpoint.load(self.weights(embedded), self.device, **(known | self.fields()))
+        return LoadedCheckpoint.load(
+            self.weights(embedded), self.device, self.precision, **(known | self.fields())
+        )

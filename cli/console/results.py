@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Options that are named apart, or decide where and how results are written and computed, not what they are.
 NOT_OPTIONS = {
-    *("checkpoint", "data", "device", "root", "workers", "ray_address"),
+    *("checkpoint", "data", "device", "precision", "root", "workers", "ray_address"),
     *("out", "html", "save_embeddings", "as_json"),
 }
 
@@ -39,6 +39,7 @@ def command_inputs(
         from cavsync.train.data.inputs import INPUT_FIELDS  # loads torch, as the checkpoint did
 
         named["checkpoint"] = file_input(checkpoint.weights)
+        named["precision"] = checkpoint.precision
         named["preprocessing"] = {name: getattr(checkpoint.inputs, name) for name in INPUT_FIELDS}
     if data is not None:
         defining = defined_by if isinstance(defined_by, Path) and defined_by.is_file() else None

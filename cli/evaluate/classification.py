@@ -87,7 +87,7 @@ def classification(
     from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     fields = model.fields() | ({} if modality is None else {"modality": modality})
-    classifier = open_classifier(model.weights(), fields, model.device)
+    classifier = open_classifier(model.weights(), fields, model.device, model.precision)
     requested = ClassificationTask(
         split=SplitTask.of(classifier, data, split),
         label_list=labels,

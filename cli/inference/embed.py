@@ -65,7 +65,11 @@ def embed(
     if not as_json and files.paths != [source]:
         typer.echo(files.describe())
     spec = EmbedderSpec(
-        weights=weights, step_s=step, device=model.device, fields=tuple(model.fields().items())
+        weights=weights,
+        step_s=step,
+        device=model.device,
+        precision=model.precision,
+        fields=tuple(model.fields().items()),
     )
     found = _embed(files, spec, out, Workers(workers, ray_address), source, as_json)
     if as_json:

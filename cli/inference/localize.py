@@ -69,6 +69,8 @@ def localize(
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)
+    if embedded is not None and (note := embedded.other_precision(checkpoint.precision)):
+        warn(f"{note}.")
     with counting("heatmaps", "s", quiet=as_json) as on_second:
         found = find(embedder, video, audio, maps, config, calibration, on_second)
     with counting("overlay video", "s", quiet=as_json) as on_second:

@@ -14,6 +14,7 @@ from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import with_options
 from cavsync.cli.console.paths import printable
 from cavsync.cli.console.results import command_inputs
+from cavsync.cli.console.warning_lines import warn
 from cavsync.model.classifier_config import Modality
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def search(
     checkpoint = model.load(file)
     embedder = Embedder(checkpoint)
     file.require_checkpoint(checkpoint.weights, embedder.about)
+    if note := file.other_precision(checkpoint.precision):
+        warn(f"{note}.")
     inputs = command_inputs("search", checkpoint)
     if html is not None:
         require_own_page(html, inputs, "--html")
@@ -74,18 +77,19 @@ def search(
     if html is not None:
         write_search_page(found, file, html, inputs)
     if as_json:
-        typer.echo(json.dumps(_as_record(found, file)))
+        typer.echo(json.dumps(_as_record(found, file, checkpoint.precision)))
         return
     _print(found, file)
     if html is not None:
         typer.echo(f"Page: {html}")
 
 
-def _as_record(found: "SearchResults", file: "WindowFile") -> dict[str, object]:
+def _as_record(found: "SearchResults", file: "WindowFile", precision: str) -> dict[str, object]:
     return {
         "query": str(found.query.path),
         "kind": found.query.kind,
         "in": str(file.path),
+        "precision": {"in": file.about.get("precision"), "query": precision},
         "windows": found.num_windows,
         "seconds": round(found.seconds, 4),
         "hits": [asdict(hit) for hit in found.hits],

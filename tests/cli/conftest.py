@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def reports_are_quick(quick_reports: None) -> None:
+def reports_are_quick(quick_reports: None, float32_inference: None) -> None:
     """For all tests of the command line."""
 
 

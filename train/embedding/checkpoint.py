@@ -10,10 +10,12 @@ import torch
 
 from cavsync.model.checkpoints.checkpoint import Checkpoint, assumption, open_checkpoint
 from cavsync.model.encoder import Encoder
+from cavsync.train.choices import InferencePrecision
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import CheckpointInputs, find_weights, split_fields
 from cavsync.train.data.window import WindowRule
-from cavsync.train.engine.device import choose_device
+from cavsync.train.engine.config import Precision
+from cavsync.train.engine.device import choose_device, inference_precision, warn_of_slow_precision
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +30,22 @@ class LoadedCheckpoint:
     """Those of the run that made the weights, else those of published weights."""
     weights: Path
     device: torch.device
+    precision: Precision = "float32"
+    """Of the products in the encoders; what is made of their outputs is float32."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """How the model came to be; empty where the file does not say."""
 
     @classmethod
-    def load(cls, checkpoint: Path | str, device: str = "cpu", **overrides: Any) -> "LoadedCheckpoint":
+    def load(
+        cls,
+        checkpoint: Path | str,
+        device: str = "cpu",
+        precision: InferencePrecision = "float32",
+        **overrides: Any,
+    ) -> "LoadedCheckpoint":
         """From a run folder, a file in one, or a published file; `device` is "auto", "cpu" or "cuda".
+
+        `precision` "auto" is bfloat16 where the device computes it faster.
 
         `overrides` are fields of the model and of its inputs that a published file does not state, such as `num_heads`
         and `mel_mean`; what neither it nor they state is taken as published, and logged. Raises EvaluationError for a
@@ -41,11 +53,14 @@ class LoadedCheckpoint:
         """
         weights, chosen = find_weights(Path(checkpoint)), choose_device(device)
         opened, inputs = open_with_inputs(weights, overrides)
+        resolved = inference_precision(precision, chosen)
+        warn_of_slow_precision(chosen, resolved, "--precision float32")
         return cls(
             model=opened.build().to(chosen),
             inputs=inputs.config,
             weights=weights,
             device=chosen,
+            precision=resolved,
             training=opened.file.training or {},
         )
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Subset
 from cavsync.model.encoder import Encoder
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.encode import unit_frames, unit_segments
+from cavsync.train.engine.config import Precision
 from cavsync.train.errors import EvaluationError
 
 
@@ -36,6 +37,7 @@ def embed_split(
     device: torch.device,
     on_clip: Callable[[int, int], None] = lambda done, total: None,
     only: Collection[str] | None = None,
+    precision: Precision = "float32",
 ) -> ClipEmbeddings:
     """Embeds all clips, or those of the keys `only`; each is decoded and encoded once.
 
@@ -53,8 +55,10 @@ def embed_split(
     for number, item in enumerate(loader):
         # Frames near a clip's ends share a window; each is encoded once.
         windows, window_of = torch.unique(item["audio"].to(device), dim=0, return_inverse=True)
-        audio[number] = unit_segments(model, windows, device, f"the audio of {item['key']}")[window_of.cpu()]
-        image[number] = unit_frames(model, item["image"], device, f"the frames of {item['key']}")
+        what = f"the audio of {item['key']}"
+        segments = unit_segments(model, windows, device, what, precision=precision)
+        audio[number] = segments[window_of.cpu()]
+        image[number] = unit_frames(model, item["image"], device, f"the frames of {item['key']}", precision)
         on_clip(number + 1, len(wanted))
     return ClipEmbeddings([keys[clip] for clip in wanted], audio, image)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import overload
 
 from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.train.choices import InferencePrecision
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder, FileEmbeddings
 
@@ -13,7 +14,12 @@ AnyCheckpoint = Path | str | LoadedCheckpoint
 
 @overload
 def embed(  # type: ignore[overload-overlap]  # a string is a sequence of strings too
-    videos: Path | str, checkpoint: AnyCheckpoint, *, step_s: float | None = None, device: str = "auto"
+    videos: Path | str,
+    checkpoint: AnyCheckpoint,
+    *,
+    step_s: float | None = None,
+    device: str = "auto",
+    precision: InferencePrecision = "auto",
 ) -> FileEmbeddings: ...
 
 
@@ -24,6 +30,7 @@ def embed(
     *,
     step_s: float | None = None,
     device: str = "auto",
+    precision: InferencePrecision = "auto",
 ) -> list[FileEmbeddings]: ...
 
 
@@ -33,6 +40,7 @@ def embed(
     *,
     step_s: float | None = None,
     device: str = "auto",
+    precision: InferencePrecision = "auto",
 ) -> FileEmbeddings | list[FileEmbeddings]:
     """Embeds windows of audio, and the frames in their middle, of one file or of several, of any length.
 
@@ -41,6 +49,8 @@ def embed(
         checkpoint: A run folder, a checkpoint file, or what `LoadedCheckpoint.load` made of one.
         step_s: Seconds from window to window; by default half a window.
         device: "auto", "cpu" or "cuda"; a loaded checkpoint stays where it is.
+        precision: "auto", "float32" or "bfloat16"; a loaded checkpoint keeps its own. "auto" is bfloat16 where the
+            device computes it faster.
 
     Returns:
         For each file its W windows: times in seconds, (W,), and unit vectors `audio` and `image`, (W, D) float32, with
@@ -51,7 +61,7 @@ def embed(
         MediaError: A file gives no window.
     """
     if not isinstance(checkpoint, LoadedCheckpoint):
-        checkpoint = LoadedCheckpoint.load(checkpoint, device)
+        checkpoint = LoadedCheckpoint.load(checkpoint, device, precision)
     embedder = Embedder(checkpoint, step_s)
     with DecoderProcess() as decoder:
         if isinstance(videos, (str, Path)):

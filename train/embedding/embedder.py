@@ -64,9 +64,10 @@ class Embedder:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What decides the embeddings: it is equal for two files of embeddings that may be compared."""
+        """What decides the embeddings. Those of one checkpoint, model and log-mel may be compared, in either precision."""
         return {
             "checkpoint_sha256": sha256(self.checkpoint.weights),
+            "precision": self.checkpoint.precision,
             "model": asdict(self.checkpoint.model.config),
             "mel": {"mean": self.rule.mean, "std": self.rule.std, "pad_value": self.rule.pad_value},
             "window_s": self.spec.rows / MEL_ROWS_PER_S,
@@ -108,14 +109,16 @@ class Embedder:
 
     def unit_frames(self, frames: Iterable[torch.Tensor]) -> np.ndarray:
         """(N, D) float32 unit vectors of N uint8 (side, side, 3) frames."""
-        model, what = self.checkpoint.model, f"frames by {self.checkpoint.weights}"
-        vectors: np.ndarray = unit_frames(model, frames, self.checkpoint.device, what).numpy()
+        one, what = self.checkpoint, f"frames by {self.checkpoint.weights}"
+        vectors: np.ndarray = unit_frames(one.model, frames, one.device, what, one.precision).numpy()
         return vectors
 
     def unit_segments(self, segments: Iterable[torch.Tensor]) -> np.ndarray:
         """(N, D) float32 unit vectors of N normalised (rows, mels) audio segments."""
-        model, what = self.checkpoint.model, f"audio segments by {self.checkpoint.weights}"
-        vectors: np.ndarray = unit_segments(model, segments, self.checkpoint.device, what).numpy()
+        one, what = self.checkpoint, f"audio segments by {self.checkpoint.weights}"
+        vectors: np.ndarray = unit_segments(
+            one.model, segments, one.device, what, precision=one.precision
+        ).numpy()
         return vectors
 
     def _unit_jpegs(self, jpegs: list[bytes]) -> np.ndarray:

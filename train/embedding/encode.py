@@ -9,6 +9,8 @@ from torch.nn.functional import normalize
 
 from cavsync.model.encoder import Encoder
 from cavsync.train.data.images import normalise_images
+from cavsync.train.engine.config import Precision
+from cavsync.train.engine.device import autocast
 from cavsync.train.errors import EvaluationError
 
 BATCH_SIZE = 64
@@ -17,15 +19,21 @@ OnItem = Callable[[int], None]  # how many are encoded
 
 
 def unit_frames(
-    model: Encoder, frames: Iterable[Tensor], device: torch.device, what: str = "frames"
+    model: Encoder,
+    frames: Iterable[Tensor],
+    device: torch.device,
+    what: str = "frames",
+    precision: Precision = "float32",
 ) -> Tensor:
     """(N, D) float32 unit vectors, on the CPU, of N uint8 (side, side, 3) frames.
 
-    `what` names them in the EvaluationError that a NaN or an infinite value raises.
+    `what` names them in the EvaluationError that a NaN or an infinite value raises; `precision` is that of the products.
     """
-    return _unit_vectors(
-        lambda batch: model.image_embedding(normalise_images(batch)), frames, device, f"embeddings of {what}"
-    )
+
+    def encode(batch: Tensor) -> Tensor:
+        return model.image_embedding(normalise_images(batch))
+
+    return _unit_vectors(encode, frames, device, precision, f"embeddings of {what}")
 
 
 def unit_segments(
@@ -34,9 +42,11 @@ def unit_segments(
     device: torch.device,
     what: str = "audio segments",
     on_segment: OnItem = lambda done: None,
+    precision: Precision = "float32",
 ) -> Tensor:
     """(N, D) float32 unit vectors, on the CPU, of N normalised float32 (rows, mels) audio segments."""
-    return _unit_vectors(model.audio_embedding, segments, device, f"embeddings of {what}", on_segment)
+    what = f"embeddings of {what}"
+    return _unit_vectors(model.audio_embedding, segments, device, precision, what, on_segment)
 
 
 def require_finite(values: Tensor, what: str) -> None:
@@ -53,6 +63,7 @@ def _unit_vectors(
     encode: Callable[[Tensor], Tensor],
     items: Iterable[Tensor],
     device: torch.device,
+    precision: Precision,
     what: str,
     on_item: OnItem = lambda done: None,
 ) -> Tensor:
@@ -60,7 +71,9 @@ def _unit_vectors(
     remaining, parts, done = iter(items), [], 0
     with torch.inference_mode():
         while batch := list(islice(remaining, BATCH_SIZE)):
-            parts.append(encode(torch.stack(batch).to(device)).float())
+            with autocast(device, precision):
+                encoded = encode(torch.stack(batch).to(device))
+            parts.append(encoded.float())
             done += len(batch)
             on_item(done)
         vectors = normalize(torch.cat(parts), dim=-1).cpu()

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.jobs.work import Workers
 from cavsync.pipeline.storage.writable import require_writable_file
+from cavsync.train.choices import InferencePrecision
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder, OnSecond
 from cavsync.train.embedding.window_file import (
@@ -45,10 +46,11 @@ class EmbedderSpec:
     weights: Path
     step_s: float | None
     device: str
+    precision: InferencePrecision = "float32"
     fields: tuple[tuple[str, Any], ...] = ()  # of the model, where a published file does not tell them
 
     def open(self) -> Embedder:
-        checkpoint = LoadedCheckpoint.load(self.weights, self.device, **dict(self.fields))
+        checkpoint = LoadedCheckpoint.load(self.weights, self.device, self.precision, **dict(self.fields))
         return Embedder(checkpoint, self.step_s)
 
 
@@ -106,6 +108,8 @@ def embed_files(
     """
     require_writable_file(out, "give another with --out")  # before the model is loaded
     embedder = spec.open()
+    # Machines of a cluster may differ in what is fast; all embed as this one does.
+    spec = replace(spec, precision="bfloat16" if embedder.checkpoint.precision == "bfloat16" else "float32")
     about = {
         "checkpoint": str(embedder.checkpoint.weights),
         "source": None if source is None else str(source.absolute()),

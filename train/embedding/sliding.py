@@ -16,6 +16,7 @@ from cavsync.pipeline.dataset.sampling import unbounded_starts, window_starts
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.data.window import WindowRule
 from cavsync.train.embedding.encode import unit_frames, unit_segments
+from cavsync.train.engine.config import Precision
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class WindowEncoder:
     alignment: Alignment
     step_rows: int
     device: torch.device
+    precision: Precision = "float32"
 
     def encode(
         self, clip: AVClip, on_window: Callable[[int, int], None] = lambda done, total: None
@@ -81,7 +83,8 @@ class WindowEncoder:
         """(F, D)"""
         # One frame may be on screen at two instants.
         _, firsts, indices = np.unique(clip.times_s, return_index=True, return_inverse=True)
-        frames = unit_frames(self.model, clip.frames[firsts], self.device, f"the frames of {clip.name}")
+        what = f"the frames of {clip.name}"
+        frames = unit_frames(self.model, clip.frames[firsts], self.device, what, self.precision)
         vectors: np.ndarray = frames.numpy()[indices]
         return vectors
 
@@ -90,7 +93,7 @@ class WindowEncoder:
         segments = (self.window.normalised(clip.mel, int(start)) for start in starts)
         what = f"the audio of {clip.name}"
         vectors: np.ndarray = unit_segments(
-            self.model, segments, self.device, what, lambda done: on_window(done, len(starts))
+            self.model, segments, self.device, what, lambda done: on_window(done, len(starts)), self.precision
         ).numpy()
         return vectors
 

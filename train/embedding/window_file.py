@@ -7,7 +7,7 @@
     audio    list of D floats  unit vector of the audio; null where there is none, or only silence
     image    list of D floats  unit vector of the frame; null where there is none
 
-The metadata holds two JSON texts: under `cavsync` what decided the embeddings (the sha256 of the checkpoint, the model,
+The metadata holds two JSON texts: under `cavsync` what decided the embeddings (the sha256 of the checkpoint, the precision, the model,
 the statistics of its log-mel, window and step) and the folder that the names of files begin in, under `cavsync.files` a record for every file with its state.
 """
 
@@ -103,7 +103,7 @@ def _differences(found: "WindowFile", about: Mapping[str, Any], files: Sequence[
     """How the embeddings that are there differ from those that are to be made."""
     if found.about.get("checkpoint_sha256") != about["checkpoint_sha256"]:
         yield f"their checkpoint is {found.about.get('checkpoint')}, now it is {about['checkpoint']}"
-    for name in ("model", "mel", "window_s", "step_s"):
+    for name in ("precision", "model", "mel", "window_s", "step_s"):
         if found.about.get(name) != about[name]:
             yield f"their {name} is {found.about.get(name)}, now it is {about[name]}"
     lost = [record.file for record in found.files if record.file not in set(files)]
@@ -204,6 +204,16 @@ class WindowFile:
                     f"{self.path} was embedded with other settings of the {part}: {self.about.get(part)}, and now they are "
                     f"{about[part]}. Give the same --set as for embedding."
                 )
+
+    def other_precision(self, precision: str) -> str | None:
+        """A sentence where the file was embedded in another precision; its embeddings may be compared all the same."""
+        own = self.about.get("precision", "float32")
+        if own == precision:
+            return None
+        return (
+            f"{self.path} was embedded in {own}, and here {precision} is used: similarities differ by up to some "
+            f"thousandths. For the same give --precision {own}"
+        )
 
     def media(self, file: str) -> Path:
         """Where a file was when it was embedded."""

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import torch
 
 from cavsync.errors import CavsyncError
-from cavsync.train.choices import DeviceChoice
+from cavsync.train.choices import DeviceChoice, InferencePrecision
+from cavsync.train.engine.config import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +66,33 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
-def warn_of_slow_precision(device: torch.device, precision: str) -> None:
-    """Log what to set where this processor emulates the `Precision`."""
+def inference_precision(choice: InferencePrecision, device: torch.device) -> Precision:
+    """The precision that "auto", "float32" or "bfloat16" means for a trained model on this device."""
+    if choice != "auto":
+        return choice
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether it has instructions for products in bfloat16: GPUs from Ampere on, x86 with AMX or AVX512-BF16.
+
+    Of other processors nothing was measured; without such instructions float32 is faster.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Both exist in every torch that is allowed; the public `torch.cpu.get_capabilities` only in later ones.
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def warn_of_slow_precision(
+    device: torch.device, precision: str, way_out: str = "--set precision=float32"
+) -> None:
+    """Log the `way_out` where this processor emulates the `Precision`."""
     level = torch.backends.cpu.get_cpu_capability()
     if device.type == "cpu" and precision != "float32" and level == WITHOUT_HALF_PRECISION:
         logger.warning(
-            "precision=%s is slow on this processor (%s), which has no instructions for it: --set precision=float32.",
+            "precision=%s is slow on this processor (%s), which has no instructions for it: %s.",
             precision,
             level,
+            way_out,
         )

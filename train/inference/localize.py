@@ -204,7 +204,7 @@ class _Localizer:
         checkpoint = embedder.checkpoint
         self._embedder, self._segments = embedder, segments
         self._segment_vectors = None if segments is None else embedder.embed_segments(segments)  # (S, D)
-        self._heatmap_model = HeatmapModel(checkpoint.model, config, checkpoint.device)
+        self._heatmap_model = HeatmapModel(checkpoint.model, config, checkpoint.device, checkpoint.precision)
         self._reader = PromptReader.of(checkpoint)
         self._unmapped = np.full(checkpoint.model.config.image_grid, np.nan, np.float32)
         self.windows: list[Window] = []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_a_published_file_gets_published_inputs_and_needs_a_dataset(dataset: Pat
     assert (task.data.mel_mean, task.data.alignment) == (PUBLISHED_INPUTS.mel_mean, "upstream")
     assert task.data.path == str(dataset)
     assert retrieval("--checkpoint", weights, "--data", dataset, "--split", "train").exit_code == 0
+
+
+def test_the_report_states_the_precision_and_another_one_has_a_report_of_its_own(
+    run: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    for precision in ("float32", "bfloat16"):
+        result = retrieval("--checkpoint", copied, "--split", "train", "--precision", precision)
+        assert result.exit_code == 0, result.output
+    folders = [copied / "retrieval-train", copied / "retrieval-train-2"]
+    reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
+    assert [one["inputs"]["precision"] for one in reports] == ["float32", "bfloat16"]
+    out = tmp_path / "compare.html"
+    result = command_line.run("eval", "compare", *folders, "--out", out, "--json")
+    assert json.loads(result.stdout)["settings"] == {"precision": ["float32", "bfloat16"]}
 
 
 def test_json_is_the_report_and_nothing_else(run: Path, tmp_path: Path) -> None:

@@ -386,6 +386,30 @@ def test_an_interrupted_run_continues_with_the_files_that_are_not_done(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["three", "x.parquet"]
 
 
+@pytest.mark.usefixtures("clock")
+def test_embeddings_of_two_precisions_are_not_mixed(
+    three: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where an interrupted command goes on in another one, and not in a file that is there."""
+    out, names, embed = tmp_path / "x.parquet", [], Embedder.embed
+
+    def until_b(self: Embedder, path: Path, *rest: Any) -> Any:
+        names.append((path.name, self.checkpoint.precision))
+        if names == [("a.mp4", "float32"), ("b.mp4", "float32")]:
+            raise KeyboardInterrupt
+        return embed(self, path, *rest)
+
+    monkeypatch.setattr(Embedder, "embed", until_b)
+    command = ("embed", three, "--out", out, "--checkpoint", weights)
+    assert run(*command).exit_code == 130
+    assert run(*command, "--precision", "bfloat16").exit_code == 0
+    assert names[2:] == [("a.mp4", "bfloat16"), ("b.mp4", "bfloat16"), ("c.mp4", "bfloat16")]
+    assert json.loads(metadata_of(out)[b"cavsync"])["precision"] == "bfloat16"
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "their precision is bfloat16, now it is float32" in output_text(result)
+
+
 @pytest.mark.slow
 def test_ray_workers_write_what_one_process_writes(three: Path, weights: Path, tmp_path: Path) -> None:
     no_medium(three / "text.mp4")

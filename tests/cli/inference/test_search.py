@@ -158,6 +158,24 @@ def test_hits_are_apart_sorted_and_as_many_as_asked(
     assert find(query, "--limit", 2)["hits"] == hits[:2]
 
 
+def test_a_query_in_another_precision_is_compared_and_reported(
+    library: Path, weights: Path, tmp_path: Path
+) -> None:
+    query = numbered(tmp_path / "query.png", 100)
+    command = ("search", query, "--in", library, "--checkpoint", weights, "--json")
+    same, other = (run(*command, "--precision", one) for one in ("float32", "bfloat16"))
+    expected = f"{library} was embedded in float32, and here bfloat16 is used"
+    assert expected not in output_text(same)
+    assert expected in output_text(other)
+    assert "For the same give --precision float32" in output_text(other)
+    found = [json.loads(one.stdout) for one in (same, other)]
+    assert [one["precision"] for one in found] == [
+        {"in": "float32", "query": "float32"},
+        {"in": "float32", "query": "bfloat16"},
+    ]
+    assert found[0]["hits"] == found[1]["hits"]  # the stand-in has no products
+
+
 def test_a_hit_reaches_as_far_as_its_windows_are_half_as_good(library: Path, clip: KnownClip) -> None:
     file = WindowFile.open(library)
     table = table_of(library)

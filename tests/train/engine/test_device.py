@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from cavsync.train.engine.device import compiles, warn_of_slow_precision
+from cavsync.train.engine.device import compiles, inference_precision, warn_of_slow_precision
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,32 @@ def test_half_precision_on_a_processor_without_it_names_the_way_out(
     with caplog.at_level(logging.WARNING):
         warn_of_slow_precision(torch.device("cpu"), precision)
     assert ("--set precision=float32" in caplog.text) is warned
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "expected"),
+    [
+        (False, False, "float32"),
+        (True, False, "bfloat16"),
+        (False, True, "bfloat16"),
+    ],
+)
+def test_a_trained_model_runs_in_bfloat16_where_the_processor_has_products_in_it(
+    amx: bool, avx512: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    cpu = torch.device("cpu")
+    assert inference_precision("auto", cpu) == expected
+    assert [inference_precision(one, cpu) for one in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16")])
+def test_a_trained_model_runs_in_bfloat16_on_gpus_from_ampere_on(
+    capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert inference_precision("auto", torch.device("cuda")) == expected
 
 
 def test_long_runs_on_a_gpu_are_compiled_unless_the_user_decides() -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cavsync.model.checkpoints.checkpoint import open_checkpoint
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import Modality
 from cavsync.model.errors import CheckpointError
-from cavsync.train.choices import LabelTask
+from cavsync.train.choices import InferencePrecision, LabelTask
 from cavsync.train.data.inputs import find_weights, split_fields
 from cavsync.train.data.labelled import LabelledClips
 from cavsync.train.data.labels import Labels, task_of
@@ -91,14 +90,19 @@ def is_official_list(dataset: str, coverage: Coverage) -> bool:
     return coverage.num_scored >= MIN_LIST_FRACTION * official
 
 
-def open_classifier(weights: Path, overrides: Mapping[str, Any], device: str = "cpu") -> LoadedCheckpoint:
+def open_classifier(
+    weights: Path,
+    overrides: Mapping[str, Any],
+    device: str = "cpu",
+    precision: InferencePrecision = "float32",
+) -> LoadedCheckpoint:
     """`overrides` are fields of `ModelConfig` and `ClassifierConfig`, where the file does not hold them.
 
     Raises CheckpointError or EvaluationError for what is no classifier, or none for the modality in `overrides`.
     """
     modality = overrides.get("modality")
     try:
-        checkpoint = LoadedCheckpoint.load(weights, device, **overrides)
+        checkpoint = LoadedCheckpoint.load(weights, device, precision, **overrides)
     except CheckpointError as error:
         trained = _trained_modality(weights, overrides)
         if trained is None or modality in (None, trained):
@@ -145,7 +149,7 @@ def score_classification(task: ClassificationTask, on_clip: OnClip) -> Classific
     clips = LabelledClips(split.data, model.config, modality, split.dataset)
     truth = truth_of(clips, labels)
     answers = task.task or checkpoint.training.get("task") or task_of(clips.targets)
-    probabilities = _probabilities(model, clips, answers, checkpoint.device, on_clip)
+    probabilities = _probabilities(model, clips, answers, checkpoint, on_clip)
     figures, by_chance = classification(probabilities, truth, labels.names), chance(truth, labels.names)
     return ClassificationScores(
         task=task,
@@ -168,10 +172,14 @@ def score_classification(task: ClassificationTask, on_clip: OnClip) -> Classific
 
 
 def _probabilities(
-    model: CavMaeClassifier, clips: LabelledClips, answers: LabelTask, device: torch.device, on_clip: OnClip
+    model: CavMaeClassifier,
+    clips: LabelledClips,
+    answers: LabelTask,
+    checkpoint: LoadedCheckpoint,
+    on_clip: OnClip,
 ) -> np.ndarray:
     with evaluating(model):
-        vectors = clip_vectors(model, clips, device, "float32")
+        vectors = clip_vectors(model, clips, checkpoint.device, checkpoint.precision)
         return class_probabilities(model, _counted(vectors, len(clips), on_clip), answers)
 
 

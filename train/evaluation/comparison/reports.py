@@ -69,6 +69,7 @@ def _described(record: Record, with_training: bool) -> Iterator[tuple[str, Any]]
     for name in ("listed", "found", "scored"):
         yield f"counts.{name}", record["counts"][name]
     yield "items_sha256", record["items_sha256"]
+    yield "precision", (record.get("inputs") or {}).get("precision")
     yield from _flat("config", record["config"])
     yield from _flat("versions", record["versions"])
 

@@ -18,6 +18,8 @@ from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
 from cavsync.train.choices import AudioFeatureKind, MapMethod, Similarity
 from cavsync.train.data.images import normalise_images
+from cavsync.train.engine.config import Precision
+from cavsync.train.engine.device import autocast
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments
 
 # So many views go through the encoder at once.
@@ -93,15 +95,19 @@ class MaskedViewFeatures:
 class HeatmapModel:
     """A model, and how heatmaps are made of its embeddings."""
 
-    def __init__(self, model: Encoder, config: MapConfig, device: torch.device) -> None:
+    def __init__(
+        self, model: Encoder, config: MapConfig, device: torch.device, precision: Precision = "float32"
+    ) -> None:
         self.model, self.config, self.device = model.to(device).eval(), config, device
         num_patches = model.config.num_image_patches
+        self.precision = precision
         self.views = draw_views(num_patches, config).to(device)
         self.solver = ridge_solver(self.views, num_patches, config.ridge)
 
     @torch.inference_mode()
     def encode_audio(self, segments: AudioSegments) -> AudioFeatures:
-        encoding = self.model.encode_audio(segments.mel.to(self.device))
+        with autocast(self.device, self.precision):
+            encoding = self.model.encode_audio(segments.mel.to(self.device))
         probe = audio_probe(encoding, segments.valid.to(self.device), self.config)
         return AudioFeatures(probe, normalize(encoding.global_token.float(), dim=-1).mean(dim=0))
 
@@ -110,12 +116,14 @@ class HeatmapModel:
         """Of a uint8 (side, side, 3) image."""
         image = normalise_images(image[None].to(self.device))  # (1, 3, side, side)
         if method == "denseav":
-            patches = self.model.encode_image(image).patches[0].float()
+            with autocast(self.device, self.precision):
+                patches = self.model.encode_image(image).patches[0].float()
             return PatchFeatures(
                 normalize(patches, dim=-1) if self.config.similarity == "cosine" else patches
             )
         batches = torch.split(self.views, VIEWS_PER_BATCH)
-        tokens = torch.cat([self.model.image_embedding(image, kept) for kept in batches])
+        with autocast(self.device, self.precision):
+            tokens = torch.cat([self.model.image_embedding(image, kept) for kept in batches])
         return MaskedViewFeatures(
             normalize(tokens.float(), dim=-1), self.solver, self.model.config.image_grid
         )

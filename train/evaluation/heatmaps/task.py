@@ -44,7 +44,9 @@ class MapTask:
         return self.checkpoint.weights
 
     def heatmap_model(self) -> tuple[HeatmapModel, PromptReader]:
-        model = HeatmapModel(self.checkpoint.model, self.map, self.checkpoint.device)
+        model = HeatmapModel(
+            self.checkpoint.model, self.map, self.checkpoint.device, self.checkpoint.precision
+        )
         return model, PromptReader.of(self.checkpoint, self.windows)
 
     def as_dict(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def embed_gallery(
     training = _training(config, task.weights)
     clips = ClipAllPairs(task.data, model.config, dataset)
     wanted = set(found.keys.values()) if gallery else None
-    embeddings = embed_split(model, clips, task.checkpoint.device, on_clip, wanted)
+    embeddings = embed_split(model, clips, task.checkpoint.device, on_clip, wanted, task.checkpoint.precision)
     source = EmbeddingSource(task=task, model=model.config, dataset=dataset, split=task.data.split)
     labels_of = dict(zip(clips.store.keys, clips.store.labels, strict=True))
     return GalleryEmbeddings(
@@ -103,7 +103,8 @@ def _about(task: SplitTask, config: RetrievalConfig) -> dict[str, Any]:
     """What decides the embeddings, for the metadata of their file."""
     gallery = {} if config.gallery is None else {"gallery": sha256(config.gallery)}
     checkpoint = {"path": str(task.weights), "sha256": sha256(task.weights)}
-    return {"checkpoint": checkpoint, "inputs": asdict(task.data), **gallery}
+    precision = task.checkpoint.precision
+    return {"checkpoint": checkpoint, "precision": precision, "inputs": asdict(task.data), **gallery}
 
 
 def _rankable(embeddings: ClipEmbeddings) -> ClipEmbeddings:

@@ -51,4 +51,6 @@ class SynchronyConfig:
             )
         step_rows = round(self.step_s * MEL_ROWS_PER_S)
         window = WindowRule.of(data, rows)
-        return WindowEncoder(checkpoint.model, window, data.frame_alignment, step_rows, checkpoint.device)
+        return WindowEncoder(
+            checkpoint.model, window, data.frame_alignment, step_rows, checkpoint.device, checkpoint.precision
+        )
