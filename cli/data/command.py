@@ -28,9 +28,6 @@ EXIT_FAILED = 1
 DEFAULT_PAGES = "DIR/{0}; for a URL NAME/{0} here"
 
 app = typer.Typer(no_args_is_help=True)
-app.command()(subset)
-app.command()(merge)
-app.command()(score)
 
 Folder = Annotated[
     PathOrUrl,
@@ -251,3 +248,9 @@ def _statuses(folder: "AnyPath", watch: bool) -> Iterator[tuple["Status", "Mappi
 
 def _validation_content(folder: "AnyPath", found: "DatasetValidation", fixed: bool) -> dict[str, Any]:
     return {"root": str(folder), "clean": found.is_clean, "fixed": fixed, **asdict(found)}
+
+
+# Behind those that look at one dataset, in the help too.
+app.command()(score)
+app.command()(subset)
+app.command()(merge)
