@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,15 @@ def write_page(
 
     Its head names the `inputs`, and when it was made.
     """
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    head = {"title": title, "lead": lead, "inputs": inputs, "made": made}
+    page = _environment().get_template(template).render(**head, **content)
+    write_atomically(path, page.encode())
+
+
+@cache
+def _environment() -> Environment:
+    """The templates, each compiled once a process."""
     environment = Environment(
         loader=PackageLoader("cavsync.train.reporting"),
         autoescape=True,
@@ -172,10 +181,7 @@ def write_page(
     )
     for name, media_type in MEDIA_TYPES.items():
         environment.filters[name] = partial(data_url, media_type=media_type)
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    head = {"title": title, "lead": lead, "inputs": inputs, "made": made}
-    page = environment.get_template(template).render(**head, **content)
-    write_atomically(path, page.encode())
+    return environment
 
 
 def data_url(content: bytes, media_type: str) -> str:
