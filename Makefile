@@ -6,8 +6,9 @@ BIN := .venv/bin
 demo: .venv/installed  ## the whole path on a synthesised world, in a few minutes
 	$(BIN)/cavsync demo
 
+# Three processes on two cores: tests of Ray, of kills and of stores wait for a fifth of their time.
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/installed  ## every benchmark's table, in 10 to 15 minutes; each runs alone too
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench

@@ -70,7 +70,7 @@ def quick_reports() -> Iterator[None]:
         patch.setattr("cavsync.train.reporting.images.DPI", 40)
         patch.setattr("cavsync.train.inference.overlay.FPS", 3)
         patch.setattr("cavsync.train.inference.localize_report.MAX_FRAMES", 2)
-        patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda engine, figure: None)
+        patch.setattr("matplotlib.figure.Figure.get_layout_engine", lambda figure: None)
         yield
 
 

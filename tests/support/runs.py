@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from support import command_line
+from support.processes.forked_decoder import fork_decoders
 from support.sabotage import sitecustomize
 
 COMMAND = (str(Path(sys.executable).with_name("cavsync")), "prepare", "folder")
@@ -56,6 +57,7 @@ def prepare_here(
     """As `prepare`, without the two seconds of another Python. Sabotage reaches the decoder alone, which is a process of
     its own here too."""
     with pytest.MonkeyPatch.context() as patch:
+        fork_decoders(patch)
         for name, value in {**variables(sabotage), **(env or {})}.items():
             patch.setenv(name, value)
         result = command_line.run("prepare", "folder", *arguments, *SMALL)
@@ -74,7 +76,9 @@ def prepare_killed(*arguments: str | Path, sabotage: Sequence[Mapping[str, Any]]
 def _prepare_sabotaged(arguments: Sequence[str | Path], sabotage: Sequence[Mapping[str, Any]]) -> None:
     for one in sabotage:
         sitecustomize.install(one)
-    command_line.run("prepare", "folder", *arguments, *SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        fork_decoders(patch)
+        command_line.run("prepare", "folder", *arguments, *SMALL)
 
 
 def variables(sabotage: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -40,6 +40,8 @@ from cavsync.train.data.store import ClipStore
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.trainer import pretrain
 
+pytestmark = pytest.mark.usefixtures("quick_decoders")
+
 LISTED = "clip,path,tag\na,a.mp4,dog\nb,b c#1.mp4,cat\nd,d/d.mp4,dog\ne,e.mp4,dog\n"
 COLUMNS = ("--id-column", "clip", "--file-column", "path", "--label-column", "tag")
 # Where a run is killed, in the order of a run: before the store received the request, or after it was carried out.

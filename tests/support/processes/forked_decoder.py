@@ -1,7 +1,7 @@
 """Decoder processes as copies of the test's own process, for tests of what decoding is used for.
 
-Another Python takes 0.4 s of CPU for its imports, a copy has them. The tests of pipeline/decoding and pipeline/jobs
-start the real process, and so does any test that sabotages it.
+Another Python takes 0.4 s of CPU for its imports, a copy has them. The tests of pipeline/decoding start the real process,
+and so does any run that is sabotaged or that begins in a process of its own.
 """
 
 import faulthandler
