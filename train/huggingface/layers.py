@@ -10,6 +10,8 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 class Attention(nn.Module):
     """Self-attention of several heads."""
 
+    fused_attn = True
+
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads

@@ -4,17 +4,21 @@ import ast
 import symtable
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from support.known_shards import micro_model
 from timm.layers.attention import Attention as TimmAttention
 from timm.layers.mlp import Mlp as TimmMlp
 from timm.layers.patch_embed import PatchEmbed as TimmPatchEmbed
 from torch import nn
 
+from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.huggingface import generated
-from cavsync.train.huggingface.folder import modeling_code, processing_code
+from cavsync.train.huggingface.folder import STAND_INS, modeling_code, processing_code
 from cavsync.train.huggingface.generated import GenerationError, one_file
 from cavsync.train.huggingface.layers import Attention, Mlp, PatchEmbed
 
@@ -165,6 +169,23 @@ def _globals(table: symtable.SymbolTable) -> Iterator[str]:
         yield from _globals(child)
 
 
+def test_the_generated_network_has_the_parameters_losses_and_gradients_of_the_model() -> None:
+    names: dict[str, Any] = {"__name__": "generated"}
+    exec(compile(one_file("cavsync.model.cavmae_sync", STAND_INS), "generated", "exec"), names)  # noqa: S102 (our own code)
+    torch.manual_seed(0)
+    model = CavMaeSync(micro_model())
+    copied = names["CavMaeSync"](names["ModelConfig"](**asdict(micro_model())))
+    copied.load_state_dict(model.state_dict())
+    audio, image = torch.randn(2, 32, 128), torch.randn(2, 3, 32, 32)
+    noise = torch.rand(2, 16), torch.rand(2, 4)
+    losses = [each(audio, image, *noise).loss for each in (model, copied)]
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-6, rtol=0)
+    for loss in losses:
+        loss.backward()
+    for (name, one), (_, other) in zip(model.named_parameters(), copied.named_parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-5, msg=name)
+
+
 @pytest.mark.parametrize(
     ("stand_in", "timms", "shape"),
     [
@@ -181,4 +202,5 @@ def test_a_layer_has_the_parameters_and_outputs_of_timms(
     stand_in.load_state_dict(timms.state_dict())
     batch = torch.randn(shape)
     torch.testing.assert_close(stand_in(batch), timms(batch), atol=1e-6, rtol=0)
-    assert getattr(stand_in, "scale", None) == getattr(timms, "scale", None)
+    for name in ("num_heads", "scale", "fused_attn"):
+        assert getattr(stand_in, name, None) == getattr(timms, name, None)
