@@ -16,8 +16,7 @@ ModalityLetter = Literal["a", "v"]
 # bfloat16 on a processor with AVX-512's instructions for it and no AMX (a Zen 4, torch 2.14). In float32, and in
 # bfloat16 on an AVX2 processor, the fused one is faster at any number of tokens. `benchmarks.attention` measures it.
 PLAIN_BELOW_TOKENS = 200
-_CAPABILITIES = torch.cpu.get_capabilities()
-HAS_SLOW_FUSED_BACKWARD = _CAPABILITIES.get("avx512_bf16", False) and not _CAPABILITIES.get("amx_bf16", False)
+HAS_SLOW_FUSED_BACKWARD = torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 
 
 class SelfAttention(Attention):

@@ -20,7 +20,6 @@ from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.engine.config import Precision
-from cavsync.train.engine.device import autocast
 
 WHAT = "embed with decoding"
 START_S = 60.0
@@ -48,11 +47,12 @@ def embed_files(section: Section, model: CavMaeSync, precisions: Sequence[Precis
         section.record.add(WHAT, note="not measured: av is not installed")
         return
     cores = len(os.sched_getaffinity(0)) if section.is_full else 1
-    embedder = Embedder(LoadedCheckpoint(model, PUBLISHED_INPUTS, Path("random"), section.device))
+    weights = Path("random")  # of no file
     with tempfile.TemporaryDirectory() as folder:
         path = _written(video, Path(folder, "noise.mp4"))
         for precision in precisions:
-            num_windows, seconds = _embedded(embedder, path, cores, precision)
+            checkpoint = LoadedCheckpoint(model, PUBLISHED_INPUTS, weights, section.device, precision)
+            num_windows, seconds = _embedded(Embedder(checkpoint), path, cores)
             section.record.add(
                 f"{WHAT}, {precision}",
                 cores * video.seconds / seconds,
@@ -62,13 +62,12 @@ def embed_files(section: Section, model: CavMaeSync, precisions: Sequence[Precis
             )
 
 
-def _embedded(embedder: Embedder, path: Path, count: int, precision: Precision) -> tuple[int, float]:
+def _embedded(embedder: Embedder, path: Path, count: int) -> tuple[int, float]:
     """Windows of `count` times the file, and the seconds that they took once all decoders had started."""
     started = threading.Barrier(count + 1, timeout=START_S)
 
     def embed() -> int:
-        # Autocast holds in its own thread only.
-        with DecoderProcess() as decoder, autocast(embedder.checkpoint.device, precision):
+        with DecoderProcess() as decoder:
             embedder.embed(path, decoder)  # starts the decoder, and finds the device's kernels
             started.wait()
             return len(embedder.embed(path, decoder).start_s)

@@ -14,7 +14,6 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.embedding.encode import unit_frames, unit_segments
 from cavsync.train.engine.config import Precision
-from cavsync.train.engine.device import autocast
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments
 from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, MapConfig
 from cavsync.train.evaluation.retrieval.metrics import retrieve
@@ -45,9 +44,8 @@ def _embed(section: Section, model: CavMaeSync, precision: Precision) -> None:
     segments = torch.randn(count, config.audio_rows, config.num_mels)
 
     def work() -> None:
-        with autocast(section.device, precision):
-            unit_frames(model, frames, section.device)
-            unit_segments(model, segments, section.device)
+        unit_frames(model, frames, section.device, precision=precision)
+        unit_segments(model, segments, section.device, precision=precision)
 
     seconds = _seconds(section, work)
     step_s = config.audio_rows / 2 / MEL_ROWS_PER_S
@@ -61,7 +59,7 @@ def _embed(section: Section, model: CavMaeSync, precision: Precision) -> None:
 
 def _heatmaps(section: Section, model: CavMaeSync, precision: Precision) -> None:
     config, count = model.config, IMAGES if section.is_full else TOY_IMAGES
-    maps = HeatmapModel(model, MapConfig(repeats=24 if section.is_full else 2), section.device)
+    maps = HeatmapModel(model, MapConfig(repeats=24 if section.is_full else 2), section.device, precision)
     columns = config.audio_rows // config.patch_size
     segments = AudioSegments(
         torch.randn(1, config.audio_rows, config.num_mels), torch.ones(1, columns, dtype=torch.bool)
@@ -70,10 +68,9 @@ def _heatmaps(section: Section, model: CavMaeSync, precision: Precision) -> None
     for method, goal in (("masked-view", "aim >= 100"), ("denseav", "")):
 
         def work(method: str = method) -> None:
-            with autocast(section.device, precision):
-                audio = maps.encode_audio(segments)
-                for image in images:
-                    maps.encode_image(image, method).heatmap(audio)  # type: ignore[arg-type]
+            audio = maps.encode_audio(segments)
+            for image in images:
+                maps.encode_image(image, method).heatmap(audio)  # type: ignore[arg-type]
 
         seconds = _seconds(section, work)
         note = f"{len(maps.views)} views of an image; {goal}" if goal else ""

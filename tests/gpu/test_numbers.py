@@ -135,6 +135,28 @@ def test_a_compiled_model_computes_what_it_computes_without(
     assert distance(compiled_gradients, gradients) < GRADIENT_BOUNDS["float32"]
 
 
+@pytest.mark.timeout(150)
+@on_each_device
+def test_steps_in_cuda_graphs_are_those_without(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, begun = [], []
+    if device.type == "cpu":  # which has no graphs: only that they are asked for, and told of each step
+        monkeypatch.setattr(CavMaeSync, "compile", lambda model, **given: options.append(given))
+        monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
+    losses = []
+    for choice in (False, "reduce-overhead"):
+        config = replace(run_of(), compile=choice)
+        step, batch = step_of(config, device), some_batch(config)
+        losses.append([step(batch, number, 1e-3).read().loss for number in (1, 2, 3)])
+    plain, in_graphs = losses
+    assert in_graphs == pytest.approx(plain, rel=1e-3)
+    assert plain[0] != plain[2]
+    if device.type == "cpu":
+        assert options == [{"mode": "reduce-overhead"}]
+        assert len(begun) == 3
+
+
 @on_each_device
 @pytest.mark.parametrize(
     "changes",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Precision = Literal["float32", "bfloat16", "float16"]
+Compile = bool | Literal["auto", "reduce-overhead"]
 
 # Fields, and groups of fields, that do not change what a run computes: `--resume` accepts new values.
 FREE_ON_RESUME = (
@@ -148,9 +149,10 @@ class RunConfig:
     """Clips in a step, over all processes."""
     precision: Precision = "float32"
     """Type that matrix products compute in; weights, losses and the optimizer stay float32."""
-    compile: bool | Literal["auto"] = "auto"
+    compile: Compile = "auto"
     """Compile the model with torch.compile: the first step takes long, the others less time. "auto" compiles a
-    run of 1000 steps or more on a GPU, but no probe on features that are kept in memory."""
+    run of 1000 steps or more on a GPU, but no probe on features that are kept in memory. "reduce-overhead" also records
+    what a GPU computes as CUDA graphs, for steps so short that starting their kernels takes longer; unproven there."""
     seed: int = 0
     """Decides initial weights, order of clips, frames, masks, mixtures and augmentation."""
     log_every_steps: int = 10

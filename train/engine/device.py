@@ -2,13 +2,13 @@
 
 import logging
 import os
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from cavsync.errors import CavsyncError
 from cavsync.train.choices import DeviceChoice, InferencePrecision
-from cavsync.train.engine.config import Precision
+from cavsync.train.engine.config import Compile, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +49,29 @@ def _gpu_of_process(number: int) -> torch.device:
     return torch.device("cuda", number)
 
 
-def compiles(
-    choice: bool | Literal["auto"], device: torch.device, num_steps: int, *, is_small: bool = False
-) -> bool:
-    """Whether a run of `num_steps` on `device` compiles its model, where `choice` is the field of its configuration.
+def resolved_compile(
+    choice: Compile, device: torch.device, num_steps: int, *, is_small: bool = False
+) -> Compile:
+    """What "auto" means in a run of `num_steps` on `device`; any other `choice` is the user's.
 
-    A model that `is_small`, a head alone, has too little work to be worth compiling unless the user says so.
+    A model that `is_small`, a head alone, has too little work to be worth compiling.
     """
-    is_worth = device.type == "cuda" and num_steps >= STEPS_WORTH_COMPILING and not is_small
-    return choice is True or (choice == "auto" and is_worth)
+    if choice != "auto":
+        return choice
+    return device.type == "cuda" and num_steps >= STEPS_WORTH_COMPILING and not is_small
+
+
+def compile_options(choice: Compile) -> dict[str, Any] | None:
+    """The arguments of torch.compile for a resolved `choice`; None where nothing is compiled."""
+    if choice == "reduce-overhead":
+        return {"mode": choice}
+    return {} if choice is True else None
+
+
+def begin_step(choice: Compile) -> None:
+    """Called before the first forward of a step: what CUDA graphs computed in the step before may be overwritten."""
+    if choice == "reduce-overhead":
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

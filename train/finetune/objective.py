@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.choices import LabelTask
-from cavsync.train.engine.device import autocast
+from cavsync.train.engine.device import autocast, begin_step, compile_options
 from cavsync.train.engine.metrics import Losses
 from cavsync.train.engine.optimizer import scale_group
 from cavsync.train.engine.step import TrainStep
@@ -26,10 +26,12 @@ class FinetuneObjective:
         self, config: FinetuneConfig, task: LabelTask, model: CavMaeClassifier, device: torch.device
     ) -> None:
         self.config, self.task, self.model, self.device = config, task, model, device
-        self._forward = torch.compile(self._logits) if config.compile is True else self._logits
+        options = compile_options(config.compile)
+        self._forward = self._logits if options is None else torch.compile(self._logits, **options)
 
     def backward(self, batch: Mapping[str, Any], scaled: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Adds the gradient of the `scaled` loss; returns the loss, a scalar, detached and not scaled."""
+        begin_step(self.config.compile)
         inputs = {name: batch[name].to(self.device, non_blocking=True) for name in INPUTS if name in batch}
         with autocast(self.device, self.config.precision):
             logits = self._forward(inputs)

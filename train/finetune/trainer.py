@@ -21,7 +21,7 @@ from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import as_dict
-from cavsync.train.engine.device import choose_device, compiles, warn_of_slow_precision
+from cavsync.train.engine.device import choose_device, resolved_compile, warn_of_slow_precision
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import ValidationMetrics
 from cavsync.train.engine.optimizer import WeightAverage, epochs_in
@@ -92,8 +92,10 @@ class FinetuneTask:
         self.steps_per_epoch = self.epochs.num_batches
         self.num_steps = config.total_steps(len(clips))
         self.model = self.initial.classifier(config, len(clips.labels))
-        self.compiled = compiles(config.compile, device, self.num_steps, is_small=config.cache_features)
-        compiling = dataclasses.replace(config, compile=self.compiled)
+        self.compile = resolved_compile(
+            config.compile, device, self.num_steps, is_small=config.cache_features
+        )
+        compiling = dataclasses.replace(config, compile=self.compile)
         self.step = finetune_step(compiling, self.label_task, self.model, device)
         self.average = WeightAverage(config.average_epochs)
         self.validation = self._open_validation()
@@ -117,7 +119,7 @@ class FinetuneTask:
             num_ranks=1,
             device=str(self.device),
             precision=config.precision,
-            compiled=self.compiled,
+            compiled=bool(self.compile),
             num_classes=len(labels),
             classes_without_clips=[labels.names[number] for number in without],
             task=self.label_task,

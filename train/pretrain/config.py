@@ -126,6 +126,11 @@ class PretrainConfig(RunConfig):
             "give one of them and set the other to none.",
         )
         self.require_positive("num_steps", "num_epochs", "micro_batch")
+        require(
+            self.compile != "reduce-overhead" or self.micro_batch is None,
+            f"compile=reduce-overhead and micro_batch={self.micro_batch} contradict: CUDA graphs write each part's gradients "
+            "over those of the part before. Set compile=true, or micro_batch=none.",
+        )
         self.batch_of_a_rank(1)
         self._require_whole_groups()
         self._check_contrast_view()

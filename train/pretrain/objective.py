@@ -23,7 +23,7 @@ from cavsync.model.losses import Contrast, contrastive_loss, distillation_loss, 
 from cavsync.model.output import Output
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import CONTRAST_NOISE
-from cavsync.train.engine.device import autocast
+from cavsync.train.engine.device import autocast, begin_step, compile_options
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.step import TrainStep
 from cavsync.train.pretrain.config import PretrainConfig
@@ -67,8 +67,9 @@ class PretrainObjective:
         self.losses: type[PretrainLosses] = PretrainLosses if self.teacher is None else TaughtLosses
         if config.activation_checkpointing:
             recompute_activations(model)
-        if config.compile is True:
-            model.compile()
+        options = compile_options(config.compile)
+        if options is not None:
+            model.compile(**options)
         self._replica = ranks.replicated(model)
         self._views = ContrastViews(config, self.teacher, ranks)
 
@@ -77,6 +78,7 @@ class PretrainObjective:
 
         Those are the means over all ranks, detached and not scaled.
         """
+        begin_step(self.config.compile)
         parts = self._parts(batch)
         losses = self._at_once(parts[0], scaled) if len(parts) == 1 else self._in_parts(parts, scaled)
         means = dict(zip(losses, self.ranks.mean(torch.stack(list(losses.values()))), strict=True))

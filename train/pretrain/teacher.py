@@ -9,7 +9,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.encoder import Encoder
 from cavsync.model.output import Guidance
 from cavsync.train.data.images import normalise_images
-from cavsync.train.engine.device import autocast
+from cavsync.train.engine.device import autocast, compile_options
 from cavsync.train.engine.optimizer import MovingAverage
 from cavsync.train.pretrain.config import PretrainConfig
 
@@ -29,7 +29,9 @@ class Teacher:
         trained = {name for name, one in model.named_parameters() if one.requires_grad}
         weights: dict[str, Tensor] = {n: one for n, one in self.encoder.named_parameters() if n in trained}
         self.average = MovingAverage(weights, config.teacher.momentum)
-        self._guide = torch.compile(self._guide_part) if config.compile is True else self._guide_part
+        # Without CUDA graphs: what they compute would not outlast the model's forward, which begins after it.
+        is_compiled = compile_options(config.compile) is not None
+        self._guide = torch.compile(self._guide_part) if is_compiled else self._guide_part
 
     @torch.no_grad()
     def guide(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Guidance, Guidance]:

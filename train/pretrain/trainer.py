@@ -20,7 +20,7 @@ from cavsync.train.data.sampler import Epochs
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import as_dict
-from cavsync.train.engine.device import choose_device, compiles, warn_of_slow_precision
+from cavsync.train.engine.device import choose_device, resolved_compile, warn_of_slow_precision
 from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import RunResult, ValidationMetrics
@@ -81,9 +81,9 @@ class PretrainTask:
             (random_model(config), "") if ranks.any(resumes) else initial_model(config, ranks)
         )
         self.held_out = ranks.on_all_ranks(self._open_held_out)
-        self.compiled = compiles(config.compile, device, self.num_steps)
+        self.compile = resolved_compile(config.compile, device, self.num_steps)
         self.step = pretrain_step(
-            dataclasses.replace(config, compile=self.compiled), self.model, device, ranks
+            dataclasses.replace(config, compile=self.compile), self.model, device, ranks
         )
 
     def facts(self, run_dir: Path, steps_done: int) -> PretrainFacts:
@@ -101,7 +101,7 @@ class PretrainTask:
             num_ranks=self.ranks.count,
             device=str(self.device),
             precision=self.config.precision,
-            compiled=self.compiled,
+            compiled=bool(self.compile),
             stored_frame=self.source.stored_frame(),
             image_size=self.config.model.image_size,
             group_size=self.config.group_size(self.ranks.count),

@@ -5,7 +5,12 @@ import logging
 import pytest
 import torch
 
-from cavsync.train.engine.device import compiles, inference_precision, warn_of_slow_precision
+from cavsync.train.engine.device import (
+    compile_options,
+    inference_precision,
+    resolved_compile,
+    warn_of_slow_precision,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +58,16 @@ def test_a_trained_model_runs_in_bfloat16_on_gpus_from_ampere_on(
 
 def test_long_runs_on_a_gpu_are_compiled_unless_the_user_decides() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [compiles("auto", device, steps) for device in (cpu, gpu) for steps in (999, 1000)] == [
-        *(False, False),
-        *(False, True),
-    ]
-    assert compiles(True, cpu, 1)
-    assert not compiles(False, gpu, 10_000)
+    chosen = [resolved_compile("auto", device, steps) for device in (cpu, gpu) for steps in (999, 1000)]
+    assert chosen == [False, False, False, True]
+    assert not resolved_compile("auto", gpu, 1000, is_small=True)
+    for choice in (True, False, "reduce-overhead"):
+        assert resolved_compile(choice, cpu, 1, is_small=True) == choice
+        assert resolved_compile(choice, gpu, 10_000) == choice
+
+
+def test_what_is_compiled_and_how() -> None:
+    assert compile_options(True) == {}
+    assert compile_options("reduce-overhead") == {"mode": "reduce-overhead"}
+    assert compile_options(False) is None
+    assert compile_options("auto") is None  # not resolved: nobody decided

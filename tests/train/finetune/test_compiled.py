@@ -74,12 +74,12 @@ def test_a_compiled_run_says_so_before_its_first_step_and_calls_what_was_compile
 def test_a_long_run_on_a_gpu_is_compiled_unless_only_a_head_is_computed(
     sets: tuple[str, ...], expected: bool, shards: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = devices.compiles
+    asked = devices.resolved_compile
     monkeypatch.setattr(
-        "cavsync.train.finetune.trainer.compiles",
+        "cavsync.train.finetune.trainer.resolved_compile",
         lambda choice, device, steps, **options: asked(choice, torch.device("cuda"), steps, **options),
     )
     monkeypatch.setattr(devices, "STEPS_WORTH_COMPILING", 4)
     task = FinetuneTask(micro_probe(shards, weights, "num_epochs=2", "average_epochs=none", *sets), CPU)
     assert task.num_steps == 4
-    assert task.compiled is expected
+    assert task.compile is expected

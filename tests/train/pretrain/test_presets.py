@@ -106,6 +106,8 @@ def test_contradictions_are_refused_with_both_values() -> None:
         replace(preset("tiny"), num_epochs=3)
     with pytest.raises(ConfigError, match="num_steps=None and num_epochs=None contradict"):
         replace(preset("tiny"), num_steps=None)
+    with pytest.raises(ConfigError, match="compile=reduce-overhead and micro_batch=32 contradict"):
+        replace(preset("tiny"), compile="reduce-overhead", micro_batch=32)
     with pytest.raises(ConfigError, match=r"schedule 'cosine' with milestones=\(3,\) contradict"):
         ScheduleConfig(name="cosine", milestones=(3,))
     with pytest.raises(ConfigError, match=r"warmup_fraction=5 must lie in \[0, 1\]"):
