@@ -3,10 +3,13 @@
     python -m benchmarks.load [--clips FOLDER] [--rounds N]
 
 A pair is a frame and its window; a whole clip is all of its 16 pairs. Everything is in the page cache. Upstream reads a
-JPEG and a WAV file, and computes the log-mel of the whole clip, for every item.
+JPEG and a WAV file, and computes the log-mel of the whole clip, for every item. A stream reads whole shards, and makes
+one pair of each clip, or several.
 """
 
+from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,14 +21,20 @@ from torch.utils.data import Dataset as TorchDataset
 from benchmarks.support import clips as sample_clips
 from benchmarks.support import results, timing, upstream
 from benchmarks.support.program import cavsync
+from benchmarks.support.repeated import write_repeated
 from cavsync.model.config import sync_base
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
+from cavsync.train.data.sampler import Position
+from cavsync.train.data.stream.source import StreamedSource
+from cavsync.train.engine.distributed import Ranks
 
 NUM_PAIRS, BATCH_SIZE = 384, 96
 OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, pairs", "upstream, pairs"
 OURS_CLIPS, UPSTREAM_CLIPS = "cavsync, whole clips", "upstream, whole clips"
+STREAMED_CLIPS, PER_READ = 384, (1, 4)
+STREAMED = "cavsync, stream, {} a read"
 
 
 def main(clips: Path | None = None, rounds: int = 7) -> None:
@@ -45,6 +54,8 @@ def main(clips: Path | None = None, rounds: int = 7) -> None:
             OURS_CLIPS: partial(_all_of, whole, batch_size=None),
             UPSTREAM_CLIPS: partial(_all_of, upstream.WholeClips(theirs), batch_size=1),
         }
+        many = write_repeated(Dataset.open(ours), Path(name, "many"), STREAMED_CLIPS)
+        actions |= {STREAMED.format(count): partial(_streamed, many, count) for count in PER_READ}
         costs = timing.in_turns(actions, rounds)
     results.publish("load", "One process, one thread, warm", _rows(costs, len(files)))
 
@@ -64,6 +75,16 @@ def _our_pairs(pairs: ClipPairs) -> None:
         pairs.batch(draws[start : start + BATCH_SIZE])
 
 
+def _streamed(dataset: Path, pairs_per_read: int) -> None:
+    """One pass over the shard, which gives `pairs_per_read` times as many pairs as it has clips."""
+    data = DataConfig(path=str(dataset), source="stream", pairs_per_read=pairs_per_read)
+    source = StreamedSource(data, sync_base(), BATCH_SIZE, seed=0)
+    num_batches = source.epochs.num_batches * pairs_per_read
+    with closing(source.batches(Position(0, 0, 0), Ranks(), torch.device("cpu"))) as batches:
+        for _ in islice(batches, num_batches):
+            pass
+
+
 def _all_of(items: TorchDataset, batch_size: int | None) -> None:
     for _ in DataLoader(items, batch_size=batch_size):
         pass
@@ -81,9 +102,25 @@ def _rows(costs: dict[str, timing.Series], num_clips: int) -> list[results.Row]:
     return [
         row(UPSTREAM_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ""),
         row(OURS_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ">= 2,000/s, upstream 164/s"),
+        *(_row_of_stream(costs, count) for count in PER_READ),
         row(UPSTREAM_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ""),
         row(OURS_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ">= 100/s, upstream 9.7/s"),
     ]
+
+
+def _row_of_stream(costs: dict[str, timing.Series], pairs_per_read: int) -> results.Row:
+    """Pairs a second, and how they compare with one pair a read."""
+    name, base = STREAMED.format(pairs_per_read), STREAMED.format(PER_READ[0])
+    rate = [pairs_per_read * STREAMED_CLIPS / seconds for seconds in costs[name].cpu_s]
+    one = [STREAMED_CLIPS / seconds for seconds in costs[base].cpu_s]
+    return results.Row(
+        what=name,
+        values=rate,
+        unit="pairs/s",
+        ratio=timing.ratio(rate, one),
+        to="one a read",
+        aim=">= 1,500/s",
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ class DataConfig:
     shuffle_clips: int = 512
     """With source="stream": how many clips each process that decodes holds (about .5 MB each) to shuffle. A shard is
     read from its front once for each so many clips, so a small number with large shards means much reading."""
+    pairs_per_read: int = 1
+    """With source="stream": how many pairs are made of a clip each time it is read, in different batches, and so in how
+    many epochs each shard is read once. More take less reading; docs/training.md says what an epoch then is."""
     split: str = "train"
     """"train" or "test" reads all splits that are for training or for testing, a name that one split; dataset.json
     lists them."""
@@ -80,6 +83,11 @@ class DataConfig:
             f'scores={self.scores} is used by keep, and there is none: set data.keep, such as "correspondence > 0.9".',
         )
         require(self.shuffle_clips >= 1, f"shuffle_clips={self.shuffle_clips} must be at least 1.")
+        require(self.pairs_per_read >= 1, f"pairs_per_read={self.pairs_per_read} must be at least 1.")
+        require(
+            self.pairs_per_read == 1 or self.source == "stream",
+            f"pairs_per_read={self.pairs_per_read} is for source=stream: with source=index each pair is read where it lies.",
+        )
         require(
             self.source == "stream" or "://" not in self.path,
             f"path={self.path} is a URL, and source='index' reads each clip where it lies on a disk: set source=stream, "

@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from math import gcd
 from statistics import fmean
 
 import torch
@@ -35,7 +36,9 @@ def estimate(config: PretrainConfig, device: torch.device) -> TrainingEstimate:
     """Takes a few steps on the clips of the run, which they do not change: it starts from its seed."""
     size = config.batch_size if device.type == "cuda" else min(config.batch_size, MAX_CLIPS_ON_CPU)
     micro_batch = config.micro_batch if size == config.batch_size else None
-    in_process = replace(config.data, num_workers=0)
+    # A smaller batch has fewer clips to divide among reads.
+    pairs_per_read = gcd(size, config.data.pairs_per_read)
+    in_process = replace(config.data, num_workers=0, pairs_per_read=pairs_per_read)
     # Groups of clips may not divide a smaller batch, and take no time.
     small = replace(
         config, batch_size=size, micro_batch=micro_batch, negatives="global", compile=False, data=in_process

@@ -17,6 +17,7 @@ from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.loader import ClipSource, IndexedSource
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
+from cavsync.train.data.stream.source import StreamedSource
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import as_dict
@@ -187,6 +188,4 @@ def open_source(config: PretrainConfig) -> ClipSource:
     given = config.data, config.model, config.batch_size, config.seed
     if config.data.source == "index":
         return IndexedSource(*given, contrast_noise=config.needs_contrast_noise)
-    from cavsync.train.data.stream.source import StreamedSource
-
     return StreamedSource(*given, contrast_noise=config.needs_contrast_noise)

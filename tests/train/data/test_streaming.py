@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.pairs import ClipPairs, SampleIndex
 from cavsync.train.data.sampler import Position, TooFewClipsError
 from cavsync.train.data.stream.clip import StreamedClip
-from cavsync.train.data.stream.source import StreamedSource
+from cavsync.train.data.stream.source import StreamedSource, visits
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import StepMetrics
@@ -205,6 +205,95 @@ def test_a_limit_of_gaps_needs_the_index_that_belongs_to_the_shards(tmp_path: Pa
     assert len(stream_of(run_from(tmp_path))) == NUM_CLIPS
 
 
+def several(path: str | Path, pairs_per_read: int, **changes: Any) -> PretrainConfig:
+    """Makes several pairs of a clip each time that it is read."""
+    config = run_from(path, **({"shuffle_clips": 8} | changes))
+    return replace(config, data=replace(config.data, pairs_per_read=pairs_per_read))
+
+
+@pytest.mark.parametrize(
+    ("pairs_per_read", "num_ranks", "num_workers"), [(2, 1, 0), (4, 1, 2), (2, 2, 0), (2, 2, 2)]
+)
+def test_several_pairs_of_a_read_are_those_of_the_index_in_as_many_epochs(
+    shards: Path, pairs_per_read: int, num_ranks: int, num_workers: int
+) -> None:
+    config = several(shards, pairs_per_read, num_workers=num_workers)
+    indexed = ClipPairs(replace(config.data, source="index", pairs_per_read=1), config.model, config.seed)
+    count = pairs_per_read * 6
+    found = [
+        batch
+        for rank in range(num_ranks)
+        for batch in batches(config, 2 * count, rank=rank, num_ranks=num_ranks)
+    ]
+    epochs = [indexed[SampleIndex(epoch, clip)] for epoch in range(2 * pairs_per_read) for clip in range(24)]
+    for name in ("audio", "image", "noise_audio", "noise_image"):
+        streamed = Counter(row.numpy().tobytes() for batch in found for row in batch[name])
+        assert streamed == Counter(item[name].numpy().tobytes() for item in epochs), name
+
+
+@pytest.mark.parametrize(("num_ranks", "num_workers"), [(1, 0), (1, 2), (2, 0)])
+def test_no_batch_of_a_process_has_two_pairs_of_a_clip(
+    shards: Path, num_ranks: int, num_workers: int
+) -> None:
+    for rank, shuffle_clips in product(range(num_ranks), (8, 9, 24)):
+        config = several(shards, 2, num_workers=num_workers, shuffle_clips=shuffle_clips)
+        found = batches(config, 24, rank=rank, num_ranks=num_ranks)
+        assert all(len(set(batch["key"])) == 4 // num_ranks for batch in found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("count", "times", "apart"), [(8, 4, 4), (9, 3, 4), (64, 5, 16), (3, 1, 2), (4, 3, 4)]
+)
+def test_visits_are_in_new_orders_and_apart(seed: int, count: int, times: int, apart: int) -> None:
+    found = list(visits(np.random.default_rng(seed), count, times, apart))
+    assert sorted(found) == [(time, index) for time in range(times) for index in range(count)]
+    assert [time for time, _ in found] == sorted(time for time, _ in found)
+    order = [index for _, index in found]
+    if count >= 2 * apart:
+        assert all(len(set(order[at : at + apart + 1])) == apart + 1 for at in range(len(order) - apart))
+    # What a stream of one pair a read gives is a plain permutation, as it was before there were several.
+    assert order[:count] == np.random.default_rng(seed).permutation(count).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+@pytest.mark.parametrize(("num_workers", "num_done"), [(0, 5), (0, 13), (2, 7), (3, 14)])
+def test_a_stream_of_several_pairs_goes_on_where_it_was(
+    shards: Path, num_workers: int, num_done: int
+) -> None:
+    config = several(shards, 2, num_workers=num_workers)
+    epoch, batch = divmod(num_done, 6)
+    rest = batches(config, 3, Position(0, epoch, 4 * batch))
+    whole = batches(config, num_done + 3)[num_done:]
+    for one, two in zip(rest, whole, strict=True):
+        assert one["key"] == two["key"]
+        assert torch.equal(one["image"], two["image"])
+
+
+def test_several_pairs_of_a_read_ask_for_a_shard_once(shards: Path) -> None:
+    with server(shards) as address:
+        batches(several(address, 4, shuffle_clips=NUM_CLIPS), 24)
+    requests = [path for path, _ in server.requests if path.endswith(".tar")]
+    assert len(requests) == len(set(requests)) == 5
+
+
+def test_several_pairs_of_a_read_that_would_meet_in_a_batch_are_refused(shards: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"pairs_per_read=3 does not divide the 4 clips of a batch in each process"
+    ):
+        batches(several(shards, 3), 1)
+    with pytest.raises(
+        ConfigError,
+        match=r"shuffle_clips=7 would put two pairs .*shuffle_clips=8 or more, twice the 4 clips",
+    ):
+        batches(several(shards, 2, shuffle_clips=7), 1)
+    assert len(batches(several(shards, 2, shuffle_clips=4), 1, num_ranks=2)) == 1
+    with pytest.raises(ConfigError, match="pairs_per_read=2 is for source=stream"):
+        DataConfig(pairs_per_read=2)
+    with pytest.raises(ConfigError, match="pairs_per_read=0 must be at least 1"):
+        DataConfig(source="stream", pairs_per_read=0)
+
+
 def test_a_rest_smaller_than_a_batch_is_left_out(shards: Path) -> None:
     found = keys(batches(run_from(shards, batch_size=5), 4))
     assert len(set(found)) == 20
@@ -266,9 +355,7 @@ def test_a_member_that_is_gone_or_damaged_is_named(member: str, what: str, conte
         "mel.npy": npy_bytes(mel(0).astype(np.float16)),
     }
     del members[member]
-    clip = StreamedClip(
-        {"__key__": "clip000", **members, **({} if content is None else {member: content})}, "a.tar"
-    )
+    clip = StreamedClip("clip000", members | ({} if content is None else {member: content}), "a.tar")
     with pytest.raises(ShardError, match=rf"a\.tar: {what} of clip000 is not there or damaged"):
         clip.frame(0), clip.mel_of(0, 32, "time")
 
@@ -335,7 +422,7 @@ def test_a_shard_that_was_cut_is_named(tmp_path: Path) -> None:
     content = tar.read_bytes()
     tar.write_bytes(content[: len(content) // 2 + 100])
     with pytest.raises(
-        ShardError, match=r"train-00000\.tar (cannot be read: ReadError|ends after \d clips, 5 were)"
+        ShardError, match=r"train-00000\.tar (cannot be read: TarError|ends after \d clips, 5 were)"
     ):
         batches(run_from(tmp_path), 3)
 

@@ -1,37 +1,34 @@
 """A clip of a stream, and the clips of a shard read from its front."""
 
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
-from typing import Any
+from itertools import groupby, islice
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.sampling import window_starts
+from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.pipeline.storage.path import as_path, read_through
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.data.index.checks import ShardError, used_frames
 from cavsync.train.data.stream.shards import Shard, refused
+from cavsync.train.data.stream.tar import read_members
 
 
 @dataclass(frozen=True)
 class StreamedClip:
-    """One clip as webdataset hands it over: its members by what follows the key in their names."""
+    """One clip, the bytes of its members by what follows the key in their names."""
 
-    members: dict[str, Any]
+    key: str
+    members: Mapping[str, bytes]
     url: str
     used: int | None = None
     """How many of its frames are used; None is all."""
-
-    @property
-    def key(self) -> str:
-        return str(self.members["__key__"])
 
     @property
     def num_frames(self) -> int:
@@ -49,6 +46,17 @@ class StreamedClip:
             raise self._incomplete("the description") from error
         return pts_s
 
+    @cached_property
+    def _mel(self) -> np.ndarray:
+        """float16 (rows, 128), which copies nothing."""
+        try:
+            content = self.members["mel.npy"]
+            # What precedes the numbers in a .npy file is its header, whose length stands behind the magic and the version.
+            start = 10 + int.from_bytes(content[8:10], "little")
+            return np.frombuffer(content, np.float16, offset=start).reshape(-1, NUM_MELS)
+        except (KeyError, ValueError) as error:
+            raise self._incomplete("the log-mel") from error
+
     def frame(self, frame: int) -> torch.Tensor:
         """The frame as stored, uint8 (height, width, 3)."""
         number = self._used[frame]
@@ -59,12 +67,8 @@ class StreamedClip:
 
     def mel_of(self, frame: int, rows: int, alignment: Alignment) -> np.ndarray:
         """The audio segment of the frame: float16, at most `rows` of 128."""
-        try:
-            mel = np.load(io.BytesIO(self.members["mel.npy"]), allow_pickle=False)
-        except (KeyError, ValueError, EOFError) as error:
-            raise self._incomplete("the log-mel") from error
-        start = window_starts(self._stored_pts_s, len(mel), rows, alignment)[self._used[frame]]
-        window: np.ndarray = mel[start : start + rows]
+        start = window_starts(self._stored_pts_s, len(self._mel), rows, alignment)[self._used[frame]]
+        window: np.ndarray = self._mel[start : start + rows]
         return window
 
     def _incomplete(self, what: str) -> ShardError:
@@ -80,12 +84,13 @@ def read_clips(shard: Shard, low: int, high: int, num_frames: int | None = None)
     num_read = 0
     try:
         with read_through(as_path(shard.url)) as stream:
-            samples = group_by_keys(tar_file_expander([{"url": shard.url, "stream": stream}]))
             wanted = set(positions)
-            for position, members in enumerate(islice(samples, positions[-1] + 1)):
+            clips = groupby(_named(stream), lambda member: member[0])
+            for position, (key, of_clip) in enumerate(islice(clips, positions[-1] + 1)):
+                members = {suffix: content for _, suffix, content in of_clip}
                 num_read = position + 1
                 if position in wanted:
-                    yield StreamedClip(members, shard.url, num_frames)
+                    yield StreamedClip(key, members, shard.url, num_frames)
     except Exception as error:  # each protocol raises errors of its own library
         raise ShardError(f"{refused(shard.url, error)} --resume continues the run.") from error
     if num_read <= positions[-1]:
@@ -93,3 +98,10 @@ def read_clips(shard: Shard, low: int, high: int, num_frames: int | None = None)
             f"{shard.url} ends after {num_read} clips, {shard.num_stored} were prepared: it has changed. Copy the "
             "shard and its file in done/ there again."
         )
+
+
+def _named(stream: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
+    """Key, what follows it in the name, and content of every member of a tar."""
+    for name, content in read_members(stream):
+        key, _, suffix = name.partition(".")  # a key has no dots
+        yield key, suffix, content

@@ -1,9 +1,10 @@
 """The clips of a stream, in batches of pairs.
 
-Each epoch visits the shards in another order. Their clips, one after the other, are cut into equal ranges, one for
-each process that decodes, in every rank; each shuffles its range a chunk at a time. So all ranks do the same number
-of batches and no clip comes twice, and all of it follows from the counts in the done-records. A shard on the border
-of two ranges is read by both.
+A pass over the shards visits them in an order of its own and makes `pairs_per_read` pairs of each clip, so that it
+gives as many batches as that many epochs. The clips, one after the other, are cut into equal ranges, one for each
+process that decodes, in every rank; each shuffles its range a chunk at a time. So all ranks do the same number of
+batches, and no clip is read twice, but by the shards on the border of two ranges. All of it follows from the counts in
+the done-records. The pairs of a clip are those that the index would give in the same epochs.
 """
 
 from collections.abc import Generator, Iterator
@@ -23,6 +24,7 @@ from cavsync.train.data.pairs import Batch, PairRule, SampleIndex, resolved
 from cavsync.train.data.sampler import Epochs, Position, epoch_order
 from cavsync.train.data.stream.clip import StreamedClip, read_clips
 from cavsync.train.data.stream.shards import list_shards, open_summary
+from cavsync.train.engine.config import require
 from cavsync.train.engine.distributed import Ranks
 
 CHUNK_STREAM = 4  # a random stream of its own, as ITEM_STREAM in pairs.py
@@ -60,24 +62,31 @@ class StreamedSource:
         return height, width
 
     def batches(self, position: Position, ranks: Ranks, device: torch.device) -> Generator[Batch, None, None]:
-        num_done = position.clips_consumed // self.epochs.batch_size
-        epoch = position.epoch
-        batch_bytes = self.rule.bytes_of(self.epochs.batch_size // ranks.count)
+        """Raises ConfigError where `pairs_per_read` does not go with the batches of a process."""
+        size = self.epochs.batch_size // ranks.count
+        _require_apart(self.config, size)
+        return self._passes(position, ranks, device, self.rule.bytes_of(size))
+
+    def _passes(
+        self, position: Position, ranks: Ranks, device: torch.device, batch_bytes: int
+    ) -> Generator[Batch, None, None]:
+        number, epoch = divmod(position.epoch, self.config.pairs_per_read)
+        num_done = epoch * self.epochs.num_batches + position.clips_consumed // self.epochs.batch_size
         while True:
-            stream = _ClipRanges(self, ranks, epoch, num_done)
+            stream = _Pass(self, ranks, number, num_done)
             yield from iterate_batches(stream, self.config.num_workers, device, batch_bytes)
-            epoch, num_done = epoch + 1, 0
+            number, num_done = number + 1, 0
 
 
 @dataclass(frozen=True)
-class _ClipRanges(IterableDataset[Batch | DatasetError]):
-    """The rest of one epoch for one rank, in batches; iterated once in each of its workers."""
+class _Pass(IterableDataset[Batch | DatasetError]):
+    """The rest of one pass over the shards for one rank, in batches; iterated once in each of its workers."""
 
     source: StreamedSource
     ranks: Ranks
-    epoch: int
+    number: int
     num_done: int
-    """Batches that the rank has had of this epoch."""
+    """Batches that the rank has had of this pass."""
 
     def __iter__(self) -> Iterator[Batch | DatasetError]:
         try:
@@ -87,15 +96,13 @@ class _ClipRanges(IterableDataset[Batch | DatasetError]):
 
     def _batches(self) -> Iterator[Batch]:
         rule, size = self.source.rule, self.source.epochs.batch_size // self.ranks.count
-        first, stop, skipped = self._range(size)
-        clips = islice(self._shuffled(first, stop, skipped), skipped % self._chunk, None)
-        for _ in range(first + skipped, stop, size):
-            yield rule.batch(
-                [(SampleIndex(self.epoch, number), clip, clip) for number, clip in islice(clips, size)]
-            )
+        first, stop, num_done = self._range(size // self._per_read)
+        pairs = self._pairs(first, stop, num_done * size, size)
+        for _ in range(num_done * size, (stop - first) * self._per_read, size):
+            yield rule.batch([(sample, clip, clip) for sample, clip in islice(pairs, size)])
 
-    def _range(self, size: int) -> tuple[int, int, int]:
-        """Positions [first, stop) in the epoch that this worker reads, and how many of those are done.
+    def _range(self, clips_per_batch: int) -> tuple[int, int, int]:
+        """Positions [first, stop) in the pass that this worker reads, and how many of its batches are done.
 
         The loader takes a batch from each worker in turn, beginning with the first. On resume the worker whose turn
         is next becomes the first.
@@ -103,22 +110,30 @@ class _ClipRanges(IterableDataset[Batch | DatasetError]):
         info = get_worker_info()
         number, count = (info.id, info.num_workers) if info is not None else (0, 1)
         number = (number + self.num_done) % count
-        counts = [_num_of_worker(self.source.epochs.num_batches, each, count) for each in range(count)]
-        first = (self.ranks.rank * self.source.epochs.num_batches + sum(counts[:number])) * size
-        return first, first + counts[number] * size, _num_of_worker(self.num_done, number, count) * size
+        num_batches = self.source.epochs.num_batches * self._per_read
+        counts = [_num_of_worker(num_batches, each, count) for each in range(count)]
+        first = (self.ranks.rank * num_batches + sum(counts[:number])) * clips_per_batch
+        num_done = _num_of_worker(self.num_done, number, count)
+        return first, first + counts[number] * clips_per_batch, num_done
 
-    def _shuffled(self, first: int, stop: int, skipped: int) -> Iterator[tuple[int, StreamedClip]]:
-        """(number, clip) at positions [first, stop), from the chunk on that holds position `first + skipped`."""
-        for start in range(first + skipped // self._chunk * self._chunk, stop, self._chunk):
-            chunk = list(self._stored(start, min(start + self._chunk, stop)))
-            seeds = (CHUNK_STREAM, self.source.epochs.seed, self.epoch, start)
-            for index in np.random.default_rng(seeds).permutation(len(chunk)):
-                yield chunk[index]
+    def _pairs(
+        self, first: int, stop: int, num_done: int, size: int
+    ) -> Iterator[tuple[SampleIndex, StreamedClip]]:
+        """The pairs of the clips at positions [first, stop), without the first `num_done`, for batches of `size`."""
+        for low, high in _chunks(first, stop, self.source.config.shuffle_clips, size, self._per_read):
+            num_pairs = (high - low) * self._per_read
+            if num_done < num_pairs:
+                chunk = list(self._stored(low, high))
+                rng = np.random.default_rng((CHUNK_STREAM, self.source.epochs.seed, self.number, low))
+                for time, index in islice(visits(rng, len(chunk), self._per_read, size), num_done, None):
+                    clip, stored = chunk[index]
+                    yield SampleIndex(self.number * self._per_read + time, clip), stored
+            num_done = max(0, num_done - num_pairs)
 
     def _stored(self, start: int, stop: int) -> Iterator[tuple[int, StreamedClip]]:
-        """(number, clip) at positions [start, stop) of the epoch, as the shards hold them."""
+        """(number, clip) at positions [start, stop) of the pass, as the shards hold them."""
         position, shards = 0, self.source.shards
-        for shard in (shards[n] for n in epoch_order(len(shards), self.source.epochs.seed, self.epoch)):
+        for shard in (shards[n] for n in epoch_order(len(shards), self.source.epochs.seed, self.number)):
             low, high = max(start - position, 0), min(stop - position, shard.count)
             if low < high:
                 clips = read_clips(shard, low, high, self.source.config.num_frames)
@@ -126,10 +141,46 @@ class _ClipRanges(IterableDataset[Batch | DatasetError]):
             position += shard.count
 
     @property
-    def _chunk(self) -> int:
-        return self.source.config.shuffle_clips
+    def _per_read(self) -> int:
+        return self.source.config.pairs_per_read
+
+
+def visits(rng: np.random.Generator, count: int, times: int, apart: int) -> Iterator[tuple[int, int]]:
+    """(time, index) of `count` clips that are visited `times` times, each time all of them in a new order.
+
+    Between two visits of a clip lie `apart` others or more, where there are twice as many clips.
+    """
+    last = np.empty(0, np.int64)
+    for time in range(times):
+        order = rng.permutation(count)
+        earliest = np.flatnonzero(~np.isin(order, last))[: len(last)]
+        order = np.concatenate([order[earliest], np.delete(order, earliest)])
+        yield from ((time, index) for index in order.tolist())
+        last = order[-apart:]
+
+
+def _chunks(first: int, stop: int, size: int, batch: int, per_read: int) -> Iterator[tuple[int, int]]:
+    """[first, stop) cut into chunks of `size`; what is too small a rest for `visits` goes with the chunk before."""
+    least = 1 if per_read == 1 else 2 * batch
+    starts = [start for start in range(first, stop, size) if start == first or stop - start >= least]
+    yield from zip(starts, [*starts[1:], stop], strict=True)
 
 
 def _num_of_worker(num_batches: int, worker: int, num_workers: int) -> int:
     """How many of `num_batches` one worker gives when the workers take turns."""
     return (num_batches - worker + num_workers - 1) // num_workers
+
+
+def _require_apart(data: DataConfig, size: int) -> None:
+    """ConfigError unless batches of `size` divide into reads, and chunks are large enough for `visits`."""
+    if data.pairs_per_read == 1:
+        return
+    require(
+        size % data.pairs_per_read == 0,
+        f"data.pairs_per_read={data.pairs_per_read} does not divide the {size} clips of a batch in each process.",
+    )
+    require(
+        data.shuffle_clips >= 2 * size,
+        f"data.pairs_per_read={data.pairs_per_read} with data.shuffle_clips={data.shuffle_clips} would put two pairs of "
+        f"a clip into one batch: set data.shuffle_clips={2 * size} or more, twice the {size} clips of a batch in each process.",
+    )
