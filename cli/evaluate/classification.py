@@ -84,6 +84,7 @@ def classification(
     )
     from cavsync.train.evaluation.classification.report import classification_result
     from cavsync.train.evaluation.task import SplitTask
+    from cavsync.train.evaluation.tracked import track_report
     from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     fields = model.fields() | ({} if modality is None else {"modality": modality})
@@ -107,6 +108,7 @@ def classification(
         scores = score_classification(requested, on_clip)
     result = classification_result(scores)
     record = write_evaluation(result, folder, inputs)
+    track_report(record, folder.name)
     title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)
     print_report(title, result.scores, record, folder, as_json=as_json, notes=notes)
 

@@ -49,6 +49,7 @@ def localization(
     from cavsync.train.evaluation.localization.boxes import BoxSet
     from cavsync.train.evaluation.localization.protocol import score_localization
     from cavsync.train.evaluation.localization.report import localization_result
+    from cavsync.train.evaluation.tracked import track_report
     from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     config = MapConfig(audio_features=audio_features, similarity=similarity)
@@ -63,5 +64,6 @@ def localization(
         scores = score_localization(task, boxes, geometry, on_row)
     result = localization_result(scores)
     record = write_evaluation(result, out, inputs)
+    track_report(record, out.name)
     title = f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}"
     print_report(title, result.scores, record, out, as_json=as_json)

@@ -92,6 +92,7 @@ def retrieval(
         write_retrieval,
     )
     from cavsync.train.evaluation.retrieval.tables import retrieval_rows
+    from cavsync.train.evaluation.tracked import track_report
 
     config = RetrievalConfig(
         primary_aggregation=aggregation, gallery=gallery, max_missing=max_missing, trained_on=trained_on
@@ -106,6 +107,7 @@ def retrieval(
         f"Retrieval, {gallery_name(scores)}: {scores.coverage.sentence} ({scores.config.primary_aggregation})"
     )
     record = write_retrieval(scores, folder, inputs)
+    track_report(record, folder.name)
     trained = contamination_section(scores)
     notes = [f"{trained.title}: {trained.text}"]
     print_report(title, retrieval_rows(scores.primary), record, folder, as_json=as_json, notes=notes)

@@ -38,6 +38,7 @@ def segmentation(
     from cavsync.train.evaluation.segmentation.dataset import LIST_NAME, PUBLISHED_FOLDER
     from cavsync.train.evaluation.segmentation.protocol import score_segmentation
     from cavsync.train.evaluation.segmentation.report import segmentation_result
+    from cavsync.train.evaluation.tracked import track_report
     from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     config = MapConfig(audio_features=audio_features, similarity=similarity)
@@ -53,5 +54,6 @@ def segmentation(
         scores = score_segmentation(task, folder, scaling, on_row)
     result = segmentation_result(scores)
     record = write_evaluation(result, out, inputs)
+    track_report(record, out.name)
     title = f"Audio-prompted segmentation: {scores.coverage.sentence}"
     print_report(title, result.scores, record, out, as_json=as_json)

@@ -81,6 +81,7 @@ def _split(
     from cavsync.train.evaluation.synchrony.protocol import score_synchrony
     from cavsync.train.evaluation.synchrony.report import synchrony_result
     from cavsync.train.evaluation.task import SplitTask
+    from cavsync.train.evaluation.tracked import track_report
     from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
 
     task = SplitTask.of(model.load(), data, split)
@@ -92,6 +93,7 @@ def _split(
         scores = score_synchrony(task, config, on_clip)
     result = synchrony_result(scores)
     record = write_evaluation(result, folder, inputs)
+    track_report(record, folder.name)
     title = f"Synchrony: {scores.coverage.sentence}"
     print_report(title, result.scores, record, folder, as_json=as_json)
 

@@ -1,6 +1,7 @@
 """MLflow, at the place that MLFLOW_TRACKING_URI names."""
 
 import io
+import re
 import time
 from collections.abc import Mapping
 
@@ -9,6 +10,8 @@ from PIL import Image
 from cavsync.train.engine.tracking.tracker import TrackedRun, by_path
 
 MAX_PARAMS = 100  # MLflow's own limit of one request
+# What a name may not hold there.
+FORBIDDEN = re.compile(r"[^\w\-. :/]")
 
 
 class MlflowRun:
@@ -26,7 +29,8 @@ class MlflowRun:
         from mlflow.entities import Metric
 
         now_ms = int(1000 * time.time())
-        metrics = [Metric(name, float(value), now_ms, step) for name, value in by_path(group, values).items()]
+        named = {FORBIDDEN.sub("_", name): float(value) for name, value in by_path(group, values).items()}
+        metrics = [Metric(name, value, now_ms, step) for name, value in named.items()]
         self._client.log_batch(self.key, metrics=metrics)
 
     def image(self, name: str, png: bytes, step: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.command_line import run
 from support.known_shards import micro_run
 from support.labelled_shards import write_labelled_shards
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -111,6 +112,32 @@ def test_several_trackers_get_all_of_a_run_and_a_resumed_run_continues_them(
     assert "config/text_summary" in events.Tags()["tensors"]
 
 
+@pytest.mark.usefixtures("quick_reports")
+def test_the_figures_of_a_report_follow_in_the_run_that_made_the_weights(
+    shards: Path, tmp_path: Path, recorded: dict[str, list[Recorded]], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = tmp_path / "mine"
+    monitor = PretrainMonitorConfig(tracker=("mlflow",), every_steps=None, curves=False)
+    pretrain(micro_run(shards, num_steps=1, monitor=monitor), run_dir, device="cpu")
+    evaluate = ("eval", "retrieval", "--json", "--checkpoint")
+    result = run(*evaluate, run_dir)
+    assert result.exit_code == 0, result.output
+    trained, evaluated = recorded["mlflow"]
+    assert evaluated.key == trained.key
+    figures = {name: one["value"] for name, one in json.loads(result.stdout)["figures"].items()}
+    assert figures
+    assert evaluated.numbers_by_step == {
+        (f"retrieval-test/{name}", 1): value for name, value in figures.items()
+    }
+    # A checkpoint may be that of a run that goes on, whose trackers are open.
+    assert run(*evaluate, run_dir / "checkpoints" / "last.pt").exit_code == 0
+    assert len(recorded["mlflow"]) == 2
+    (run_dir / "trackers.json").write_text("{")
+    with caplog.at_level(logging.WARNING):
+        assert run(*evaluate, run_dir).exit_code == 0
+    assert "The figures of retrieval-test are not tracked: " in caplog.text
+
+
 def test_a_tracker_that_fails_gets_nothing_more_and_the_others_all(
     tmp_path: Path, recorded: dict[str, list[Recorded]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,6 +234,7 @@ def track_twice(name: Any, run_dir: Path) -> str:
     for steps_done in (0, 1):
         opened = Trackers((name,), of_run(run_dir, steps_done))
         opened.numbers("train", {"loss": 3.0 - steps_done, "step": steps_done + 1}, steps_done + 1)
+        opened.numbers("retrieval-test", {"R@1 of d'": 50.0}, steps_done + 1)
         opened.image("reconstructions", buffer.getvalue(), steps_done + 1)
         opened.close(complete=steps_done == 1, step=steps_done + 1)
         assert opened.failed == ()
@@ -245,6 +273,7 @@ def test_mlflow_keeps_both_halves_in_one_run(offline: Path) -> None:
         (1, 3.0),
         (2, 2.0),
     ]
+    assert client.get_run(key).data.metrics["retrieval-test/R_1 of d_"] == 50.0
     assert len([one for one in client.list_artifacts(key, "images") if one.path.endswith(".png")]) == 2
 
 
