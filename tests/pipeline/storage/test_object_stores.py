@@ -25,6 +25,7 @@ import pytest
 import torch
 from click.testing import Result
 from safetensors.torch import load_file
+from support.archives.packing import write_tar, write_tar_gz
 from support.command_line import output_text, run
 from support.known_shards import micro_run, write_known_shards
 from support.media import write_clip
@@ -86,6 +87,17 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def videos(raw: Path) -> Path:
     return raw / "videos"
+
+
+@pytest.fixture(scope="module")
+def parts(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same videos, three of them in archives whose names URLs write in another way."""
+    folder = tmp_path_factory.mktemp("parts")
+    shutil.copy(videos / "b c#1.mp4", folder)
+    write_tar(folder / "p #1.tar", {"s t/a.mp4": (videos / "a.mp4").read_bytes()})
+    rest = {"d/d.mp4": (videos / "d" / "d.mp4").read_bytes(), "e.mp4": (videos / "e.mp4").read_bytes()}
+    write_tar_gz(folder / "q.tar.gz", rest)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +199,13 @@ def test_pages_of_links_are_a_folder(videos: Path, local: Path, tmp_path: Path) 
     assert tars(content(tmp_path / "data")) == tars(content(local))
 
 
+def test_archives_of_a_web_server_give_the_same_clips(parts: Path, local: Path, tmp_path: Path) -> None:
+    """Its pages of links name them, and it gives no parts of files."""
+    with plain_server(parts.parent) as web:
+        prepared("folder", f"{web}/{parts.name}", "--out", tmp_path / "data")
+    assert tars(content(tmp_path / "data")) == tars(content(local))
+
+
 def test_a_dry_run_writes_nothing(s3: S3Store, videos: Path, out: str) -> None:
     url = s3.put_folder(videos, "videos")
     result = prepared("folder", url, "--out", out, "--dry-run", "--json")
@@ -253,11 +272,16 @@ def test_a_store_that_returns_in_time_is_waited_for(
     assert tars(without_done(s3.files("data"))) == tars(content(local))
 
 
-def test_ray_works_from_and_to_a_store(s3: S3Store, videos: Path, local: Path, out: str) -> None:
-    with started(s3.put_folder(videos, "videos"), "--out", out, "--workers", "2") as run:
+def test_ray_works_from_and_to_a_store(s3: S3Store, parts: Path, local: Path, out: str) -> None:
+    """From archives too, whose contents are kept in the store."""
+    with started(s3.put_folder(parts, "parts"), "--out", out, "--workers", "2") as run:
         _, message = run.communicate(timeout=100)
     assert run.returncode == 0, message
-    assert tars(without_done(s3.files("data"))) == tars(content(local))
+    files = s3.files("data")
+    assert tars(without_done(files)) == tars(content(local))
+    assert len([name for name in files if name.startswith("archives/")]) == 4
+    sources = set(pd.read_parquet(io.BytesIO(files["plan.parquet"]))["source"])
+    assert {"s3://bucket/parts/p #1.tar/s t/a.mp4", "s3://bucket/parts/q.tar.gz/d/d.mp4"} < sources
 
 
 def test_one_video_that_is_forbidden_is_one_clip(s3: S3Store, videos: Path, out: str) -> None:
