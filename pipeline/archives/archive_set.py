@@ -32,6 +32,7 @@ class ArchiveSet:
         self._kept_in, self._only_kept = kept_in, only_kept
         self._are_archives: dict[str, bool] = {}
         self._contents: dict[str, ArchiveContent] = {}
+        self._stamps: dict[str, str] = {}
 
     def is_archive(self, path: AnyPath) -> bool:
         """Whether the path names an archive by its suffix, and is a file."""
@@ -85,10 +86,13 @@ class ArchiveSet:
         if member is None:
             return MemberPath(archive, inside, None, content.num_bytes)
         place = content.place(member, kept.windows)
-        return MemberPath(archive, inside, place, content.num_bytes, member.fault)
+        # At a URL another request for each clip would ask for it.
+        known = self._stamps[str(archive)] if isinstance(archive, Path) else ""
+        return MemberPath(archive, inside, place, content.num_bytes, known, member.fault)
 
     def _kept_or_read(self, archive: AnyPath) -> ArchiveContent:
         kept, now = self._kept(archive), stamp(archive)
+        self._stamps[str(archive)] = now
         content = kept.read(now)
         if content is None and self._only_kept:
             return ArchiveContent(0)

@@ -61,7 +61,8 @@ class MemberPath:
     inside: str  # its path in the archive
     place: Place | None
     archive_bytes: int  # as the index knows it
-    fault: str | None = None  # why it cannot be read though it is there
+    stamp: str = ""  # of the archive, as the index knows it; empty where only its length is compared
+    fault: str | None = None  # why the member cannot be read though it is there
 
     def __str__(self) -> str:
         inside = self.archive.quoted(self.inside) if isinstance(self.archive, RemotePath) else self.inside
@@ -86,7 +87,7 @@ class MemberPath:
 
     def open(self, mode: Literal["rb"]) -> SpanFile | GzipSpanFile:
         """Raises FileNotFoundError where archive or member are gone, MemberError where the member cannot be read, and
-        ArchiveChangedError where the archive has another length than in its index.
+        ArchiveChangedError where the archive is another one than in its index.
         """
         place = self._present()
         if self.fault is not None:
@@ -124,11 +125,11 @@ class MemberPath:
         except NotADirectoryError as error:
             raise FileNotFoundError(f"{self.archive} is not there") from error
         num_bytes = file.seek(0, os.SEEK_END)
-        if num_bytes != self.archive_bytes:
+        is_same_file = not self.stamp or file_stamp(os.stat(file.fileno())) == self.stamp
+        if num_bytes != self.archive_bytes or not is_same_file:
             file.close()
             raise ArchiveChangedError(
-                f"{self.archive} has {num_bytes:,} bytes and had {self.archive_bytes:,} when its members were listed: it "
-                "changed meanwhile. Repeat the command, which lists them again."
+                f"{self.archive} has changed since its members were listed. Repeat the command, which lists them again."
             )
         return file
 
@@ -137,3 +138,8 @@ class MemberPath:
             raise MemberError(
                 f"{self.archive} is cut off: it ends at byte {self.archive_bytes:,}, inside this member, which ends at byte {stop:,}"
             )
+
+
+def file_stamp(facts: os.stat_result) -> str:
+    """Changes with the content of a file on this machine."""
+    return f"{facts.st_size} {facts.st_mtime_ns}"

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
 from cavsync.pipeline.storage.filesystem import CHAINED_URL, URL, StoreError, protocol_of, retry_timeout
-from cavsync.pipeline.storage.member_path import MemberPath
+from cavsync.pipeline.storage.member_path import MemberPath, file_stamp
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 AnyPath = Path | RemotePath
@@ -72,8 +72,7 @@ def stamp(where: AnyPath) -> str:
     """Changes with the file's content: its length, and when it was changed or its tag at a store."""
     if not isinstance(where, Path):
         return where.stamp()
-    facts = where.stat()
-    return f"{facts.st_size} {facts.st_mtime_ns}"
+    return file_stamp(where.stat())
 
 
 def read_range(where: MediaPath, start: int, stop: int) -> bytes:

@@ -17,6 +17,11 @@ from support.media import write_clip
 from support.prepared import data, flip
 from support.runs import SMALL, content, index
 
+from cavsync.pipeline.dataset.done_record import DoneRecord
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.jobs import runner
+from cavsync.pipeline.jobs.shard import OnClip, ShardTask
+
 # The index of a packed tar has several seek points.
 NOISE = random.Random(1).randbytes(9 * 2**20)
 LISTED = "b,0,dog,train\na,0,cat,train\nc,0,cow,train\nd,0,cow,test\ne,0,cow,test\nf,0,dog,train\n"
@@ -313,6 +318,31 @@ def test_a_part_that_changes_between_runs_is_listed_again(
     vggsound(listed, part, out)
     assert reasons(out)["b"] == f"missing: {part}/b.mp4 is not there"
     assert reasons(out)["a"] == "ok: "
+
+
+def test_a_part_that_changes_meanwhile_ends_the_run(
+    videos: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its listed places are another file's now; finished shards are kept, and the same command goes on."""
+    part, out = tmp_path / "part.tar", tmp_path / "out"
+    files = {"a.mp4": videos["a.mp4"], "b.mp4": videos["b.mp4"], "c.mkv": videos["c.mkv"]}
+    write_tar(part, files)
+    make, made = runner.process_shard, list[str]()
+
+    def changing(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> DoneRecord:
+        if made:
+            write_tar(part, dict(reversed(files.items())))
+        made.append(task.rows[0].shard)
+        return make(task, decoder, on_clip)
+
+    monkeypatch.setattr(runner, "process_shard", changing)
+    code, text = prepare("folder", part, "--out", out, *SMALL)
+    assert code == 1
+    assert f"{part} has changed since its members were listed. Repeat the command" in text
+    assert [path.stem for path in out.glob("done/*")] == made[:1]
+    monkeypatch.undo()
+    assert prepare("folder", part, "--out", out, *SMALL)[0] == 0
+    assert set(index(out)["state"]) == {"ok"}
 
 
 def test_moved_archives_are_found_in_their_new_folder(
