@@ -13,6 +13,7 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import AnyModel, Checkpoint, open_checkpoint, save_model
 from cavsync.model.checkpoints.files import WEIGHTS_NAME
+from cavsync.model.checkpoints.sidecar import read_folder_config
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError
@@ -84,10 +85,13 @@ class _Published(
         download = {name: options.pop(name) for name in DOWNLOAD_OPTIONS}
         folder = Path(model_id)
         file = (
-            folder / WEIGHTS_NAME if folder.is_dir() else hf_hub_download(model_id, WEIGHTS_NAME, **download)
+            folder / WEIGHTS_NAME
+            if folder.is_dir()
+            else Path(hf_hub_download(model_id, WEIGHTS_NAME, **download))
         )
         checkpoint = open_checkpoint(file, **options)
-        if isinstance(config, ModelConfig) and config != checkpoint.stored.model:
+        is_mixins = read_folder_config(file) is None  # and not that of a folder for transformers
+        if is_mixins and isinstance(config, ModelConfig) and config != checkpoint.stored.model:
             raise CheckpointError(
                 f"config.json of {model_id} describes another model than {WEIGHTS_NAME} holds: push both together"
             )

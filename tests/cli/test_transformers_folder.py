@@ -14,9 +14,10 @@ from support.command_line import output_text, run
 from support.documents.elsewhere import run_elsewhere
 from support.known_shards import micro_model
 
-from cavsync import load_model
+from cavsync import load_model, open_run
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
+from cavsync.model.checkpoints.hub import HubModel
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig
 from cavsync.pipeline.dataset.sampling import window_starts
@@ -24,6 +25,8 @@ from cavsync.pipeline.media.mel import long_log_mel
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.pairs import WindowRule
+from cavsync.train.data.run import newest_checkpoint
+from cavsync.train.engine.run_folder import RunError
 from cavsync.train.huggingface.folder import modeling_code, processing_code
 
 MODEL = micro_model(audio_rows=64)
@@ -307,6 +310,21 @@ def test_an_exported_folder_states_all_that_its_run_states(home: Path) -> None:
         ]
         for field in ("model_config", "classifier_config", "training", "inputs"):
             assert reports[0][field] == reports[1][field]
+
+
+def test_a_folder_is_a_checkpoint_also_through_the_hubs_classes_and_is_no_run(
+    home: Path, tmp_path: Path
+) -> None:
+    expected = load_model(home / "pretrained").state_dict()
+    found = HubModel.from_pretrained(home / "pretrained-hf").state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    with pytest.raises(RunError, match=r"holds no run: config\.json is .* not one that `cavsync train` wrote"):
+        open_run(home / "pretrained-hf")
+    # It is newer than the run, but no run.
+    shutil.copytree(home / "pretrained", tmp_path / "runs" / "mine")
+    (tmp_path / "runs" / "mine" / "config.json").write_text(json.dumps({"data": {}}))
+    shutil.copytree(home / "pretrained-hf", tmp_path / "runs" / "exported")
+    assert newest_checkpoint(tmp_path / "runs").weights.parent.name == "mine"
 
 
 def test_the_code_of_a_folder_is_that_of_this_package_generated_again(home: Path) -> None:

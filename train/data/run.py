@@ -51,7 +51,22 @@ def open_run(path: Path | str) -> Run:
         raise RunError(
             f"{path} holds no run: {CONFIG_NAME} is not there. Give a folder that `cavsync train` made."
         )
-    return Run(Path(path), json.loads(config.read_text()))
+    content = _config_of_run(config)
+    if content is None:
+        raise RunError(
+            f"{path} holds no run: {CONFIG_NAME} is damaged, or not one that `cavsync train` wrote, as in an exported folder. "
+            "Give the folder of a run; `cavsync.load_model` takes an exported one."
+        )
+    return Run(Path(path), content)
+
+
+def _config_of_run(file: Path) -> dict[str, Any] | None:
+    """The content of a config.json; None where `cavsync train` did not write it: exported folders have one too."""
+    try:
+        content = json.loads(file.read_text())
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and "data" in content else None
 
 
 @dataclass(frozen=True)
@@ -84,9 +99,11 @@ def newest_checkpoint(runs: Path, *, classifier: bool = False) -> ChosenCheckpoi
 
     The newest is the one whose configuration was written last. Raises EvaluationError where there is none.
     """
-    configs = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    if classifier:
-        configs = [path for path in configs if "head" in json.loads(path.read_text())]
+    found = sorted(runs.glob(f"*/{CONFIG_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    contents = {path: _config_of_run(path) for path in found}
+    configs = [
+        path for path, content in contents.items() if content and ("head" in content or not classifier)
+    ]
     kind, commands = (
         ("run that trained a classifier", "train probe` or `cavsync train finetune")
         if classifier
