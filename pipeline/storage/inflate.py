@@ -5,13 +5,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 # What is read of the packed file at a time: a thousand times as much may come of it.
 READ_BYTES = 2**16
 RAW_DEFLATE, GZIP = -zlib.MAX_WBITS, zlib.MAX_WBITS | 16
 # After a stream come its checksum and length, then perhaps another stream, which begins like this.
 FOOTER_BYTES, MAGIC = 8, b"\x1f\x8b\x08"
+
+
+# Deflate blocks without content, bit by bit (RFC 1951): one with the fixed codes, of 10 bits, and one with codes of its own, of 93. Of
+# these two any number of bits can be made, modulo 8.
+EMPTY_FIXED = "010" + "0000000"  # not the last; fixed codes; end of block
+EMPTY_DYNAMIC = "".join(
+    (
+        "001",  # not the last; own codes
+        *("00000", "00000", "1111"),  # for 257 literals, 1 distance and 19 lengths
+        # In the order of the format, lengths 18 (zeros, repeated) and 1 have codes of one bit, 1 and 0.
+        *("100" if length in (18, 1) else "000"
+          for length in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)),
+        *("1" + "1111111", "1" + "1101011"),  # 138 and 118 literals have no code
+        *("0", "0"),  # end of block and the distance have codes of one bit
+        "0",  # end of block
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ def unpacked(file: Any, bit: int, window: bytes, num_bytes: int) -> bytes:
     `window` are up to 32 KiB before the point. Raises zlib.error where the file is damaged.
     """
     parts, missing = [], num_bytes
-    for part in _parts(file, bit, window, num_bytes):
+    for part in _parts(file, bit, window):
         parts.append(part[:missing])
         missing -= len(parts[-1])
         if not missing:
@@ -39,43 +54,33 @@ def unpacked(file: Any, bit: int, window: bytes, num_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _parts(file: Any, bit: int, window: bytes, most: int) -> Iterator[bytes]:
+def _parts(file: Any, bit: int, window: bytes) -> Iterator[bytes]:
     if not bit:
         yield from _streams(file, 0)
         return
     begin, shift = divmod(bit, 8)
     file.seek(begin)
     inflater = zlib.decompressobj(RAW_DEFLATE, zdict=window) if window else zlib.decompressobj(RAW_DEFLATE)
-    num_given, previous = 0, b""
-    while not inflater.eof:
-        content = previous + file.read(READ_BYTES)
-        # The last byte of what was read has bits of the next one only.
-        usable = len(content) - (1 if shift else 0)
-        if usable <= 0:
-            return
-        shifted = _shifted(content, shift)
-        previous = content[usable:]
-        num_given += usable
-        yield inflater.decompress(shifted)
-    end = begin + num_given - len(inflater.unused_data)
-    yield from _streams(file, _next_header(file, end + FOOTER_BYTES, shift > 0))
+    content, end = _aligned(file.read(READ_BYTES), shift), file.tell()
+    while content and not inflater.eof:
+        yield inflater.decompress(content)
+        content = b"" if inflater.eof else file.read(READ_BYTES)
+        end += len(content)
+    yield from _streams(file, end - len(inflater.unused_data) + FOOTER_BYTES)
 
 
-def _shifted(content: bytes, shift: int) -> bytes:
-    """The bits from `shift` on; one byte less where that is not 0."""
-    if not shift:
-        return content
-    values = np.frombuffer(content, np.uint8)
-    joined: np.ndarray = (values[:-1] >> shift) | (values[1:] << (8 - shift)).astype(np.uint8)
-    return joined.tobytes()
+def _aligned(content: bytes, shift: int) -> bytes:
+    """The stream from bit `shift` of `content` on, so that its bytes stay bytes: stored blocks begin at one.
 
-
-def _next_header(file: Any, begin: int, is_uncertain: bool) -> int:
-    """Where the stream begins that follows; where it is uncertain, at `begin` or the next byte: the last bits of the one
-    before lie in the byte that is shifted together of two.
+    The bits before are made blocks without content.
     """
-    file.seek(begin)
-    return begin + 1 if is_uncertain and file.read(len(MAGIC)) != MAGIC else begin
+    if not shift or not content:
+        return content
+    blocks = (
+        EMPTY_FIXED * (shift // 2) if shift % 2 == 0 else EMPTY_DYNAMIC + EMPTY_FIXED * ((shift - 5) // 2 % 4)
+    )
+    joined = int(blocks[::-1], 2) | (content[0] >> shift << len(blocks))
+    return joined.to_bytes(len(blocks) // 8 + 1, "little") + content[1:]
 
 
 def _streams(file: Any, begin: int) -> Iterator[bytes]:
