@@ -36,7 +36,7 @@ class SampleIndex(NamedTuple):
 class Pair(TypedDict):
     """One frame and its window."""
 
-    audio: torch.Tensor  # float32 (rows, 128), normalised
+    audio: torch.Tensor  # float16 or float32 (rows, 128), for `normalise_audio`
     image: torch.Tensor  # uint8 (side, side, 3), for `normalise_images`
     noise_audio: torch.Tensor  # float32 (audio patches,), uniform: decides the masks
     noise_image: torch.Tensor  # float32 (image patches,)
@@ -100,6 +100,11 @@ class PairRule:
     def window(self) -> WindowRule:
         return WindowRule.of(self.config, self.model.audio_rows)
 
+    @property
+    def audio_dtype(self) -> torch.dtype:
+        """As stored, unless random changes make other numbers of it."""
+        return torch.float32 if self.config.audio_noise else torch.float16
+
     def batch(self, samples: Sequence[tuple[SampleIndex, Clip, Clip]]) -> Batch:
         """For each (sample, image clip, audio clip) a random frame and its segment; usually both clips are the same.
 
@@ -119,7 +124,7 @@ class PairRule:
     def bytes_of(self, num_samples: int) -> int:
         """Of the tensors of a batch of so many samples."""
         model = self.model
-        audio, image = 4 * model.audio_rows * NUM_MELS, 3 * model.image_size**2
+        audio, image = self.audio_dtype.itemsize * model.audio_rows * NUM_MELS, 3 * model.image_size**2
         noise = 4 * (model.num_audio_patches + model.num_image_patches) * (2 if self.contrast_noise else 1)
         return num_samples * (audio + image + noise + 8)
 
@@ -143,7 +148,7 @@ class PairRule:
         """A batch with keys and frame numbers, and uninitialised tensors."""
         model, size = self.model, len(drawn)
         return {
-            "audio": torch.empty(size, model.audio_rows, NUM_MELS),
+            "audio": torch.empty(size, model.audio_rows, NUM_MELS, dtype=self.audio_dtype),
             "image": torch.empty(size, model.image_size, model.image_size, 3, dtype=torch.uint8),
             "noise_audio": torch.empty(size, model.num_audio_patches),
             "noise_image": torch.empty(size, model.num_image_patches),
@@ -159,9 +164,10 @@ class PairRule:
         elif self.config.pairing == "shuffled-segments":
             frame = int(_partners(clip.num_frames, self.seed, drawn.number)[frame])
         mel = clip.mel_of(frame, self.window.rows, self.config.frame_alignment)
-        self.window.write(into, mel, 0)
+        window = self.window.cut(mel, 0)
         if self.config.audio_noise:
-            into.copy_(noise_and_roll(into, drawn.rng))
+            window = noise_and_roll(self.window.normalise(window), drawn.rng)
+        into.copy_(window)
 
     def _image(self, drawn: "_Drawn") -> torch.Tensor:
         image, side = drawn.image_clip.frame(drawn.frame), self.model.image_size

@@ -26,14 +26,26 @@ class WindowRule:
         assert config.pad_value is not None
         return cls(rows, config.mel_mean, config.mel_std, config.pad_value)
 
+    def cut(self, mel: np.ndarray, start: int) -> torch.Tensor:
+        """Rows [start, start + rows) of a float16 log-mel, float16 (rows, 128), not normalised."""
+        window = cut_window(mel, start, self.rows, self.pad_value)
+        return torch.from_numpy(
+            np.require(window, requirements="W")
+        )  # torch takes no array that is read-only
+
     def normalised(self, mel: np.ndarray, start: int) -> torch.Tensor:
         """Rows [start, start + rows) of a float16 log-mel, normalised, as float32 (rows, 128)."""
-        window = torch.empty(self.rows, mel.shape[1])
-        self.write(window, mel, start)
-        return window
+        return self.normalise(self.cut(mel, start))
 
-    def write(self, into: torch.Tensor, mel: np.ndarray, start: int) -> None:
-        """Fills float32 (rows, 128) with what `normalised` returns."""
-        window = cut_window(mel, start, self.rows, self.pad_value)
-        # torch widens float16 three times faster than numpy; it takes no array that is read-only.
-        into.copy_(torch.from_numpy(np.require(window, requirements="W"))).sub_(self.mean).mul_(1 / self.std)
+    def normalise(self, mel: torch.Tensor) -> torch.Tensor:
+        """float16 log-mel of any shape as stored, normalised, as float32."""
+        # torch widens float16 three times faster than numpy.
+        return mel.float().sub_(self.mean).mul_(1 / self.std)
+
+
+def normalise_audio(audio: torch.Tensor, config: DataConfig) -> torch.Tensor:
+    """The audio of a batch, (samples, rows, 128), as the model takes it: float32, normalised as the resolved `config` says.
+
+    float16 is log-mel as stored, which travels to the device in half of the bytes; float32 is normalised already.
+    """
+    return WindowRule.of(config, audio.shape[-2]).normalise(audio) if audio.dtype == torch.float16 else audio

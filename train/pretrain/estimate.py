@@ -44,6 +44,7 @@ def estimate(config: PretrainConfig, device: torch.device) -> TrainingEstimate:
         config, batch_size=size, micro_batch=micro_batch, negatives="global", compile=False, data=in_process
     )
     source = open_source(small)
+    small = replace(small, data=source.config)
     # A dataset that does not fill one batch is refused, as by the run.
     num_clips = Epochs(len(source), config.batch_size, config.seed).num_clips
     reading_s, computing_s = _measure(

@@ -23,6 +23,7 @@ from cavsync.model.losses import Contrast, contrastive_loss, distillation_loss, 
 from cavsync.model.output import Output
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import CONTRAST_NOISE
+from cavsync.train.data.window import normalise_audio
 from cavsync.train.engine.device import autocast, begin_step, compile_options
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.step import TrainStep
@@ -181,13 +182,18 @@ class PretrainObjective:
         """The tensors of the batch on the model's device, a micro-batch each; images are uint8 still."""
         size = self.config.micro_batch or len(batch["key"])
         all_rows = [slice(first, first + size) for first in range(0, len(batch["key"]), size)]
-        inputs = [tuple(self._on_device(batch[name][rows]) for name in INPUTS) for rows in all_rows]
+        inputs = [self._inputs(batch, rows) for rows in all_rows]
         noise = [self._on_device(batch[name]) if name in batch else None for name in CONTRAST_NOISE]
         views = self._views.of([(audio, image) for audio, image, *_ in inputs], *noise)
         return [
             Part(audio, image, noise_audio, noise_image, view)
             for (audio, image, noise_audio, noise_image), view in zip(inputs, views, strict=True)
         ]
+
+    def _inputs(self, batch: Mapping[str, Any], rows: slice) -> tuple[Tensor, ...]:
+        """INPUTS of some clips on the model's device, the audio normalised there."""
+        audio, *others = (self._on_device(batch[name][rows]) for name in INPUTS)
+        return normalise_audio(audio, self.config.data), *others
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)

@@ -5,6 +5,7 @@ arithmetic on what was received.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from support.known_shards import (
     CLIP_ROWS,
     NUM_FRAMES,
     micro_model,
+    micro_run,
     raw_data,
     read_audio,
     read_image,
@@ -23,6 +25,7 @@ from support.known_shards import (
 )
 from torch.utils.data import DataLoader, default_collate
 
+from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
@@ -31,7 +34,11 @@ from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
 from cavsync.train.data.sampler import Epochs, Position, ShuffledBatches, TooFewClipsError
+from cavsync.train.data.window import normalise_audio
 from cavsync.train.engine.config import ConfigError
+from cavsync.train.engine.distributed import Ranks
+from cavsync.train.pretrain.objective import pretrain_step
+from cavsync.train.pretrain.trainer import open_source
 
 # First rows of the 16 windows of 416 rows that published weights were trained on.
 PUBLISHED_STARTS = [0, 0, 0, 0, 48, 112, 176, 240, 304, 368, 432, 496, 560, 608, 608, 608]
@@ -94,6 +101,33 @@ def test_all_pairs_of_a_clip_are_those_that_training_draws_from(shards: Path) ->
     assert torch.equal(item["audio"], whole[4]["audio"][item["frame"]])
     assert torch.equal(item["image"], whole[4]["image"][item["frame"]])
     assert whole[4]["key"] == item["key"] == "clip004_00000000"
+
+
+def test_log_mel_travels_as_stored_and_is_normalised_to_the_same_bits(shards: Path) -> None:
+    # Segments longer than the clip, so that there is padding too.
+    model, data = micro_model(audio_rows=1024), DataConfig(path=str(shards), mel_mean=-5.1, mel_std=4.3)
+    drawn, whole = ClipPairs(data, model, seed=0), ClipAllPairs(data, model)
+    batch = drawn.batch([SampleIndex(0, clip) for clip in range(4)])
+    assert batch["audio"].dtype == torch.float16
+    expected = [whole[clip]["audio"][frame] for clip, frame in enumerate(batch["frame"])]
+    assert torch.equal(normalise_audio(batch["audio"], drawn.config), torch.stack(expected))
+    noisy = pairs(shards, audio_noise=True).batch([SampleIndex(0, 1)])["audio"]
+    assert noisy.dtype == torch.float32
+    assert normalise_audio(noisy, drawn.config) is noisy
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1])
+def test_a_step_computes_the_same_from_log_mel_as_stored(shards: Path, micro_batch: int | None) -> None:
+    config = micro_run(shards, data=DataConfig(path=str(shards)), micro_batch=micro_batch)
+    source = open_source(config)
+    config = replace(config, data=source.config)
+    batch = next(source.batches(Position(0, 0, 0), Ranks(), torch.device("cpu")))
+    losses = []
+    for audio in (batch["audio"], normalise_audio(batch["audio"], config.data)):
+        torch.manual_seed(0)
+        step = pretrain_step(config, CavMaeSync(config.model), torch.device("cpu"))
+        losses.append([step(batch | {"audio": audio}, number, 1e-2).read() for number in (1, 2)])
+    assert losses[0] == losses[1]
 
 
 def test_clips_that_failed_are_not_read(shards: Path) -> None:
