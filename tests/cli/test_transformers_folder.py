@@ -318,7 +318,9 @@ def test_a_folder_is_a_checkpoint_also_through_the_hubs_classes_and_is_no_run(
     expected = load_model(home / "pretrained").state_dict()
     found = HubModel.from_pretrained(home / "pretrained-hf").state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    with pytest.raises(RunError, match=r"holds no run: config\.json is .* not one that `cavsync train` wrote"):
+    with pytest.raises(
+        RunError, match=r"holds no run: config\.json is .* not one that `cavsync train` wrote"
+    ):
         open_run(home / "pretrained-hf")
     # It is newer than the run, but no run.
     shutil.copytree(home / "pretrained", tmp_path / "runs" / "mine")
