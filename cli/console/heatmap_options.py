@@ -27,6 +27,13 @@ AudioFeaturesOption = Annotated[
         "audio embedding (global)."
     ),
 ]
+RepeatsOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="How often masked-view draws all patches into views: fewer take less time in proportion, for a noisier heatmap.",
+    ),
+]
 SimilarityOption = Annotated[
     Similarity, typer.Option(help="Similarity of an image patch and audio features, for denseav.")
 ]

@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
-from cavsync.cli.console.heatmap_options import AudioFeaturesOption, MapsOption, SimilarityOption
+from cavsync.cli.console.heatmap_options import (
+    AudioFeaturesOption,
+    MapsOption,
+    RepeatsOption,
+    SimilarityOption,
+)
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
@@ -27,6 +32,7 @@ def localize(
     maps: MapsOption = ["masked-view"],  # noqa: B006 (Typer copies it)
     audio_features: AudioFeaturesOption = "tokens",
     similarity: SimilarityOption = "dot",
+    repeats: RepeatsOption = 24,
     step: Annotated[
         float | None,
         typer.Option(
@@ -63,14 +69,14 @@ def localize(
 
     embedded = None if calibrate is None or calibrate.is_dir() else WindowFile.open(calibrate)
     checkpoint = model.load(embedded)
+    if embedded is not None and (note := embedded.other_precision(checkpoint.precision)):
+        warn(f"{note}.")
     embedder = Embedder(checkpoint, step)
     inputs = command_inputs("localize", checkpoint)
     folder = results_folder(out, Path(f"localized-{video.stem}"), PAGE_NAME, inputs)
-    config = MapConfig(audio_features=audio_features, similarity=similarity)
+    config = MapConfig(audio_features=audio_features, similarity=similarity, repeats=repeats)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)
-    if embedded is not None and (note := embedded.other_precision(checkpoint.precision)):
-        warn(f"{note}.")
     with counting("heatmaps", "s", quiet=as_json) as on_second:
         found = find(embedder, video, audio, maps, config, calibration, on_second)
     with counting("overlay video", "s", quiet=as_json) as on_second:

@@ -122,7 +122,9 @@ class Embedder:
         return vectors
 
     def _unit_jpegs(self, jpegs: list[bytes]) -> np.ndarray:
-        return self.unit_frames(map(self.model_image, jpegs))
+        # A frame that stays on screen is the same in several windows.
+        distinct = {jpeg: number for number, jpeg in enumerate(dict.fromkeys(jpegs))}
+        return self.unit_frames(map(self.model_image, distinct))[[distinct[jpeg] for jpeg in jpegs]]
 
     def _unit_mels(self, mels: list[np.ndarray]) -> np.ndarray:
         return self.unit_segments(self.rule.normalised(mel, 0) for mel in mels)

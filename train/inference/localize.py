@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from cavsync.pipeline.dataset.schema import ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
@@ -21,7 +22,7 @@ from cavsync.train.embedding.encode import require_finite
 from cavsync.train.embedding.window_file import Side
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
-from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, MapConfig
+from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, ImageFeatures, MapConfig
 from cavsync.train.inference.calibration import ERROR_RATE, MIN_FILES, Calibration
 from cavsync.train.inference.familiarity import CalibrationEmbeddings, Familiarity
 
@@ -207,6 +208,10 @@ class _Localizer:
         self._heatmap_model = HeatmapModel(checkpoint.model, config, checkpoint.device, checkpoint.precision)
         self._reader = PromptReader.of(checkpoint)
         self._unmapped = np.full(checkpoint.model.config.image_grid, np.nan, np.float32)
+        # Of audio that is given, each segment is compared with many frames.
+        self._encoded: dict[int, AudioFeatures] = {}
+        # A frame that stays on screen for several windows is encoded once.
+        self._image: tuple[bytes, dict[MapMethod, ImageFeatures]] | None = None
         self.windows: list[Window] = []
         self.maps: dict[MapMethod, list[np.ndarray]] = {method: [] for method in methods}
         self.similarity: list[np.ndarray] = []
@@ -214,24 +219,25 @@ class _Localizer:
         self._audio_vectors: list[np.ndarray] = []
 
     def add(self, windows: list[Window]) -> None:
-        similarity, segments = self._best_segments(windows)
+        similarity, segments, vectors = self._best_segments(windows)
         self.windows += windows
         self.similarity.append(similarity)
-        for window, segment, value in zip(windows, segments, similarity, strict=True):
-            audio = self._encode_audio(segment) if np.isfinite(value) else None
+        for window, segment, vector, value in zip(windows, segments, vectors, similarity, strict=True):
+            audio = self._audio_features(segment, vector) if np.isfinite(value) else None
             for method, maps in self.maps.items():
                 maps.append(self._unmapped if audio is None else self._map(window, audio, method))
 
-    def _best_segments(self, windows: list[Window]) -> tuple[np.ndarray, list[Window]]:
-        """(W,) similarity of each frame to the segment that it is most similar to, and that segment."""
+    def _best_segments(self, windows: list[Window]) -> tuple[np.ndarray, list[Window], np.ndarray]:
+        """(W,) similarity of each frame to the segment that it is most similar to, that segment and its (W, D) vectors."""
         frames = self._embedder.embed_frames(windows)  # (W, D)
         self._frame_vectors.append(frames)
         if self._segments is None or self._segment_vectors is None:
             audio = self._embedder.embed_segments(windows)
             self._audio_vectors.append(audio)
-            return (frames * audio).sum(axis=1), windows
+            return (frames * audio).sum(axis=1), windows, audio
         similarity = frames @ self._segment_vectors.T  # (W, S)
-        return similarity.max(axis=1), [self._segments[index] for index in similarity.argmax(axis=1)]
+        best = similarity.argmax(axis=1)
+        return similarity.max(axis=1), [self._segments[index] for index in best], self._segment_vectors[best]
 
     def familiarity(self, calibration: Calibration) -> dict[Side, Familiarity]:
         """Of the scored windows' frames, and of the audio that they are compared with; together they err at `ERROR_RATE`."""
@@ -260,15 +266,29 @@ class _Localizer:
             "--audio FILE."
         )
 
-    def _encode_audio(self, segment: Window) -> AudioFeatures:
+    def _audio_features(self, segment: Window, vector: np.ndarray) -> AudioFeatures:
+        """Of a segment whose (D,) unit vector is known, which is all that masked views need."""
         assert segment.mel is not None
-        return self._heatmap_model.encode_audio(self._reader.cut_mel(segment.mel))
+        if "denseav" not in self.maps:
+            return AudioFeatures(None, torch.from_numpy(vector).to(self._heatmap_model.device))
+        if self._segments is None:
+            return self._heatmap_model.encode_audio(self._reader.cut_mel(segment.mel))
+        if id(segment) not in self._encoded:
+            self._encoded[id(segment)] = self._heatmap_model.encode_audio(self._reader.cut_mel(segment.mel))
+        return self._encoded[id(segment)]
+
+    def _image_features(self, jpeg: bytes) -> dict[MapMethod, ImageFeatures]:
+        """Of every method; those of the frame before where it is the same, byte by byte."""
+        if self._image is None or self._image[0] != jpeg:
+            image = self._embedder.model_image(jpeg)
+            features = {method: self._heatmap_model.encode_image(image, method) for method in self.maps}
+            self._image = jpeg, features
+        return self._image[1]
 
     def _map(self, window: Window, audio: AudioFeatures, method: MapMethod) -> np.ndarray:
         """(rows, columns) float32"""
         assert window.frame is not None
-        image = self._embedder.model_image(window.frame)
-        cells = self._heatmap_model.encode_image(image, method).heatmap(audio).cells
+        cells = self._image_features(window.frame)[method].heatmap(audio).cells
         require_finite(cells, f"the {method} heatmap at {window.frame_s:.2f} s")
         values: np.ndarray = cells.float().numpy()
         return values

@@ -1,6 +1,9 @@
 """The overlay video of a localisation: the heatmap over each frame, the verdict of its window below, and the audio."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -26,11 +29,15 @@ SIDE_PX, STRIP_PX = 448, 36
 FPS = 15
 # Decoded at a time.
 SEGMENT_S = 10
+# Threads that paint, beside the one that encodes, and how many frames they may be ahead of it.
+NUM_PAINTERS = min(4, os.cpu_count() or 1)
+FRAMES_AHEAD = 2 * NUM_PAINTERS
 # The heatmap at its highest hides this fraction of the frame.
 OPACITY = 0.75
 # Percentiles of all cells of the windows that pass, between which the heatmap is scaled: most of a frame is no source.
 COLD, HOT = 50.0, 99.5
-COLOURS = mpl.colormaps["inferno"]
+# The colours of the heatmap, (256, 3) in [0, 255], as they hide a frame where it is highest.
+COLOURS = 255 * mpl.colormaps["inferno"](np.arange(256))[:, :3] * OPACITY
 DIM = 0.55  # brightness where nothing is found
 FOUND, NOTHING, UNKNOWN = "#7ee08a", "#ff8d9c", "#c8d0da"
 
@@ -73,9 +80,8 @@ class Painter:
         heatmap = upsampled(torch.from_numpy(self._heatmaps.at(time_s)), SIDE_PX)[..., None]
         if not self._found.passes[number]:
             heatmap, frame = np.zeros_like(heatmap), frame * DIM
-        mixed = frame * (1 - OPACITY * heatmap) + 255 * COLOURS(heatmap[..., 0])[..., :3] * OPACITY * heatmap
         canvas = Image.new("RGB", (SIDE_PX, SIDE_PX + STRIP_PX), "#10151b")
-        canvas.paste(Image.fromarray(mixed.astype(np.uint8)))
+        canvas.paste(Image.fromarray(mixed(frame, heatmap)))
         text, colour = self.caption(number)
         draw = ImageDraw.Draw(canvas)
         draw.text((10, SIDE_PX + STRIP_PX / 2), text, fill=colour, font=self._font, anchor="lm")
@@ -96,6 +102,16 @@ class Painter:
         return f"nothing here sounds like this: {similarity:.2f} < {least:.2f}", NOTHING
 
 
+def mixed(frame: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """(side, side, 3) uint8 of a (side, side, 3) frame in [0, 255] under a (side, side, 1) heatmap in [0, 1]."""
+    levels = np.minimum(heatmap[..., 0] * len(COLOURS), len(COLOURS) - 1).astype(np.uint8)
+    painted = np.take(COLOURS, levels, axis=0)  # nearly twice as fast as COLOURS[levels]
+    painted *= heatmap
+    painted += frame * (1 - OPACITY * heatmap)
+    pixels: np.ndarray = painted.astype(np.uint8)
+    return pixels
+
+
 def middles_s(found: LocalizedVideo) -> np.ndarray:
     """(W,) seconds."""
     middle: np.ndarray = (found.start_s + found.end_s) / 2
@@ -107,7 +123,8 @@ def write_overlay(
 ) -> list[str]:
     """Writes the video atomically; returns what could not be read, where it is black.
 
-    Its audio is what was localised: the video's, or that of the other file, repeated.
+    Its audio is what was localised: the video's, or that of the other file, repeated. Frames are decoded, painted and
+    encoded beside each other, in order.
     """
     painter, damage = Painter(found, method), []
     temporary = temporary_name(path)
@@ -117,25 +134,52 @@ def write_overlay(
             writing_output(path, av.error.FFmpegError),
             Mp4(temporary, size, FPS, SAMPLE_RATE_HZ) as video,
             DecoderProcess() as decoder,
+            ThreadPoolExecutor(1) as reader,
+            ThreadPoolExecutor(NUM_PAINTERS) as painters,
         ):
             audio = None if found.audio is None else _read_audio(found.audio, decoder)
-            for start_s in range(0, int(np.ceil(found.duration_s)), SEGMENT_S):
+            for request, segment in _read_ahead(_requests(found), decoder, reader):
+                start_s = request.start_s
                 end_s = min(start_s + SEGMENT_S, found.duration_s)
-                instants_s = _instants_s(start_s, end_s)
-                try:
-                    segment = decoder.read(
-                        SegmentRequest(found.video, start_s, end_s - start_s, instants_s, SIDE_PX)
-                    )
-                except MediaError as error:
-                    damage.append(f"{start_s} to {end_s:.0f} s: {error.reason}")
+                if isinstance(segment, MediaError):
+                    damage.append(f"{start_s:g} to {end_s:.0f} s: {segment.reason}")
                     segment = MediaSegment(start_s, (), (), None, np.zeros(0, np.float32), None)
-                video.add_frames(_painted(painter, segment, instants_s))
+                video.add_frames(_painted(painter, segment, _instants_s(start_s, end_s), painters))
                 video.add_audio(_played_waveform(segment, audio, start_s, end_s))
                 on_second(round(end_s), round(found.duration_s))
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return damage
+
+
+def _requests(found: LocalizedVideo) -> list[SegmentRequest]:
+    """The segments of the overlay, in order of time."""
+    requests = []
+    for start_s in range(0, int(np.ceil(found.duration_s)), SEGMENT_S):
+        end_s = min(start_s + SEGMENT_S, found.duration_s)
+        instants_s = _instants_s(start_s, end_s)
+        requests.append(SegmentRequest(found.video, start_s, end_s - start_s, instants_s, SIDE_PX))
+    return requests
+
+
+def _read_ahead(
+    requests: Sequence[SegmentRequest], decoder: DecoderProcess, reader: Executor
+) -> Iterator[tuple[SegmentRequest, MediaSegment | MediaError]]:
+    """Each request and its segment; the next one is decoded while the caller works on this."""
+
+    def read(request: SegmentRequest) -> MediaSegment | MediaError:
+        try:
+            return decoder.read(request)
+        except MediaError as error:
+            return error
+
+    following = reader.submit(read, requests[0])
+    for number, request in enumerate(requests):
+        segment = following.result()
+        if number + 1 < len(requests):
+            following = reader.submit(read, requests[number + 1])
+        yield request, segment
 
 
 def _read_audio(audio: Path, decoder: DecoderProcess) -> np.ndarray:
@@ -148,12 +192,22 @@ def _instants_s(start_s: float, end_s: float) -> tuple[float, ...]:
     return tuple(number / FPS for number in range(round(start_s * FPS), round(end_s * FPS)))
 
 
-def _painted(painter: Painter, segment: MediaSegment, instants_s: tuple[float, ...]) -> Iterator[np.ndarray]:
-    """(SIDE_PX + STRIP_PX, SIDE_PX, 3) uint8 for every instant, black where there is no frame."""
+def _painted(
+    painter: Painter, segment: MediaSegment, instants_s: Sequence[float], painters: Executor
+) -> Iterator[np.ndarray]:
+    """(SIDE_PX + STRIP_PX, SIDE_PX, 3) uint8 for every instant, in order; black where there is no frame."""
     black = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
-    for time_s, jpeg in zip_longest(instants_s, segment.frames):
+
+    def painted(time_s: float, jpeg: bytes | None) -> np.ndarray:
         frame = black if jpeg is None else decode_jpeg(bytearray(jpeg)).numpy()
-        yield painter.paint(frame, time_s)
+        return painter.paint(frame, time_s)
+
+    waiting: deque[Future[np.ndarray]] = deque()
+    for time_s, jpeg in zip_longest(instants_s, segment.frames):
+        waiting.append(painters.submit(painted, time_s, jpeg))
+        if len(waiting) > FRAMES_AHEAD:
+            yield waiting.popleft().result()
+    yield from (one.result() for one in waiting)
 
 
 def _played_waveform(

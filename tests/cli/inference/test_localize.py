@@ -4,11 +4,14 @@ is that nothing matches. In the stand-in for the model low tones are red and hig
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -25,10 +28,12 @@ from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
+from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, upsampled
 from cavsync.train.inference.calibration import SEED, Calibration
 from cavsync.train.inference.familiarity import CalibrationEmbeddings
+from cavsync.train.inference.localize import _Localizer
 from cavsync.train.inference.localize_report import MAX_FRAMES
-from cavsync.train.inference.overlay import FPS, SIDE_PX, STRIP_PX
+from cavsync.train.inference.overlay import DIM, FPS, OPACITY, SIDE_PX, STRIP_PX, Painter
 
 SECONDS = 3.0
 RATE_HZ = 16_000
@@ -469,6 +474,88 @@ def test_a_prepared_dataset_calibrates_by_its_test_clips(
     result = localize(moving, "--calibrate", dataset)["results"]["calibration"]
     assert (result["num_pairs"], result["num_files"]) == (8 * num_clips, num_clips)
     assert result["source"] == f"{num_clips} test clips of {dataset}"
+
+
+# What is not computed twice
+
+
+def test_a_frame_that_stays_on_screen_is_encoded_once_and_the_maps_are_the_same(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A video of two still images: two encodings of each method, and maps that are those of one encoding a window."""
+    encoded, encode = [], HeatmapModel.encode_image
+
+    def counted(self: HeatmapModel, *arguments: Any) -> Any:
+        encoded.append(arguments)
+        return encode(self, *arguments)
+
+    monkeypatch.setattr(HeatmapModel, "encode_image", counted)
+    options = ("--repeats", 2, "--map", "masked-view", "--map", "denseav")
+    assert localize(moving, *options)["config"]["repeats"] == 2
+    once, num_once = arrays_in(tmp_path / "out"), len(encoded)
+    assert num_once == 2 * 2 < 2 * len(np.unique(once["frame_s"]))
+
+    kept = _Localizer._image_features
+
+    def forgetful(self: _Localizer, jpeg: bytes) -> Any:
+        self._image = None
+        return kept(self, jpeg)
+
+    monkeypatch.setattr(_Localizer, "_image_features", forgetful)
+    shutil.rmtree(tmp_path / "out")
+    localize(moving, *options)
+    assert len(encoded) - num_once == 2 * 2 * len(once["frame_s"])  # each method of a window asks for both
+    for name, array in arrays_in(tmp_path / "out").items():
+        np.testing.assert_array_equal(array, once[name])
+
+
+def test_each_segment_of_given_audio_is_encoded_once(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, encode = [], HeatmapModel.encode_audio
+
+    def counted(self: HeatmapModel, segments: Any) -> Any:
+        encoded.append(segments)
+        return encode(self, segments)
+
+    monkeypatch.setattr(HeatmapModel, "encode_audio", counted)
+    film(tmp_path / "both.mp4", [({}, tone(HIGH_HZ, 1.28)), ({}, tone(LOW_HZ, 1.28))])
+    localize(moving, "--audio", tmp_path / "both.mp4", "--map", "denseav")
+    assert 1 <= len(encoded) <= 4 < len(arrays_in(tmp_path / "out")["start_s"])
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_an_overlay_is_painted_as_matplotlib_colours_the_heatmap(passes: bool) -> None:
+    random = np.random.default_rng(0)
+    found = SimpleNamespace(
+        audio=None,
+        calibration=None,
+        verdict="cannot tell",
+        start_s=np.array([0.0, 1.0]),
+        end_s=np.array([1.0, 2.0]),
+        maps={"denseav": random.random((2, 4, 4)).astype(np.float32)},
+        is_scored=np.array([True, True]),
+        passes=np.array([passes, passes]),
+        similarity=np.array([0.3, 0.4]),
+    )
+    painter = Painter(found, "denseav")  # type: ignore[arg-type]
+    image = random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    painted = painter.paint(image, 0.8)[:SIDE_PX]
+    heatmap = upsampled(torch.from_numpy(painter._heatmaps.at(0.8)), SIDE_PX)[..., None]
+    colours = 255 * mpl.colormaps["inferno"](heatmap[..., 0])[..., :3]
+    expected = image * (1 - OPACITY * heatmap) + colours * OPACITY * heatmap if passes else image * DIM
+    np.testing.assert_array_equal(painted, expected.astype(np.uint8))
+
+
+def test_the_overlay_has_the_same_bytes_however_many_threads_paint_it(
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    for number in (1, 3):
+        monkeypatch.setattr("cavsync.train.inference.overlay.NUM_PAINTERS", number)
+        localize(moving, "--repeats", 1)
+        written.append((tmp_path / "out" / "overlay.mp4").read_bytes())
+    assert written[0] == written[1]
 
 
 # What is left

@@ -52,7 +52,7 @@ class MapConfig:
 class AudioFeatures:
     """Audio, encoded once for both methods and any number of images."""
 
-    probe: Tensor  # (D,) what image patches are multiplied with
+    probe: Tensor | None  # (D,) what image patches are multiplied with; masked views need none
     embedding: Tensor  # (D,) mean over segments of the unit embeddings
 
 
@@ -76,6 +76,7 @@ class PatchFeatures:
     patches: Tensor  # (rows, columns, D)
 
     def heatmap(self, audio: AudioFeatures) -> Heatmap:
+        assert audio.probe is not None, "encode_audio makes it"
         return Heatmap((self.patches @ audio.probe).cpu())
 
 
@@ -99,8 +100,8 @@ class HeatmapModel:
         self, model: Encoder, config: MapConfig, device: torch.device, precision: Precision = "float32"
     ) -> None:
         self.model, self.config, self.device = model.to(device).eval(), config, device
-        num_patches = model.config.num_image_patches
         self.precision = precision
+        num_patches = model.config.num_image_patches
         self.views = draw_views(num_patches, config).to(device)
         self.solver = ridge_solver(self.views, num_patches, config.ridge)
 
