@@ -63,13 +63,19 @@ def known_clip(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Kno
 def quick_reports() -> Iterator[None]:
     """Reports in a fifth of the time. Audio that they make from a log-mel takes one iteration, not 32; what the
     iterations give is proven in train/reporting/test_audio.py. Plots are drawn whole, in fewer pixels, and without the
-    search for margins in which all texts have room, which takes as long as drawing. `cavsync localize` shows fewer frames;
-    its own tests check all of them."""
+    search for margins in which all texts have room, which takes as long as drawing. Two examples stand for eight, and the
+    overlay of `cavsync localize` has fewer frames; its own tests check all of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cavsync.train.reporting.audio.NUM_ITERATIONS", 1)
         patch.setattr("cavsync.train.reporting.images.DPI", 40)
         patch.setattr("cavsync.train.inference.overlay.FPS", 3)
         patch.setattr("cavsync.train.inference.localize_report.MAX_FRAMES", 2)
+        for protocol, examples in (
+            ("segmentation", "ROWS"),
+            ("classification", "CLIPS"),
+            ("synchrony", "CLIPS"),
+        ):
+            patch.setattr(f"cavsync.train.evaluation.{protocol}.report.{examples}_SHOWN", 2)
         patch.setattr("matplotlib.figure.Figure.get_layout_engine", lambda figure: None)
         yield
 

@@ -71,7 +71,9 @@ def run_python(page: str, names: dict[str, object] | None = None) -> dict[str, o
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, quick_reports: None) -> Iterator[Path]:
+def home(
+    tmp_path_factory: pytest.TempPathFactory, quick_reports: None, quick_decoders: None
+) -> Iterator[Path]:
     """The current folder of a newcomer. Shards are made in this process, however many workers a page asks for: Ray takes
     ten seconds to start, and its own tests show that it gives the same bytes."""
     home = tmp_path_factory.mktemp("home")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,23 @@ def prepare_here(
     return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
-def prepare_killed(*arguments: str | Path, sabotage: Sequence[Mapping[str, Any]]) -> int:
-    """Exit code of the command in a copy of this process, which `sabotage` must kill: a copy imports nothing again."""
+@contextmanager
+def copied(*arguments: str | Path, sabotage: Sequence[Mapping[str, Any]] = ()) -> Iterator[BaseProcess]:
+    """The command, running in a copy of this process, which imports nothing again; for tests that kill it."""
     copy = get_context("fork").Process(target=_prepare_sabotaged, args=(arguments, sabotage))
     copy.start()
-    copy.join(120)
-    assert copy.exitcode is not None
-    return copy.exitcode
+    try:
+        yield copy
+    finally:
+        copy.kill()
+        copy.join()
+
+
+def prepare_killed(*arguments: str | Path, sabotage: Sequence[Mapping[str, Any]]) -> int | None:
+    """Exit code of the command, which `sabotage` must kill."""
+    with copied(*arguments, sabotage=sabotage) as copy:
+        copy.join(120)
+        return copy.exitcode
 
 
 def _prepare_sabotaged(arguments: Sequence[str | Path], sabotage: Sequence[Mapping[str, Any]]) -> None:

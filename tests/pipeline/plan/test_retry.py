@@ -1,6 +1,7 @@
 """Proves that finished shards stay: failed clips are tried again in new shards, and a list that grew gets new ones."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -104,7 +105,8 @@ def test_a_retry_that_was_killed_is_continued(good: bytes, tmp_path: Path) -> No
     prepare_here(videos, "--out", outs[0], "--retry-failed")
     killer = {"at": "replace", "path": "*r1.tar", "when": "after"}
     for out, option in zip(outs[1:], (["--retry-failed"], []), strict=True):
-        assert prepare_killed(videos, "--out", out, "--retry-failed", sabotage=[killer]) < 0
+        killed = prepare_killed(videos, "--out", out, "--retry-failed", sabotage=[killer])
+        assert killed == -signal.SIGKILL
         assert prepare_here(videos, "--out", out, *option).returncode == 0
         assert content(out) == content(outs[0])
     assert Dataset.open(outs[0]).summary["states"] == {"ok": 4}

@@ -30,7 +30,7 @@ from support.command_line import output_text, run
 from support.known_shards import micro_run, write_known_shards
 from support.media import write_clip
 from support.prepared import data
-from support.runs import SMALL, content, started
+from support.runs import SMALL, content, copied, started
 from support.servers.stores import Fault, S3Store, http_server
 
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
@@ -217,10 +217,9 @@ def test_a_dry_run_writes_nothing(s3: S3Store, videos: Path, out: str) -> None:
 def test_killed_at_any_upload_a_run_is_continued(s3: S3Store, videos: Path, local: Path, out: str) -> None:
     for when, request in KILLS:
         finished = {name for name in s3.files("data") if name.startswith("done/")}
-        with started(videos, "--out", out) as run:
-            kill = partial(os.kill, run.pid, signal.SIGKILL)
-            with s3.failing(Fault(request, **{when: kill}, times=1)):
-                assert run.wait(60) == -signal.SIGKILL, (request, run.communicate())
+        with copied(videos, "--out", out) as run, s3.failing(Fault(request, **{when: run.kill}, times=1)):
+            run.join(60)
+            assert run.exitcode == -signal.SIGKILL, request
         assert finished <= set(s3.files("data"))
     num_before = len(s3.requests)
     prepared("folder", videos, "--out", out)

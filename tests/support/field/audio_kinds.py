@@ -23,7 +23,7 @@ from support.field.muxing import (
     replaced,
     write_packets,
 )
-from support.field.stream_kinds import SECONDS, Recipe, of_each
+from support.field.stream_kinds import SECONDS, SECONDS_OF_TWO_CLIPS, Recipe, of_each
 from support.media import run_ffmpeg, write_clip
 
 JITTER = {
@@ -150,8 +150,8 @@ def two_rates(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
 
 
 def many_frames_a_packet(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
-    """Only the first audio frame of a packet has a time. Long enough that clips begin after a seek."""
-    return folder.converted(name, folder.source(24.0, muxing.fps), muxing, audio_first=True)
+    """Only the first audio frame of a packet has a time. Long enough that the second clip begins after a seek."""
+    return folder.converted(name, folder.source(SECONDS_OF_TWO_CLIPS, muxing.fps), muxing, audio_first=True)
 
 
 def variable_bit_rate(folder: FieldFolder, name: str) -> FieldFile:

@@ -11,6 +11,7 @@ from support.field.muxing import MUXINGS, FieldFolder, Muxing, remuxed
 
 Recipe = Callable[[FieldFolder, str], FieldFile]  # of a folder and the file's name
 SECONDS = 4.0
+SECONDS_OF_TWO_CLIPS = 14.0
 LATE_S = 1.5
 BEHIND_S = 8.0
 TO_A_PIPE: dict[str, tuple[str, ...]] = {
@@ -29,8 +30,8 @@ def plain_of_11_s(folder: FieldFolder, name: str) -> FieldFile:
 
 
 def later_clips(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
-    """Long enough that clips begin after a seek."""
-    return folder.converted(name, folder.source(24.0, muxing.fps), muxing)
+    """Long enough that the second clip begins after a seek."""
+    return folder.converted(name, folder.source(SECONDS_OF_TWO_CLIPS, muxing.fps), muxing)
 
 
 def late_beginning(muxing: Muxing, folder: FieldFolder, name: str, begin_s: float = 100.0) -> FieldFile:
@@ -126,7 +127,7 @@ def b_frames(muxing: Muxing, options: tuple[str, ...], folder: FieldFolder, name
 def unknown_duration(key: str, folder: FieldFolder, name: str) -> FieldFile:
     """Written to a pipe, so that the header does not say how long it is."""
     muxing = MUXINGS[key]
-    return folder.piped(name, folder.source(24.0, muxing.fps), muxing, *TO_A_PIPE[key])
+    return folder.piped(name, folder.source(SECONDS_OF_TWO_CLIPS, muxing.fps), muxing, *TO_A_PIPE[key])
 
 
 def cut_fast_start(folder: FieldFolder, name: str) -> FieldFile:

@@ -96,16 +96,21 @@ def test_a_stopped_run_continues_to_the_same_bits(
     assert logged(resumed, "loss") == logged(whole, "loss")
 
 
-def test_a_frozen_model_keeps_its_encoders_and_learns_its_classes(
-    shards: Path, weights: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def learned(shards: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> FinetuneResult:
+    """Of a probe that is trained until it is never wrong."""
     config = micro_probe(shards, weights, "num_epochs=20", "average_epochs=none", "optimizer.lr=0.003")
-    result = run(config, tmp_path / "run")
-    before, after = load_file(weights), load_file(result.weights)
+    return run(config, tmp_path_factory.mktemp("learned") / "run")
+
+
+def test_a_frozen_model_keeps_its_encoders_and_learns_its_classes(
+    weights: Path, learned: FinetuneResult
+) -> None:
+    before, after = load_file(weights), load_file(learned.weights)
     shared = before.keys() & after.keys()
     assert len(shared) > 20
     assert all(torch.equal(before[name], after[name]) for name in shared)
-    assert result.scores.mean_average_precision == 1.0
+    assert learned.scores.mean_average_precision == 1.0
 
 
 def test_kept_features_are_those_of_every_step(shards: Path, weights: Path, tmp_path: Path) -> None:
@@ -449,17 +454,15 @@ def test_a_full_disk_at_the_end_is_an_error_and_the_run_is_kept(
     assert run(config, tmp_path / "run", resume=True).complete
 
 
-def test_scores_are_json_even_where_a_figure_is_infinite(shards: Path, weights: Path, tmp_path: Path) -> None:
-    config = micro_probe(shards, weights, "num_epochs=20", "average_epochs=none", "optimizer.lr=0.003")
-    result = run(config, tmp_path / "run")
-    assert math.isinf(result.scores.d_prime)
+def test_scores_are_json_even_where_a_figure_is_infinite(learned: FinetuneResult) -> None:
+    assert math.isinf(learned.scores.d_prime)
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    scores = json.loads((tmp_path / "run" / "scores.json").read_text(), parse_constant=refuse)
+    scores = json.loads((learned.run_dir / "scores.json").read_text(), parse_constant=refuse)
     assert (scores["mean_average_precision"], scores["d_prime"]) == (1.0, None)
-    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+    for line in (learned.run_dir / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=refuse)
 
 
