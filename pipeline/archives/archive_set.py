@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from cavsync.pipeline.archives.content import ArchiveContent
+from cavsync.pipeline.archives.gzip_members import stop_readers
 from cavsync.pipeline.archives.kept import KeptIndex
 from cavsync.pipeline.archives.names import is_archive_name, splits_at_archives
 from cavsync.pipeline.archives.reading import read_archive
@@ -29,7 +30,9 @@ class ArchiveSet:
         changed since, count as empty.
         """
         self._root = str(root.resolve())
-        self._kept_in, self._only_kept = kept_in, only_kept
+        # Absolute: another machine has another working folder.
+        self._kept_in = None if kept_in is None else kept_in.absolute()
+        self._only_kept = only_kept
         self._are_archives: dict[str, bool] = {}
         self._contents: dict[str, ArchiveContent] = {}
         self._stamps: dict[str, str] = {}
@@ -51,6 +54,9 @@ class ArchiveSet:
         pool = ThreadPoolExecutor(most)
         try:
             return list(pool.map(self.content, archives))
+        except BaseException:
+            stop_readers()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

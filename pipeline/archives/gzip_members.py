@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from cavsync.errors import CavsyncError
 from cavsync.pipeline.archives.content import ArchiveContent, MemberCollector
 from cavsync.pipeline.archives.tar_members import NoTarError, read_tar
 from cavsync.pipeline.storage.inflate import SeekPoint
@@ -30,24 +31,53 @@ READ_BYTES = 2**20
 # The layout of an index of indexed_gzip: magic, version, flags, lengths, spacing, length of a window, number of points;
 # then for each point its place in the packed file and in the stream, its bits before that place, and whether it has a window.
 _HEADER, _POINT = struct.Struct("<5sBBQQIII"), struct.Struct("<QQBB")
+# -P: not a module of the folder that the user happens to be in.
+READER = ("-P", "-m", "cavsync.pipeline.archives.gzip_members")
 _NO_TAR = "it holds no tar"
 
 
 def read_gzip(archive: AnyPath, windows: IO[bytes]) -> ArchiveContent:
     """The content of a packed tar; the windows are written to a file on this machine."""
-    module = sys.modules[__name__].__spec__
-    assert module is not None
-    command = [sys.executable, "-P", "-m", module.name, str(archive), str(windows.fileno())]
-    done = subprocess.run(command, pass_fds=[windows.fileno()], capture_output=True, check=False)
+    command = [sys.executable, *READER, str(archive), str(windows.fileno())]
+    with subprocess.Popen(
+        command, pass_fds=[windows.fileno()], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as reader:
+        _readers.add(reader)
+        try:
+            pickled, log = reader.communicate()
+        finally:
+            reader.kill()
+            _readers.discard(reader)
     size = num_bytes(archive)
-    if done.returncode < 0:
-        return ArchiveContent(size, damage=f"its reader died ({signal.Signals(-done.returncode).name})")
-    if done.returncode:
-        raise RuntimeError(f"{archive} cannot be listed:\n{done.stderr.decode(errors='replace')}")
-    answer: ArchiveContent | OSError = pickle.loads(done.stdout)
+    if -reader.returncode in _FROM_OUTSIDE:
+        raise ArchiveReaderError(
+            f"{archive} was not listed to its end: {signal.Signals(-reader.returncode).name} ended its reader, as where memory "
+            "is short. Repeat the command."
+        )
+    if reader.returncode < 0:
+        return ArchiveContent(size, damage=f"its reader died ({signal.Signals(-reader.returncode).name})")
+    if reader.returncode:
+        raise RuntimeError(f"{archive} cannot be listed:\n{log.decode(errors='replace')}")
+    answer: ArchiveContent | OSError = pickle.loads(pickled)
     if isinstance(answer, OSError):
         raise answer
     return answer
+
+
+class ArchiveReaderError(CavsyncError):
+    """What lists a packed tar was killed."""
+
+
+# Signals that a damaged file does not cause.
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# Of this process, in whichever thread.
+_readers: set["subprocess.Popen[bytes]"] = set()
+
+
+def stop_readers() -> None:
+    """Kill what lists packed tars for other threads, which end then."""
+    for reader in list(_readers):
+        reader.kill()
 
 
 def list_packed_tar(archive: AnyPath, windows: IO[bytes]) -> ArchiveContent:

@@ -109,7 +109,7 @@ def _require_folder(videos: AnyPath | None) -> None:
     One absent video is a missing clip; an absent folder is an unplugged disk or a store that is down, and no shard may
     finish with every clip missing.
     """
-    if videos is not None and not videos.exists():
+    if videos is not None and not (videos.is_dir() or videos.is_file()):
         raise VideosGoneError(
             f"{videos}, the folder of the videos, is gone since the run began. Finished shards are kept; "
             "bring it back and repeat the command to continue."

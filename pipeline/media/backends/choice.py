@@ -12,6 +12,7 @@ from cavsync.pipeline.media.decode import Backend, ClipDecoder
 from cavsync.pipeline.media.demuxing.container import Container
 from cavsync.pipeline.media.demuxing.deadline import Deadline
 from cavsync.pipeline.media.demuxing.timeline import open_container
+from cavsync.pipeline.storage.member_file import MemberError
 from cavsync.pipeline.storage.path import MediaPath, as_path, local_copy
 
 # Module and class; only what is used gets imported, since a library may be absent.
@@ -67,3 +68,5 @@ def _within_reach(source: str | MediaPath, as_whole: bool) -> Iterator[str | Med
             yield path
     except FileNotFoundError as error:
         raise MediaError(ClipState.MISSING, f"{source} is not there") from error
+    except MemberError as error:
+        raise MediaError(ClipState.DECODE_ERROR, str(error)) from error

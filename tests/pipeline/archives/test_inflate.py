@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+import sys
 import zlib
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from support.archives.packing import tar_bytes
 
 from cavsync.pipeline.archives import gzip_members
-from cavsync.pipeline.archives.gzip_members import list_packed_tar
+from cavsync.pipeline.archives.archive_set import ArchiveSet
+from cavsync.pipeline.archives.gzip_members import ArchiveReaderError, list_packed_tar
 from cavsync.pipeline.storage.inflate import unpacked
 
 GENERATOR = random.Random(3)
@@ -68,3 +70,17 @@ def test_the_layout_of_an_index_is_known(tmp_path: Path) -> None:
     file.build_full_index()
     file.export_index(str(tmp_path / "index"))
     assert (tmp_path / "index").read_bytes()[:7] == b"GZIDX\x01\x00"
+
+
+def test_a_killed_reader_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a run is interrupted, or memory is short: nothing is known of the file then."""
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar_bytes({"a.mp4": b"1"})))
+    archives = ArchiveSet(tmp_path, tmp_path / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/bin/sh")
+        patch.setattr(gzip_members, "READER", ("-c", "kill -9 $$"))
+        with pytest.raises(ArchiveReaderError, match="SIGKILL ended its reader"):
+            archives.content(tmp_path / "a.tar.gz")
+        assert not list((tmp_path / "kept").iterdir())
+        patch.setattr(gzip_members, "READER", ("-c", "kill -SEGV $$"))
+        assert archives.content(tmp_path / "a.tar.gz").damage == "its reader died (SIGSEGV)"
