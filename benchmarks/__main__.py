@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-NAMES = ("scaling", "prepare", "load", "step", "localize", "score", "plan", "start")
+NAMES = ("scaling", "prepare", "archives", "load", "step", "localize", "score", "plan", "start")
 
 
 def main() -> None:
