@@ -341,6 +341,7 @@ def test_the_model_card_says_the_training_the_figures_and_the_limits(home: Path)
     assert "`cavsync eval retrieval` on 200 items of known" in card
     assert "| R@1 of audio to video | 62.5 % | 50.1 % to 75.25 % | 0.5 % |" in card
     assert "An input is 0.64 s of audio" in card
+    assert "No licence of the weights is stated" in card
     assert "AutoModelForVideoClassification" in (home / "both-hf" / "README.md").read_text()
 
 

@@ -99,6 +99,7 @@ class ModelCard:
             f"An input is {size}; what is longer is taken piece by piece.",
             f"Audio is normalised with the statistics of the training, whatever the audio is: {statistics}.",
             "The similarity of audio and images ranks candidates; it is no probability, and has no threshold of its own.",
+            "No licence of the weights is stated: it depends on the weights they started from, and on their data.",
             "Nothing is known of data unlike those of the training, nor of groups of people in it.",
         ]
         if assumed := {**self.assumed, **self.inputs.assumed}:
