@@ -16,7 +16,7 @@ MAKERS: dict[str, Any] = {**PRESETS, **FINETUNE_PRESETS}
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE))
 # Fields that the page leaves out, as it says.
-LEFT_OUT = ("preset", "seed", "data.source", "data.shuffle_clips", "data.pairing")
+LEFT_OUT = ("preset", "seed", "data.source", "data.shuffle_clips", "data.pairs_per_read", "data.pairing")
 TGDP_FIELDS = ("contrast_view.", "teacher.")
 
 

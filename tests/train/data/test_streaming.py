@@ -33,6 +33,7 @@ from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import StepMetrics
 from cavsync.train.pretrain.config import PretrainConfig
+from cavsync.train.pretrain.estimate import estimate
 from cavsync.train.pretrain.trainer import pretrain
 
 NUM_CLIPS = 24
@@ -239,6 +240,16 @@ def test_no_batch_of_a_process_has_two_pairs_of_a_clip(
         config = several(shards, 2, num_workers=num_workers, shuffle_clips=shuffle_clips)
         found = batches(config, 24, rank=rank, num_ranks=num_ranks)
         assert all(len(set(batch["key"])) == 4 // num_ranks for batch in found)
+
+
+def test_clips_meet_others_when_they_come_again(shards: Path) -> None:
+    found = batches(several(shards, 4, shuffle_clips=NUM_CLIPS), 24)
+    assert len({frozenset(batch["key"]) for batch in found}) == 24
+
+
+def test_a_run_of_several_pairs_a_read_is_estimated_on_a_smaller_batch(shards: Path) -> None:
+    config = several(shards, 12, batch_size=12, shuffle_clips=NUM_CLIPS)
+    assert estimate(config, CPU).clips_a_step == 8
 
 
 @pytest.mark.parametrize("seed", range(5))
