@@ -24,6 +24,7 @@ from cavsync.model.checkpoints.parity import (
     Encode,
     EncoderName,
     EncoderOutputs,
+    direction_difference,
     encode_with,
     item_shape,
     largest_difference,
@@ -33,8 +34,8 @@ from cavsync.model.checkpoints.parity import (
 from cavsync.model.encoder import Encoder
 from cavsync.model.errors import CheckpointError
 
-ProgramFormat = Literal["torch-export", "onnx"]
-ENDINGS: dict[ProgramFormat, str] = {"torch-export": ".pt2", "onnx": ".onnx"}
+ProgramFormat = Literal["torch-export", "onnx", "onnx-int8"]
+ENDINGS: dict[ProgramFormat, str] = {"torch-export": ".pt2", "onnx": ".onnx", "onnx-int8": ".onnx"}
 OUTPUTS = ["global_token", "patches"]
 RECORD_NAME = "encoders.json"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -44,12 +45,17 @@ MAX_ONNX_BYTES = 2**31 - 2**24
 
 def require_packages(program_format: ProgramFormat) -> None:
     """Raises CheckpointError where a package that the format needs is not installed."""
-    missing = [name for name in ONNX_PACKAGES if program_format == "onnx" and find_spec(name) is None]
+    missing = [] if program_format == "torch-export" else [n for n in ONNX_PACKAGES if find_spec(n) is None]
     if missing:
         raise CheckpointError(
             f"ONNX needs {', '.join(ONNX_PACKAGES)}; not installed: {', '.join(missing)}. "
             "Install the extra: pip install 'cavsync[onnx]'."
         )
+
+
+def compared_by(program_format: ProgramFormat) -> str:
+    """The name of the difference to the model that is measured of a format."""
+    return "direction_difference" if program_format == "onnx-int8" else "largest_difference"
 
 
 def export_encoders(
@@ -61,15 +67,17 @@ def export_encoders(
 ) -> dict[EncoderName, float]:
     """Writes both encoders and `encoders.json` with the given `record`; returns the difference of each to `model`.
 
-    Each is read back and compared first; above `tolerance` nothing is written and CheckpointError is raised.
+    Each is read back and compared first; above `tolerance` nothing is written and CheckpointError is raised. What is
+    compared is every number of the outputs, and of "onnx-int8" the direction of the global token: 1 - cosine.
     """
     require_packages(program_format)
+    differ = direction_difference if program_format == "onnx-int8" else largest_difference
     differences: dict[EncoderName, float] = {}
     with writing_output(folder), temporary_folder(folder) as temporary:
         for name in get_args(EncoderName):
             path = Path(temporary, name + ENDINGS[program_format])
             _write(model, name, path, program_format)
-            differences[name] = largest_difference(model, name, open_encoder(path))
+            differences[name] = differ(model, name, open_encoder(path))
         require_near(folder, differences, tolerance)
         described = _described(model, program_format, differences) | {"tolerance": tolerance} | dict(record)
         Path(temporary, RECORD_NAME).write_text(json.dumps(described, indent=1))
@@ -110,6 +118,11 @@ def _write(model: Encoder, name: EncoderName, path: Path, program_format: Progra
         with writing_output(path, RuntimeError):
             torch.export.save(program, path)
         return
+    if program_format == "onnx-int8":
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            _write(model, name, Path(folder, path.name), "onnx")
+            _quantize(Path(folder, path.name), path)
+        return
     size = sum(tensor.nbytes for tensor in program.state_dict.values())
     with _quiet("onnxscript"):
         torch.onnx.export(
@@ -120,6 +133,22 @@ def _write(model: Encoder, name: EncoderName, path: Path, program_format: Progra
             dynamic_shapes=({0: "batch"},),
             external_data=size > MAX_ONNX_BYTES,
             verbose=False,
+        )
+
+
+def _quantize(path: Path, out: Path) -> None:
+    """Stores the weights of products as 8-bit integers; at run time their inputs are rounded so too, each by its own range."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    size = sum(part.stat().st_size for part in path.parent.iterdir())
+    with _quiet("root"):  # it recommends an analysis of shapes, which changes nothing here
+        quantize_dynamic(
+            path,
+            out,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=size > 4 * MAX_ONNX_BYTES,
         )
 
 
@@ -162,7 +191,7 @@ def _described(
             "file": name + ENDINGS[program_format],
             "input": {"name": name, "shape": ["batch", *item_shape(model.config, name)]},
             "outputs": OUTPUTS,
-            "largest_difference": difference,
+            compared_by(program_format): difference,
         }
         for name, difference in differences.items()
     }

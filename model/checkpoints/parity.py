@@ -56,6 +56,17 @@ def largest_difference(model: Encoder, name: EncoderName, other: Encode) -> floa
     return max(each if math.isfinite(each) else math.inf for each in differences)
 
 
+@torch.inference_mode()
+def direction_difference(model: Encoder, name: EncoderName, other: Encode) -> float:
+    """The largest 1 - cosine between global tokens of `model` and `other` for noise; infinite where one is NaN."""
+    cosines = []
+    for size in BATCH_SIZES:
+        batch = noise(model.config, name, size)
+        expected, actual = encode_with(model, name)(batch)[0], other(batch)[0]
+        cosines.append(float(torch.cosine_similarity(expected, actual, dim=-1).min()))
+    return max(1 - each if math.isfinite(each) else math.inf for each in cosines)
+
+
 def require_near(path: Path, differences: Mapping[EncoderName, float], tolerance: float) -> None:
     """Raises CheckpointError where the file that was to become `path` differs by more than `tolerance`."""
     for name, difference in differences.items():

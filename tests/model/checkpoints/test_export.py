@@ -143,6 +143,36 @@ def test_weights_beyond_two_gigabytes_lie_beside_the_graph(
     require_same_outputs(path, tmp_path / "out", ".onnx", ["audio"])
 
 
+def test_weights_of_8_bits_give_nearly_the_same_embeddings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    only("audio", monkeypatch)
+    path, out = stored(SYNC, tmp_path), tmp_path / "out"
+    result = export(path, out, "--format", "onnx-int8", "--json")
+    assert result.exit_code == 0, result.output
+    assert sorted(each.name for each in out.iterdir()) == ["audio.onnx", "encoders.json"]
+    record = json.loads((out / "encoders.json").read_text())
+    assert (record["format"], record["tolerance"]) == ("onnx-int8", checkpoint.INT8_TOLERANCE)
+    difference = record["encoders"]["audio"]["direction_difference"]
+    assert 0 < difference <= checkpoint.INT8_TOLERANCE
+    assert json.loads(result.stdout)["direction_difference"] == {"audio": difference}
+    model, audio = open_checkpoint(path).build(), some_inputs(SYNC, 5)["audio"]
+    with torch.no_grad():
+        expected = model.encode_audio(audio).global_token
+    (ours, patches) = run_onnx(out / "audio.onnx", audio)
+    assert float(torch.cosine_similarity(torch.from_numpy(ours), expected, dim=-1).min()) > 0.99
+    assert patches.shape == (5, 8, 4, 24)
+    kinds = [tensor.data_type for tensor in onnx.load(out / "audio.onnx").graph.initializer]
+    # Of each of the two blocks the products of queries, keys and values, of their result, and both of the MLP.
+    assert kinds.count(onnx.TensorProto.INT8) >= 2 * 4
+    result = export(path, tmp_path / "exact", "--format", "onnx-int8", "--tolerance", 0)
+    assert result.exit_code == 1
+    assert "more than the tolerance of 0.0e+00" in plain(result.output)
+    assert not (tmp_path / "exact").exists()
+
+
 def test_of_a_classifier_the_encoders_are_exported(tmp_path: Path) -> None:
     path = save_model(CavMaeClassifier(CAVMAE, linear_probe(5)), tmp_path)
     assert export(path, tmp_path / "out", "--format", "torch-export").exit_code == 0
