@@ -11,6 +11,8 @@ from torch import Tensor
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import Batch
+from cavsync.train.data.window import normalise_audio
+from cavsync.train.pretrain import presets
 from cavsync.train.pretrain.objective import INPUTS
 
 
@@ -29,7 +31,7 @@ class UpstreamStep:
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """As its loader gives them: float32 images (batch, 3, height, width) in pinned memory."""
         audio, image, *noises = (batch[name] for name in INPUTS)
-        given = audio, normalise_images(image), *noises
+        given = normalise_audio(audio, presets.sync_base().data), normalise_images(image), *noises
         return tuple(one.pin_memory() for one in given) if self.device.type == "cuda" else given
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> list[float]:

@@ -11,6 +11,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.train.data.images import normalise_images
 from cavsync.train.data.pairs import Batch
+from cavsync.train.data.window import normalise_audio
 from cavsync.train.engine.config import Precision
 from cavsync.train.pretrain import presets
 from cavsync.train.pretrain.config import PretrainConfig
@@ -63,7 +64,8 @@ class Step:
     def graphs(self) -> tuple[int, int]:
         """Into how many graphs torch.compile takes the model's forward pass, and how often it must break off."""
         audio, image, *noises = (self.batch[name] for name in INPUTS)
-        found = torch._dynamo.explain(self.train.model)(audio, normalise_images(image), *noises)
+        normalised = normalise_audio(audio, self.train.config.data), normalise_images(image)
+        found = torch._dynamo.explain(self.train.model)(*normalised, *noises)
         return found.graph_count, found.graph_break_count
 
 
@@ -94,10 +96,11 @@ def training(variant: Variant) -> PretrainConfig:
 
 
 def random_batch(size: int, model: ModelConfig) -> Batch:
+    """As the loader gives it: images as bytes, log-mel in float16."""
     generator = torch.Generator().manual_seed(1)
     side = model.image_size
     return {
-        "audio": torch.randn(size, model.audio_rows, model.num_mels, generator=generator),
+        "audio": (4 * torch.randn(size, model.audio_rows, model.num_mels, generator=generator) - 5).half(),
         "image": torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8),
         "noise_audio": torch.rand(size, model.num_audio_patches, generator=generator),
         "noise_image": torch.rand(size, model.num_image_patches, generator=generator),
