@@ -1,10 +1,12 @@
 """Options of the commands that make heatmaps of where audio comes from."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from cavsync.cli.console.model_options import ModelOptions, PrecisionOption
 from cavsync.train.choices import AudioFeatureKind, MapMethod, Similarity
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ AudioFeaturesOption = Annotated[
         "audio embedding (global)."
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapModelOptions(ModelOptions):
+    # bfloat16 moves figures of heatmaps by some points (docs/evaluating.md), and those of embeddings hardly.
+    precision: PrecisionOption = "float32"
+
+
 RepeatsOption = Annotated[
     int,
     typer.Option(

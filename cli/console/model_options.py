@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 RootOption = Annotated[
     Path, typer.Option(envvar="CAVSYNC_ROOT", help="Folder that holds raw/, data/ and runs/.")
 ]
+PrecisionOption = Annotated[
+    InferencePrecision,
+    typer.Option(
+        help="Precision of the model's products; auto is bfloat16 where the device computes it faster, else float32."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +36,7 @@ class ModelOptions:
     device: Annotated[
         DeviceChoice, typer.Option(help="Device to compute on; auto takes a GPU if there is one.")
     ] = "auto"
-    precision: Annotated[
-        InferencePrecision,
-        typer.Option(
-            help="Precision of the model's products; auto is bfloat16 where the device computes it faster, else float32."
-        ),
-    ] = "auto"
+    precision: PrecisionOption = "auto"
     root: RootOption = Path()
     overrides: OverridesOption = None
 

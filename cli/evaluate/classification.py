@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cavsync.cli.console.model_options import ModelOptions
+from cavsync.cli.console.model_options import ModelOptions, PrecisionOption
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
@@ -31,6 +31,8 @@ class ClassifierModelOptions(ModelOptions):
             show_default="the newest run of a classifier under ROOT/runs",
         ),
     ] = None
+    # What bfloat16 does to the figures of classes was not measured.
+    precision: PrecisionOption = "float32"
 
     def chosen(self, embedded: "WindowFile | None") -> "ChosenCheckpoint":
         from cavsync.train.data.run import newest_checkpoint

@@ -5,8 +5,12 @@ from typing import Annotated
 
 import typer
 
-from cavsync.cli.console.heatmap_options import AudioFeaturesOption, MapsOption, SimilarityOption
-from cavsync.cli.console.model_options import ModelOptions
+from cavsync.cli.console.heatmap_options import (
+    AudioFeaturesOption,
+    HeatmapModelOptions,
+    MapsOption,
+    SimilarityOption,
+)
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.score_table import print_report
@@ -16,7 +20,7 @@ from cavsync.train.choices import Geometry
 
 @with_options
 def localization(
-    model: ModelOptions,
+    model: HeatmapModelOptions,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder of VGG-SS or Flickr-SoundNet.", show_default="ROOT/raw/vggss"),

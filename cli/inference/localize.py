@@ -8,11 +8,11 @@ import typer
 
 from cavsync.cli.console.heatmap_options import (
     AudioFeaturesOption,
+    HeatmapModelOptions,
     MapsOption,
     RepeatsOption,
     SimilarityOption,
 )
-from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.warning_lines import warn
@@ -28,7 +28,7 @@ def localize(
         ),
     ] = None,
     *,
-    model: ModelOptions,
+    model: HeatmapModelOptions,
     maps: MapsOption = ["masked-view"],  # noqa: B006 (Typer copies it)
     audio_features: AudioFeaturesOption = "tokens",
     similarity: SimilarityOption = "dot",
