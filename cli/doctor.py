@@ -35,6 +35,7 @@ LIBRARIES = {
     "torch": "torch",
     "torchaudio": "torchaudio",
     "torchvision": "torchvision",
+    "webdataset": "webdataset",
 }
 CHOSEN_LIBRARIES = {"decord": "decord", "ffmpeg-python": "ffmpeg"}  # for --decoder
 # Extra of the package -> what it is for, and its libraries, whose distributions and modules have one name.

@@ -1,5 +1,6 @@
 """Section c: a run from shards on a disk: the loader, training, a stop by a signal, its resumption, retrieval scores."""
 
+import importlib
 import json
 import os
 import shutil
@@ -79,7 +80,12 @@ def _all(section: Section, folder: Path) -> None:
         compile=_was_compiled(section),
     )
     attempt = section.record.attempt
-    sources: tuple[SourceKind, ...] = ("index", "stream")
+    sources: list[SourceKind] = ["index"]
+    try:
+        importlib.import_module("webdataset")
+        sources.append("stream")
+    except ModuleNotFoundError:
+        section.record.add("stream", note="not measured: webdataset is not installed")
     attempt("training", partial(_train, section, config, folder), needs_s=20)
     for source in sources:
         attempt(f"loader, {source}", partial(_load, section, config, source), needs_s=10)

@@ -360,13 +360,14 @@ def test_a_shard_is_one_request_from_front_to_back(shards: Path) -> None:
 )
 @pytest.mark.parametrize("content", [None, b"damaged"])
 def test_a_member_that_is_gone_or_damaged_is_named(member: str, what: str, content: bytes | None) -> None:
-    members = {
+    members: dict[str, Any] = {
+        "__key__": "clip000",
         "json": json.dumps({"frame_pts_s": [0.0]}).encode(),
         "00.jpg": frame_jpeg(0, 0, 32),
         "mel.npy": npy_bytes(mel(0).astype(np.float16)),
     }
     del members[member]
-    clip = StreamedClip("clip000", members | ({} if content is None else {member: content}), "a.tar")
+    clip = StreamedClip(members | ({} if content is None else {member: content}), "a.tar")
     with pytest.raises(ShardError, match=rf"a\.tar: {what} of clip000 is not there or damaged"):
         clip.frame(0), clip.mel_of(0, 32, "time")
 

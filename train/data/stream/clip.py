@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice
-from typing import BinaryIO
+from itertools import islice
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from webdataset.tariterators import group_by_keys
 
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.sampling import window_starts
@@ -22,13 +23,16 @@ from cavsync.train.data.stream.tar import read_members
 
 @dataclass(frozen=True)
 class StreamedClip:
-    """One clip, the bytes of its members by what follows the key in their names."""
+    """One clip as webdataset groups it: the bytes of its members by what follows the key in their names."""
 
-    key: str
-    members: Mapping[str, bytes]
+    members: Mapping[str, Any]
     url: str
     used: int | None = None
     """How many of its frames are used; None is all."""
+
+    @property
+    def key(self) -> str:
+        return str(self.members["__key__"])
 
     @property
     def num_frames(self) -> int:
@@ -85,12 +89,11 @@ def read_clips(shard: Shard, low: int, high: int, num_frames: int | None = None)
     try:
         with read_through(as_path(shard.url)) as stream:
             wanted = set(positions)
-            clips = groupby(_named(stream), lambda member: member[0])
-            for position, (key, of_clip) in enumerate(islice(clips, positions[-1] + 1)):
-                members = {suffix: content for _, suffix, content in of_clip}
+            samples = group_by_keys(_files(stream, shard.url))
+            for position, members in enumerate(islice(samples, positions[-1] + 1)):
                 num_read = position + 1
                 if position in wanted:
-                    yield StreamedClip(key, members, shard.url, num_frames)
+                    yield StreamedClip(members, shard.url, num_frames)
     except Exception as error:  # each protocol raises errors of its own library
         raise ShardError(f"{refused(shard.url, error)} --resume continues the run.") from error
     if num_read <= positions[-1]:
@@ -100,8 +103,7 @@ def read_clips(shard: Shard, low: int, high: int, num_frames: int | None = None)
         )
 
 
-def _named(stream: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
-    """Key, what follows it in the name, and content of every member of a tar."""
+def _files(stream: BinaryIO, url: str) -> Iterator[dict[str, Any]]:
+    """The members of a tar as webdataset groups them into samples."""
     for name, content in read_members(stream):
-        key, _, suffix = name.partition(".")  # a key has no dots
-        yield key, suffix, content
+        yield {"fname": name, "data": content, "__url__": url}

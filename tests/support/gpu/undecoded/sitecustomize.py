@@ -1,4 +1,4 @@
-"""A Python with this folder on PYTHONPATH, and each that it starts, has none of the libraries that decode or schedule."""
+"""A Python with this folder on PYTHONPATH, and each that it starts, has none of the libraries that decode, stream or schedule."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-ABSENT = {"av", "decord", "ffmpeg", "imageio_ffmpeg", "ray"}
+ABSENT = {"av", "decord", "ffmpeg", "imageio_ffmpeg", "ray", "webdataset"}
 
 
 class Absence(MetaPathFinder):
