@@ -28,6 +28,8 @@ CTRL_C_EARLY, CTRL_C_LATE = "Ctrl-C while Ray starts", "Ctrl-C while shards are 
 
 
 def main(clip: Path | None = None, rounds: int = 3) -> None:
+    # A script's job in the background ignores Ctrl-C, and hands that on to the runs that are to be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with TemporaryDirectory() as name:
         videos, out = Path(name, "videos"), Path(name, "out")
         video = clip or sample_clips.synthesised() / "medium-1.mp4"
