@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from webdataset.tariterators import group_by_keys
 
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.dataset.sampling import window_starts
@@ -84,6 +83,8 @@ class StreamedClip:
 
 def read_clips(shard: Shard, low: int, high: int, num_frames: int | None = None) -> Iterator[StreamedClip]:
     """Clips [low, high) of those of a shard, read from its beginning; ShardError where they are not there."""
+    from webdataset.tariterators import group_by_keys  # which those who read from an index can do without
+
     positions = shard.positions[low:high]
     num_read = 0
     try:
