@@ -21,8 +21,9 @@ from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.statistics import mean_percent
 from cavsync.train.inference.calibration import calibrate
-from cavsync.train.inference.localize import LocalizedVideo, localize
+from cavsync.train.inference.localize import localize
 from cavsync.train.inference.localize_report import OVERLAY, overlay_section, write_localized
+from cavsync.train.inference.localized_video import LocalizedVideo
 from cavsync.train.inference.query import read_query
 from cavsync.train.inference.search import Hit, search
 from cavsync.train.inference.search_page import clock, thumbnail, write_search_page

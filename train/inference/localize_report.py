@@ -23,7 +23,8 @@ from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.plots import heatmap_row
 from cavsync.train.inference.calibration import ERROR_RATE, Calibration
-from cavsync.train.inference.localize import MAX_AUDIO_S, LocalizedVideo, spans_s
+from cavsync.train.inference.localize import MAX_AUDIO_S
+from cavsync.train.inference.localized_video import LocalizedVideo
 from cavsync.train.inference.overlay import middles_s, write_overlay
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
@@ -123,7 +124,7 @@ def similarity_curve(found: LocalizedVideo) -> bytes:
     axes.plot(middles_s(found), found.similarity, "o-", color=ACCENT, markersize=3)
     if found.calibration is not None:
         axes.axhline(found.calibration.threshold, color="#888888", linestyle="--", linewidth=1)
-    for start_s, end_s in spans_s(found):
+    for start_s, end_s in found.spans_s:
         axes.axvspan(start_s, end_s, color=ACCENT, alpha=0.12, linewidth=0)
     axes.set_xlim(0, found.duration_s)
     axes.set_xlabel("seconds")
@@ -173,7 +174,7 @@ def _results(found: LocalizedVideo) -> dict[str, Any]:
     return {
         "verdict": found.verdict,
         "sentence": found.sentence,
-        "spans_s": spans_s(found) if is_decided else None,
+        "spans_s": found.spans_s if is_decided else None,
         "num_windows": len(found.start_s),
         "num_scored": int(found.is_scored.sum()),
         "num_passing": int(found.passes.sum()) if is_decided else None,
@@ -246,5 +247,5 @@ def _caption(found: LocalizedVideo, number: int) -> str:
 def _spans(found: LocalizedVideo) -> str:
     if found.verdict == "cannot tell":
         return "no verdict"
-    spans = ", ".join(f"{start_s:.1f} - {end_s:.1f} s" for start_s, end_s in spans_s(found))
+    spans = ", ".join(f"{start_s:.1f} - {end_s:.1f} s" for start_s, end_s in found.spans_s)
     return f"from the threshold on at {spans}" if spans else "no window reaches the threshold"

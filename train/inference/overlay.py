@@ -23,7 +23,8 @@ from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.choices import MapMethod
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
-from cavsync.train.inference.localize import MAX_AUDIO_S, LocalizedVideo
+from cavsync.train.inference.localize import MAX_AUDIO_S
+from cavsync.train.inference.localized_video import LocalizedVideo
 
 SIDE_PX, STRIP_PX = 448, 36
 FPS = 15
