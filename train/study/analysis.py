@@ -80,7 +80,7 @@ class StudyResults:
 
     def mean(self, arm: str, budget: str, metric: str) -> Estimate:
         """The mean over seeds with its t interval."""
-        return t_interval([*self.at_end(arm, budget, metric).values()]).with_chance(self.chance(metric))
+        return t_interval([*self.at_end(arm, budget, metric).values()]).with_chance(self.chance(metric, arm))
 
     def difference(self, arm: str, budget: str, metric: str, other: str | None = None) -> PairedDifference:
         """The arm less `other`, by default the reference, seed by seed."""
@@ -89,10 +89,14 @@ class StudyResults:
         by_seed = {seed: own[seed] - compared[seed] for seed in own if seed in compared}
         return PairedDifference(t_interval([*by_seed.values()]), by_seed)
 
-    def chance(self, metric: str) -> float | None:
-        """In %; None where no run has it, as where the metric is undefined."""
-        known = self.scores.loc[self.scores["metric"] == metric, "chance"].dropna()
-        return None if known.empty else float(known.iloc[0])
+    def chance(self, metric: str, arm: str | None = None) -> float | None:
+        """In %, of an arm, or the level that all arms share; None where they differ, or the metric is undefined.
+
+        An arm of longer audio segments has fewer of them to choose from in a clip.
+        """
+        of_arms = (self.scores["arm"] == arm) if arm else True
+        known = self.scores.loc[(self.scores["metric"] == metric) & of_arms, "chance"].dropna()
+        return float(known.iloc[0]) if known.round(6).nunique() == 1 else None
 
     def curve(self, arm: str, budget: str, metric: str) -> pd.DataFrame:
         """A row a scored step: its mean, lowest and highest value over the seeds."""

@@ -1,6 +1,9 @@
 """Proves the metrics of studies on embeddings whose answers are known, and the t interval by its formula."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -8,7 +11,7 @@ from torch.nn.functional import normalize
 from cavsync.pipeline.synthetic.classes import MUTE_ID
 from cavsync.train.embedding.clips import ClipEmbeddings
 from cavsync.train.evaluation.heatmaps.kept_object import kept_fractions, sounding_area
-from cavsync.train.study.analysis import PairedDifference, t_interval
+from cavsync.train.study.analysis import PairedDifference, StudyResults, t_interval
 from cavsync.train.study.metrics import METRICS, EncodedSplit, measure
 
 NUM_CLIPS, NUM_PAIRS, WIDTH = 12, 4, 64
@@ -125,3 +128,13 @@ def test_the_interval_is_that_of_the_t_distribution() -> None:
 )
 def test_a_null_result_is_named_as_plainly_as_another(differences: list[float], verdict: str) -> None:
     assert PairedDifference(t_interval(differences), dict(enumerate(differences))).verdict == verdict
+
+
+def test_an_arm_has_its_own_chance_level_and_the_study_one_only_where_arms_share_it() -> None:
+    results = StudyResults(SimpleNamespace())  # type: ignore[arg-type]
+    rows = [("short", "within", 6.25), ("long", "within", 9.09), ("short", "r1", 0.78), ("long", "r1", 0.78)]
+    results.__dict__["scores"] = pd.DataFrame(rows, columns=["arm", "metric", "chance"])
+    assert (results.chance("within", "short"), results.chance("within", "long")) == (6.25, 9.09)
+    assert results.chance("within") is None
+    assert results.chance("r1") == results.chance("r1", "long") == 0.78
+    assert results.chance("none") is None
