@@ -1,6 +1,5 @@
 """Open members of archives: seekable files that read the archive at the member's place."""
 
-import io
 import tempfile
 import zlib
 from bisect import bisect_right
@@ -13,6 +12,7 @@ from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.pipeline.storage.inflate import SeekPoint, unpacked
 from cavsync.pipeline.storage.remote_path import RemotePath
+from cavsync.pipeline.storage.seekable_file import SeekableFile
 
 # The fixed part of a zip's local header, and where it has the lengths of the name and of the extra field after it.
 ZIP_HEADER_BYTES, ZIP_MAGIC, ZIP_LENGTHS = 30, b"PK\x03\x04", slice(26, 30)
@@ -32,22 +32,16 @@ class ArchiveChangedError(StoreError):
     """An archive is another one than when its members were listed."""
 
 
-class _MemberFile(io.RawIOBase):
+class _MemberFile(SeekableFile):
     """A seekable file of known length. `failure` keeps the error of a read, which libraries take for the file's end."""
 
     def __init__(self, file: Any, num_bytes: int) -> None:
-        self._file, self._num_bytes, self._position = file, num_bytes, 0
+        super().__init__(file, num_bytes)
         self._error: OSError | None = None
 
     @property
     def failure(self) -> OSError | None:
         return self._error or getattr(self._file, "failure", None)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def readinto(self, buffer: Any) -> int:
         count = min(len(buffer), max(0, self._num_bytes - self._position))
@@ -64,19 +58,6 @@ class _MemberFile(io.RawIOBase):
     def _read(self, buffer: memoryview) -> int:
         """Fill the buffer from the member's byte `_position` on."""
         raise NotImplementedError
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._num_bytes}[whence]
-        self._position = max(0, begin + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
 
 
 class SpanFile(_MemberFile):

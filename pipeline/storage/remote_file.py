@@ -6,6 +6,7 @@ import tempfile
 from typing import Any, TypeVar
 
 from cavsync.pipeline.storage.filesystem import StoreCall, StoreError, call_store
+from cavsync.pipeline.storage.seekable_file import SeekableFile
 
 # Files are read in blocks of this size, a few of which are kept: an mp4's index may be at its end.
 BLOCK_BYTES, BLOCKS_KEPT = 4 * 2**20, 4
@@ -14,7 +15,7 @@ COPIED_BYTES = 2**20
 T = TypeVar("T")
 
 
-class RemoteFile(io.RawIOBase):
+class RemoteFile(SeekableFile):
     """A seekable file that reads a block at a time.
 
     Libraries mistake a failed read for the end of a file; `failure` keeps the error for their caller.
@@ -23,15 +24,8 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, url: str, name: str, block_bytes: int = BLOCK_BYTES) -> None:
         self.name, self._url, self._block_bytes = name, url, block_bytes
         self.failure: OSError | None = None
-        self._position = 0
         self._blocks: dict[int, bytes] = {}  # in order of last use
-        self._file, self._num_bytes = self._call(_opened)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
+        super().__init__(*self._call(_opened))
 
     def readinto(self, buffer: Any) -> int:
         """Fills the buffer unless the file ends first: pyarrow takes a short read for a damaged file."""
@@ -47,20 +41,13 @@ class RemoteFile(io.RawIOBase):
         return num_read
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._num_bytes}[whence]
-        if begin + offset < 0:
-            raise ValueError(f"{begin + offset} is before the file")
-        self._position = begin + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
+        if self._target(offset, whence) < 0:
+            raise ValueError(f"{self._target(offset, whence)} is before the file")
+        return super().seek(offset, whence)
 
     def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-            self._blocks.clear()
         super().close()
+        self._blocks.clear()
 
     def _block(self, number: int) -> bytes:
         block = self._blocks.pop(number, None)

@@ -1,10 +1,10 @@
 """A range of a file's bytes that is a media file itself, as where several files were joined byte by byte."""
 
-import io
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cavsync.pipeline.storage.path import MediaPath, read_range
+from cavsync.pipeline.storage.seekable_file import SeekableFile
 
 # Of a transport stream. Its tables come several times a second.
 PACKET_BYTES, SYNC = 188, 0x47
@@ -36,23 +36,17 @@ class TimedPart:
     unread: str | None = None  # why nothing of the file can be read after this part
 
 
-class PartReader(io.RawIOBase):
+class PartReader(SeekableFile):
     """The open file of a part, seekable."""
 
     def __init__(self, file: Any, part: FilePart) -> None:
-        self._file, self._part, self._position = file, part, 0
-        self._num_bytes = len(part.head) + part.stop - part.first
+        super().__init__(file, len(part.head) + part.stop - part.first)
+        self._part = part
 
     @property
     def failure(self) -> OSError | None:
         """Why a store failed, of a file at a URL."""
         return getattr(self._file, "failure", None)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def readinto(self, buffer: Any) -> int:
         head = self._part.head
@@ -64,19 +58,6 @@ class PartReader(io.RawIOBase):
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._num_bytes}[whence]
-        self._position = max(0, begin + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
 
 
 def tables_after(source: MediaPath, first: int, stop: int) -> bytes:
