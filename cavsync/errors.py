@@ -1,7 +1,7 @@
-"""The root of the errors that the user can fix, from which every other one derives; and the error of a failed write."""
+"""The root of the errors that the user can fix, from which every other one derives; the error of a failed write; names in messages."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,11 @@ def writing_output(path: Path | str, *kinds: type[Exception], way_out: str = "")
         raise
     except expected as error:
         raise output_error(path, error, way_out) from error
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first `most` names for a message, and "..." where there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def output_error(path: Path | str, error: Exception, way_out: str = "") -> OutputError:

@@ -8,6 +8,7 @@ import typer
 
 from cavsync.cli.console.paths import PathOrUrl, path_argument, path_option
 from cavsync.cli.console.warning_lines import warn
+from cavsync.errors import first_of
 from cavsync.pipeline.dataset.config import PrepareConfig
 
 if TYPE_CHECKING:
@@ -164,9 +165,8 @@ def _keys_in(path: Path) -> list[str]:
 def _report_unknown(selection: "ClipSelection", clips: "pa.Table", keys: Path | None) -> None:
     unknown = selection.unknown_keys(clips)
     if unknown:
-        shown = ", ".join(unknown[:MAX_SHOWN]) + (", ..." if len(unknown) > MAX_SHOWN else "")
         warn(
-            f"{len(unknown):,} of the {len(selection.keys or ()):,} keys in {keys} are of no clip in state ok: {shown}."
+            f"{len(unknown):,} of the {len(selection.keys or ()):,} keys in {keys} are of no clip in state ok: {first_of(unknown, MAX_SHOWN)}."
         )
 
 
@@ -178,8 +178,7 @@ def _warn_of_leaks(out: "AnyPath") -> None:
     inventory = Inventory.read(out)
     leaked = find_overlaps(inventory.paths, inventory.records, inventory.roles()).leaked_ids
     if leaked:
-        shown = ", ".join(leaked[:MAX_SHOWN]) + (", ..." if len(leaked) > MAX_SHOWN else "")
         warn(
-            f"{len(leaked):,} videos have clips in a training split and in a test split: {shown}. "
+            f"{len(leaked):,} videos have clips in a training split and in a test split: {first_of(leaked, MAX_SHOWN)}. "
             f"`cavsync data validate {out}` names all; leave them out with `cavsync data subset`."
         )

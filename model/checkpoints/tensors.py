@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cavsync.errors import first_of
 from cavsync.model.errors import CheckpointError
 
 
@@ -46,4 +47,4 @@ def summary(what: str, names: Sequence[str]) -> str:
     """The number of `names` and the first of them; empty if there are none."""
     if not names:
         return ""
-    return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    return f"{len(names)} {what} ({first_of(names, 3)})"

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cavsync.errors import CavsyncError
+from cavsync.errors import CavsyncError, first_of
 from cavsync.pipeline.curation.clip_filter import ClipFilter
 
 MAX_SHOWN = 5
@@ -111,7 +111,7 @@ def _is_in(values: Any, wanted: Sequence[str]) -> np.ndarray:
 def _require_known(kind: str, wanted: Sequence[str], known: Sequence[str]) -> None:
     for name in wanted:
         if name not in known:
-            shown = ", ".join(sorted(known)[:MAX_SHOWN]) + (", ..." if len(known) > MAX_SHOWN else "")
+            shown = first_of(sorted(known), MAX_SHOWN)
             raise SelectionError(
                 f"No usable clip has the {kind} {name!r}; there are {len(known):,}: {shown}."
             )

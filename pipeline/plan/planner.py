@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cavsync.errors import CavsyncError
+from cavsync.errors import CavsyncError, first_of
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.plan_row import MOVED_FROM, VIDEOS
@@ -134,7 +134,7 @@ def _description(plan: Plan, listing: Listing, tree: VideoTree) -> Iterator[str]
     if unknown:
         yield (
             f"Labels that are none of the {len(listing.labels):,} classes, so that no classifier can be trained: "
-            f"{len(unknown):,} ({', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''})."
+            f"{len(unknown):,} ({first_of(unknown, MAX_SHOWN)})."
         )
     yield from listing.notes
     yield from repeats(plan.table)

@@ -1,13 +1,10 @@
 """MLflow, at the place that MLFLOW_TRACKING_URI names."""
 
-import io
 import re
 import time
 from collections.abc import Mapping
 
-from PIL import Image
-
-from cavsync.train.engine.tracking.tracker import TrackedRun, by_path
+from cavsync.train.engine.tracking.tracker import TrackedRun, by_path, decoded
 
 MAX_PARAMS = 100  # MLflow's own limit of one request
 # What a name may not hold there.
@@ -34,7 +31,7 @@ class MlflowRun:
         self._client.log_batch(self.key, metrics=metrics)
 
     def image(self, name: str, png: bytes, step: int) -> None:
-        self._client.log_image(self.key, Image.open(io.BytesIO(png)).convert("RGB"), key=name, step=step)
+        self._client.log_image(self.key, decoded(png), key=name, step=step)
 
     def close(self, complete: bool) -> None:
         self._client.set_terminated(self.key, "FINISHED" if complete else "KILLED")

@@ -1,12 +1,10 @@
 """TensorBoard: the folder `tensorboard/` of a run."""
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
 
-from cavsync.train.engine.tracking.tracker import TrackedRun, by_path
+from cavsync.train.engine.tracking.tracker import TrackedRun, by_path, decoded
 
 EVENTS_NAME = "tensorboard"
 
@@ -29,7 +27,7 @@ class TensorboardEvents:
             self._writer.add_scalar(name, value, step)
 
     def image(self, name: str, png: bytes, step: int) -> None:
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))  # (height, width, 3)
+        pixels = np.asarray(decoded(png))  # (height, width, 3)
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self, complete: bool) -> None:

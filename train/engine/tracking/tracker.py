@@ -1,9 +1,12 @@
 """What every tracker does, and the run that it tracks."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from PIL import Image
 
 from cavsync.errors import CavsyncError
 
@@ -58,6 +61,11 @@ class Tracker(Protocol):
 def by_path(group: str, values: Mapping[str, float]) -> dict[str, float]:
     """The values as "group/name", without the step."""
     return {f"{group}/{name}": value for name, value in values.items() if name != "step"}
+
+
+def decoded(png: bytes) -> Image.Image:
+    """The image, in RGB."""
+    return Image.open(io.BytesIO(png)).convert("RGB")
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

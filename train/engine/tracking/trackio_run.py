@@ -1,13 +1,10 @@
 """Trackio: a local database, or what its own environment variables name."""
 
-import io
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 
-from PIL import Image
-
-from cavsync.train.engine.tracking.tracker import TrackedRun, by_path
+from cavsync.train.engine.tracking.tracker import TrackedRun, by_path, decoded
 
 
 class TrackioRun:
@@ -31,7 +28,7 @@ class TrackioRun:
         self._run.log(by_path(group, values), step=step)
 
     def image(self, name: str, png: bytes, step: int) -> None:
-        image = self._trackio.Image(Image.open(io.BytesIO(png)).convert("RGB"))
+        image = self._trackio.Image(decoded(png))
         self._run.log({name: image}, step=step)
 
     def close(self, complete: bool) -> None:

@@ -1,12 +1,9 @@
 """Weights & Biases, online or, with WANDB_MODE=offline, in the folder `wandb/` of the run for `wandb sync`."""
 
-import io
 import secrets
 from collections.abc import Mapping
 
-from PIL import Image
-
-from cavsync.train.engine.tracking.tracker import TrackedRun, by_path
+from cavsync.train.engine.tracking.tracker import TrackedRun, by_path, decoded
 
 
 class WandbRun:
@@ -36,7 +33,7 @@ class WandbRun:
         self._run.log({"step": step, **by_path(group, values)})
 
     def image(self, name: str, png: bytes, step: int) -> None:
-        self._run.log({"step": step, name: self._wandb.Image(Image.open(io.BytesIO(png)).convert("RGB"))})
+        self._run.log({"step": step, name: self._wandb.Image(decoded(png))})
 
     def close(self, complete: bool) -> None:
         self._run.finish()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cavsync.errors import first_of
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.lists.listing import read_label_list
 from cavsync.train.data.labelled import LabelledClips
@@ -66,10 +67,10 @@ def truth_of(clips: LabelledClips, labels: Labels) -> np.ndarray:
     columns = [labels.class_index(*pair) for pair in zip(clips.labels.ids, clips.labels.names, strict=True)]
     unknown = [old for old, new in enumerate(columns) if new is None and truth[:, old].any()]
     if unknown:
-        names = ", ".join(clips.labels.names[column] for column in unknown[:NAMED_IN_MESSAGES])
+        names = first_of([clips.labels.names[column] for column in unknown], NAMED_IN_MESSAGES)
         raise EvaluationError(
             f"{int(truth[:, unknown].any(axis=1).sum())} of {len(truth)} clips of {clips.where} are of classes that the "
-            f"model does not have: {names}{', ...' if len(unknown) > NAMED_IN_MESSAGES else ''}. Score it on the dataset "
+            f"model does not have: {names}. Score it on the dataset "
             "that it was trained for, or give its own list with --labels."
         )
     own = np.zeros((len(truth), len(labels)), bool)
