@@ -1,21 +1,19 @@
 """`cavsync checkpoint`: describe files of weights, import published ones, export to other formats."""
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from cavsync.cli.checkpoint import exports
 from cavsync.cli.checkpoint.output import inputs_line, print_report
 from cavsync.cli.console.overrides import OverridesOption, given_fields
 from cavsync.model.errors import CheckpointError
 
 if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import Checkpoint
-    from cavsync.model.checkpoints.export import ProgramFormat
     from cavsync.train.data.inputs import CheckpointInputs
-    from cavsync.train.huggingface.card import ModelCard
 
 ExportFormat = Literal["official", "transformers", "torch-export", "onnx", "onnx-int8"]
 
@@ -151,101 +149,13 @@ def export(
         tolerance = INT8_TOLERANCE if export_format == "onnx-int8" else TOLERANCE
     with Console(stderr=True).status("Writing, reading back and comparing"):
         if export_format == "official":
-            result = _export_official(checkpoint, inputs, out, prefix, tolerance)
+            result = exports.official_files(checkpoint, inputs, out, prefix, tolerance)
         elif export_format == "transformers":
-            card = _model_card(checkpoint, inputs, out, reports, averaged=ema)
-            result = _export_transformers(checkpoint, inputs, out, tolerance, card)
+            card = exports.model_card(checkpoint, inputs, out, reports, averaged=ema)
+            result = exports.transformers_folder(checkpoint, inputs, out, tolerance, card)
         else:
-            result = _export_programs(checkpoint, inputs, out, export_format, tolerance)
+            result = exports.programs(checkpoint, inputs, out, export_format, tolerance)
     print_report(describe_checkpoint(checkpoint), result, as_json)
-
-
-def _export_official(
-    checkpoint: "Checkpoint", inputs: "CheckpointInputs", out: Path, prefix: str, tolerance: float
-) -> dict[str, Any]:
-    from cavsync.model.checkpoints.official_export import export_official
-    from cavsync.model.checkpoints.sidecar import sidecar_path
-
-    tensors, differences = export_official(
-        checkpoint.build(), out, prefix, tolerance, checkpoint.file.training, inputs.stated
-    )
-    return {
-        "written": str(out),
-        "record": f"{sidecar_path(out)}: heads, inputs and training, which the layout cannot hold; keep it beside {out.name}",
-        "written_tensors": len(tensors),
-        "written_parameters": sum(tensor.numel() for tensor in tensors.values()),
-        "inputs": inputs_line(inputs),
-        "largest_difference": differences,
-        "tolerance": tolerance,
-    }
-
-
-def _model_card(
-    checkpoint: "Checkpoint",
-    inputs: "CheckpointInputs",
-    out: Path,
-    reports: list[Path] | None,
-    *,
-    averaged: bool,
-) -> "ModelCard":
-    """The card with the figures of `reports`, or of those in the run folder; these are not of `averaged` weights."""
-    from cavsync.model.checkpoints.description import describe_checkpoint
-    from cavsync.train.huggingface.card import ModelCard, read_report, reports_of
-
-    if reports:
-        records = list(map(read_report, reports))
-    else:
-        records = [] if averaged else reports_of(checkpoint.file.path)
-    requested = dataclasses.asdict(checkpoint.requested.model)
-    described = dataclasses.replace(describe_checkpoint(checkpoint), model_config=requested)
-    return ModelCard(out.resolve().name, described, inputs, checkpoint.assumed, records)
-
-
-def _export_transformers(
-    checkpoint: "Checkpoint", inputs: "CheckpointInputs", out: Path, tolerance: float, card: "ModelCard"
-) -> dict[str, Any]:
-    from cavsync.train.data.inputs import INPUT_FIELDS
-    from cavsync.train.huggingface.folder import export_folder
-
-    normalised = {name: getattr(inputs.config, name) for name in INPUT_FIELDS}
-    model, training = checkpoint.build(), checkpoint.file.training
-    differences = export_folder(model, out, tolerance, normalised, training, card.text)
-    return {
-        "written": ", ".join(str(path) for path in sorted(out.iterdir())),
-        "inputs": inputs_line(inputs),
-        "reports": f"{len(card.reports)} in the model card",
-        "largest_difference": differences,
-        "tolerance": tolerance,
-    }
-
-
-def _export_programs(
-    checkpoint: "Checkpoint",
-    inputs: "CheckpointInputs",
-    out: Path,
-    export_format: "ProgramFormat",
-    tolerance: float,
-) -> dict[str, Any]:
-    from cavsync.model.checkpoints.export import compared_by, export_encoders
-    from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
-    from cavsync.train.data.inputs import INPUT_FIELDS
-
-    normalised = {name: getattr(inputs.config, name) for name in INPUT_FIELDS}
-    record = {
-        "inputs": normalised | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD},
-        "training": checkpoint.file.training,
-    }
-    model = checkpoint.build()
-    differences = export_encoders(model, out, export_format, tolerance, record)
-    head = checkpoint.requested.classifier
-    left_out = {} if head is None else {"left_out": f"the {head.head} head of {head.num_classes} classes"}
-    return {
-        "written": ", ".join(str(path) for path in sorted(out.iterdir())),
-        "inputs": inputs_line(inputs),
-        **left_out,
-        compared_by(export_format): differences,
-        "tolerance": tolerance,
-    }
 
 
 def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:

@@ -37,7 +37,7 @@ def list_studies() -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A name of `cavsync study list`.")]) -> None:
     """Print the TOML of a study that cavsync brings, to copy and change."""
-    from cavsync.train.study.definition import read_study, shipped_studies
+    from cavsync.train.study.study_file import read_study, shipped_studies
 
     read_study(name)
     typer.echo(shipped_studies().get(name) or Path(name).read_text(), nl=False)
@@ -96,7 +96,7 @@ def run(
     """
     from cavsync.pipeline.jobs.work import Workers
     from cavsync.pipeline.storage.writable import require_writable_folder
-    from cavsync.train.study.definition import read_study
+    from cavsync.train.study.study_file import read_study
 
     definition = read_study(study)
     root = (out or Path("studies") / Path(study).stem).absolute()

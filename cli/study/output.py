@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_shipped_studies() -> None:
     """A row a study: its name, question and arms."""
-    from cavsync.train.study.definition import read_study, shipped_studies
+    from cavsync.train.study.study_file import read_study, shipped_studies
 
     table = Table()
     for title in ("study", "question", "arms"):

@@ -22,10 +22,10 @@ from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.step import NonFiniteError
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.trainer import open_source, pretrain
-from cavsync.train.study.definition import shipped_studies
 from cavsync.train.study.folder import StudyFolder
 from cavsync.train.study.runs import CarryOut
 from cavsync.train.study.scoring import ScoringCallback
+from cavsync.train.study.study_file import shipped_studies
 
 STUDY = """
 title = "Toy"

@@ -10,7 +10,7 @@ from cavsync.train.engine.overrides import apply_overrides
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.objective import pretrain_step
 from cavsync.train.pretrain.presets import preset
-from cavsync.train.study.definition import read_study
+from cavsync.train.study.study_file import read_study
 
 STUDY = read_study("tgdp")
 ARMS: dict[str, PretrainConfig] = {arm.name: STUDY.config(arm, "data/demo") for arm in STUDY.arms}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cavsync.train.errors import StudyError
-from cavsync.train.study.definition import parse_study, read_study, shipped_studies
+from cavsync.train.study.study_file import parse_study, read_study, shipped_studies
 
 SMALL = """
 title = "t"
