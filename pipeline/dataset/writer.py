@@ -105,10 +105,12 @@ class ShardWriter:
 
 def _description(row: IndexRow) -> bytes:
     """The JSON member, for readers that have only the tar."""
-    described = {
-        name: getattr(row, name) for name in ("key", "clip_id", "split", "start_s", "end_s", "labels")
-    }
-    described |= {name: getattr(row.clip, name) for name in ("duration_s", "frame_pts_s", *GAP_COLUMNS)}
+    described = {name: getattr(row, name) for name in ("key", "clip_id", "split", "start_s", "end_s")}
+    described |= {name: getattr(row.clip, name) for name in ("duration_s", "frame_pts_s")}
+    # Hugging Face's datasets takes the type of a list from the first clips of a tar, and an empty list has none: what
+    # came later could not be read.
+    lists = {"labels": row.labels} | {name: getattr(row.clip, name) for name in GAP_COLUMNS}
+    described |= {name: values for name, values in lists.items() if len(values)}
     return json.dumps(described, sort_keys=True).encode()
 
 
