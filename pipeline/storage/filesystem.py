@@ -19,7 +19,7 @@ from cavsync.errors import CavsyncError
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # fsspec's way to say that one file system is in another.
 CHAINED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*::")
-HTTP, S3 = {"http", "https"}, {"s3", "s3a"}
+HTTP, S3, HUB = {"http", "https"}, {"s3", "s3a"}, {"hf"}
 # How long a call is retried.
 RETRY_TIMEOUT_VARIABLE, DEFAULT_RETRY_TIMEOUT_S = "CAVSYNC_RETRY_TIMEOUT_S", 30.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
@@ -40,6 +40,10 @@ NEVER: tuple[type[Exception], ...] = (
 NEVER += (ImportError, NotImplementedError, ValueError, TypeError, LookupError, AttributeError)
 # Errors of botocore, by name, that come from the network.
 BOTOCORE_AGAIN = {"HTTPClientError", "ConnectionError"}
+# Errors, by name, of a file that is not there because all it lies in is not: a bucket, a repository of the hub.
+ABSENT_ABOVE = {"NoSuchBucket", "RepositoryNotFoundError", "RevisionNotFoundError", "BucketNotFoundError"}
+# What huggingface_hub raises, by name, where the user has forbidden it the network.
+OFFLINE = "OfflineModeIsEnabled"
 
 T = TypeVar("T")
 StoreCall = Callable[[Any, str], T]  # gets the file system, and the path in its form
@@ -61,7 +65,7 @@ def call_store(url: str, operation: str, call: StoreCall[T]) -> T:
             result = call(files, path)
         except Exception as raised:
             error = _root_cause(raised)
-            if isinstance(error, FileNotFoundError) and operation != "written" and not _lacks_bucket(error):
+            if isinstance(error, FileNotFoundError) and operation != "written" and not _lacks_all(error):
                 raise FileNotFoundError(f"{url} is not there") from raised
             if isinstance(error, FileExistsError):
                 raise
@@ -135,7 +139,8 @@ def _connected(host: str, _: int) -> Any:
         raise StoreError(
             f"{host} cannot be used: {error}. Name a path, or a URL such as s3://BUCKET/NAME."
         ) from error
-    files.dircache.use_listings_cache = False  # others write while we read
+    if protocol not in HUB:  # whose file system keeps listings in any case
+        files.dircache.use_listings_cache = False  # others write while we read
     if protocol in S3:
         files.retries = 1  # see _options
     return files
@@ -169,13 +174,16 @@ def _root_cause(error: Exception) -> Exception:
     return error if is_answer else cause
 
 
-def _lacks_bucket(error: Exception) -> bool:
-    """Whether the bucket is missing, and not only the file."""
-    return type(error.__cause__).__name__ == "NoSuchBucket"
+def _lacks_all(error: Exception) -> bool:
+    """Whether the bucket or repository is missing, and not only the file."""
+    return bool(ABSENT_ABOVE & {base.__name__ for base in type(error.__cause__).__mro__})
 
 
 def _status(error: BaseException | None) -> int | None:
-    found: Any = getattr(error, "status", None)
+    """The HTTP status: an attribute of aiohttp's errors, of the answer in those of huggingface_hub."""
+    found: Any = getattr(error, "status", None) or getattr(
+        getattr(error, "response", None), "status_code", None
+    )
     return found if isinstance(found, int) else None
 
 
@@ -184,6 +192,8 @@ def _is_temporary(error: Exception) -> bool:
     status = _status(error)
     if status is not None:
         return status in STATUS_AGAIN
+    if type(error).__name__ == OFFLINE:
+        return False
     if type(error).__module__.startswith("botocore."):
         return bool(BOTOCORE_AGAIN & {base.__name__ for base in type(error).__mro__})
     return not isinstance(error, NEVER) and getattr(error, "errno", None) not in ERRNO_NEVER

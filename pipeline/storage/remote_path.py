@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any, Literal, TextIO, overload
 from urllib.parse import quote, unquote, urlsplit
 
-from cavsync.pipeline.storage.filesystem import HTTP, StoreError, answered, call_store, protocol_of
+from cavsync.pipeline.storage.filesystem import HTTP, HUB, StoreError, answered, call_store, protocol_of
 from cavsync.pipeline.storage.remote_file import COPIED_BYTES, RemoteFile, in_one_request
 
 # Files are written in parts of this size, one of which is in memory. S3 wants 5 MiB at least.
@@ -36,6 +36,11 @@ class RemotePath:
     @property
     def is_http(self) -> bool:
         return protocol_of(self.url) in HTTP
+
+    @property
+    def _is_at_hub(self) -> bool:
+        """Whether it lies in a repository of the Hugging Face hub."""
+        return protocol_of(self.url) in HUB
 
     @property
     def name(self) -> str:
@@ -95,7 +100,7 @@ class RemotePath:
     def stamp(self) -> str:
         """Changes with the content, as far as the store says: length, and tag or time of change."""
         facts: dict[str, Any] = call_store(self.url, "read", lambda files, path: files.info(path))
-        tags = (facts.get(name) for name in ("ETag", "Last-Modified", "LastModified", "mtime"))
+        tags = (facts.get(name) for name in ("ETag", "Last-Modified", "LastModified", "mtime", "blob_id"))
         return f"{facts.get('size')} {next(filter(None, tags), '')}"
 
     def read_bytes(self) -> bytes:
@@ -106,10 +111,15 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def read_range(self, start: int, stop: int) -> bytes:
-        content: bytes = call_store(
-            self.url, "read", lambda files, path: files.cat_file(path, start=start, end=stop)
-        )
-        return content
+        def read(files: Any, path: str) -> bytes:
+            # The hub's cat_file reads 5 MiB more than it is asked for.
+            if self._is_at_hub:
+                with files.open(path, "rb", cache_type="none") as file:
+                    file.seek(start)
+                    return bytes(file.read(stop - start))
+            return bytes(files.cat_file(path, start=start, end=stop))
+
+        return call_store(self.url, "read", read)
 
     @overload
     def open(self, mode: Literal["rb"]) -> "RemoteFile": ...
@@ -128,9 +138,9 @@ class RemotePath:
 
     def read_through(self) -> Any:
         """An open file, for reading once from its beginning; over HTTP in one request, as many servers give no ranges."""
-        return (
-            call_store(self.url, "read", in_one_request) if self.is_http else RemoteFile(self.url, self.name)
-        )
+        if self.is_http or self._is_at_hub:
+            return call_store(self.url, "read", in_one_request)
+        return RemoteFile(self.url, self.name)
 
     def files_below(self) -> list[str]:
         """Relative paths of the files below; none where there is no such folder, or no page of links to its files."""
@@ -182,11 +192,16 @@ class RemotePath:
                 raise
 
     def require_writable(self) -> None:
-        """Raises StoreError for HTTP, which is read-only."""
+        """Raises StoreError for HTTP, which is read-only, and for the hub, where each file would be a commit."""
         if self.is_http:
             raise StoreError(
                 f"{self.url} cannot be changed: HTTP is read-only. Name a folder, or a store such as "
                 "s3://BUCKET/NAME."
+            )
+        if self._is_at_hub:
+            raise StoreError(
+                f"{self.url} cannot be changed: the hub is only read here. Name a folder, and upload that when it is "
+                "finished: `hf upload-large-folder ORG/NAME FOLDER --repo-type dataset`."
             )
 
 
