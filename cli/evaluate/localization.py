@@ -70,4 +70,4 @@ def localization(
     record = write_evaluation(result, out, inputs)
     track_report(record, out.name)
     title = f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}"
-    print_report(title, result.scores, record, out, as_json=as_json)
+    print_report(title, result.scores, record, out, as_json=as_json, notes=result.results["findings"])

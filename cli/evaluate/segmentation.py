@@ -60,4 +60,4 @@ def segmentation(
     record = write_evaluation(result, out, inputs)
     track_report(record, out.name)
     title = f"Audio-prompted segmentation: {scores.coverage.sentence}"
-    print_report(title, result.scores, record, out, as_json=as_json)
+    print_report(title, result.scores, record, out, as_json=as_json, notes=result.results["findings"])

@@ -21,11 +21,10 @@ from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.segmentation_set import write_wav
 from cavsync.pipeline.synthetic.world import make_world
 from cavsync.train.data.config import DataConfig
+from cavsync.train.evaluation.heatmaps.overlap import area_under_success, ciou
 from cavsync.train.evaluation.localization.boxes import BoxSet
 from cavsync.train.evaluation.localization.metrics import (
     adaptive,
-    area_under_success,
-    ciou,
     confidence,
     detect,
     localize,

@@ -165,8 +165,9 @@ def ridge_solver(views: Tensor, num_patches: int, ridge: float) -> Tensor:
     return solver.float()
 
 
-def upsampled(cells: Tensor, side: int) -> np.ndarray:
+def upsampled(cells: Tensor | np.ndarray, side: int) -> np.ndarray:
     """(rows, columns) cells as (side, side) float32, by bilinear interpolation."""
+    cells = torch.as_tensor(cells)
     if tuple(cells.shape) == (side, side):
         return cells.float().numpy()
     pixels: np.ndarray = interpolate(cells[None, None].float(), (side, side), mode="bilinear")[0, 0].numpy()

@@ -7,9 +7,11 @@ frames/<ID>.jpg and audio/<ID>.wav, or videos/<ID>.mp4, whose middle frame is ta
 
 import csv
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +93,22 @@ class BoxSet:
         agreed: np.ndarray = np.minimum(total / (2 if self.benchmark == "flickr" else 1), 1)
         return agreed.astype(np.float32)
 
+    def is_foreign(self, row: BoxRow, other: BoxRow) -> bool:
+        """Whether nothing in the row's image makes the other row's audio, by what is annotated: another video and another label."""
+        beside = self._rows_of_image[row.image]
+        return (
+            bool(other.boxes)
+            and _video(other.audio) not in {_video(one.audio) for one in beside}
+            and (not other.label or other.label not in {one.label for one in beside})
+        )
+
+    @cached_property
+    def _rows_of_image(self) -> dict[str, list[BoxRow]]:
+        of_image: dict[str, list[BoxRow]] = {}
+        for row in self.rows:
+            of_image.setdefault(row.image, []).append(row)
+        return of_image
+
     def annotation_issues(self) -> dict[str, int]:
         """Errors of the annotations that were handled: counts for the report."""
         areas = [[_raster(box).any() for box in row.boxes] for row in self.rows if row.boxes]
@@ -167,6 +185,11 @@ def _csv(path: Path) -> Iterable[list[str]]:
             return [[cell.strip() for cell in line] for line in csv.reader(file) if line]
     except (UnicodeError, csv.Error) as error:
         raise EvaluationError(f"{path} is no CSV in UTF-8: {error}.") from error
+
+
+def _video(name: str) -> str:
+    """Names of VGGSound's clips end with the second that they start at."""
+    return re.sub(r"_\d{6}$", "", name)
 
 
 def _stem(name: str) -> str:

@@ -7,14 +7,13 @@ answer is not possible; `adaptive` and `detect` measure what that hides.
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import auc
 
 from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.heatmaps.overlap import area_under_success, ciou
 from cavsync.train.evaluation.statistics import proportion
 from cavsync.train.reporting.estimate import Estimate
 
 SUCCESS = 0.5  # cIoU from which on an image counts
-SUCCESS_RATES_AT = np.linspace(0, 1, 21)
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,6 @@ def top(scores: np.ndarray, num_pixels: int) -> np.ndarray:
     return chosen.reshape(scores.shape)
 
 
-def ciou(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Of a (height, width) bool map and a (height, width) truth in 0-1.
-
-    An empty truth gets 0: the published code divides 0 by 0 there, which counts as a miss as well.
-    """
-    if not truth.any():
-        return 0.0
-    outside = np.count_nonzero(predicted & (truth == 0))
-    return float(truth[predicted].sum() / (truth.sum() + outside))
-
-
 def adaptive(scores: np.ndarray, truth: np.ndarray) -> float:
     """The cIoU when as many pixels of a (height, width) map are predicted as the truth covers."""
     return ciou(top(scores, int(np.count_nonzero(truth))), truth)
@@ -90,13 +78,6 @@ def localize(cious: np.ndarray, images: list[str]) -> Localization:
 def success(cious: np.ndarray) -> np.ndarray:
     """(R,) booleans."""
     return np.asarray(cious >= SUCCESS)
-
-
-def area_under_success(cious: np.ndarray) -> float:
-    """Trapezoids under the fraction of images whose (R,) cIoU reaches 0, 0.05, ..., 1."""
-    # Thresholds as published, 0.05 * i; rounding must not cost an image that reaches one exactly.
-    rates = [(cious >= threshold - 1e-9).mean() for threshold in SUCCESS_RATES_AT]
-    return float(auc(SUCCESS_RATES_AT, rates))
 
 
 def confidence(scores: np.ndarray) -> float:

@@ -12,8 +12,19 @@ from cavsync.train.choices import Geometry, MapMethod
 from cavsync.train.embedding.encode import require_finite
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
-from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, ImageFeatures, upsampled
+from cavsync.train.evaluation.heatmaps.heatmap import (
+    AudioFeatures,
+    HeatmapModel,
+    ImageFeatures,
+    upsampled,
+)
 from cavsync.train.evaluation.heatmaps.image_files import RowError
+from cavsync.train.evaluation.heatmaps.negative_audio import (
+    NegativeAudio,
+    PromptedMaps,
+)
+from cavsync.train.evaluation.heatmaps.negative_figures import NegativeAudioScores, measure_negatives
+from cavsync.train.evaluation.heatmaps.overlap import ciou
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.localization.boxes import SIDE, BoxRow, BoxSet
 from cavsync.train.evaluation.localization.media import BoxMedia
@@ -21,7 +32,6 @@ from cavsync.train.evaluation.localization.metrics import (
     Localization,
     SourceDetection,
     adaptive,
-    ciou,
     confidence,
     detect,
     localize,
@@ -62,6 +72,7 @@ class LocalizationScores:
     coverage: Coverage
     annotation_issues: dict[str, int]
     num_negatives: int
+    negative_audio: dict[str, NegativeAudioScores]  # of each map method
     methods: dict[
         str, LocalizationMethodScores
     ]  # the map methods in their order, then the maps that need no model
@@ -94,7 +105,7 @@ def score_localization(
         scored.unusable += missing
         for number, row in enumerate(data.rows):
             if row not in absent:
-                scored.add(row)
+                scored.add(number)
             on_row(number + 1, len(data.rows))
     return scored.result()
 
@@ -135,20 +146,25 @@ class _Scoring:
         self.rows: list[BoxRow] = []
         self.unusable: list[Unusable] = []
         self.tallies = {method: _Tally() for method in task.methods}
+        self.maps = {method: PromptedMaps() for method in task.methods}
+        self.negative_audio = NegativeAudio.encode(heatmap_model, reader, len(data.rows), task.seed)
+        self._audio: dict[str, AudioFeatures | MediaError] = {}
         self.examples: list[LocalizationExample] = []
         self._last: tuple[str, Tensor, dict[MapMethod, ImageFeatures]] | None = None
         sounding = [row for row in data.rows if row.boxes]
         drawn = np.random.default_rng(task.seed).permutation(len(sounding))[:EXAMPLES]
         self._shown = {sounding[index] for index in drawn}
 
-    def add(self, row: BoxRow) -> None:
+    def add(self, number: int) -> None:
+        row = self.data.rows[number]
         try:
             image, image_features = self._encode_image(row)
-            audio = self.heatmap_model.encode_audio(self.media.audio(row, self.reader))
+            audio = self._encode_audio(row)
         except (RowError, MediaError) as error:
             self.unusable.append(Unusable(row.title, str(error.state), str(error)))
             return
         truth = self.data.truth(row)
+        negatives = self._negatives(number) if row.boxes else {}
         maps: dict[str, np.ndarray] = {}
         cious: dict[str, float] = {}
         for method, tally in self.tallies.items():
@@ -159,9 +175,31 @@ class _Scoring:
             tally.half.append(cious[method])
             tally.adaptive.append(adaptive(maps[method], truth))
             tally.confidence.append(heatmap.level + confidence(maps[method]))
+            if row.boxes:
+                self.maps[method].add(image_features[method], heatmap, negatives, row.title)
         self.rows.append(row)
         if row in self._shown:
             self.examples.append(LocalizationExample(row, image.numpy(), truth, dict(maps), dict(cious)))
+
+    def _negatives(self, number: int) -> dict[str, AudioFeatures]:
+        rows = self.data.rows
+        return self.negative_audio.of(
+            number,
+            lambda other: self.data.is_foreign(rows[number], rows[other]),
+            lambda other: self._encode_audio(rows[other]),
+        )
+
+    def _encode_audio(self, row: BoxRow) -> AudioFeatures:
+        """The row's audio, encoded once; a file that cannot be read fails each time."""
+        if row.audio not in self._audio:
+            try:
+                self._audio[row.audio] = self.heatmap_model.encode_audio(self.media.audio(row, self.reader))
+            except MediaError as error:
+                self._audio[row.audio] = error
+        audio = self._audio[row.audio]
+        if isinstance(audio, MediaError):
+            raise audio
+        return audio
 
     def _encode_image(self, row: BoxRow) -> tuple[Tensor, dict[MapMethod, ImageFeatures]]:
         """Rows come sorted by image, so that each is encoded once for all its audio."""
@@ -187,9 +225,17 @@ class _Scoring:
             coverage=coverage,
             annotation_issues=self.data.annotation_issues(),
             num_negatives=sum(not row.boxes for row in self.rows),
+            negative_audio=self._negative_figures(),
             methods={**methods, **reference_rows(self.rows, self.data, self.strict)},
             examples=self.examples,
         )
+
+    def _negative_figures(self) -> dict[str, NegativeAudioScores]:
+        sounding = [row for row in self.rows if row.boxes]
+        return {
+            method: measure_negatives(maps, lambda number: self.data.truth(sounding[number]), SIDE)
+            for method, maps in self.maps.items()
+        }
 
     def _scores(self, tally: _Tally) -> LocalizationMethodScores:
         sounding = np.array([bool(row.boxes) for row in self.rows])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cavsync.train.evaluation.heatmaps.negative_report import findings, negative_rows, negative_section
 from cavsync.train.evaluation.heatmaps.plots import heatmap_row
 from cavsync.train.evaluation.localization.protocol import (
     DISC,
@@ -29,7 +30,12 @@ def localization_result(scores: LocalizationScores) -> EvaluationResult:
         title=f"Sound source localisation on {NAMES[scores.data.benchmark]}",
         lead=f"{scores.coverage.sentence}. {scores.num_negatives} of the scored rows are non-sounding.",
         scores=localization_rows(scores),
-        sections=[references_section(scores), maps_section(scores), published_section(scores)],
+        sections=[
+            references_section(scores),
+            negative_section(scores.negative_audio),
+            maps_section(scores),
+            published_section(scores),
+        ],
         facts=facts(scores),
         coverage=scores.coverage,
         items=scores.coverage.scored(row.title for row in scores.data.rows),
@@ -46,6 +52,8 @@ def localization_result(scores: LocalizationScores) -> EvaluationResult:
             "num_ids_without_annotation": scores.data.num_unlisted,
             "annotation_issues": scores.annotation_issues,
             "methods": scores.methods,
+            "negative_audio": scores.negative_audio,
+            "findings": findings(scores.negative_audio),
         },
     )
 
@@ -61,7 +69,7 @@ def localization_rows(scores: LocalizationScores) -> list[Score]:
                 Score(f"{method}: AP", Estimate(detection.ap), "with non-sounding rows"),
                 Score(f"{method}: max F1", Estimate(detection.max_f1), "with non-sounding rows"),
             ]
-    return rows
+    return rows + negative_rows(scores.negative_audio)
 
 
 def _method_rows(method: str, scores: LocalizationScores) -> list[Score]:

@@ -15,11 +15,17 @@ from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
 from cavsync.train.evaluation.heatmaps.heatmap import (
     AudioFeatures,
+    Heatmap,
     HeatmapModel,
     ImageFeatures,
     upsampled,
 )
 from cavsync.train.evaluation.heatmaps.image_files import RowError
+from cavsync.train.evaluation.heatmaps.negative_audio import (
+    NegativeAudio,
+    PromptedMaps,
+)
+from cavsync.train.evaluation.heatmaps.negative_figures import NegativeAudioScores, measure_negatives
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.segmentation.dataset import PromptedRow, PromptedSet
 from cavsync.train.evaluation.segmentation.metrics import Segmentation, segment
@@ -64,6 +70,7 @@ class SegmentationScores:
     coverage: Coverage
     rows: list[MappedRow]
     methods: dict[str, SegmentationMethodScores]  # the map methods in their order, then the baselines
+    negative_audio: dict[str, NegativeAudioScores]  # of each map method; empty where no image shows its class
 
     @property
     def num_outside(self) -> int:
@@ -82,11 +89,12 @@ def score_segmentation(
     missing = prompted.missing()
     Coverage(len(prompted.rows), missing).require(task.max_missing)
     with DecoderProcess() as decoder:
-        rows, unusable = _Mapping(task, prompted, decoder, *task.heatmap_model()).run(missing, on_row)
+        mapping = _Mapping(task, prompted, decoder, *task.heatmap_model())
+        rows, unusable = mapping.run(missing, on_row)
     coverage = Coverage(len(prompted.rows), unusable)
     coverage.require(task.max_missing)
     methods = {name: _score(rows, name, scaling) for name in (*task.methods, *BASELINES)}
-    return SegmentationScores(task, scaling, prompted, coverage, rows, methods)
+    return SegmentationScores(task, scaling, prompted, coverage, rows, methods, mapping.negative_figures())
 
 
 def scaled_maps(rows: list[MappedRow], method: str, scaling: Scaling) -> list[np.ndarray]:
@@ -125,10 +133,17 @@ class _Mapping:
     decoder: DecoderProcess
     heatmap_model: HeatmapModel
     reader: PromptReader
+    _truths: list[np.ndarray] = field(default_factory=list)  # of the rows whose class is in their image
     _audio: dict[str, AudioFeatures | MediaError] = field(default_factory=dict)
     _image: str | None = None  # the image that `_image_features` belongs to; rows are sorted by image
     _pixels: tuple[Tensor, np.ndarray, Tensor] | None = None
     _image_features: dict[str, ImageFeatures] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._maps: dict[str, PromptedMaps] = {method: PromptedMaps() for method in self.task.methods}
+        self._negative_audio = NegativeAudio.encode(
+            self.heatmap_model, self.reader, len(self.data.rows), self.task.seed
+        )
 
     def run(
         self, missing: tuple[Unusable, ...], on_row: OnRow
@@ -138,23 +153,47 @@ class _Mapping:
         for number, row in enumerate(self.data.rows):
             if row.title not in gone:
                 try:
-                    mapped.append(self._map(row))
+                    mapped.append(self._map(number))
                 except (RowError, MediaError) as error:
                     unusable.append(Unusable(row.title, str(error.state), str(error)))
             on_row(number + 1, len(self.data.rows))
         return mapped, tuple(unusable)
 
-    def _map(self, row: PromptedRow) -> MappedRow:
+    def negative_figures(self) -> dict[str, NegativeAudioScores]:
+        if not self._truths:
+            return {}
+        return {
+            method: measure_negatives(maps, self._truths.__getitem__, len(self._truths[0]))
+            for method, maps in self._maps.items()
+        }
+
+    def _map(self, number: int) -> MappedRow:
+        row = self.data.rows[number]
         audio = self._encode_audio(row)
         self._encode_image(row)
         assert self._pixels is not None
         image, ids, saliency = self._pixels
-        cells = {name: features.heatmap(audio).cells for name, features in self._image_features.items()}
+        heatmaps = {name: features.heatmap(audio) for name, features in self._image_features.items()}
+        cells = {name: heatmap.cells for name, heatmap in heatmaps.items()}
         for name, one in cells.items():
             require_finite(one, f"map {name} of {row.title}")
+        if (ids == row.class_id).any():
+            self._add_negatives(number, ids, heatmaps)
         side = len(ids)
         baselines = {CONSTANT: constant(side), DISC: centred_disc(side), SALIENCY: saliency}
         return MappedRow(row, image.numpy(), ids, cells | baselines)
+
+    def _add_negatives(self, number: int, ids: np.ndarray, heatmaps: dict[str, Heatmap]) -> None:
+        """Of the image with the class of each pixel `ids`, (side, side)."""
+        rows, row, shown = self.data.rows, self.data.rows[number], set(np.unique(ids).tolist())
+        negatives = self._negative_audio.of(
+            number,
+            lambda other: rows[other].class_id not in shown and rows[other].audio != row.audio,
+            lambda other: self._encode_audio(rows[other]),
+        )
+        self._truths.append(ids == row.class_id)
+        for name, features in self._image_features.items():
+            self._maps[name].add(features, heatmaps[name], negatives, row.title)
 
     def _encode_audio(self, row: PromptedRow) -> AudioFeatures:
         """The row's audio, encoded; a file that cannot be read fails at each of its rows."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
+from cavsync.train.evaluation.heatmaps.negative_report import findings, negative_rows, negative_section
 from cavsync.train.evaluation.heatmaps.plots import heatmap_row
 from cavsync.train.evaluation.published import ADE20K_SOUND, cells
 from cavsync.train.evaluation.segmentation.dataset import LIST_NAME
@@ -29,6 +30,7 @@ def segmentation_result(scores: SegmentationScores) -> EvaluationResult:
         scores=segmentation_rows(scores),
         sections=[
             methods_section(scores),
+            *([negative_section(scores.negative_audio)] if scores.negative_audio else []),
             maps_section(scores),
             classes_section(scores),
             published_section(scores),
@@ -44,6 +46,8 @@ def segmentation_result(scores: SegmentationScores) -> EvaluationResult:
             "num_rows_without_audio_prompt": scores.data.num_without_audio,
             "num_rows_outside_crop": scores.num_outside,
             "methods": scores.methods,
+            "negative_audio": scores.negative_audio,
+            "findings": findings(scores.negative_audio),
         },
     )
 
@@ -57,9 +61,8 @@ def segmentation_rows(scores: SegmentationScores) -> list[Score]:
         for row in _method_rows(method, scores.methods[method], floor.ap.value, floor.iou.value)
     ]
     baselines = [(name, scores.methods[name].segmentation.ap) for name in (SALIENCY, DISC)]
-    return rows + [
-        Score(f"{name}: mAP", ap.with_chance(floor.ap.value), "no model") for name, ap in baselines
-    ]
+    rows += [Score(f"{name}: mAP", ap.with_chance(floor.ap.value), "no model") for name, ap in baselines]
+    return rows + negative_rows(scores.negative_audio)
 
 
 def _method_rows(

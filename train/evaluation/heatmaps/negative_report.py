@@ -1,0 +1,106 @@
+"""The part of a report on heatmaps that says whether they follow their audio."""
+
+from collections.abc import Mapping
+
+from cavsync.train.evaluation.heatmaps.negative_audio import NOISE_RMS, NUM_NOISES
+from cavsync.train.evaluation.heatmaps.negative_figures import (
+    SAME_MAP,
+    NegativeAudioScores,
+    NegativeFigures,
+)
+from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.page import Score, Section, Table
+
+Methods = Mapping[str, NegativeAudioScores]
+
+
+def findings(methods: Methods) -> list[str]:
+    """A sentence a method, for people."""
+    return [_finding(method, scores) for method, scores in methods.items()]
+
+
+def _finding(method: str, scores: NegativeAudioScores) -> str:
+    if not scores.ignored:
+        return f"{method} follows its audio: its maps of {_listed(scores)} are lower than those of the right sound, or elsewhere."
+    basis = "; ".join(f"{name}: {_basis(scores.negatives[name])}" for name in scores.ignored)
+    degree = "does not listen" if len(scores.ignored) == len(scores.negatives) else "does not listen to all"
+    return (
+        f"{method} {degree}: its maps of {' and '.join(scores.ignored)} look like those of the right sound ({basis}). "
+        "What it finds there does not come from the audio."
+    )
+
+
+def _listed(scores: NegativeAudioScores) -> str:
+    *first, last = scores.negatives
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _basis(figures: NegativeFigures) -> str:
+    return f"correlation {figures.correlation.value:.2f}, lower in {figures.lower.value:.0f} % of the images"
+
+
+def negative_rows(methods: Methods) -> list[Score]:
+    return [row for method, scores in methods.items() for row in _method_rows(method, scores)]
+
+
+def _method_rows(method: str, scores: NegativeAudioScores) -> list[Score]:
+    rows = []
+    for name, figures in scores.negatives.items():
+        silent = "does not listen: same maps" if name in scores.ignored else ""
+        rows += [
+            Score(f"{method}: pIA of {name}", figures.area, "lit falsely; chance: by the right sound"),
+            Score(f"{method}: {name} lower than the right sound", figures.lower, silent),
+        ]
+    return [
+        *rows,
+        Score(f"{method}: F_LOC", scores.f_loc, "one threshold for all images and audio"),
+        Score(f"{method}: F_AUC", scores.f_auc, "one threshold for all images and audio"),
+    ]
+
+
+def negative_section(methods: Methods) -> Section:
+    text = (
+        f"{' '.join(findings(methods))} Each image was also given audio that nothing in it makes: silence, white noise (RMS "
+        f"{NOISE_RMS:g}, {NUM_NOISES} draws), and the right sound of another image, of another video and another class where "
+        "classes are annotated. Maps keep their own scale, which is the same for all images. The positives' threshold is the one "
+        "of 20 at which the right sounds have their greatest mean cIoU; what it lights with other audio is a false positive. pIA "
+        "is the mean fraction of the image above a threshold. The universal threshold is the third quartile of the greatest "
+        "values of the maps of all that audio; F_LOC is the harmonic mean of mean cIoU and 100 - pIA there, F_AUC that of the "
+        "areas under both, after Juanola et al. (ICASSP 2025). A method does not listen where its maps correlate with those of the "
+        f"right sound ({SAME_MAP:g} or more, our limit) and are not clearly lower. In %, 95 % intervals in brackets; correlation "
+        "is between -1 and 1."
+    )
+    return Section("Audio that nothing in the image makes", text, tables=[_table(methods)])
+
+
+def _table(methods: Methods) -> Table:
+    header = [
+        *("map", "audio", "images", "pIA, positives' threshold", "images lit", "lower than right sound"),
+        *("correlation", "pIA, universal threshold", "there: cIoU (AUC), or AUC_N"),
+    ]
+    rows = []
+    for method, scores in methods.items():
+        number = max(one.num_images for one in scores.negatives.values())
+        positives = f"{_shown(scores.universal_ciou)} ({scores.universal_auc.value:.1f})"
+        rows.append(
+            [method, "right sound", str(number), _shown(scores.right_area), "", "", "", "", positives]
+        )
+        rows += [[method, name, *_cells(figures)] for name, figures in scores.negatives.items()]
+    return Table(header, rows)
+
+
+def _cells(figures: NegativeFigures) -> list[str]:
+    return [
+        str(figures.num_images),
+        _shown(figures.area),
+        _shown(figures.lit),
+        _shown(figures.lower),
+        f"{figures.correlation.value:.2f}",
+        _shown(figures.universal_area),
+        _shown(figures.auc_n),
+    ]
+
+
+def _shown(figure: Estimate) -> str:
+    interval = "" if figure.low is None else f" ({figure.low:.1f} to {figure.high:.1f})"
+    return f"{figure.value:.1f}{interval}"
