@@ -5,6 +5,7 @@ What Python code may rely on; everything else may change between releases. Each 
 
 load_model    a CAV-MAE Sync, CAV-MAE or classifier file to a model
 embed         videos to unit vectors of their frames and audio segments, with times
+localize      a video to heatmaps of where in its frames its audio comes from
 Dataset       a prepared dataset: its splits, its index, its clips
 open_run      a folder of `cavsync train`: configuration, metrics, model
 CavsyncError  the root of every error that the user can fix
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
     from cavsync.pipeline.dataset.reader import Dataset
     from cavsync.train.data.run import open_run
     from cavsync.train.embedding.embed import embed
+    from cavsync.train.inference.video import localize
 
     __version__: str
 
-__all__ = ["CavsyncError", "Dataset", "__version__", "embed", "load_model", "open_run"]
+__all__ = ["CavsyncError", "Dataset", "__version__", "embed", "load_model", "localize", "open_run"]
 
 _OWNERS = {
     "Dataset": "cavsync.pipeline.dataset.reader",
     "embed": "cavsync.train.embedding.embed",
     "load_model": "cavsync.model.checkpoints.checkpoint",
+    "localize": "cavsync.train.inference.video",
     "open_run": "cavsync.train.data.run",
 }
 

@@ -1,8 +1,8 @@
 """Reading a prepared dataset: its summary, its index, and the content of a clip."""
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cavsync.errors import CavsyncError
-from cavsync.pipeline.dataset.index_row import IndexRow, read_index
+from cavsync.pipeline.dataset.index_row import IndexRow, TarMembers, read_index
 from cavsync.pipeline.dataset.inventory import read_json, with_moved_sources
 from cavsync.pipeline.dataset.paths import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
@@ -95,6 +95,21 @@ class Dataset:
             raise self.no_usable_clip(role)
         return rows
 
+    def clip(self, row: Mapping[str, Any] | pd.Series) -> "ClipContent":
+        """The frames and the log-mel of a clip, from its row of `index`: `dataset.clip(rows.iloc[0])`.
+
+        Raises DatasetError for a row without the columns that say where in its tar the clip is.
+        """
+        wanted = [field.name for field in fields(TarMembers)]
+        if lacking := [name for name in (*wanted, "shard") if name not in row]:
+            raise DatasetError(
+                f"The row of the index lacks {', '.join(lacking)}, without which the clip cannot be found in its tar: take a "
+                "row of `index(role)` with all columns."
+            )
+        return _read_members(
+            self.paths, str(row["shard"]), TarMembers(**{name: row[name] for name in wanted})
+        )
+
     def no_usable_clip(self, role: str) -> DatasetError:
         """The error of a role of which no clip is in state ok."""
         return DatasetError(
@@ -115,12 +130,16 @@ def read_clip(paths: DatasetPaths, row: IndexRow) -> ClipContent:
     members = row.members
     if members is None:
         raise DatasetError(f"{row.key} ended as {row.state} in {paths.root}; no shard holds it.")
+    return _read_members(paths, row.shard, members)
+
+
+def _read_members(paths: DatasetPaths, shard: str, members: TarMembers) -> ClipContent:
     spans = [
         *zip(members.frame_offset, members.frame_size, strict=True),
         (members.mel_offset, members.mel_size),
     ]
     start, stop = min(offset for offset, _ in spans), max(offset + size for offset, size in spans)
-    content = read_range(paths.tar(row.shard), start, stop)
+    content = read_range(paths.tar(shard), start, stop)
     *frames, mel = (content[offset - start : offset - start + size] for offset, size in spans)
     return ClipContent(frames, read_mel(mel))
 

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.train.choices import InferencePrecision
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder, FileEmbeddings
+from cavsync.train.errors import EvaluationError
 
 AnyCheckpoint = Path | str | LoadedCheckpoint
 
@@ -57,13 +59,19 @@ def embed(
         rows of NaN where a window is silent or has no frame.
 
     Raises:
-        CavsyncError: The checkpoint cannot be loaded, or the step does not fit its windows.
-        MediaError: A file gives no window.
+        CavsyncError: The checkpoint cannot be loaded, the step does not fit its windows, or a file gives no window.
     """
     if not isinstance(checkpoint, LoadedCheckpoint):
         checkpoint = LoadedCheckpoint.load(checkpoint, device, precision)
     embedder = Embedder(checkpoint, step_s)
     with DecoderProcess() as decoder:
         if isinstance(videos, (str, Path)):
-            return embedder.embed(videos, decoder)
-        return [embedder.embed(video, decoder) for video in videos]
+            return _embed_file(embedder, videos, decoder)
+        return [_embed_file(embedder, video, decoder) for video in videos]
+
+
+def _embed_file(embedder: Embedder, video: Path | str, decoder: DecoderProcess) -> FileEmbeddings:
+    try:
+        return embedder.embed(video, decoder)
+    except MediaError as error:
+        raise EvaluationError(f"{video} cannot be embedded: {error}.") from error
