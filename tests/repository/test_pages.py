@@ -96,30 +96,6 @@ def test_a_wrong_command_on_a_page_would_fail(
     assert parsed == []
 
 
-def command_at(words: list[str]) -> Any:
-    """The command or group that the words lead to, as far as they name commands."""
-    command: Any = COMMAND_LINE
-    for word in words:
-        if not hasattr(command, "commands") or word.startswith(("-", ".")):
-            break
-        assert word in command.commands, f"cavsync {' '.join(words)}: there is no {word!r}"
-        command = command.commands[word]
-    return command
-
-
-def test_commands_within_sentences_exist_with_their_options() -> None:
-    text = "\n".join((ROOT / page).read_text() for page in PAGES)
-    named = re.findall(
-        r"`cavsync ([^`|]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    )
-    assert len(named) > 10
-    for words in map(str.split, named):
-        command = command_at(words)
-        options = {option for parameter in command.params for option in parameter.opts}
-        if not hasattr(command, "commands"):
-            assert {word for word in words if word.startswith("--")} <= options, words
-
-
 def test_other_programs_of_the_pages_exist() -> None:
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     benchmarks = set(re.findall(r"python -m benchmarks\.([a-z_]+)", text))
