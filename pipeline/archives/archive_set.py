@@ -17,8 +17,9 @@ from cavsync.pipeline.archives.gzip_members import stop_readers
 from cavsync.pipeline.archives.kept import KeptIndex
 from cavsync.pipeline.archives.names import is_archive_name, splits_at_archives
 from cavsync.pipeline.archives.reading import read_archive
+from cavsync.pipeline.storage.filesystem import MAX_REQUESTS
 from cavsync.pipeline.storage.member_path import MemberPath
-from cavsync.pipeline.storage.path import MAX_REQUESTS, AnyPath, MediaPath, as_path, stamp
+from cavsync.pipeline.storage.path import AnyPath, MediaPath, as_path, stamp
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from cavsync.pipeline.dataset.index_row import IndexRow, TarMembers, read_index
 from cavsync.pipeline.dataset.inventory import read_json, with_moved_sources
 from cavsync.pipeline.dataset.paths import DatasetPaths, retry_round, split_of
 from cavsync.pipeline.dataset.schema import SCHEMA_VERSION, ClipState
-from cavsync.pipeline.storage.path import AnyPath, as_path, read_range
+from cavsync.pipeline.storage.path import AnyPath, as_path, each, read_range
 
 
 class DatasetError(CavsyncError):
@@ -65,10 +66,9 @@ class Dataset:
         A key that is listed twice has one row; its state is duplicate only if another split has the clip.
         """
         columns = ["key", "state", "reason"]
-        tries = [
-            read_index(self.paths, shard, columns).to_pandas()
-            for shard in sorted(self.shard_names(role), key=retry_round)
-        ]
+        read = partial(read_index, self.paths, columns=columns)
+        shards = sorted(self.shard_names(role), key=retry_round)
+        tries = [table.to_pandas() for table in each(read, shards, self.paths.root)]
         rows = pd.concat(tries, ignore_index=True).fillna({"reason": ""})
         again = rows["state"] == ClipState.DUPLICATE
         ordered: pd.DataFrame = pd.concat([rows[again], rows[~again]])
@@ -85,11 +85,13 @@ class Dataset:
     def index_table(self, role: str, columns: Sequence[str] | None = None) -> pa.Table:
         """`index` as an Arrow table, which takes a third of the time and of the memory."""
         wanted = None if columns is None else list({*columns, "state"})
-        tables: list[pa.Table] = []
-        for shard in self.shard_names(role):
-            # Filtered in Arrow: in pandas a null in another row would turn integers into floats.
-            usable = read_index(self.paths, shard, wanted, [("state", "=", ClipState.OK)])
-            tables.append(usable.append_column("shard", pa.repeat(shard, len(usable))))
+        # Filtered in Arrow: in pandas a null in another row would turn integers into floats.
+        read = partial(read_index, self.paths, columns=wanted, filters=[("state", "=", ClipState.OK)])
+        shards = self.shard_names(role)
+        tables: list[pa.Table] = [
+            usable.append_column("shard", pa.repeat(shard, len(usable)))
+            for shard, usable in zip(shards, each(read, shards, self.paths.root), strict=True)
+        ]
         rows = with_moved_sources(pa.concat_tables(tables), self.paths)
         if not len(rows):
             raise self.no_usable_clip(role)

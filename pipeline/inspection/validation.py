@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cavsync.pipeline.dataset.inventory import Inventory, plan_files, plan_inputs
@@ -15,7 +16,7 @@ from cavsync.pipeline.inspection.leakage import find_overlaps
 from cavsync.pipeline.inspection.shard_check import ShardCheck, digest_of
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.storage.lock import run_lock
-from cavsync.pipeline.storage.path import each, files_below
+from cavsync.pipeline.storage.path import AnyPath, each, files_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def validate(
     checks = list(_checks(inventory, quick))
     damaged: dict[str, list[str]] = {}
     on_shard(0, len(checks))
-    with _mapper(workers) as apply:
+    with _mapper(workers, inventory.paths.root) as apply:
         for number, problems in enumerate(apply(ShardCheck.run, checks), 1):
             if problems:
                 damaged[checks[number - 1].shard] = problems
@@ -111,10 +112,10 @@ def _tars(paths: DatasetPaths) -> list[str]:
 
 
 @contextmanager
-def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
-    """`map`, in this process or over several."""
+def _mapper(workers: int, at: AnyPath) -> Iterator[Callable[..., Any]]:
+    """`map`, in this process, with many shards at once where they lie at a URL, or over several processes."""
     if workers == 1:
-        yield map
+        yield partial(each, at=at)
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         try:

@@ -45,7 +45,7 @@ def run_on_ray(
     Raises ClusterError, or what a task raised.
     """
     with connected(workers, _worker_bytes(work), log):
-        yield from _Driver(work, workers, on_clips, log).run()
+        yield from ShardDriver(work, workers, on_clips, log, _make_shard).run()
 
 
 def map_on_ray(
@@ -92,15 +92,16 @@ def _worker_bytes(work: "Work") -> int:
     return STORE_WORKER_BYTES if uses_store else WORKER_BYTES
 
 
-class _Driver:
+class ShardDriver:
     """Keeps a bounded number of tasks in flight until every shard is made."""
 
     def __init__(
-        self, work: "Work", workers: "Workers", on_clips: "OnClips", log: Callable[[str], None]
+        self, work: "Work", workers: "Workers", on_clips: "OnClips", log: Callable[[str], None], make: Any
     ) -> None:
+        """`make` is the remote function of a task and of the actor that counts states."""
         # Another machine has another working folder.
         self._work = replace(work, paths=replace(work.paths, root=work.paths.root.absolute()))
-        self._most, self._log = workers.number, log
+        self._most, self._log, self._make = workers.number, log, make
         self._counter = _STATE_COUNTER.remote()
         self._progress = _Progress(on_clips)
         self._running: dict[Any, ShardTask] = {}
@@ -115,14 +116,22 @@ class _Driver:
             while len(self._running) < slots and (task := next(waiting, None)) is not None:
                 self._start(task)
             if not self._running:
+                self._progress.update({})
                 return
-            done, _ = ray.wait(list(self._running), timeout=REPORT_EVERY_S)
-            for reference in done:
+            for reference in self._ended():
                 yield from self._finished(reference)
-            self._progress.update(ray.get(self._counter.states.remote()))
+            if self._progress.is_due():
+                shards = [task.rows[0].shard for task in self._running.values()]
+                self._progress.update(ray.get(self._counter.states.remote(shards)))
+
+    def _ended(self) -> list[Any]:
+        """The tasks that have ended, all of them; waits for the first as long as the progress need not be shown."""
+        first, others = ray.wait(list(self._running), timeout=REPORT_EVERY_S)
+        more = ray.wait(others, num_returns=len(others), timeout=0)[0] if first and others else []
+        return [*first, *more]
 
     def _start(self, task: ShardTask) -> None:
-        make = _make_shard.options(memory=_worker_bytes(self._work))
+        make = self._make.options(memory=_worker_bytes(self._work))
         self._running[make.remote(task, self._counter)] = task
 
     def _finished(self, reference: Any) -> Iterator[DoneRecord]:
@@ -135,7 +144,8 @@ class _Driver:
         except _LOST as error:
             self._start_again(task, error)
             return
-        self._require_shared_target(record)
+        if not isinstance(self._work.paths.root, RemotePath):  # a store is one for all
+            self._require_shared_target(record)
         self._progress.finished(record)
         yield record
 
@@ -175,20 +185,23 @@ class _Progress:
     def __init__(self, on_clips: "OnClips") -> None:
         self._on_clips = on_clips
         self._reported: Counter[ClipState] = Counter()
-        self._finished: dict[str, Counter[ClipState]] = {}
+        self._finished: Counter[ClipState] = Counter()
+        self._updated = time.monotonic()
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._updated >= REPORT_EVERY_S
 
     def finished(self, record: DoneRecord) -> None:
-        self._finished[record.shard] = Counter(
-            {ClipState(state): count for state, count in record.states.items()}
-        )
+        self._finished.update({ClipState(state): count for state, count in record.states.items()})
 
-    def update(self, counts: dict[str, Counter[ClipState]]) -> None:
-        total = sum((counts | self._finished).values(), Counter[ClipState]())
+    def update(self, running: dict[str, Counter[ClipState]]) -> None:
+        """Reports the clips of finished shards and those of the `running` ones."""
+        total = sum(running.values(), self._finished.copy())
         change = total.copy()
         change.subtract(self._reported)  # may be negative: a worker died and its shard began again
         if any(change.values()):
             self._on_clips(change)
-        self._reported = total
+        self._reported, self._updated = total, time.monotonic()
 
 
 class _StateCounter:
@@ -200,7 +213,9 @@ class _StateCounter:
     def report(self, shard: str, states: Counter[ClipState]) -> None:
         self._states[shard] = states
 
-    def states(self) -> dict[str, Counter[ClipState]]:
+    def states(self, shards: list[str]) -> dict[str, Counter[ClipState]]:
+        """The counts of `shards`, those that run; the others are forgotten, also what a worker reported last."""
+        self._states = {shard: self._states[shard] for shard in shards if shard in self._states}
         return self._states
 
 

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
-from cavsync.pipeline.storage.filesystem import CHAINED_URL, URL, StoreError, protocol_of, retry_timeout
+from cavsync.pipeline.storage.filesystem import (
+    CHAINED_URL,
+    MAX_REQUESTS,
+    URL,
+    StoreError,
+    protocol_of,
+    retry_timeout,
+)
 from cavsync.pipeline.storage.member_path import MemberPath, file_stamp
 from cavsync.pipeline.storage.remote_path import RemotePath
 
@@ -24,8 +31,6 @@ AnyPath = Path | RemotePath
 # What a media file may lie in.
 MediaPath = AnyPath | MemberPath
 
-# Requests to a store that are open at one time.
-MAX_REQUESTS = 16
 COPIED_BYTES = 2**20
 RELEASE_S = 0.9
 
