@@ -21,11 +21,14 @@ import typer
 from benchmarks.support import clips as sample_clips
 from benchmarks.support import large, results, timing
 from benchmarks.support.program import cavsync
+from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.jobs.work import Work
 from cavsync.pipeline.lists.listing import official_listing
 from cavsync.pipeline.lists.manifest import read_manifest
 from cavsync.pipeline.lists.videos import VideoTree
+from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.plan.planner import plan_for
 
 GROWTH = 4  # from one size to the next
@@ -50,7 +53,8 @@ def costs(num_rows: int) -> Costs:
         large.write_lists(raw, num_rows)
         (raw / "videos").mkdir()
         shutil.copy(sample_clips.synthesised() / "small-1.mp4", raw / "videos" / f"{next(large.ids(1))}.mp4")
-        large.write_prepared(root / "prepared", num_rows // large.SHARD_SIZE)
+        names = [f"train-{number:05d}" for number in range(num_rows // large.SHARD_SIZE)]
+        large.write_prepared(root / "prepared", names)
         return {step: timing.in_own_process(action) for step, action in steps(root, num_rows).items()}
 
 
@@ -76,6 +80,19 @@ def plan(root: Path, num_rows: int) -> None:
     tree = VideoTree(listing.videos, pa.array(names, pa.string()), holds="cut")
     del names
     plan_for(replace(listing, tree=lambda: tree), DatasetPaths(root / "planned"), PrepareConfig(), _Silence())
+
+
+def planned(root: Path, num_shards: int) -> Work:
+    """The work of `num_shards` shards, whose files are there already, links to one."""
+    num_clips = num_shards * large.SHARD_SIZE
+    large.write_lists(root / "raw" / "audioset", num_clips)
+    (root / "raw" / "audioset" / "videos").mkdir()
+    plan(root, num_clips)
+    paths = DatasetPaths(root / "planned")
+    made = Plan.read(paths.plan)
+    spans = made.shards()
+    large.write_prepared(paths.root, [*spans])
+    return Work(made, spans, PrepareConfig(), paths, ArchiveSet(root / "raw" / "audioset" / "videos"))
 
 
 class _Silence:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import ascii_letters, digits
 
@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image
 
 from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow
-from cavsync.pipeline.dataset.paths import DatasetPaths
+from cavsync.pipeline.dataset.paths import DatasetPaths, split_of
 from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, NUM_MELS, SCHEMA_VERSION, ClipState, clip_key
 from cavsync.pipeline.dataset.writer import ShardWriter
 
 SHARD_SIZE = 512
 NUM_FRAMES, SIDE, DURATION_S = 16, 224, 1
 LIST, CLASSES, NUM_CLASSES = "unbalanced_train_segments.csv", "class_labels_indices.csv", 527
+BATCH_IDS = 2**16
 LETTERS = ascii_letters + digits + "-_"
 
 
@@ -37,16 +38,17 @@ def write_lists(folder: Path, num_rows: int) -> None:
 
 def ids(count: int) -> Iterator[str]:
     """Distinct ids of YouTube's form, the same ones every time, in no order."""
-    heads = np.random.default_rng(0).integers(len(LETTERS), size=(count, 7))
-    for number, head in enumerate(heads.tolist()):
-        tail = [number >> shift & 63 for shift in (0, 6, 12, 18)]
-        yield "".join(LETTERS[letter] for letter in head + tail)
+    random = np.random.default_rng(0)
+    for first in range(0, count, BATCH_IDS):
+        heads = random.integers(len(LETTERS), size=(min(BATCH_IDS, count - first), 6))
+        for number, head in enumerate(heads.tolist(), first):
+            tail = [number >> shift & 63 for shift in (0, 6, 12, 18, 24)]
+            yield "".join(LETTERS[letter] for letter in head + tail)
 
 
-def write_prepared(root: Path, num_shards: int) -> None:
-    """A dataset of `num_shards` full shards; all are links to the first, so their keys repeat."""
+def write_prepared(root: Path, names: Sequence[str]) -> None:
+    """A dataset of full shards of these names; all are links to the first, so their keys repeat."""
     paths = DatasetPaths(root)
-    names = [f"train-{number:05d}" for number in range(num_shards)]
     with ShardWriter(paths, names[0]) as writer:
         for clip_id in ids(SHARD_SIZE):
             writer.add(_index_row(clip_id), [_jpeg()] * NUM_FRAMES, np.zeros((_num_rows(), NUM_MELS)))
@@ -54,8 +56,12 @@ def write_prepared(root: Path, num_shards: int) -> None:
     for name in names[1:]:
         for file in (paths.tar, paths.index, paths.done):
             file(name).hardlink_to(file(names[0]))
-    summary = {"schema_version": SCHEMA_VERSION, "splits": {"train": "train"}, "shards": names}
-    summary |= {"states": {ClipState.OK: num_shards * SHARD_SIZE}, "mel_mean": -5.0, "mel_std": 4.0}
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "splits": {split_of(names[0]): "train"},
+        "shards": list(names),
+    }
+    summary |= {"states": {ClipState.OK: len(names) * SHARD_SIZE}, "mel_mean": -5.0, "mel_std": 4.0}
     paths.summary.write_text(json.dumps(summary | {"config": {}, "labels": []}))
 
 

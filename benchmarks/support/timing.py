@@ -12,8 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 Action = Callable[[], object]
 
@@ -48,8 +52,13 @@ def cost_of(action: Action) -> Cost:
 
 def in_own_process(action: Action) -> Cost:
     """The action's cost in a new process, with the most memory that this, or one that it started, held."""
+    return result_in_own_process(partial(_weighed, action))
+
+
+def result_in_own_process(call: Callable[[], T]) -> T:
+    """What `call`, which is pickled, returns in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_weighed, action).result()
+        return pool.submit(call).result()
 
 
 def _weighed(action: Action) -> Cost:
