@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -34,8 +34,14 @@ class Text:
         for passage in _BARE.findall(_QUOTED.sub("", self.content)):
             yield from map(list, product(*(alternatives(word) for word in passage.split())))
 
-    def options(self) -> set[str]:
-        return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", self.content))
+    def options(self, commands: Collection[str]) -> set[str]:
+        """Those outside of backticks, and in the backticks of `cavsync`, of one of `commands` or of an option alone."""
+
+        def kept(passage: re.Match[str]) -> str:
+            first = (passage[1].split() or [""])[0]
+            return passage[0] if first in ("cavsync", *commands) or first.startswith("-") else ""
+
+        return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", _QUOTED.sub(kept, self.content)))
 
 
 def alternatives(word: str) -> list[str]:
