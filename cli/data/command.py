@@ -13,6 +13,7 @@ from cavsync.cli.console.options import with_options
 from cavsync.cli.console.paths import PathOrUrl, path_argument
 from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.warning_lines import warn
+from cavsync.cli.data.card import card
 from cavsync.cli.data.derive import merge, subset
 from cavsync.cli.data.score import score
 
@@ -251,6 +252,7 @@ def _validation_content(folder: "AnyPath", found: "DatasetValidation", fixed: bo
 
 
 # Behind those that look at one dataset, in the help too.
+app.command()(card)
 app.command()(score)
 app.command()(subset)
 app.command()(merge)

@@ -20,7 +20,7 @@ ORDER = {
     "pipeline": "storage dataset curation media/demuxing media media/backends archives decoding lists plan jobs derived inspection synthetic",
     "model": ". checkpoints",
     "train": """
-        . engine/overlap engine/tracking engine data/index data data/stream reporting huggingface embedding
+        . engine/overlap engine/tracking engine data/index data data/stream reporting dataset_card huggingface embedding
         evaluation evaluation/heatmaps evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
         evaluation/synchrony evaluation/comparison curation pretrain finetune inference demo study
     """,
