@@ -12,6 +12,7 @@ import torch
 from click.testing import Result
 from scipy import stats
 from support.known_shards import write_known_shards
+from support.pages import sound_page
 from support.trainings import MICRO
 from support.trainings import run as invoke
 
@@ -161,6 +162,7 @@ def test_the_table_is_the_arithmetic_of_the_scores(done: Path) -> None:
         for seed in (3, 4)
     }
     assert pair["by_seed"] == pytest.approx(by_hand)
+    sound_page(done / "report.html")
     page = (done / "report.html").read_text()
     assert page.count("long less shuffled") == 3
     assert "long, equal-compute: one-moment R@1" in page

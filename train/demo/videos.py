@@ -12,6 +12,7 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.jobs.work import Workers
 from cavsync.pipeline.media.encode import mp3_bytes
+from cavsync.pipeline.media.mel import log_mel
 from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME
 from cavsync.train.demo.demo import DemoConfig
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
@@ -28,6 +29,7 @@ from cavsync.train.inference.query import read_query
 from cavsync.train.inference.search import Hit, search
 from cavsync.train.inference.search_page import clock, thumbnail, write_search_page
 from cavsync.train.reporting.page import Answer, ClipPreview, RankedQuery, Score, Section, data_url
+from cavsync.train.reporting.plots import mel_strip
 
 NUM_HITS = 5
 # Hits among which the first right one is searched.
@@ -112,14 +114,15 @@ def search_section(searched: WorldSearch) -> Section:
 
 
 def _query(searched: Searched, file: WindowFile, decoder: DecoderProcess) -> RankedQuery:
-    mp3 = mp3_bytes(decoder.read(SegmentRequest(searched.audio, 0.0, AUDIO_S)).waveform)
+    waveform = decoder.read(SegmentRequest(searched.audio, 0.0, AUDIO_S)).waveform
+    preview = ClipPreview(searched.class_name, mel=mel_strip(log_mel(waveform)), mp3=mp3_bytes(waveform))
     shown = list(zip(searched.hits, searched.right, strict=True))[:NUM_HITS]
     answers = [
         Answer(_seen(hit, file, decoder), hit.score, number, right)
         for number, (hit, right) in enumerate(shown, 1)
     ]
     first_right = searched.right.index(True) if True in searched.right else len(searched.right)
-    return RankedQuery(ClipPreview(searched.class_name, mp3=mp3), first_right + 1, answers)
+    return RankedQuery(preview, first_right + 1, answers)
 
 
 def _seen(hit: Hit, file: WindowFile, decoder: DecoderProcess) -> ClipPreview:

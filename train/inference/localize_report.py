@@ -9,6 +9,7 @@ maps.npz holds, for W windows:
                               video is unlike what was
 """
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,21 +17,22 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 from cavsync.train.data.images import decode_jpeg
-from cavsync.train.evaluation.heatmaps.plots import heatmap_row
+from cavsync.train.evaluation.heatmaps.plots import heatmap_set
 from cavsync.train.inference.calibration import ERROR_RATE, Calibration
 from cavsync.train.inference.localize import MAX_AUDIO_S
 from cavsync.train.inference.localized_video import LocalizedVideo
-from cavsync.train.inference.overlay import middles_s, write_overlay
+from cavsync.train.inference.overlay import middles_s, overlay_poster, write_overlay
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
 from cavsync.train.reporting.images import png
 from cavsync.train.reporting.inputs import ResultInputs
-from cavsync.train.reporting.page import CaptionedImage, PlayableVideo, Score, Section
+from cavsync.train.reporting.page import CaptionedImage, ImageSet, PlayableVideo, Score, Section
 from cavsync.train.reporting.plots import ACCENT
 from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
 
@@ -51,7 +53,7 @@ def write_localized(
     write_maps(found, out / MAPS)
     stills = frame_images(found)
     for still, number in zip(stills, shown_windows(found), strict=True):
-        write_atomically(out / FRAMES / f"{found.frame_s[number]:09.2f}s.png", still.png)
+        write_atomically(out / FRAMES / f"{found.frame_s[number]:09.2f}s.png", side_by_side(still))
     return write_evaluation(localized_result(found, stills, damage), out, inputs)
 
 
@@ -73,7 +75,7 @@ def shown_windows(found: LocalizedVideo) -> list[int]:
     return chosen
 
 
-def frame_images(found: LocalizedVideo) -> list[CaptionedImage]:
+def frame_images(found: LocalizedVideo) -> list[ImageSet]:
     """Each shown window's frame, and the heatmap of each method over it."""
     nowhere = np.zeros((SIDE_PX, SIDE_PX), bool)
     stills = []
@@ -81,9 +83,18 @@ def frame_images(found: LocalizedVideo) -> list[CaptionedImage]:
         jpeg = found.frames[number]
         assert jpeg is not None
         maps: dict[str, np.ndarray] = {method: cells[number] for method, cells in found.maps.items()}
-        row = heatmap_row(decode_jpeg(bytearray(jpeg)).numpy(), nowhere, maps)
-        stills.append(CaptionedImage(row, f"{found.frame_s[number]:.2f} s: {_caption(found, number)}"))
+        caption = f"{found.frame_s[number]:.2f} s: {_caption(found, number)}"
+        stills.append(heatmap_set(decode_jpeg(bytearray(jpeg)).numpy(), nowhere, maps, caption))
     return stills
+
+
+def side_by_side(still: ImageSet) -> bytes:
+    """Its images beside each other, as one PNG."""
+    images = [Image.open(io.BytesIO(one.content)) for one in still.images]
+    row = Image.new("RGB", (sum(one.width for one in images), images[0].height))
+    for number, image in enumerate(images):
+        row.paste(image, (number * image.width, 0))
+    return png(row)
 
 
 def overlay_section(found: LocalizedVideo, address: str) -> Section:
@@ -94,7 +105,7 @@ def overlay_section(found: LocalizedVideo, address: str) -> Section:
         "The heatmap is bright where the audio comes from, on one scale for all windows from the threshold on, which starts at the median of "
         "their cells. Where the frame is dimmed, its similarity to the audio is below the threshold. There is one heatmap for each "
         "window; between two windows it is interpolated.",
-        films=[PlayableVideo(address, found.sentence)],
+        films=[PlayableVideo(address, found.sentence, overlay_poster(found, next(iter(found.maps))))],
     )
 
 
@@ -110,11 +121,11 @@ def similarity_section(found: LocalizedVideo) -> Section:
     )
 
 
-def still_section(stills: Sequence[CaptionedImage]) -> Section:
+def still_section(stills: Sequence[ImageSet]) -> Section:
     return Section(
         "Frames",
         "As the model takes them, and each heatmap on its own scale: dark is cold, yellow is hot.",
-        images=stills,
+        image_sets=stills,
     )
 
 
@@ -150,7 +161,7 @@ def localized_rows(found: LocalizedVideo) -> list[Score]:
 
 
 def localized_result(
-    found: LocalizedVideo, stills: Sequence[CaptionedImage], damage: Sequence[str]
+    found: LocalizedVideo, stills: Sequence[ImageSet], damage: Sequence[str]
 ) -> EvaluationResult:
     return EvaluationResult(
         evaluation="localize-video",

@@ -1,5 +1,6 @@
 """The overlay video of a localisation: the heatmap over each frame, the verdict of its window below, and the audio."""
 
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
 from cavsync.train.inference.localize import MAX_AUDIO_S
 from cavsync.train.inference.localized_video import LocalizedVideo
+from cavsync.train.reporting.images import jpeg
 
 SIDE_PX, STRIP_PX = 448, 36
 FPS = 15
@@ -119,6 +121,16 @@ def middles_s(found: LocalizedVideo) -> np.ndarray:
     return middle
 
 
+def overlay_poster(found: LocalizedVideo, method: MapMethod) -> bytes:
+    """The frame of the overlay at the window that is most similar to the audio, as a JPEG."""
+    number = int(np.nanargmax(found.similarity))
+    frame = found.frames[number]
+    assert frame is not None
+    image = Image.open(io.BytesIO(frame)).convert("RGB").resize((SIDE_PX, SIDE_PX))
+    painted = Painter(found, method).paint(np.array(image), float(middles_s(found)[number]))
+    return jpeg(Image.fromarray(painted))
+
+
 def write_overlay(
     found: LocalizedVideo, method: MapMethod, path: Path, on_second: Callable[[int, int], None]
 ) -> list[str]:
@@ -199,13 +211,13 @@ def _painted(
     """(SIDE_PX + STRIP_PX, SIDE_PX, 3) uint8 for every instant, in order; black where there is no frame."""
     black = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
 
-    def painted(time_s: float, jpeg: bytes | None) -> np.ndarray:
-        frame = black if jpeg is None else decode_jpeg(bytearray(jpeg)).numpy()
+    def painted(time_s: float, content: bytes | None) -> np.ndarray:
+        frame = black if content is None else decode_jpeg(bytearray(content)).numpy()
         return painter.paint(frame, time_s)
 
     waiting: deque[Future[np.ndarray]] = deque()
-    for time_s, jpeg in zip_longest(instants_s, segment.frames):
-        waiting.append(painters.submit(painted, time_s, jpeg))
+    for time_s, content in zip_longest(instants_s, segment.frames):
+        waiting.append(painters.submit(painted, time_s, content))
         if len(waiting) > FRAMES_AHEAD:
             yield waiting.popleft().result()
     yield from (one.result() for one in waiting)

@@ -77,13 +77,14 @@ def interval_chart(lines: Mapping[str, Sequence[Estimate]], names: Sequence[str]
         y = bottom + 40 + LEGEND_STEP * number
         parts.append(f'<circle class="{LINES[number % len(LINES)]}" cx="{DOTS_LEFT}" cy="{y - 4}" r="4"/>')
         parts.append(_label(name, DOTS_LEFT + 12, y, "start"))
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
+    title = "scores with their intervals"
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
 
 
 def _frame(x_label: str, y_label: str) -> str:
     bottom = HEIGHT - BOTTOM
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{y_label} by {x_label}")}">'
         f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>'
         f'<text class="label" x="{(WIDTH + LEFT - RIGHT) / 2}" y="{HEIGHT - 6}">{escape(x_label)}</text>'
         f'<text class="label" transform="translate(11 {(TOP + bottom) / 2}) rotate(-90)">{escape(y_label)}</text>'

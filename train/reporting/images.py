@@ -20,6 +20,16 @@ def png(drawn: Figure | Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def media_type(content: bytes) -> str:
+    """Such as "image/png", of a PNG or a JPEG."""
+    return Image.MIME[Image.open(io.BytesIO(content)).format or ""]
+
+
+def size_px(content: bytes) -> tuple[int, int]:
+    """Width and height of a PNG or a JPEG."""
+    return Image.open(io.BytesIO(content)).size
+
+
 def jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)

@@ -2,10 +2,12 @@
 
 import base64
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from jinja2 import Environment, PackageLoader
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.coverage import Coverage
 from cavsync.train.reporting.estimate import Estimate
+from cavsync.train.reporting.images import media_type, size_px
 from cavsync.train.reporting.inputs import ResultInputs
 
 MAX_MISSING_SHOWN = 100
 # Filters of the templates.
-MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "mp3": "audio/mpeg", "wav": "audio/wav"}
+AUDIO_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,15 @@ class Score:
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    png: bytes
+    content: bytes  # PNG or JPEG
+    caption: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Small images that are looked at together, such as a frame and heatmaps over it, each with its own caption."""
+
+    images: Sequence[CaptionedImage]
     caption: str
 
 
@@ -63,21 +74,25 @@ class Chart:
 
 @dataclass(frozen=True)
 class PlayableVideo:
-    """A video that the page plays: its address relative to the page, or a data URL."""
+    """A video that the page plays: its address relative to the page, or a data URL; the poster is one of its frames."""
 
     address: str
     caption: str
+    poster: bytes  # JPEG
 
 
 @dataclass(frozen=True)
 class ClipPreview:
-    """A clip on a page: some of its frames (JPEG), or its log-mel (JPEG) and its audio (MP3)."""
+    """A clip on a page: some of its frames (JPEG), or its audio (MP3) under its log-mel (JPEG)."""
 
     title: str
     frames: Sequence[bytes] = ()
     mel: bytes | None = None
     mp3: bytes | None = None
     from_mel: bool = False  # the audio was reconstructed from the log-mel, so it is not what was recorded
+
+    def __post_init__(self) -> None:
+        assert self.mp3 is None or self.mel is not None, f"the audio of {self.title} has no log-mel"
 
 
 @dataclass(frozen=True)
@@ -115,6 +130,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
+    """A part of a page with its heading; `images` are plots, drawn on white, `image_sets` are frames and maps."""
+
     title: str
     text: str
     images: Sequence[CaptionedImage] = ()
@@ -122,6 +139,7 @@ class Section:
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
     films: Sequence[PlayableVideo] = ()
+    image_sets: Sequence[ImageSet] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +150,21 @@ class Report:
     sections: Sequence[Section]
     facts: Sequence[tuple[str, str]]  # what was run: name and value
     inputs: ResultInputs | None = None
+
+
+@dataclass
+class Contents:
+    """The table of contents of a page, which grows as its headings are written."""
+
+    entries: dict[str, str] = field(default_factory=dict)  # anchor -> heading
+
+    def add(self, heading: str) -> str:
+        """The anchor of a heading: its letters and digits, with a number where the page has it already."""
+        name = "-".join(re.findall(r"[a-z0-9]+", heading.lower())) or "section"
+        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        anchor = next(one for one in names if one not in self.entries)
+        self.entries[anchor] = heading
+        return anchor
 
 
 def unusable_sections(coverage: Coverage) -> list[Section]:
@@ -162,10 +195,10 @@ def write_page(
 ) -> None:
     """A page from a template that extends page.html.j2; bytes of media become part of the page itself.
 
-    Its head names the `inputs`, and when it was made.
+    Its head names the `inputs`, and when it was made; beside it stand links to the headings that the template writes.
     """
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    head = {"title": title, "lead": lead, "inputs": inputs, "made": made}
+    head = {"title": title, "lead": lead, "inputs": inputs, "made": made, "contents": Contents()}
     page = _environment().get_template(template).render(**head, **content)
     write_atomically(path, page.encode())
 
@@ -179,10 +212,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name, media_type in MEDIA_TYPES.items():
-        environment.filters[name] = partial(data_url, media_type=media_type)
+    environment.filters |= {name: partial(data_url, kind=kind) for name, kind in AUDIO_TYPES.items()}
+    environment.filters |= {"image": lambda content: data_url(content, media_type(content)), "size": size_px}
     return environment
 
 
-def data_url(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+def data_url(content: bytes, kind: str) -> str:
+    """The bytes of a media type, such as "video/mp4", as an address."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

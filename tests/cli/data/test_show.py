@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.pages import sound_page
 from support.prepared import data, index_rows, prepare_vggsound, write_videos
 
 from cavsync.pipeline.dataset.inventory import Inventory, InventoryError
@@ -35,6 +36,7 @@ def show(out: Path, to: Path, *options: str) -> str:
     assert result.exit_code == 0, result.output
     with Image.open(to / "contact-sheet.png") as sheet:
         assert sheet.width > 1000
+    sound_page(to / "contact-sheet.html")
     return (to / "contact-sheet.html").read_text()
 
 
@@ -55,7 +57,7 @@ def test_the_page_plays_the_audio_that_was_prepared(prepared: Path, tmp_path: Pa
 def test_the_page_has_images_and_facts_and_loads_no_other_file(prepared: Path, tmp_path: Path) -> None:
     page = show(prepared, tmp_path, "--key", KEY)
     assert page.count("data:image/png;base64,") == 1
-    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     for fact in (
         KEY,
         "b.mp4",

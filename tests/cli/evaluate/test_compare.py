@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 from support import command_line
 from support.command_line import output_text
+from support.pages import sound_page
 
 from cavsync.train.evaluation.statistics import paired_difference
 
@@ -63,9 +64,9 @@ def test_figures_stand_side_by_side_with_their_difference(folder: Path, tmp_path
     assert (path if len(path) <= 64 else f"{path[:32]}...{path[-32:]}") in output
     text = page.read_text()
     assert "Retrieval, side by side" in text
-    assert re.search(r"<td>audio → video R@1</td>\s*<td[^>]*>75\.0 %</td>", text)
+    assert re.search(r"<th [^>]*>audio → video R@1</th>\s*<td[^>]*>75\.0 %</td>", text)
     assert "<svg" in text
-    assert not re.findall(r'(?:src|href)="(?!data:)', text)  # self-contained
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)  # self-contained
 
 
 def test_the_same_queries_are_compared_one_by_one(folder: Path, tmp_path: Path) -> None:
@@ -164,6 +165,7 @@ def test_training_settings_that_differ_are_listed(folder: Path, tmp_path: Path) 
     page = tmp_path / "x.html"
     assert compared(one, two, "--out", page)["settings"] == {"training.optimizer.lr": [0.002, 0.001]}
     assert "training.optimizer.lr" in page.read_text()
+    sound_page(page)
 
 
 def test_a_checkpoint_of_unknown_training_differs_by_its_preset_alone(folder: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from support.clock_models import StandIn, load_instead, raw_images
 from support.command_line import output_text, run
 from support.known_shards import micro_model
 from support.media import run_ffmpeg, write_clip
+from support.pages import sound_page
 from support.prepared import prepare_vggsound, write_videos
 from torch import Tensor, nn
 
@@ -600,6 +601,7 @@ def test_the_folder_holds_frames_and_a_page_that_plays_the_overlay(
     assert len(list((out / "frames").glob("*.png"))) == MAX_FRAMES
     page = (out / "report.html").read_text()
     assert 'src="overlay.mp4"' in page
+    sound_page(out / "report.html")
     assert "masked-view (our method)" in page
 
 

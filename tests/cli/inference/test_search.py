@@ -19,6 +19,7 @@ from support.command_line import output_text, run
 from support.known_shards import micro_model
 from support.media import KnownClip, numbered_frame, read_frame_number, run_ffmpeg, silence, write_clip
 from support.own_videos import STEP_S, WINDOW_S, OwnClock, table_of
+from support.pages import sound_page
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
@@ -235,8 +236,9 @@ def test_the_page_shows_the_frame_of_a_hit_and_plays_from_there(
     query = cut_audio(clip, tmp_path / "query.wav", 4.0, WINDOW_S)
     options = ("--checkpoint", weights, "--html", page, "--json")
     hits = json.loads(run("search", query, "--in", library, *options).stdout)["hits"]
+    sound_page(page)
     text = page.read_text()
-    assert len(re.findall('class="hit"', text)) == len(hits)
+    assert len(re.findall('class="card hit"', text)) == len(hits)
     players = re.findall(r'<(video|audio) [^>]*src="([^"#]+)#t=([\d.]+),([\d.]+)"', text)
     assert len(players) == len(hits)
     for (tag, address, start_s, end_s), hit in zip(players, hits, strict=True):
@@ -257,6 +259,7 @@ def test_a_missing_file_has_a_card_with_the_reason(own_library: Path, weights: P
     result = run("search", query, "--in", own_library, "--checkpoint", weights, "--html", page)
     assert result.exit_code == 0, result.output
     assert "missing: it is not there" in page.read_text()
+    sound_page(page)
 
 
 # What is refused

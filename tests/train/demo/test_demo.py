@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from support.command_line import output_text, run
 from support.documents.pages import ROOT
+from support.pages import sound_page
 
 from cavsync.cli import demo as command
 from cavsync.pipeline.dataset.reader import Dataset
@@ -59,6 +60,7 @@ def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
     assert {path.stem for path in (run / "search").iterdir()} == set(classes)
     localized = json.loads((run / "localized" / "report.json").read_text())
     assert localized["results"]["num_scored"] == 20
+    sound_page(run / "report.html")
     page = (run / "report.html").read_text()
     for part in (
         "masked-view: prompted object first",

@@ -1,46 +1,61 @@
-"""Plots of heatmaps over their image, beside the outline of the truth."""
+"""Heatmaps over their image, with the outline of the truth."""
 
 from collections.abc import Mapping
 
+import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image, ImageFilter, ImageOps
 
-from cavsync.train.reporting.images import png
+from cavsync.train.reporting.images import jpeg
+from cavsync.train.reporting.page import CaptionedImage, ImageSet
 
-PANEL_INCHES, TITLE_INCHES = 2.3, 0.25
-TRUTH_COLOUR = "#ffffff"
+PANEL_PX = 256
+COLOURS = mpl.colormaps["inferno"]
+# A heatmap hides this fraction of the image, which is grey below it.
+OPACITY = 0.72
+# Widths of the outline, in pixels, odd: a white line on a dark one is seen on any ground.
+LINES = (("#000000", 5), ("#ffffff", 3))
 
 
-def heatmap_row(image: np.ndarray, truth: np.ndarray, maps: Mapping[str, np.ndarray]) -> bytes:
-    """The (side, side, 3) image with the outline of the (side, side) truth, then each heatmap over it, as PNG.
+def heatmap_set(
+    image: np.ndarray, truth: np.ndarray, maps: Mapping[str, np.ndarray], caption: str
+) -> ImageSet:
+    """The (side, side, 3) uint8 image, then each heatmap (rows, columns) over it; all with the outline of the (side, side) truth.
 
     Colours run from the least to the greatest value of each heatmap: dark is cold, yellow is hot.
     """
-    height = PANEL_INCHES + TITLE_INCHES
-    figure = Figure(figsize=(PANEL_INCHES * (len(maps) + 1), height))
-    # Matplotlib's own layout measures ticks that nobody sees, and takes half of the time of drawing.
-    grid = {"left": 0.0, "right": 1.0, "bottom": 0.0, "top": PANEL_INCHES / height, "wspace": 0.04}
-    no_ticks: dict[str, list[float]] = {"xticks": [], "yticks": []}
-    panels = np.atleast_1d(figure.subplots(1, len(maps) + 1, gridspec_kw=grid, subplot_kw=no_ticks))
-    extent = (0, 1, 1, 0)
-    for axes, (title, heatmap) in zip(panels, [("image", None), *maps.items()], strict=True):
-        axes.imshow(image if heatmap is None else image.mean(axis=-1), cmap="gray", extent=extent)
-        if heatmap is not None:
-            axes.imshow(heatmap, cmap="inferno", alpha=0.72, extent=extent, interpolation="bilinear")
-        _outline(axes, truth)
-        axes.set_title(title, fontsize=8)
-        axes.set_axis_off()
-    return png(figure)
+    panels = {"image": _sized(Image.fromarray(image))} | {
+        title: _overlaid(image, heatmap) for title, heatmap in maps.items()
+    }
+    for panel in panels.values():
+        _outline(panel, truth)
+    return ImageSet([CaptionedImage(jpeg(panel), title) for title, panel in panels.items()], caption)
 
 
-def _outline(axes: object, truth: np.ndarray) -> None:
-    """A white line on a dark one, seen on any ground; nothing where the truth is empty or everything."""
+def _overlaid(image: np.ndarray, heatmap: np.ndarray) -> Image.Image:
+    """(PANEL_PX, PANEL_PX): the (rows, columns) heatmap over the (side, side, 3) image."""
+    low, high = float(heatmap.min()), float(heatmap.max())
+    scaled = (heatmap - low) / max(high - low, 1e-12)
+    smooth = np.asarray(_sized(Image.fromarray(scaled.astype(np.float32))))
+    colours = Image.fromarray(np.ascontiguousarray(COLOURS(smooth, bytes=True)[..., :3]))
+    return Image.blend(_sized(Image.fromarray(image).convert("L").convert("RGB")), colours, OPACITY)
+
+
+def _outline(panel: Image.Image, truth: np.ndarray) -> None:
+    """Draws the edge of the (side, side) truth; nothing where it is empty or everything."""
     if truth.min() == truth.max():
         return
+    mask = Image.fromarray(truth.astype(np.uint8) * 255).resize(panel.size, Image.Resampling.NEAREST)
     # A margin of nothing, so that the line closes where the truth meets the image's edge.
-    padded = np.pad(truth.astype(float), 1)
-    centres = (np.arange(len(padded)) - 0.5) / len(truth)
-    for colour, width in (("#000000", 2.6), (TRUTH_COLOUR, 1.2)):
-        axes.contour(centres, centres, padded, levels=[0.25], colors=colour, linewidths=width)  # type: ignore[attr-defined]
-    axes.set_xlim(0, 1)  # type: ignore[attr-defined]
-    axes.set_ylim(1, 0)  # type: ignore[attr-defined]
+    margin = max(width for _, width in LINES)
+    padded = ImageOps.expand(mask, margin)
+    for colour, width in LINES:
+        grown, shrunk = (
+            np.asarray(padded.filter(one(width))) for one in (ImageFilter.MaxFilter, ImageFilter.MinFilter)
+        )
+        edge = Image.fromarray(np.where(grown > shrunk, 255, 0).astype(np.uint8))
+        panel.paste(colour, mask=ImageOps.crop(edge, margin))
+
+
+def _sized(image: Image.Image) -> Image.Image:
+    return image.resize((PANEL_PX, PANEL_PX), Image.Resampling.BILINEAR)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cavsync.train.evaluation.heatmaps.negative_report import findings, negative_rows, negative_section
-from cavsync.train.evaluation.heatmaps.plots import heatmap_row
+from cavsync.train.evaluation.heatmaps.plots import heatmap_set
 from cavsync.train.evaluation.localization.protocol import (
     DISC,
     LocalizationMethodScores,
@@ -18,7 +18,7 @@ from cavsync.train.evaluation.published import (
     cells,
 )
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import CaptionedImage, Score, Section, Table
+from cavsync.train.reporting.page import Score, Section, Table
 from cavsync.train.reporting.record import EvaluationResult
 
 NAMES = {"vggss": "VGG-SS", "flickr": "Flickr-SoundNet"}
@@ -111,16 +111,16 @@ def references_section(scores: LocalizationScores) -> Section:
 
 
 def maps_section(scores: LocalizationScores) -> Section:
-    plots = []
+    sets = []
     for example in scores.examples:
         maps = {f"{method}, cIoU {example.cious[method]:.2f}": one for method, one in example.maps.items()}
         caption = f"{example.row.title} · {example.row.label}".rstrip(" ·")
-        plots.append(CaptionedImage(heatmap_row(example.image, example.truth, maps), caption))
+        sets.append(heatmap_set(example.image, example.truth, maps, caption))
     return Section(
         "Example maps",
         "Rows drawn at random. The white line is around the boxes; colours run from the least value of each map (dark) to "
         "its greatest (yellow).",
-        images=plots,
+        image_sets=sets,
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
 from cavsync.train.evaluation.heatmaps.negative_report import findings, negative_rows, negative_section
-from cavsync.train.evaluation.heatmaps.plots import heatmap_row
+from cavsync.train.evaluation.heatmaps.plots import heatmap_set
 from cavsync.train.evaluation.published import ADE20K_SOUND, cells
 from cavsync.train.evaluation.segmentation.dataset import LIST_NAME
 from cavsync.train.evaluation.segmentation.metrics import FIXED_THRESHOLD, NUM_THRESHOLDS
@@ -16,7 +16,7 @@ from cavsync.train.evaluation.segmentation.protocol import (
     SegmentationScores,
 )
 from cavsync.train.reporting.estimate import Estimate
-from cavsync.train.reporting.page import CaptionedImage, Score, Section, Table
+from cavsync.train.reporting.page import Score, Section, Table
 from cavsync.train.reporting.record import EvaluationResult
 
 ROWS_SHOWN = 8
@@ -103,16 +103,16 @@ def methods_section(scores: SegmentationScores) -> Section:
 
 def maps_section(scores: SegmentationScores) -> Section:
     drawn = np.random.default_rng(scores.task.seed).permutation(len(scores.rows))[:ROWS_SHOWN]
-    plots = []
+    sets = []
     for number in sorted(drawn.tolist()):
         row = scores.rows[number]
         shown = {name: upsampled(row.cells[name], len(row.ids)) for name in (*scores.task.methods, DISC)}
-        plots.append(CaptionedImage(heatmap_row(row.image, row.truth, shown), row.row.title))
+        sets.append(heatmap_set(row.image, row.truth, shown, row.row.title))
     text = (
         "Rows drawn at random. The white line is the mask of the prompted class; the caption names image, class and audio "
         "prompt. Colours run from the least value of each map (dark) to its greatest (yellow)."
     )
-    return Section("Example maps", text, images=plots)
+    return Section("Example maps", text, image_sets=sets)
 
 
 def classes_section(scores: SegmentationScores) -> Section:
