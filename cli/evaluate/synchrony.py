@@ -1,4 +1,4 @@
-"""`cavsync eval synchrony`: on the clips of a split, or on one video."""
+"""`cavsync eval synchrony`: on the clips of a split, on one video, or on a list of pairs of files."""
 
 import json
 from pathlib import Path
@@ -35,6 +35,22 @@ def synchrony(
             show_default=False,
         ),
     ] = None,
+    pairwise: Annotated[
+        bool,
+        typer.Option(
+            "--pairwise",
+            help="Also ask whether each clip's audio scores above the same audio moved by 50 to 500 ms, jittered, at another "
+            "speed, and filtered (AV-SyncBench's rule); takes several times as long.",
+        ),
+    ] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Apply AV-SyncBench's rule to the files of this list: its JSON Lines, or a CSV of "
+            "original,perturbed,negative,amount.",
+            show_default=False,
+        ),
+    ] = None,
     max_offset: Annotated[
         float, typer.Option(min=0.1, help="Largest offset of the audio, in seconds, either way.")
     ] = 5.0,
@@ -42,7 +58,10 @@ def synchrony(
         float, typer.Option(min=0.01, help="Seconds between the starts of audio segments.")
     ] = 0.1,
     frames_per_s: Annotated[
-        float, typer.Option(min=0.1, max=25, help="Frames per second that are taken of the file of --video.")
+        float,
+        typer.Option(
+            min=0.1, max=25, help="Frames per second that are taken of the files of --video and --manifest."
+        ),
     ] = 2.0,
     min_agreement: Annotated[
         float,
@@ -53,17 +72,29 @@ def synchrony(
         ),
     ] = 0.8,
     out: Annotated[
-        Path | None, report_option("synchrony-SPLIT or synchrony-VIDEO beside the weights")
+        Path | None, report_option("synchrony-SPLIT, synchrony-VIDEO or synchrony-LIST beside the weights")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score which audio belongs to which instant: matching inside clips, delays, and shifted audio."""
     if video is not None and (data is not None or split is not None):
         raise typer.BadParameter("--video takes one file; leave out --data and --split.")
+    if manifest is not None and (video is not None or data is not None or split is not None or pairwise):
+        raise typer.BadParameter(
+            "--manifest lists its own files and pairs; leave out --video, --data, --split and --pairwise."
+        )
+    if video is not None and pairwise:
+        raise typer.BadParameter(
+            "--pairwise perturbs the clips of a split; for files, list pairs with --manifest."
+        )
     from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 
-    config = SynchronyConfig(max_offset_s=max_offset, step_s=step, min_agreement=min_agreement)
-    if video is not None:
+    config = SynchronyConfig(
+        max_offset_s=max_offset, step_s=step, min_agreement=min_agreement, pairwise=pairwise
+    )
+    if manifest is not None:
+        _manifest(model, manifest, config, frames_per_s, out, as_json)
+    elif video is not None:
         _video(model, video, config, frames_per_s, out, as_json)
     else:
         _split(model, data, split or DEFAULT_SPLIT, config, out, as_json)
@@ -125,3 +156,46 @@ def _video(
         return
     typer.echo(found.sentence)
     typer.echo(f"Report: {folder / 'report.html'}")
+
+
+def _manifest(
+    model: ModelOptions,
+    manifest: Path,
+    config: "SynchronyConfig",
+    frames_per_s: float,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from dataclasses import replace
+
+    from cavsync.cli.console.progress import counting
+    from cavsync.train.evaluation.synchrony.perturbed.listed import score_listed_pairs
+    from cavsync.train.evaluation.synchrony.perturbed.report import listed_pairs_result
+    from cavsync.train.evaluation.tracked import track_report
+    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
+
+    checkpoint = model.load()
+    # Published alignment goes by the numbers of a clip's 16 frames, which a file does not have.
+    encoder = config.window_encoder(checkpoint, replace(checkpoint.inputs, alignment="time"))
+    inputs = command_inputs("eval synchrony", checkpoint, manifest, manifest)
+    folder = results_folder(out, checkpoint.weights.parent / f"synchrony-{manifest.stem}", PAGE_NAME, inputs)
+    with counting("comparing", "pairs", quiet=as_json) as on_pair:
+        scores = score_listed_pairs(
+            manifest,
+            checkpoint.weights,
+            checkpoint.inputs,
+            encoder,
+            checkpoint.model.config.image_size,
+            frames_per_s,
+            on_pair,
+        )
+    result = listed_pairs_result(scores)
+    record = write_evaluation(result, folder, inputs)
+    track_report(record, folder.name)
+    print_report(
+        f"Own audio against perturbed: {scores.coverage.sentence}",
+        result.scores,
+        record,
+        folder,
+        as_json=as_json,
+    )

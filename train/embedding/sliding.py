@@ -71,16 +71,16 @@ class WindowEncoder:
         return WindowEmbeddings(
             name=clip.name,
             times_s=clip.times_s,
-            frames=self._frames(clip),
+            frames=self.encode_frames(clip),
             starts=starts,
-            windows=self._windows(clip, starts, on_window),
+            windows=self.encode_windows(clip, starts, on_window),
             own=indices[: len(own_starts)],
             unbounded=unbounded_starts(clip.times_s, self.window.rows, self.alignment),
             last_start=last,
         )
 
-    def _frames(self, clip: AVClip) -> np.ndarray:
-        """(F, D)"""
+    def encode_frames(self, clip: AVClip) -> np.ndarray:
+        """(F, D) unit vectors."""
         # One frame may be on screen at two instants.
         _, firsts, indices = np.unique(clip.times_s, return_index=True, return_inverse=True)
         what = f"the frames of {clip.name}"
@@ -88,8 +88,13 @@ class WindowEncoder:
         vectors: np.ndarray = frames.numpy()[indices]
         return vectors
 
-    def _windows(self, clip: AVClip, starts: np.ndarray, on_window: Callable[[int, int], None]) -> np.ndarray:
-        """(W, D)"""
+    def encode_windows(
+        self,
+        clip: AVClip,
+        starts: np.ndarray,
+        on_window: Callable[[int, int], None] = lambda done, total: None,
+    ) -> np.ndarray:
+        """(W, D) unit vectors of the windows that begin at (W,) rows."""
         segments = (self.window.normalised(clip.mel, int(start)) for start in starts)
         what = f"the audio of {clip.name}"
         vectors: np.ndarray = unit_segments(

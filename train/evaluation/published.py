@@ -37,6 +37,13 @@ FLICKR = (
 EXTENDED_VGGSS = (Published("SLAVC", (32.95, 40.00, 37.79), SLAVC),)
 EXTENDED_FLICKR = (Published("SLAVC", (51.63, 59.10, 83.60), SLAVC),)
 
+# Fractions of pairs whose original scores above the audio moved by 50, 100, 200, 300, 500 ms, and of all of them.
+SYNCBENCH = "AV-SyncBench repository, README"
+AV_SYNCBENCH = (
+    Published("Synchformer, VGGSound", (51.0, 54.1, 58.2, 62.2, 66.2, 58.3), SYNCBENCH),
+    Published("SparseSync, VGGSound-Sparse", (51.8, 51.4, 56.1, 60.2, 64.8, 56.9), SYNCBENCH),
+)
+
 README_OF_CAVMAE, LOGS_OF_CAVMAE = "CAV-MAE repository, README", "CAV-MAE repository, training logs"
 TGDP_PAPER = "TG-DP paper (CVPR 2026), second-hand"
 LATER_PAPERS = "two later papers, second-hand"

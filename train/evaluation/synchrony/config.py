@@ -26,8 +26,10 @@ class SynchronyConfig:
     """Below it a delay is not reliable."""
     shifts_s: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
     """Shifts that are to be detected."""
+    pairwise: bool = False
+    """Whether each clip's audio is also compared with perturbed versions of it."""
     seed: int = 0
-    """Draws the clips that the page shows."""
+    """Draws the clips that the page shows, and the jitter of perturbed audio."""
 
     def __post_init__(self) -> None:
         if not 1 / MEL_ROWS_PER_S <= self.step_s <= self.max_offset_s:

@@ -11,6 +11,8 @@ from cavsync.train.evaluation.synchrony.clip import ClipSynchrony, WithinClip, m
 from cavsync.train.evaluation.synchrony.config import SynchronyConfig
 from cavsync.train.evaluation.synchrony.dataset import SplitClips
 from cavsync.train.evaluation.synchrony.metrics import SynchronyFigures, summarise
+from cavsync.train.evaluation.synchrony.perturbed.clip_pairs import score_clip
+from cavsync.train.evaluation.synchrony.perturbed.pairs import PairwiseFigures, ScoredPair, summarise_pairs
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.reporting.coverage import Coverage, Unusable
 
@@ -25,6 +27,7 @@ class SynchronyScores:
     coverage: Coverage
     clips: list[ClipSynchrony]
     figures: SynchronyFigures
+    pairwise: PairwiseFigures | None  # None unless the configuration asks for it
 
 
 def score_synchrony(
@@ -46,7 +49,9 @@ def score_synchrony(
             "also given another one's audio. For a single file there is --video FILE."
         )
     measured = scoring.finish()
-    return SynchronyScores(task, config, model, coverage, measured, summarise(measured, config))
+    figures = summarise(measured, config)
+    pairwise = summarise_pairs(scoring.pairs) if config.pairwise else None
+    return SynchronyScores(task, config, model, coverage, measured, figures, pairwise)
 
 
 @dataclass
@@ -56,6 +61,7 @@ class _Scoring:
     config: SynchronyConfig
     window_encoder: WindowEncoder
     unusable: list[Unusable] = field(default_factory=list)
+    pairs: list[ScoredPair] = field(default_factory=list)
     _clips: list[ClipSynchrony] = field(default_factory=list)
     _first: tuple[WindowEmbeddings, WithinClip] | None = None
     _previous: WindowEmbeddings | None = None
@@ -66,6 +72,8 @@ class _Scoring:
         if within is None:
             self.unusable.append(_one_window(embeddings, self.window_encoder.window.rows))
             return
+        if self.config.pairwise:
+            self.pairs += score_clip(self.window_encoder, clip, embeddings, self.config.seed)
         if self._previous is None:
             self._first = embeddings, within
         else:

@@ -11,6 +11,11 @@ from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S
 from cavsync.train.evaluation.synchrony.clip import ClipSynchrony
 from cavsync.train.evaluation.synchrony.metrics import MatchingFigures, ShiftDetection, SynchronyFigures
 from cavsync.train.evaluation.synchrony.offsets import Delay
+from cavsync.train.evaluation.synchrony.perturbed.report import (
+    MADE_HERE,
+    pairwise_rows,
+    pairwise_sections,
+)
 from cavsync.train.evaluation.synchrony.plots import (
     clip_curves,
     delay_histogram,
@@ -37,6 +42,7 @@ def synchrony_result(scores: SynchronyScores) -> EvaluationResult:
             curve_section(scores),
             _delay_section(scores),
             _detection_section(scores.figures),
+            *(pairwise_sections(scores.pairwise, MADE_HERE) if scores.pairwise else []),
             _clips_section(scores),
         ],
         facts=facts(scores),
@@ -46,7 +52,11 @@ def synchrony_result(scores: SynchronyScores) -> EvaluationResult:
         data=data,
         defined_by=data / SUMMARY_NAME,
         config={**asdict(scores.config), "window_rows": scores.model.audio_rows, **asdict(scores.task.data)},
-        results={**vars(scores.figures), "clips": [_clip_record(clip) for clip in scores.clips]},
+        results={
+            **vars(scores.figures),
+            "pairwise": scores.pairwise,
+            "clips": [_clip_record(clip) for clip in scores.clips],
+        },
     )
 
 
@@ -65,6 +75,7 @@ def synchrony_rows(scores: SynchronyScores) -> list[Score]:
         ),
         *(_detection_row(f"moved by {shift_s:g} s", one) for shift_s, one in _known(figures).items()),
         *([_detection_row("another clip's audio", figures.other_audio)] if figures.other_audio else []),
+        *(pairwise_rows(scores.pairwise) if scores.pairwise else []),
     ]
 
 

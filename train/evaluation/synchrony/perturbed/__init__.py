@@ -1,0 +1,1 @@
+"""A clip's own audio against perturbed versions of it."""

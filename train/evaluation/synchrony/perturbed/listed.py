@@ -1,0 +1,138 @@
+"""`cavsync eval synchrony --manifest`: listed originals against listed perturbed files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from cavsync.pipeline.dataset.sampling import window_starts
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, ClipState, MediaError
+from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.decoding.requests import SegmentRequest
+from cavsync.pipeline.media.mel import FRAME_SAMPLES, long_log_mel
+from cavsync.train.data.config import DataConfig
+from cavsync.train.embedding.sliding import AVClip, WindowEncoder
+from cavsync.train.embedding.video import read_video
+from cavsync.train.errors import EvaluationError
+from cavsync.train.evaluation.synchrony.perturbed.pair_list import ListedPair, read_pairs
+from cavsync.train.evaluation.synchrony.perturbed.pairs import PairwiseFigures, ScoredPair, summarise_pairs
+from cavsync.train.reporting.coverage import Coverage, Unusable
+
+# Audio may go on after the last frame.
+EXTRA_S = 1.0
+
+OnPair = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ListedPairScores:
+    """The pairs of one list under one checkpoint."""
+
+    manifest: Path
+    weights: Path
+    inputs: DataConfig
+    window_rows: int
+    frames_per_s: float
+    coverage: Coverage
+    items: list[str]
+    pairs: list[ScoredPair]
+    figures: PairwiseFigures
+
+
+def score_listed_pairs(
+    manifest: Path,
+    weights: Path,
+    inputs: DataConfig,
+    encoder: WindowEncoder,
+    side: int,
+    frames_per_s: float,
+    on_pair: OnPair = lambda done, total: None,
+) -> ListedPairScores:
+    """Scores every pair whose files can be read; raises CavsyncError on what the user can fix.
+
+    `inputs` are those that `encoder` was made with; frames are `side` x `side`.
+    """
+    listed = sorted(read_pairs(manifest), key=lambda pair: (pair.video, pair.title))
+    items, pairs, unusable = [], [], []
+    with DecoderProcess() as decoder:
+        scoring = _Scoring(encoder, side, frames_per_s, decoder)
+        for number, pair in enumerate(listed, 1):
+            try:
+                pairs.append(scoring.score(pair))
+                items.append(pair.title)
+            except MediaError as error:
+                unusable.append(Unusable(pair.title, str(error.state), error.reason))
+            on_pair(number, len(listed))
+    coverage = Coverage(len(listed), tuple(unusable), "pairs")
+    if not pairs:
+        raise EvaluationError(f"{manifest}: {coverage.sentence}. The first one: {unusable[0].reason}.")
+    return ListedPairScores(
+        manifest=manifest,
+        weights=weights,
+        inputs=inputs,
+        window_rows=encoder.window.rows,
+        frames_per_s=frames_per_s,
+        coverage=coverage,
+        items=items,
+        pairs=pairs,
+        figures=summarise_pairs(pairs),
+    )
+
+
+@dataclass
+class _Scoring:
+    """Keeps the video that was read last: pairs of one video come one after the other."""
+
+    encoder: WindowEncoder
+    side: int
+    frames_per_s: float
+    decoder: DecoderProcess
+    _path: Path | None = None
+    _video: AVClip | MediaError | None = None
+    _frames: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+    def score(self, pair: ListedPair) -> ScoredPair:
+        """Raises MediaError."""
+        if pair.perturbed is None:
+            raise MediaError(ClipState.NO_AUDIO, f"{pair.title} has perturbed frames; only audio is scored")
+        video = self._read(pair.video)
+        duration_s = len(video.mel) / MEL_ROWS_PER_S + EXTRA_S
+        own = video.mel if pair.audio is None else self._mel(pair.audio, duration_s)
+        perturbed = self._mel(pair.perturbed, duration_s)
+        # Both over the same rows, in windows at the same places.
+        num_rows = min(len(own), len(perturbed))
+        scores = (self._similarity(video, mel[:num_rows]) for mel in (own, perturbed))
+        return ScoredPair(str(pair.video), pair.negative, pair.amount, pair.direction, *scores)
+
+    def _similarity(self, video: AVClip, mel: np.ndarray) -> float:
+        """Mean of the frames with their own windows of a (rows, mels) log-mel."""
+        starts = window_starts(video.times_s, len(mel), self.encoder.window.rows, "time")
+        distinct, window = np.unique(starts, return_inverse=True)
+        segments = self.encoder.encode_windows(replace(video, mel=mel), distinct)
+        return float((self._frames * segments[window]).sum(axis=1).mean())
+
+    def _read(self, path: Path) -> AVClip:
+        if path != self._path:
+            self._path = path
+            try:
+                whole = read_video(path, self.frames_per_s, self.side)
+                self._video, self._frames = whole.clip, self.encoder.encode_frames(whole.clip)
+            except MediaError as error:
+                self._video = MediaError(error.state, f"{path}: {error.reason}")
+        assert self._video is not None
+        if isinstance(self._video, MediaError):
+            raise self._video
+        return self._video
+
+    def _mel(self, path: Path, duration_s: float) -> np.ndarray:
+        """(rows, mels) float16 of the first `duration_s` of a file's audio."""
+        try:
+            waveform = self.decoder.read(SegmentRequest(path, 0.0, duration_s)).waveform
+        except MediaError as error:
+            raise MediaError(error.state, f"{path}: {error.reason}") from error
+        if len(waveform) < FRAME_SAMPLES:
+            raise MediaError(
+                ClipState.TOO_SHORT, f"{path}: {len(waveform)} samples of audio are no row of a log-mel"
+            )
+        return long_log_mel(waveform)
