@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench check clean demo gpu test typing
+.PHONY: bench check clean demo docs gpu test typing
 
 demo: .venv/installed  ## the whole path on a synthesised world, in a few minutes
 	$(BIN)/cavsync demo
@@ -16,6 +16,10 @@ bench: .venv/installed  ## every benchmark's table, in 10 to 15 minutes; each ru
 
 gpu: .venv/installed  ## tests, speed and a run on a GPU in nine minutes, to build/gpu
 	$(BIN)/python -m benchmarks.gpu --out build/gpu
+
+docs: .venv/installed typing  ## the pages and the Python interface as a site, to build/docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/mkdocs build --strict --quiet
 
 check: .venv/installed typing
 	$(BIN)/ruff check .

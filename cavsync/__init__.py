@@ -3,12 +3,13 @@
 What Python code may rely on; everything else may change between releases. Each name loads on its first use, so that
 `import cavsync` is light.
 
-load_model    a CAV-MAE Sync, CAV-MAE or classifier file to a model
-embed         videos to unit vectors of their frames and audio segments, with times
-localize      a video to heatmaps of where in its frames its audio comes from
-Dataset       a prepared dataset: its splits, its index, its clips
-open_run      a folder of `cavsync train`: configuration, metrics, model
-CavsyncError  the root of every error that the user can fix
+load_model        a CAV-MAE Sync, CAV-MAE or classifier file to a model
+embed             videos to unit vectors of their frames and audio segments, with times
+localize          a video to heatmaps of where in its frames its audio comes from
+Dataset           a prepared dataset: its splits, its index, its clips
+open_run          a folder of `cavsync train`: configuration, metrics, model
+LoadedCheckpoint  a model with its preprocessing on its device, loaded once for many calls of embed and localize
+CavsyncError      the root of every error that the user can fix
 """
 
 from importlib import import_module
@@ -20,14 +21,25 @@ if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import load_model
     from cavsync.pipeline.dataset.reader import Dataset
     from cavsync.train.data.run import open_run
+    from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.embedding.embed import embed
     from cavsync.train.inference.video import localize
 
     __version__: str
 
-__all__ = ["CavsyncError", "Dataset", "__version__", "embed", "load_model", "localize", "open_run"]
+__all__ = [
+    "CavsyncError",
+    "Dataset",
+    "LoadedCheckpoint",
+    "__version__",
+    "embed",
+    "load_model",
+    "localize",
+    "open_run",
+]
 
 _OWNERS = {
+    "LoadedCheckpoint": "cavsync.train.embedding.checkpoint",
     "Dataset": "cavsync.pipeline.dataset.reader",
     "embed": "cavsync.train.embedding.embed",
     "load_model": "cavsync.model.checkpoints.checkpoint",

@@ -123,8 +123,10 @@ class Dataset:
 class ClipContent:
     """The frames and the log-mel of one clip, as its shard holds them."""
 
-    frames: list[bytes]  # JPEG
-    mel: np.ndarray  # (rows, 128) float16, unnormalised
+    frames: list[bytes]
+    """JPEG files, in the order of time."""
+    mel: np.ndarray
+    """(rows, 128) float16, 100 rows a second, not normalised."""
 
 
 def read_clip(paths: DatasetPaths, row: IndexRow) -> ClipContent:

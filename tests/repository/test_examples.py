@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 from support.command_line import output_text, run
 from support.documents.elsewhere import run_elsewhere
 from support.documents.newcomer import train_run, write_media
-from support.documents.pages import PAGES, blocks
+from support.documents.pages import PAGES, ROOT, blocks
 from support.known_shards import micro_model
 from support.servers.small_hub import small_hub
 
@@ -140,6 +142,30 @@ def test_embeddings_and_a_segmentation_set_are_made_and_scored_as_documented(hom
     run_as_printed("docs/evaluating.md", "eval segmentation --root world")
 
 
+def test_the_tutorial_runs_as_printed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for its world and its training, which the folder has at a tiny size."""
+    shutil.copytree("runs/mine", "world/runs/tutorial")
+    run_as_printed("docs/tutorial.md", "prepare vggsound")
+    run_as_printed("docs/tutorial.md", "eval retrieval")
+    names = run_python("docs/tutorial.md")
+    plt.close("all")
+    embedded, similarity = names["embedded"], np.array(names["similarity"])
+    assert similarity.shape == (3, 3)
+    np.testing.assert_allclose(
+        similarity[1, 2], np.nanmean((embedded[1].audio * embedded[2].image).sum(axis=1)), rtol=1e-5
+    )
+    assert np.isfinite(np.array(names["heatmap"])).all()
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    drawn = re.findall(r'savefig\("(.+)"\)', text)
+    assert [f"images/{name}" for name in drawn] == re.findall(r"!\[.+\]\((.+)\)", text)
+    for name in drawn:
+        # As large as the committed image, which the same code drew, and not of one colour.
+        with Image.open(name) as image, Image.open(ROOT / "docs" / "images" / name) as committed:
+            assert image.size == committed.size
+            assert len(image.convert("RGB").getcolors(image.width * image.height) or []) > 100
+    assert "audio → video R@1 " in capsys.readouterr().out
+
+
 def test_reports_are_compared_as_documented(home: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree("runs/mine", f"runs/{name}")
@@ -174,6 +200,6 @@ def test_a_model_is_exported_runs_elsewhere_and_goes_to_the_hub_as_documented(
 
 def test_every_python_block_is_run_by_a_test_above() -> None:
     pages = {page for page in PAGES if blocks(page, "python")}
-    assert pages == {f"docs/{name}.md" for name in ("evaluating", "exporting", "own-videos", "preparing")} | {
-        "README.md"
-    }
+    assert pages == {
+        f"docs/{name}.md" for name in ("evaluating", "exporting", "own-videos", "preparing", "tutorial")
+    } | {"README.md"}

@@ -48,7 +48,7 @@ def embed(
 
     Args:
         videos: A video or an audio file; several give a list.
-        checkpoint: A run folder, a checkpoint file, or what `LoadedCheckpoint.load` made of one.
+        checkpoint: A run folder, a checkpoint file, or what `cavsync.LoadedCheckpoint.load` made of one.
         step_s: Seconds from window to window; by default half a window.
         device: "auto", "cpu" or "cuda"; a loaded checkpoint stays where it is.
         precision: "auto", "float32" or "bfloat16"; a loaded checkpoint keeps its own. "auto" is bfloat16 where the

@@ -28,14 +28,21 @@ class FileEmbeddings:
     Embeddings are unit vectors; a row of NaN stands where the file has no frame, or no audio but silence.
     """
 
-    start_s: np.ndarray  # (W,)
-    end_s: np.ndarray  # (W,)
-    frame_s: np.ndarray  # (W,) when the frame came on screen, NaN without one
-    audio: np.ndarray  # (W, D) float32
-    image: np.ndarray  # (W, D) float32
+    start_s: np.ndarray
+    """(W,) when each window of audio begins."""
+    end_s: np.ndarray
+    """(W,) when it ends; `[start_s, end_s)`."""
+    frame_s: np.ndarray
+    """(W,) when the frame came on screen, NaN without one."""
+    audio: np.ndarray
+    """(W, D) float32, of the windows of audio."""
+    image: np.ndarray
+    """(W, D) float32, of the frames."""
     duration_s: float
-    state: ClipState  # ok, or what is wrong with the file although it has windows
+    state: ClipState
+    """`ok`, or what is wrong with the file although it has windows."""
     reason: str | None
+    """A sentence; None when the state is `ok`."""
 
     @property
     def has_audio(self) -> np.ndarray:

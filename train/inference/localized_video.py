@@ -23,19 +23,28 @@ class LocalizedVideo:
     """The heatmaps of a video; times are seconds from its start, NaN stands where a frame or audio is missing."""
 
     video: Path
-    audio: Path | None  # None: the video's own
+    audio: Path | None
+    """The file whose audio was localized; None for the video's own."""
     weights: Path
     map: MapConfig
-    start_s: np.ndarray  # (W,)
-    end_s: np.ndarray  # (W,)
-    frame_s: np.ndarray  # (W,)
-    frames: tuple[bytes | None, ...]  # W JPEGs, as the model takes them
-    maps: dict[MapMethod, np.ndarray]  # (W, rows, columns)
-    similarity: np.ndarray  # (W,) cosine of frame and audio
+    start_s: np.ndarray
+    """(W,) when each window of audio begins."""
+    end_s: np.ndarray
+    """(W,) when it ends; `[start_s, end_s)`."""
+    frame_s: np.ndarray
+    """(W,) when the frame in its middle came on screen."""
+    frames: tuple[bytes | None, ...]
+    """W JPEGs of the square that the model takes; None without one."""
+    maps: dict[MapMethod, np.ndarray]
+    """Method to (W, rows, columns) float32, one cell for each patch of the frame."""
+    similarity: np.ndarray
+    """(W,) cosine of frame and audio."""
     calibration: Calibration | None
-    familiarity: Mapping[Side, Familiarity]  # of frames and of audio; empty where nothing was calibrated
+    familiarity: Mapping[Side, Familiarity]
+    """How like the calibration clips the frames and the audio are; empty where nothing was calibrated."""
     duration_s: float
-    state: ClipState  # of the video
+    state: ClipState
+    """Of the video: `ok`, or what is wrong with it although it has windows."""
     reason: str | None
 
     @property

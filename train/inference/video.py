@@ -27,7 +27,7 @@ def localize(
 
     Args:
         video: A video of any length.
-        checkpoint: A run folder, a checkpoint file, or what `LoadedCheckpoint.load` made of one.
+        checkpoint: A run folder, a checkpoint file, or what `cavsync.LoadedCheckpoint.load` made of one.
         audio: An audio file or a video whose audio is localized instead of the video's own.
         method: "masked-view", cavsync's own, or "denseav", the published product of patches.
         step_s: Seconds from window to window; by default half a window.
