@@ -50,9 +50,13 @@ def alternatives(word: str) -> list[str]:
 
 
 def texts() -> list[Text]:
-    """Every passage of the pages outside of blocks, of the changelog, of docker/, of the Makefile and of the string literals of the code."""
+    """Every passage of the pages outside of blocks, of the changelog, of docker/, of .github/, of the Makefile and of the string literals of the code."""
     pages = [Text(page, _FENCED.sub("", (ROOT / page).read_text())) for page in (*PAGES, "CHANGELOG.md")]
-    others = [ROOT / "Makefile", ROOT / "CITATION.cff", *sorted((ROOT / "docker").iterdir())]
+    others = [
+        ROOT / "Makefile",
+        *sorted((ROOT / "docker").iterdir()),
+        *sorted((ROOT / ".github").rglob("*.yml")),
+    ]
     programs = [Text(str(path.relative_to(ROOT)), path.read_text()) for path in others]
     return [*pages, *programs, *_texts_of_code()]
 
