@@ -93,12 +93,7 @@ def test_every_command_that_a_text_names_is_one_of_the_command_line() -> None:
 
 def test_every_option_that_a_text_names_is_one_of_some_command() -> None:
     known = options_of(COMMAND_LINE) | FOREIGN
-    # A style sheet names its own variables so.
-    read = [
-        text
-        for text in TEXTS
-        if not text.origin.startswith(("benchmarks", "docker", "Makefile")) and "style" not in text.origin
-    ]
+    read = [text for text in TEXTS if not text.origin.startswith(("benchmarks", "docker", "Makefile"))]
     unknown = {
         f"{text.origin}: {option}" for text in read for option in text.options(COMMAND_LINE.commands) - known
     }
@@ -160,6 +155,14 @@ def test_shortened_commands_and_prose_are_none() -> None:
         "`data.keep`",
     ):
         assert list(faults_of(Text("page", content))) == []
+
+
+def test_variables_of_style_sheets_are_no_options() -> None:
+    text = Text(
+        "page",
+        "--ink: black; color: var(--ink), but `--steep 3`, and --deep, `hf upload --repo-type dataset`",
+    )
+    assert text.options(COMMAND_LINE.commands) == {"--steep", "--deep"}
 
 
 def test_f_strings_are_read_whole() -> None:

@@ -12,6 +12,8 @@ CODE = ("cavsync", "cli", "manifests", "model", "pipeline", "train", "benchmarks
 OTHER_TEXTS = ("*.j2", "*.toml", "*.md")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _QUOTED = re.compile(r"`([^`]+)`")
+# Variables of style sheets look alike: `--ink: black` and `var(--ink)`.
+_OPTION = re.compile(r"(?<![\w-])(?<!var\()--[a-z][a-z0-9-]*(?![\w:-])")
 # In a text without backticks a command ends with its clause.
 _BARE = re.compile(r"\bcavsync ([a-z][^`\n.,;:()\"]*)")
 
@@ -41,7 +43,7 @@ class Text:
             first = (passage[1].split() or [""])[0]
             return passage[0] if first in ("cavsync", *commands) or first.startswith("-") else ""
 
-        return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", _QUOTED.sub(kept, self.content)))
+        return set(_OPTION.findall(_QUOTED.sub(kept, self.content)))
 
 
 def alternatives(word: str) -> list[str]:
