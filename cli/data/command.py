@@ -15,6 +15,7 @@ from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.warning_lines import warn
 from cavsync.cli.data.card import card
 from cavsync.cli.data.derive import merge, subset
+from cavsync.cli.data.duplicates import duplicates
 from cavsync.cli.data.score import score
 
 if TYPE_CHECKING:
@@ -254,5 +255,6 @@ def _validation_content(folder: "AnyPath", found: "DatasetValidation", fixed: bo
 # Behind those that look at one dataset, in the help too.
 app.command()(card)
 app.command()(score)
+app.command()(duplicates)
 app.command()(subset)
 app.command()(merge)

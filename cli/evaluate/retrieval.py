@@ -51,6 +51,14 @@ def retrieval(
             show_default="the one that the run names",
         ),
     ] = None,
+    duplicates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="pairs.parquet of `cavsync data duplicates`; the report says which clips are copies of training clips under another id.",
+            show_default="the one in the dataset's folder",
+        ),
+    ] = None,
     embeddings: Annotated[
         Path | None,
         typer.Option(
@@ -95,7 +103,11 @@ def retrieval(
     from cavsync.train.evaluation.tracked import track_report
 
     config = RetrievalConfig(
-        primary_aggregation=aggregation, gallery=gallery, max_missing=max_missing, trained_on=trained_on
+        primary_aggregation=aggregation,
+        gallery=gallery,
+        max_missing=max_missing,
+        trained_on=trained_on,
+        duplicates=duplicates,
     )
     if embeddings:
         embedded, folder, inputs = _read(embeddings, config, data, out)

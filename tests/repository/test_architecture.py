@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TOP = ("cavsync", "cli", "train", "model", "pipeline", "manifests")
 # A folder imports from the folders before it in its own line, and from those of USES.
 ORDER = {
-    "pipeline": "storage dataset curation media/demuxing media media/backends archives decoding lists plan jobs derived inspection synthetic",
+    "pipeline": "storage dataset curation media/demuxing media media/backends archives decoding lists plan jobs derived duplicates inspection synthetic",
     "model": ". checkpoints",
     "train": """
         . engine/overlap engine/tracking engine data/index data data/stream reporting dataset_card huggingface embedding

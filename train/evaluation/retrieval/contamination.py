@@ -1,12 +1,13 @@
-"""The scored clips that a model was trained on, known by the ids of their videos."""
+"""The scored clips that a model was trained on: by the ids of their videos, and by content where pairs of copies are known."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cavsync.model.checkpoints.timm_weights import TIMM_PREFIX
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
+from cavsync.pipeline.duplicates.pairs import Matched, PairFile, PairFileError, find_pairs_of, read_pairs
 from cavsync.pipeline.lists.clip_list import CLIP_NAME
 from cavsync.pipeline.storage.filesystem import StoreError
 from cavsync.train.data.inputs import find_weights, run_config
@@ -20,13 +21,25 @@ class TrainingVideos:
     datasets: tuple[str, ...]  # folders that were read
     videos: frozenset[str]
     unknown: str  # a sentence on what could not be searched; "" when nothing is left
+    keys: frozenset[str] = frozenset()  # of the clips
+
+
+@dataclass(frozen=True)
+class CopiesOfTraining:
+    """The scored clips that are copies of training clips under another id, as a file of pairs has them."""
+
+    path: str
+    both: tuple[str, ...]  # names of clips whose audio and frames are a training clip's
+    audio: tuple[str, ...]  # whose audio is, and frames are not
+    frames: tuple[str, ...]  # whose frames are, and audio is not
 
 
 @dataclass(frozen=True)
 class Contamination:
     datasets: tuple[str, ...]
-    trained: tuple[str, ...]  # keys of scored clips whose video was trained on
+    trained: tuple[str, ...]  # names of scored clips whose video was trained on, or whose copy was
     unknown: str
+    copies: CopiesOfTraining | None = None  # None where nothing is known about content
 
     @property
     def checked(self) -> bool:
@@ -39,36 +52,80 @@ class Contamination:
         return [n for n in numbers if keys[n] in trained], [n for n in numbers if keys[n] not in trained]
 
 
-def contamination(keys: Sequence[str], training: TrainingVideos) -> Contamination:
-    trained = tuple(key for key in keys if not training.videos.isdisjoint(video_ids(key)))
-    return Contamination(training.datasets, trained, training.unknown)
+def contamination(
+    names: Sequence[str],
+    training: TrainingVideos,
+    pairs: PairFile | None = None,
+    key_of: Callable[[str], str] = str,
+) -> Contamination:
+    """Which clips of those names were trained on; `key_of` gives a clip's key in the file of pairs."""
+    by_id = {name for name in names if not training.videos.isdisjoint(video_ids(name))}
+    copies = None if pairs is None else _copies([n for n in names if n not in by_id], training, pairs, key_of)
+    trained = by_id.union(copies.both if copies else ())
+    ordered = tuple(name for name in names if name in trained)
+    return Contamination(training.datasets, ordered, training.unknown, copies)
+
+
+def known_pairs(given: Path | None, dataset: Dataset | None, training: TrainingVideos) -> PairFile | None:
+    """The pairs of the file that is given, or of one that lies in the folder of the scored dataset.
+
+    Raises PairFileError for a given file whose pairs are of no scored and no training clip.
+    """
+    if given is None:
+        return None if dataset is None else find_pairs_of(dataset, training.datasets)
+    found = read_pairs(given)
+    known = training.keys.union(() if dataset is None else dataset.index("all", ["key"])["key"])
+    if known and found.pairs and not any({pair.key, pair.other} & known for pair in found.pairs):
+        raise PairFileError(
+            f"{given} has {len(found.pairs):,} pairs, of {found.about.get('dataset')}, and no clip of them is among the scored or "
+            "the training clips. Name the file of these datasets with --duplicates."
+        )
+    return found
+
+
+def _copies(
+    names: Sequence[str], training: TrainingVideos, pairs: PairFile, key_of: Callable[[str], str]
+) -> CopiesOfTraining:
+    matched: dict[str, set[Matched]] = {}
+    for pair in pairs.pairs:
+        for key, other in ((pair.key, pair.other), (pair.other, pair.key)):
+            if other in training.keys:
+                matched.setdefault(key, set()).add(pair.matched)
+    kinds = {name: matched.get(key_of(name), set()) for name in names}
+    both = tuple(name for name, found in kinds.items() if "both" in found or {"audio", "frames"} <= found)
+    rest = [(name, found) for name, found in kinds.items() if name not in set(both)]
+    audio = tuple(name for name, found in rest if "audio" in found)
+    return CopiesOfTraining(str(pairs.path), both, audio, tuple(n for n, found in rest if "frames" in found))
 
 
 def trained_on(dataset: Path, split: str = "train") -> TrainingVideos:
     """A prepared dataset that the user names. Raises DatasetError where it is none."""
-    return TrainingVideos((str(dataset),), _videos(dataset, split), "")
+    keys = _keys(dataset, split)
+    return TrainingVideos((str(dataset),), _videos(keys), "", keys)
 
 
 def training_of(weights: Path | None) -> TrainingVideos:
     """The datasets of the run that `weights` lies in, and of the runs that it started from."""
     datasets: list[str] = []
-    videos: set[str] = set()
+    keys: set[str] = set()
     start: Path | None = weights
     while start is not None:
         config = run_config(start)
         if config is None:
-            return TrainingVideos(
-                tuple(datasets), frozenset(videos), f"{start} says nothing about its training"
-            )
+            return _training(datasets, keys, f"{start} says nothing about its training")
         path, split = config["data"]["path"], config["data"]["split"]
         try:
-            videos |= _videos(path, split)
+            keys |= _keys(path, split)
         except (DatasetError, StoreError) as error:
-            return TrainingVideos(tuple(datasets), frozenset(videos), f"trained on {path}, but {error}")
+            return _training(datasets, keys, f"trained on {path}, but {error}")
         datasets.append(path)
         start = _initial_weights(config)
     unknown = "" if weights else "nothing is known about how these embeddings were made"
-    return TrainingVideos(tuple(datasets), frozenset(videos), unknown)
+    return _training(datasets, keys, unknown)
+
+
+def _training(datasets: Sequence[str], keys: set[str], unknown: str) -> TrainingVideos:
+    return TrainingVideos(tuple(datasets), _videos(keys), unknown, frozenset(keys))
 
 
 def video_ids(name: str) -> Iterator[str]:
@@ -82,9 +139,12 @@ def video_ids(name: str) -> Iterator[str]:
         yield timed["id"]
 
 
-def _videos(dataset: Path | str, split: str) -> frozenset[str]:
-    keys = Dataset.open(dataset).index(split, ["key"])["key"]
-    clip_ids = set(keys.str.rpartition("_")[0])
+def _keys(dataset: Path | str, split: str) -> frozenset[str]:
+    return frozenset(Dataset.open(dataset).index(split, ["key"])["key"])
+
+
+def _videos(keys: Iterable[str]) -> frozenset[str]:
+    clip_ids = {key.rpartition("_")[0] for key in keys}
     return frozenset(clip_ids | {timed["id"] for timed in map(CLIP_NAME.fullmatch, clip_ids) if timed})
 
 

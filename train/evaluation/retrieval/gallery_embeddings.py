@@ -17,7 +17,12 @@ from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.clip_file import read_about, read_embeddings, write_embeddings
 from cavsync.train.embedding.clips import ClipEmbeddings, embed_split
 from cavsync.train.errors import EvaluationError
-from cavsync.train.evaluation.retrieval.contamination import TrainingVideos, trained_on, training_of
+from cavsync.train.evaluation.retrieval.contamination import (
+    TrainingVideos,
+    known_pairs,
+    trained_on,
+    training_of,
+)
 from cavsync.train.evaluation.retrieval.gallery import Gallery, GalleryEntry, GalleryMatch
 from cavsync.train.evaluation.retrieval.protocol import EmbeddingSource, GalleryEmbeddings, RetrievalConfig
 from cavsync.train.evaluation.retrieval.similarity import UnitVectors
@@ -36,6 +41,7 @@ def embed_gallery(
     found = _clips_of(dataset, task.data.split, gallery)
     found.coverage.require(config.max_missing)
     training = _training(config, task.weights)
+    pairs = known_pairs(config.duplicates, dataset, training)
     clips = ClipAllPairs(task.data, model.config, dataset)
     wanted = set(found.keys.values()) if gallery else None
     embeddings = embed_split(model, clips, task.checkpoint.device, on_clip, wanted, task.checkpoint.precision)
@@ -49,6 +55,7 @@ def embed_gallery(
         embeddings=_rankable(embeddings),
         labels=_shown_labels(dataset, [labels_of[key] for key in embeddings.keys]),
         training=training,
+        pairs=pairs,
     )
 
 
@@ -58,6 +65,7 @@ def read_gallery(path: Path, config: RetrievalConfig, data: Path | None = None) 
     dataset = Dataset.open(data) if data else None
     file = read_embeddings(path)
     training = _training(config, _weights(file.about))
+    pairs = known_pairs(config.duplicates, dataset, training)
     names = file.embeddings.keys
     found = _listed(names, gallery, str(path))
     found.coverage.require(config.max_missing)
@@ -79,6 +87,7 @@ def read_gallery(path: Path, config: RetrievalConfig, data: Path | None = None) 
         embeddings=_rankable(embeddings),
         labels=labels,
         training=training,
+        pairs=pairs,
     )
 
 

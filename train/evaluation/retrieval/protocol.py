@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.pipeline.duplicates.pairs import PairFile
 from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.train.choices import Aggregation
 from cavsync.train.embedding.clip_file import EmbeddingFile
@@ -38,6 +39,8 @@ class RetrievalConfig:
     """Fraction of the listed clips that may be left out; a larger one is an error."""
     trained_on: Path | None = None
     """Dataset that the model was trained on; None takes what the run folder says."""
+    duplicates: Path | None = None
+    """File of pairs of `cavsync data duplicates`; None takes one in the folder of the scored dataset, if it is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,7 @@ class GalleryEmbeddings:
     embeddings: ClipEmbeddings
     labels: list[list[str]] | None  # of each clip, by their display names
     training: TrainingVideos
+    pairs: PairFile | None = None  # clips that are the same recording, by content
 
     @property
     def task(self) -> SplitTask:
@@ -122,7 +126,7 @@ def score_retrieval(
         name: retrieve(embeddings.audio, embeddings.image, name, classes, device, count)
         for name in AGGREGATIONS
     }
-    contaminated = contamination(embeddings.keys, embedded.training)
+    contaminated = contamination(embeddings.keys, embedded.training, embedded.pairs, embedded.source.key)
     without = _without_trained(embedded, by_aggregation[config.primary_aggregation], contaminated, device)
     return RetrievalScores(
         **vars(embedded),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cavsync.pipeline.dataset.paths import SUMMARY_NAME
+from cavsync.train.evaluation.retrieval.contamination import CopiesOfTraining
 from cavsync.train.evaluation.retrieval.examples import example_sections
 from cavsync.train.evaluation.retrieval.metrics import Directions, Retrieval
 from cavsync.train.evaluation.retrieval.plots import rank_bars, recall_curves
@@ -98,13 +99,27 @@ def contamination_section(scores: RetrievalScores) -> Section:
         return Section(title, f"Not checked: {found.unknown}. Name the training dataset with --trained-on.")
     where = " and ".join(found.datasets)
     caveat = f" Not searched: {found.unknown}." if found.unknown else ""
+    by_content = copies_text(found.copies)
     if not found.trained:
-        return Section(title, f"None of the {num_clips:,} clips comes from a video of {where}.{caveat}")
+        return Section(
+            title, f"None of the {num_clips:,} clips comes from a video of {where}.{by_content}{caveat}"
+        )
+    num_by_id = len(found.trained) - (len(found.copies.both) if found.copies else 0)
     text = (
-        f"{len(found.trained):,} of the {num_clips:,} clips come from videos that were trained on ({where}), so the score is not "
-        f"that of a model that never saw them.{caveat} report.json names them."
+        f"{num_by_id:,} of the {num_clips:,} clips come from videos that were trained on ({where}).{by_content} The score is not that "
+        f"of a model that never saw them.{caveat} report.json names them."
     )
     return Section(title, text, tables=_contamination_tables(scores))
+
+
+def copies_text(copies: CopiesOfTraining | None) -> str:
+    """What the contents say, as sentences after the one about ids."""
+    if copies is None:
+        return " Copies under other ids were not looked for: `cavsync data duplicates` finds them."
+    text = f" Of the others, {len(copies.both):,} are copies of training clips by their audio and frames ({copies.path})"
+    partly = {"audio": len(copies.audio), "frames": len(copies.frames)}
+    alike = [f"{count:,} share only the {kind} of one" for kind, count in partly.items() if count]
+    return f"{text}; {', '.join(alike)}, and count as not trained on." if alike else f"{text}."
 
 
 def _contamination_tables(scores: RetrievalScores) -> list[Table]:
@@ -161,6 +176,7 @@ def _contamination(scores: RetrievalScores) -> Mapping[str, Any]:
         "unknown": found.unknown,
         "num_trained": len(found.trained),
         "trained": found.trained,
+        "copies": found.copies and asdict(found.copies),
         "without": scores.without_trained,
     }
 

@@ -1,0 +1,153 @@
+"""`cavsync data duplicates`: clips that are the same recording, by their content."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cavsync.cli.console.options import with_options
+from cavsync.cli.console.paths import PathOrUrl, path_argument
+from cavsync.cli.console.results import command_inputs, results_folder
+from cavsync.cli.console.warning_lines import warn
+
+if TYPE_CHECKING:
+    from cavsync.pipeline.dataset.reader import Dataset
+    from cavsync.pipeline.duplicates.fingerprints import Fingerprints
+    from cavsync.pipeline.duplicates.pairs import DuplicatePair
+    from cavsync.pipeline.storage.path import AnyPath
+
+
+@with_options
+def duplicates(
+    folder: Annotated[
+        PathOrUrl,
+        path_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
+    ],
+    other: Annotated[
+        PathOrUrl | None,
+        path_argument(
+            metavar="[OTHER]",
+            help="Another dataset: the pairs are then of a clip of DIR and one of OTHER.",
+            show_default="pairs are within DIR",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Splits of DIR: train, test, all, or the name of one.")] = "all",
+    other_split: Annotated[str, typer.Option(help="Splits of OTHER.")] = "all",
+    min_overlap: Annotated[float, typer.Option(min=1.0, help="Seconds that two clips must share.")] = 2.0,
+    num: Annotated[int, typer.Option(min=0, help="Pairs of each kind on the page.")] = 12,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the pairs and the page.",
+            show_default="DIR/duplicates, or DIR/duplicates-NAME for OTHER; for a URL in NAME here",
+        ),
+    ] = None,
+    fingerprints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps the fingerprints of clips for later runs, about 3 KB a clip.",
+            show_default="DIR/fingerprints; for a URL NAME/fingerprints here",
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read shards.")] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")
+    ] = False,
+) -> None:
+    """Find clips that are the same recording: encoded again, cut otherwise, shifted, of another size, mirrored.
+
+    The log-mels and frames in the shards are compared, not names. `pairs.parquet` has the pairs with their times,
+    `clips.parquet` the clip that each clip repeats, for `data subset --scores` and `data.scores`.
+    """
+    from cavsync.cli.console.progress import counting
+    from cavsync.pipeline.dataset.reader import Dataset
+    from cavsync.pipeline.duplicates.choice import repeated_clips, write_repeated
+    from cavsync.pipeline.duplicates.pairs import (
+        CLIPS_NAME,
+        PAIRS_FOLDER,
+        PAIRS_NAME,
+        pairs_folder,
+        write_pairs,
+    )
+    from cavsync.pipeline.duplicates.search import SearchConfig, find_pairs
+    from cavsync.pipeline.storage.path import sha256
+    from cavsync.train.curation.duplicates_page import DUPLICATES_PAGE, PairSource, write_duplicates_page
+
+    if other is not None and _name(other) == _name(folder):
+        raise typer.BadParameter(f"OTHER is DIR, {folder}; leave it out to find pairs within.")
+    dataset, second = Dataset.open(folder), None if other is None else Dataset.open(other)
+    inputs = command_inputs("data duplicates", None, _name(folder), dataset.paths.summary)
+    default = _beside(folder, PAIRS_FOLDER if other is None else pairs_folder(other))
+    pages = results_folder(out, default, DUPLICATES_PAGE, inputs)
+    kept = fingerprints or _beside(folder, "fingerprints")
+    clips = _fingerprints(dataset, split, kept, workers, as_json)
+    others = None if second is None else _fingerprints(second, other_split, kept, workers, as_json)
+    with counting("comparing", "pairs", quiet=as_json) as on_pair:
+        found = find_pairs(clips, others, SearchConfig(min_overlap_s=min_overlap), on_pair)
+    about = {
+        "dataset": _name(folder),
+        "summary_sha256": sha256(dataset.paths.summary),
+        "split": split,
+        "num_clips": len(clips),
+        "other": None if other is None else _name(other),
+        "other_split": None if other is None else other_split,
+        "num_others": None if others is None else len(others),
+        "min_overlap_s": min_overlap,
+    }
+    write_pairs(pages / PAIRS_NAME, found.pairs, about)
+    repeated = repeated_clips(clips, found.pairs, dataset.summary["splits"], within=others is None)
+    write_repeated(pages / CLIPS_NAME, repeated, about)
+    searched = f"{len(clips):,} clips of {dataset.paths.root}" + (
+        "" if others is None else f", each with {len(others):,} of {other}"
+    )
+    num_repeated = len(repeated) - repeated["duplicate_of"].null_count
+    lead = (
+        f"{searched}: {len(found.pairs):,} pairs; {num_repeated:,} clips repeat another in audio and frames"
+    )
+    page = write_duplicates_page(
+        found.pairs, PairSource(dataset, second or dataset), lead, pages, num, inputs
+    )
+    if found.num_limited:
+        warn(
+            f"{found.num_limited:,} codes are those of so many clips (jingles, title cards) that each met only the nearest of them; "
+            "of copies that share nothing else, some pairs may be missing."
+        )
+    if as_json:
+        counts = Counter(pair.matched for pair in found.pairs)
+        summary = {**about, "pairs": counts, "num_repeated": num_repeated, "num_compared": found.num_compared}
+        typer.echo(json.dumps({**summary, "num_limited": found.num_limited, "out": str(pages)}))
+        return
+    _print(found.pairs, lead)
+    typer.echo(f"Pairs: {pages / PAIRS_NAME}\nClips: {pages / CLIPS_NAME}\nPage: {page}")
+
+
+def _fingerprints(dataset: "Dataset", split: str, kept: Path, workers: int, quiet: bool) -> "Fingerprints":
+    from cavsync.cli.console.progress import counting
+    from cavsync.pipeline.duplicates.shards import dataset_fingerprints
+
+    with counting(f"fingerprints of {dataset.paths.root.name}", "shards", quiet=quiet) as on_shard:
+        return dataset_fingerprints(dataset, split, kept, workers, on_shard)
+
+
+def _beside(folder: "AnyPath", part: str) -> Path:
+    return folder / part if isinstance(folder, Path) else Path(folder.name) / part
+
+
+def _name(folder: "AnyPath") -> str:
+    return str(folder.resolve() if isinstance(folder, Path) else folder)
+
+
+def _print(pairs: "Sequence[DuplicatePair]", title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("matched", "pairs", "mirrored", "in different splits", title=title)
+    for kind in ("both", "audio", "frames"):
+        of_kind = [pair for pair in pairs if pair.matched == kind]
+        counts: list[Any] = [len(of_kind), sum(p.mirrored for p in of_kind)]
+        counts.append(sum(p.split != p.other_split for p in of_kind))
+        table.add_row(kind, *(f"{count:,}" for count in counts))
+    Console().print(table)

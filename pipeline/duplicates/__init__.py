@@ -1,0 +1,1 @@
+"""Clips of one recording, found by their content: fingerprints of audio and frames, an index of them, comparisons."""

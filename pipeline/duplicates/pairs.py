@@ -1,0 +1,115 @@
+"""Pairs of clips of one recording, and the Parquet file that keeps them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cavsync.errors import CavsyncError
+from cavsync.pipeline.curation.score_file import ABOUT
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.pipeline.storage.atomic import AtomicWriter
+from cavsync.pipeline.storage.parquet import read_table
+from cavsync.pipeline.storage.path import AnyPath, as_path, sha256
+
+Matched = Literal["both", "audio", "frames"]
+# Where a dataset's pairs lie by default, in its folder; followed by -NAME for those with another dataset.
+PAIRS_FOLDER = "duplicates"
+PAIRS_NAME, CLIPS_NAME = "pairs.parquet", "clips.parquet"
+SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("other", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("other_split", pa.string()),
+        pa.field("matched", pa.string()),
+        pa.field("offset_s", pa.float64()),
+        pa.field("overlap_s", pa.float64()),
+        pa.field("mirrored", pa.bool_()),
+        pa.field("audio_similarity", pa.float64()),
+        pa.field("frame_similarity", pa.float64()),
+    ]
+)
+
+
+class PairFileError(CavsyncError):
+    """A file is no file of pairs, or one of other datasets; the message names it and the way out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatePair:
+    """Two clips that are the same recording, as a whole or in part."""
+
+    key: str
+    other: str
+    split: str
+    other_split: str
+    matched: Matched
+    offset_s: float  # the start of the other clip on this clip's clock
+    overlap_s: float  # seconds that both have
+    mirrored: bool
+    audio_similarity: (
+        float | None
+    )  # share of the onsets in the overlap that agree; None where the audio does not match
+    frame_similarity: (
+        float | None
+    )  # median cosine of frames at the same time; None where none could be compared
+
+
+@dataclass(frozen=True)
+class PairFile:
+    path: AnyPath
+    pairs: list[DuplicatePair]
+    about: Mapping[str, Any]  # the datasets, their splits, how many clips were compared
+
+
+def write_pairs(path: AnyPath, pairs: Sequence[DuplicatePair], about: Mapping[str, Any]) -> None:
+    table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=SCHEMA)
+    with AtomicWriter(path) as output:
+        pq.write_table(table.replace_schema_metadata({ABOUT: json.dumps(about)}), output.file)
+        output.publish()
+
+
+def read_pairs(path: AnyPath) -> PairFile:
+    """Raises PairFileError where it is not there or has other columns, DamagedFileError where it is no Parquet file."""
+    way_out = "Make one with `cavsync data duplicates`."
+    if not path.is_file():
+        raise PairFileError(f"{path} is not there. {way_out}")
+    table = read_table(path, way_out)
+    about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
+    if not set(SCHEMA.names) <= set(table.column_names):
+        raise PairFileError(
+            f"{path} has the columns {', '.join(table.column_names)}, and pairs of clips have {', '.join(SCHEMA.names)}. {way_out}"
+        )
+    rows = table.select(SCHEMA.names).to_pylist()
+    return PairFile(path, [DuplicatePair(**row) for row in rows], about)
+
+
+def find_pairs_of(dataset: Dataset, others: Sequence[str]) -> PairFile | None:
+    """The pairs in the dataset's folder: those within it where it is one of `others` (paths, URLs), or those with one of them.
+
+    None where there is no such file, or only one that was made before the dataset changed.
+    """
+    roots = {str(dataset.paths.root), str(_resolved(dataset.paths.root))}
+    for other in others:
+        is_same = str(_resolved(as_path(other))) in roots
+        folder = PAIRS_FOLDER if is_same else pairs_folder(as_path(other))
+        path = dataset.paths.root / folder / PAIRS_NAME
+        if path.is_file() and (found := read_pairs(path)).about.get("summary_sha256") == sha256(
+            dataset.paths.summary
+        ):
+            return found
+    return None
+
+
+def pairs_folder(other: AnyPath) -> str:
+    """The name of the folder for pairs with another dataset."""
+    return f"{PAIRS_FOLDER}-{other.name}"
+
+
+def _resolved(path: AnyPath) -> AnyPath:
+    return path.resolve() if isinstance(path, Path) else path

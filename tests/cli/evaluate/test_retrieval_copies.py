@@ -1,0 +1,96 @@
+"""Proves that `cavsync eval retrieval` counts copies of training clips under other ids, from the pairs of `data duplicates`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from support import command_line
+from support.command_line import output_text
+from support.known_shards import micro_run
+from support.labelled_shards import NUM_TEST, write_labelled_shards
+
+from cavsync.pipeline.duplicates.pairs import DuplicatePair, write_pairs
+from cavsync.pipeline.storage.path import sha256
+from cavsync.train.pretrain.trainer import pretrain
+
+# Clips 2, 3, 8 and 9 are in the test split.
+COPY = DuplicatePair(
+    key="clip000_00000000",
+    other="clip002_00000000",
+    split="train",
+    other_split="test",
+    matched="both",
+    offset_s=1.5,
+    overlap_s=8.5,
+    mirrored=False,
+    audio_similarity=0.9,
+    frame_similarity=0.95,
+)
+MUSIC = replace(COPY, key="clip003_00000000", other="clip001_00000000", matched="audio")
+# Of two test clips: nothing that was trained on.
+AMONG_TEST = replace(COPY, key="clip008_00000000", other="clip009_00000000", split="test")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("root") / "runs" / "labelled"
+    pretrain(micro_run(dataset), folder, device="cpu")
+    return folder
+
+
+def retrieval(run: Path, *options: object) -> Result:
+    return command_line.run("eval", "retrieval", "--checkpoint", run, *options)
+
+
+def test_copies_of_training_clips_count_as_trained_on(run: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.parquet"
+    write_pairs(pairs, [COPY, MUSIC, AMONG_TEST], {})
+    result = retrieval(run, "--duplicates", pairs, "--out", tmp_path / "report", "--json")
+    found = json.loads(result.stdout)["results"]["contamination"]
+    assert found["trained"] == ["clip002_00000000"]
+    assert found["copies"] == {
+        "path": str(pairs),
+        "both": ["clip002_00000000"],
+        "audio": ["clip003_00000000"],
+        "frames": [],
+    }
+    assert found["without"]["num_clean"] == NUM_TEST - 1
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "1 are copies of training clips by their audio and frames" in page
+    assert "1 share only the audio of one" in page
+
+
+def test_the_pairs_in_the_folder_of_the_dataset_are_found_unless_it_changed(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    nothing = output_text(retrieval(run, "--out", tmp_path / "none"))
+    assert "Copies under other ids were not looked for" in nothing
+    kept = dataset / "duplicates" / "pairs.parquet"
+    kept.parent.mkdir()
+    write_pairs(kept, [COPY], {"summary_sha256": sha256(dataset / "dataset.json")})
+    found = output_text(retrieval(run, "--out", tmp_path / "found"))
+    assert "1 are copies of training clips" in found
+    write_pairs(kept, [COPY], {"summary_sha256": "of before"})
+    stale = output_text(retrieval(run, "--out", tmp_path / "stale"))
+    assert "Copies under other ids were not looked for" in stale
+
+
+def test_pairs_that_cannot_be_used_are_refused(run: Path, tmp_path: Path) -> None:
+    foreign, missing = tmp_path / "foreign.parquet", tmp_path / "none.parquet"
+    write_pairs(foreign, [replace(COPY, key="x_00000000", other="y_00000000")], {"dataset": "data/other"})
+    for path, message in (
+        (foreign, "no clip of them is among the scored or the training clips"),
+        (missing, "is not there"),
+        (run / "model.safetensors", "is no Parquet file"),
+        (run.parents[1], "is not there"),
+    ):
+        refused = retrieval(run, "--duplicates", path, "--out", tmp_path / "refused")
+        assert refused.exit_code != 0
+        assert message in output_text(refused)
