@@ -9,7 +9,7 @@ import typer
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.options import with_options
 from cavsync.cli.train import finetune
-from cavsync.cli.train.options import TrainOptions, prepare_hint, preset_option, require_dataset
+from cavsync.cli.train.options import TrainOptions, preset_option, require_dataset
 from cavsync.cli.train.output import Bar, JsonLines
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def pretrain(
         config = options.resumed(PretrainConfig, folder, preset, lambda _: length)
     else:
         config = options.resolve(preset_named, preset or DEFAULT_PRESET, length)
-        require_dataset(config.data.path, prepare_hint("audioset"))
+        require_dataset(config.data.path)
     from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.pretrain.initial import fetch_weights
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining

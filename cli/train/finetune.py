@@ -13,7 +13,6 @@ from cavsync.cli.train.options import (
     ClassifierOptions,
     TrainOptions,
     assign,
-    prepare_hint,
     preset_option,
     require_dataset,
 )
@@ -91,7 +90,7 @@ def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> Non
     """Train and show the run; an interrupted run ends with exit code 130."""
     if config.initial_weights is None:
         raise typer.BadParameter("Name the weights that the encoders start from: --from RUN or --from FILE.")
-    require_dataset(config.data.path, prepare_hint("vggsound"))
+    require_dataset(config.data.path)
     from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.finetune.trainer import finetune as run_finetuning
 

@@ -1,5 +1,6 @@
 """Options of the commands of `cavsync train`, each defined once."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,15 +195,13 @@ def with_absolute_paths(config: C, stored: C | None = None) -> C:
     )
 
 
-def require_dataset(path: str, way_out: str) -> None:
+def require_dataset(path: str) -> None:
     """Raises CavsyncError, before anything heavy is imported, where `path` holds no dataset; a URL is not looked up."""
-    summary = Path(path) / "dataset.json"
+    folder = Path(path)
+    summary = folder / "dataset.json"
     if "://" not in path and not summary.is_file():
+        source = folder.name if folder.name in ("audioset", "vggsound") else "folder VIDEOS"
         raise CavsyncError(
-            f"No dataset to train on: {summary} does not exist (looked for in {Path(path).absolute()}). {way_out}"
+            f"No dataset to train on: {summary} does not exist (looked for in {folder.absolute()}). Make it with `cavsync "
+            f"prepare {source} --out {shlex.quote(path)}`, or give the folder of another one with --data."
         )
-
-
-def prepare_hint(dataset: str) -> str:
-    """How to make the dataset that a preset looks for."""
-    return f"Make it with `cavsync prepare {dataset}`, or give the folder of another one with --data."

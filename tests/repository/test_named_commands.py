@@ -12,6 +12,7 @@ from support.documents.pages import PAGES, ROOT
 from typer.main import get_command
 
 from cavsync.cli.main import app
+from cavsync.train.huggingface.card import COMMANDS
 
 COMMAND_LINE: Any = get_command(app)
 UsageError: Any = typer.BadParameter.__base__  # Typer does not export it
@@ -155,6 +156,14 @@ def test_shortened_commands_and_prose_are_none() -> None:
         "`data.keep`",
     ):
         assert list(faults_of(Text("page", content))) == []
+
+
+def test_model_cards_name_the_command_of_every_kind_of_report() -> None:
+    sources = [path.read_text() for path in sorted((ROOT / "train").rglob("*.py"))]
+    kinds = {kind for source in sources for kind in re.findall(r'evaluation="([a-z-]+)"', source)}
+    assert {"retrieval", "synchrony-video"} <= kinds
+    for kind in kinds:
+        assert fault(COMMANDS.get(kind, f"eval {kind}").split()) is None, kind
 
 
 def test_variables_of_style_sheets_are_no_options() -> None:

@@ -25,6 +25,14 @@ TRAINING_ROWS = {
     "seed": "seed",
 }
 
+# Of results whose name is not that of their command.
+COMMANDS = {
+    "synchrony-pairs": "eval synchrony --manifest",
+    "synchrony-video": "eval synchrony --video",
+    "localize-video": "localize",
+    "study": "study run",
+}
+
 PRETRAINED_EXAMPLE = """from transformers import AutoModel, AutoProcessor
 
 processor = AutoProcessor.from_pretrained(FOLDER, trust_remote_code=True)
@@ -158,7 +166,8 @@ def _figures_of(record: Record) -> str:
         for name, one in record["figures"].items()
     ]
     table = _table(("figure", "value", "95 % interval", "chance"), rows)
-    return f"`cavsync eval {record['evaluation']}` on {scored:,} items of {data}:\n\n{table}"
+    command = COMMANDS.get(record["evaluation"], f"eval {record['evaluation']}")
+    return f"`cavsync {command}` on {scored:,} items of {data}:\n\n{table}"
 
 
 def _interval(figure: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -109,9 +110,29 @@ def test_the_error_of_a_missing_dataset_names_the_file_and_how_to_make_it(tmp_pa
     assert isinstance(result.exception, CavsyncError)
     text = str(result.exception)
     assert str(tmp_path / "data" / "audioset" / "dataset.json") in text
-    assert "`cavsync prepare audioset`" in text
     assert "--data" in text
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "source"),
+    [
+        (("pretrain",), "audioset"),
+        (("pretrain", "--preset", "tiny"), "folder VIDEOS"),
+        (("finetune", "--from", "x"), "vggsound"),
+        (("probe", "--from", "x", "--preset", "probe-as20k"), "audioset"),
+        (("pretrain", "--data", "my clips"), "folder VIDEOS"),
+    ],
+)
+def test_the_command_that_an_error_gives_makes_the_dataset_that_is_missing(
+    arguments: tuple[str, ...], source: str, tmp_path: Path
+) -> None:
+    """Another dataset, in its own folder, would end with the same error."""
+    error = str(run(train.app, *arguments, "--root", tmp_path).exception)
+    (command,) = re.findall(r"`cavsync (prepare .+?)`", error)
+    *named, option, out = shlex.split(command)
+    assert (named, option) == (["prepare", *source.split()], "--out")
+    assert f"{Path(out) / 'dataset.json'} does not exist" in error
 
 
 @pytest.mark.parametrize(
@@ -228,7 +249,7 @@ def test_missing_initial_weights_or_a_missing_dataset_are_named(
     gone = run(train.app, "finetune", *labelled, "--from", tmp_path / "gone", "--run", tmp_path / "run")
     assert "gone is not there: give a run folder or a checkpoint file" in str(gone.exception)
     nothing = run(train.app, "finetune", "--from", "x", "--root", tmp_path)
-    assert "`cavsync prepare vggsound`" in str(nothing.exception)
+    assert "`cavsync prepare vggsound --out " in str(nothing.exception)
     assert not (tmp_path / "run").exists()
 
 
