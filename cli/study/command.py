@@ -147,7 +147,7 @@ def _dataset(definition: "Study", root: Path, data: Path | None, pool: Any, quie
     from cavsync.train.study.world import make_study_world
 
     if data is not None:
-        require_dataset(str(data), "Make it with `cavsync prepare`, or give another with --data.")
+        require_dataset(str(data))
         return data
     world = definition.world_config()
     if world is None:

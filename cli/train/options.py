@@ -195,13 +195,19 @@ def with_absolute_paths(config: C, stored: C | None = None) -> C:
     )
 
 
-def require_dataset(path: str) -> None:
-    """Raises CavsyncError, before anything heavy is imported, where `path` holds no dataset; a URL is not looked up."""
+def require_dataset(path: str, way_out: str | None = None) -> None:
+    """Raises CavsyncError, before anything heavy is imported, where `path` holds no dataset; a URL is not looked up.
+
+    The way out is by default the command that makes the dataset.
+    """
     folder = Path(path)
     summary = folder / "dataset.json"
     if "://" not in path and not summary.is_file():
-        source = folder.name if folder.name in ("audioset", "vggsound") else "folder VIDEOS"
+        made_of = folder.name if folder.name in ("audioset", "vggsound") else "folder VIDEOS"
+        command = f"prepare {made_of} --out {shlex.quote(path)}"
+        way_out = (
+            way_out or f"Make it with `cavsync {command}`, or give the folder of another one with --data."
+        )
         raise CavsyncError(
-            f"No dataset to train on: {summary} does not exist (looked for in {folder.absolute()}). Make it with `cavsync "
-            f"prepare {source} --out {shlex.quote(path)}`, or give the folder of another one with --data."
+            f"No dataset to train on: {summary} does not exist (looked for in {folder.absolute()}). {way_out}"
         )
