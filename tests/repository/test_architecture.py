@@ -21,7 +21,7 @@ ORDER = {
     "model": ". checkpoints",
     "train": """
         . engine/overlap engine/tracking engine data/index data data/stream reporting dataset_card huggingface embedding
-        evaluation evaluation/heatmaps evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
+        boards evaluation evaluation/heatmaps evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
         evaluation/synchrony/perturbed evaluation/synchrony evaluation/comparison curation pretrain finetune inference demo study
     """,
     "cli": "console prepare data train evaluate inference checkpoint study .",

@@ -6,13 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
+from datasets import Audio, Video
 from PIL import Image
 from support.command_line import output_text, run
 from support.documents.elsewhere import run_elsewhere
@@ -20,7 +24,10 @@ from support.documents.newcomer import train_run, write_media
 from support.documents.pages import PAGES, ROOT, blocks
 from support.known_shards import micro_model
 from support.servers.small_hub import small_hub
+from torch.utils.data import DataLoader
 
+from cavsync.mteb import MtebEncoder
+from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.jobs import runner
 from cavsync.pipeline.jobs.work import Workers
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
@@ -133,11 +140,52 @@ def test_the_index_is_read_as_documented(home: Path) -> None:
     assert len(rows) == 5  # type: ignore[arg-type]
 
 
-def test_embeddings_and_a_segmentation_set_are_made_and_scored_as_documented(home: Path) -> None:
+class StandInModel:
+    """A model of MTEB whose vector of a file is made of its path, and of an image of its number among the items."""
+
+    def encode(self, batches: DataLoader[Any], **_: object) -> np.ndarray:
+        items: Any = batches.dataset
+        (column,) = items.column_names
+        if column == "image":
+            return np.stack([self.vector(number) for number in range(len(items))])
+        files = items.cast_column(column, {"audio": Audio, "video": Video}[column](decode=False))[column]
+        return np.stack([self.vector(file["path"]) for file in files])
+
+    @staticmethod
+    def vector(name: object) -> np.ndarray:
+        return np.random.default_rng(zlib.crc32(str(name).encode())).normal(size=8)
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What MTEB is asked to evaluate; it gives stand-ins of other models, and has no data."""
+    models: list[object] = []
+    library = SimpleNamespace(
+        get_model=lambda name: StandInModel(),
+        get_task=lambda name: SimpleNamespace(metadata=name),
+        get_tasks=lambda tasks: tasks,
+        evaluate=lambda model, tasks: models.append(model),
+    )
+    monkeypatch.setitem(sys.modules, "mteb", library)
+    return models
+
+
+def test_embeddings_and_a_segmentation_set_are_made_and_scored_as_documented(
+    home: Path, evaluated: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     run_python("docs/evaluating.md")
+    assert [type(model) for model in evaluated] == [MtebEncoder]
+    sources = Dataset.open("data/vggsound").index("test").set_index("key")["source"]
+    for _, row in pd.read_parquet("pe-av-large.parquet").iterrows():
+        np.testing.assert_array_equal(row["audio"], StandInModel.vector(sources[row["clip"]]))
     ids = [path.stem for path in Path("raw/vggsound/videos").iterdir()]
     Path("list.json").write_text(json.dumps({"data": [{"video_id": one} for one in ids]}))
-    run_as_printed("docs/evaluating.md", "eval retrieval --embeddings theirs.parquet")
+    for name in ("theirs", "imagebind-huge", "pe-av-large"):
+        run_as_printed("docs/evaluating.md", f"eval retrieval --embeddings {name}.parquet")
+    last = max(Path().glob("retrieval-list*/report.json"), key=lambda report: report.stat().st_mtime_ns)
+    figures = json.loads(last.read_text())["figures"]
+    assert {one["value"] for name, one in figures.items() if "R@1" in name} == {100.0}, figures
     shutil.copytree("runs/mine", "world/runs/mine")
     run_as_printed("docs/evaluating.md", "eval segmentation --root world")
 

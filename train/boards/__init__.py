@@ -1,0 +1,1 @@
+"""Trained models as the encoders that public benchmarks score."""
