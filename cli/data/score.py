@@ -60,7 +60,7 @@ def score(
     task = SplitTask.of(model.load(), folder, split)
     path = out or task.weights.parent / f"scores-{split}.parquet"
     about = {
-        "dataset": task.data.path,
+        "dataset": task.data.one_path,
         "split": split,
         "checkpoint": str(task.weights.resolve()),
         "references": references,

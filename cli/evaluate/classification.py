@@ -101,7 +101,7 @@ def classification(
     inputs = command_inputs(
         "eval classification",
         classifier,
-        requested.split.data.path,
+        requested.split.data.one_path,
         requested.split.dataset.paths.summary,
         modality=modality_of(classifier),
     )

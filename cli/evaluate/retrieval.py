@@ -159,7 +159,7 @@ def _embed(
     from cavsync.train.reporting.record import PAGE_NAME
 
     task = SplitTask.of(model.load(), data, split)
-    path, summary = task.data.path, task.dataset.paths.summary
+    path, summary = task.data.one_path, task.dataset.paths.summary
     inputs = command_inputs("eval retrieval", task.checkpoint, path, summary, split=task.data.split)
     default = task.weights.parent / f"retrieval-{config.gallery.stem if config.gallery else task.data.split}"
     folder = results_folder(out, default, PAGE_NAME, inputs)

@@ -117,7 +117,7 @@ def _split(
 
     task = SplitTask.of(model.load(), data, split)
     inputs = command_inputs(
-        "eval synchrony", task.checkpoint, task.data.path, task.dataset.paths.summary, split=split
+        "eval synchrony", task.checkpoint, task.data.one_path, task.dataset.paths.summary, split=split
     )
     folder = results_folder(out, task.weights.parent / f"synchrony-{split}", PAGE_NAME, inputs)
     with counting("embedding", "clips", quiet=as_json) as on_clip:

@@ -64,7 +64,8 @@ def pretrain(
         config = options.resumed(PretrainConfig, folder, preset, lambda _: length)
     else:
         config = options.resolve(preset_named, preset or DEFAULT_PRESET, length)
-        require_dataset(config.data.path)
+        for path in config.data.paths:
+            require_dataset(path)
     from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.pretrain.initial import fetch_weights
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining

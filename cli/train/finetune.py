@@ -16,7 +16,7 @@ from cavsync.cli.train.options import (
     preset_option,
     require_dataset,
 )
-from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count, device_text
+from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count, device_text, share_rows
 
 if TYPE_CHECKING:
     from cavsync.train.engine.metrics import Losses, StepMetrics
@@ -90,7 +90,8 @@ def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> Non
     """Train and show the run; an interrupted run ends with exit code 130."""
     if config.initial_weights is None:
         raise typer.BadParameter("Name the weights that the encoders start from: --from RUN or --from FILE.")
-    require_dataset(config.data.path)
+    for path in config.data.paths:
+        require_dataset(path)
     from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.finetune.trainer import finetune as run_finetuning
 
@@ -119,6 +120,7 @@ def describe(facts: "FinetuneFacts") -> dict[str, str]:
         "run": f"{facts.run_dir} (preset {facts.preset})",
         "initial weights": facts.initial_weights,
         "dataset": f"{facts.dataset}: {clip_count(facts)}",
+        **share_rows(facts),
         "classes": f"{facts.num_classes:,}, {facts.task}{without}{more}",
         "head": f"{facts.head} on {facts.modality}",
         "parameters": f"{facts.num_parameters:,} trained, {facts.num_frozen:,} not",

@@ -29,9 +29,9 @@ class TrainOptions:
     """Options that all commands of `cavsync train` have."""
 
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Dataset folder that `cavsync prepare` made, or its URL.",
+            help="Dataset folder that `cavsync prepare` made, or its URL; several to train on together, each with --data.",
             show_default="ROOT and the preset's path",
         ),
     ] = None
@@ -79,8 +79,9 @@ class TrainOptions:
 
         try:
             config = preset_named(preset)
-            path = self.data if self.data is not None else self.root / config.data.path
-            changed = apply_overrides(config, [f"data.path={path}", *self._assignments(assignments)])
+            usual: list[str] = [str(self.root / path) for path in config.data.paths]
+            given = [*assign_paths(self.data or usual), *self._assignments(assignments)]
+            changed = apply_overrides(config, given)
             return with_absolute_paths(changed)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
@@ -104,13 +105,14 @@ class TrainOptions:
                 f"--resume --run {folder}"
             )
         config: C = read_config(folder, kind)
-        given = [*assign("preset", preset), *assign("data.path", self.data), *assignments(config)]
+        given = [*assign("preset", preset), *assign_paths(self.data or ()), *assignments(config)]
         try:
             changed = with_absolute_paths(apply_overrides(config, self._assignments(given)), stored=config)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
         require_resumable(folder, config, changed)
-        require_dataset(changed.data.path, f"{folder} is trained on it; where it is now, --data DIR says.")
+        for path in changed.data.paths:
+            require_dataset(path, f"{folder} is trained on it; where it is now, --data DIR says.")
         return changed
 
     def _assignments(self, of_command: Sequence[str]) -> list[str]:
@@ -175,24 +177,30 @@ def assign(field: str, value: Any) -> list[str]:
     return [] if value is None else [f"{field}={value}"]
 
 
+def assign_paths(paths: Sequence[str]) -> list[str]:
+    """The assignment of the datasets at `paths`, if there are any; a single one is no list."""
+    if len(paths) == 1 and not paths[0].startswith(("[", "(")):
+        return [f"data.path={paths[0]}"]
+    quoted = ", ".join('"{}"'.format(path.replace('"', '""')) for path in paths)
+    return [f"data.path=[{quoted}]"] if paths else []
+
+
 def with_absolute_paths(config: C, stored: C | None = None) -> C:
-    """`config` with paths that lead from every current folder to its dataset and initial weights.
+    """`config` with paths that lead from every current folder to its datasets and initial weights.
 
     A path that the `stored` configuration has too stays as it is, and so do URLs and weights that are named otherwise, as timm's.
     """
     from cavsync.train.engine.overrides import apply_overrides
 
-    given = [("data.path", config.data.path, stored and stored.data.path)]
-    if config.initial_weights is not None and Path(config.initial_weights).exists():
-        given.append(("initial_weights", config.initial_weights, stored and stored.initial_weights))
-    return apply_overrides(
-        config,
-        [
-            f"{name}={Path(path).absolute()}"
-            for name, path, before in given
-            if path != before and "://" not in path
-        ],
-    )
+    given = []
+    if stored is None or config.data.path != stored.data.path:
+        given = assign_paths(
+            [path if "://" in path else str(Path(path).absolute()) for path in config.data.paths]
+        )
+    weights = config.initial_weights
+    if weights is not None and weights != (stored and stored.initial_weights) and Path(weights).exists():
+        given.append(f"initial_weights={Path(weights).absolute()}")
+    return apply_overrides(config, given)
 
 
 def require_dataset(path: str, way_out: str | None = None) -> None:

@@ -170,6 +170,7 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
     return {
         "run": f"{facts.run_dir} (preset {facts.preset})",
         "dataset": f"{facts.dataset}: {clip_count(facts)}, frames of {height} x {width} px{resized}",
+        **share_rows(facts),
         "initial weights": facts.initial_weights,
         "parameters": f"{facts.num_parameters:,}{teacher}",
         "steps": f"{facts.num_steps:,} of {facts.batch_size:,} clips{shared}{done}",
@@ -190,6 +191,21 @@ def clip_count(facts: "RunFacts") -> str:
         f" ({facts.num_left_out:,} left out by data.max_gap_s or data.keep)" if facts.num_left_out else ""
     )
     return f"{facts.num_clips:,} clips{left_out}"
+
+
+def share_rows(facts: "RunFacts") -> dict[str, str]:
+    """How much each of several datasets gives; nothing for one."""
+    if not facts.shares:
+        return {}
+    lines = [
+        f"{share.path}: {share.num_drawn:,} clips of an epoch ({share.num_drawn / facts.num_clips:.1%}), of its {share.num_clips:,}"
+        for share in facts.shares
+    ]
+    if facts.num_repeated_keys:
+        lines.append(
+            f"{facts.num_repeated_keys:,} clips have the key of a clip of another dataset, and are clips of their own"
+        )
+    return {"shares": escape("\n".join(lines))}
 
 
 def step_line(metrics: "StepMetrics[PretrainLosses]") -> str:

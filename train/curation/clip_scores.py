@@ -63,7 +63,7 @@ def score_clips(
     clips = SplitClips(task.dataset, task.data, task.checkpoint.model.config.image_size)
     if len(clips) <= MIN_REFERENCES:
         raise EvaluationError(
-            f"{task.data.path}, split {task.data.split!r}: {clips.coverage.sentence}, and more than {MIN_REFERENCES} are "
+            f"{task.data.named}: {clips.coverage.sentence}, and more than {MIN_REFERENCES} are "
             "needed, because each clip is compared with others' audio."
         )
     references = _references(clips, encoder, num_references, config.seed)

@@ -1,6 +1,7 @@
 """Inputs of a model: which frame with which audio segment, and how both are normalised."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cavsync.pipeline.dataset.choices import Alignment
@@ -14,8 +15,11 @@ SourceKind = Literal["index", "stream"]
 class DataConfig:
     """Which clips are read, and what an item of them is."""
 
-    path: str = "data/audioset"
-    """Folder that `cavsync prepare` wrote; with source="stream" also a URL, such as https://, s3:// or gs://."""
+    path: str | tuple[str, ...] = "data/audioset"
+    """Folder that `cavsync prepare` wrote; with source="stream" also a URL, such as https://, s3:// or gs://. Several, as
+    [data/audioset, data/vggsound], are trained on together."""
+    weights: tuple[float, ...] | None = None
+    """Of several datasets the share of an epoch's clips that each gives, such as [0.7, 0.3]; none takes every clip once."""
     source: SourceKind = "index"
     """"index" reads each clip where it lies on a disk; "stream" reads whole shards from front to back, from
     anywhere, and shuffles less."""
@@ -35,8 +39,8 @@ class DataConfig:
     keep: str | None = None
     """An SQL condition over the columns of the index, as of `prepare --keep`; other clips are not trained on, as with
     `max_gap_s`."""
-    scores: str | None = None
-    """File of `cavsync data score`, whose columns `keep` may use too."""
+    scores: str | tuple[str, ...] | None = None
+    """File of `cavsync data score`, whose columns `keep` may use too; of several datasets one file each, in their order."""
     alignment: Alignment | None = None
     """Which mel rows belong to a frame: by its presentation time ("time"), or by its number as in published weights
     ("upstream"). None is as the initial weights of a classifier were trained, else time."""
@@ -60,6 +64,31 @@ class DataConfig:
     """Processes that decode; 0 decodes in the training process. The items do not depend on it."""
     check_crc: bool = False
     """Compare each clip's checksum at every read: slow, to check a disk that may be faulty."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The datasets."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def one_path(self) -> str:
+        """The dataset where there is one, as in every evaluation."""
+        (path,) = self.paths
+        return path
+
+    @property
+    def named(self) -> str:
+        """The datasets and the split, for messages."""
+        return f"{', '.join(self.paths)}, split {self.split!r}"
+
+    def on(self, path: str) -> "DataConfig":
+        """The same inputs, of another dataset alone."""
+        scores = self.scores if isinstance(self.scores, str) else None
+        return replace(self, path=path, weights=None, scores=scores)
+
+    def scores_of(self, dataset: int) -> str | None:
+        """The file of scores of the dataset of this number."""
+        return self.scores if self.scores is None or isinstance(self.scores, str) else self.scores[dataset]
 
     @property
     def frame_alignment(self) -> Alignment:
@@ -88,11 +117,7 @@ class DataConfig:
             self.pairs_per_read == 1 or self.source == "stream",
             f"pairs_per_read={self.pairs_per_read} is for source=stream: with source=index each pair is read where it lies.",
         )
-        require(
-            self.source == "stream" or "://" not in self.path,
-            f"path={self.path} is a URL, and source='index' reads each clip where it lies on a disk: set source=stream, "
-            "or copy the dataset here.",
-        )
+        self._check_datasets()
         if self.source == "stream":
             require(
                 self.pairing != "other-clip" and not self.check_crc,
@@ -105,3 +130,32 @@ class DataConfig:
             "those of the dataset.",
         )
         require(self.mel_std is None or self.mel_std > 0, f"mel_std={self.mel_std} must be positive.")
+
+    def _check_datasets(self) -> None:
+        paths = self.paths
+        require(bool(paths), "path=[] names no dataset.")
+        for path in paths:
+            require(
+                self.source == "stream" or "://" not in path,
+                f"path={path} is a URL, and source='index' reads each clip where it lies on a disk: set source=stream, "
+                "or copy the dataset here.",
+            )
+            require(
+                paths.count(path) == 1,
+                f"path names {path} twice: name it once, and give it a larger share with weights.",
+            )
+        if self.weights is not None:
+            require(
+                len(self.weights) == len(paths),
+                f"weights={list(self.weights)} are {len(self.weights)} numbers, and path names {len(paths)} of {', '.join(paths)}: "
+                "give one for each dataset, in their order.",
+            )
+            require(
+                all(0 < weight < math.inf for weight in self.weights),
+                f"weights={list(self.weights)} must be positive numbers; leave a dataset out of path instead.",
+            )
+        num_files = 1 if isinstance(self.scores, str) else len(self.scores or paths)
+        require(
+            num_files == len(paths),
+            f"scores={self.scores} names {num_files} and path {len(paths)}: give one file for each dataset, in their order.",
+        )

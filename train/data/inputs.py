@@ -10,7 +10,7 @@ from cavsync.model.checkpoints.checkpoint import require_fields
 from cavsync.model.checkpoints.files import read_records
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.train.data.config import DataConfig
-from cavsync.train.engine.config import ConfigError, require
+from cavsync.train.engine.config import ConfigError, from_dict, require
 from cavsync.train.engine.run_folder import CONFIG_NAME, WEIGHTS_NAME
 from cavsync.train.errors import EvaluationError
 
@@ -82,7 +82,9 @@ def trained_inputs(weights: Path, records: Mapping[str, Any] | None = None) -> D
     # A run may be older than a field, which then has its default.
     known = [one.name for one in fields(DataConfig) if config and one.name in config["data"]]
     base = (
-        PUBLISHED_INPUTS if config is None else DataConfig(**{name: config["data"][name] for name in known})
+        PUBLISHED_INPUTS
+        if config is None
+        else from_dict(DataConfig, {name: config["data"][name] for name in known})
     )
     return replace(base, **{name: stated[name] for name in INPUT_FIELDS if name in stated})
 

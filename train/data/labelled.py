@@ -14,10 +14,10 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.sampling import cut_window
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
-from cavsync.train.data.index.choice import ALL_CLIPS
 from cavsync.train.data.labels import Labels
+from cavsync.train.data.mixture.joined import JoinedClips
 from cavsync.train.data.pairs import Batch, resolved
-from cavsync.train.data.store import open_clips, trained_clips
+from cavsync.train.data.store import open_clips, shares_of
 from cavsync.train.data.window import WindowRule
 from cavsync.train.engine.config import ConfigError
 
@@ -41,24 +41,30 @@ class LabelledClips:
         config: DataConfig,
         model: ModelConfig,
         modality: Modality,
-        dataset: Dataset | None = None,
+        datasets: Sequence[Dataset] = (),
         *,
         for_training: bool = False,
     ) -> None:
-        """`dataset` is the one at `config.path`, where it is open already.
+        """`datasets` are those at `config.paths`, where they are open already.
 
         What `config` chooses clips by holds `for_training` only.
         """
-        dataset = dataset or Dataset.open(config.path)
-        self.store = open_clips(config, dataset, trained_clips(config) if for_training else ALL_CLIPS)
-        self.config, self.modality, self.side = resolved(config, dataset), modality, model.image_size
+        datasets = datasets or list(map(Dataset.open, config.paths))
+        self.store = open_clips(config, datasets, for_training=for_training)
+        self.shares = shares_of(self.store, config)
+        self.config = resolved(config, datasets, self.shares)
+        self.modality, self.side = modality, model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)
-        self.labels = Labels.of(dataset)
-        self.where = f"{config.path}, split {config.split!r}"
+        self.labels = Labels.shared(datasets)
+        self.where = config.named
         self.targets = self.labels.targets(self.store.labels, self.where)
 
     def __len__(self) -> int:
         return len(self.store)
+
+    def num_repeated_keys(self) -> int:
+        """How many clips have the key of a clip in an earlier dataset."""
+        return self.store.num_repeated_keys() if isinstance(self.store, JoinedClips) else 0
 
     def num_frames(self) -> int:
         """Frames of every clip; ConfigError where clips differ, since they then make no batch."""

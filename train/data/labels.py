@@ -30,6 +30,26 @@ class Labels:
             )
         return cls(tuple(ids), tuple(names or ids))
 
+    @classmethod
+    def shared(cls, datasets: Sequence[Dataset]) -> "Labels":
+        """Those of the first dataset, which all must have, in any order.
+
+        A class that one dataset does not know would count as absent from each of its clips, also where it is present.
+        Raises DatasetError where a dataset has other classes.
+        """
+        first, *others = map(cls.of, datasets)
+        for labels, dataset in zip(others, datasets[1:], strict=True):
+            for more, less, owner in ((first, labels, datasets[0]), (labels, first, dataset)):
+                only = [label for label in more.ids if label not in set(less.ids)]
+                if only:
+                    raise DatasetError(
+                        f"{datasets[0].paths.root} has {len(first)} classes and {dataset.paths.root} {len(labels)}, not the "
+                        f"same: {', '.join(only[:5])}{' and others' if len(only) > 5 else ''} only in {owner.paths.root}. A "
+                        "classifier would learn that they are absent from the other's clips. Prepare both from lists of the "
+                        "same classes, or train on one."
+                    )
+        return first
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -13,9 +13,12 @@ from torch.utils.data import Dataset as TorchDataset
 from cavsync.model.config import ModelConfig
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.config import DataConfig
+from cavsync.train.data.mixture.joined import JoinedClips
+from cavsync.train.data.mixture.shares import Shares
 from cavsync.train.data.pairs import Batch, ClipPairs
 from cavsync.train.data.sampler import Position, ShuffledBatches
 from cavsync.train.engine.distributed import Ranks
+from cavsync.train.engine.metrics import DatasetShare
 from cavsync.train.engine.overlap.loader_processes import (
     batches_ahead,
     dead_workers_explained,
@@ -34,6 +37,9 @@ class ClipSource(Protocol):
     config: DataConfig
     """That of the run, with the statistics of the dataset where the run gives none."""
 
+    shares: Shares
+    """The clips of each dataset, and how many of them an epoch takes."""
+
     num_left_out: int
     """Clips of the split that are not read, for `config.max_gap_s` and `config.keep`."""
 
@@ -41,6 +47,10 @@ class ClipSource(Protocol):
 
     def identity(self) -> str:
         """The same for the same clips in the same order only."""
+        ...
+
+    def num_repeated_keys(self) -> int | None:
+        """How many clips have the key of a clip in an earlier dataset; None where the keys are not read at the start."""
         ...
 
     def stored_frame(self) -> tuple[int, int]:
@@ -66,7 +76,7 @@ class IndexedSource:
     ) -> None:
         self.clips = ClipPairs(data, model, seed, contrast_noise=contrast_noise)
         self.config, self.batch_size = self.clips.config, batch_size
-        self.num_left_out = self.clips.store.num_left_out
+        self.shares, self.num_left_out = self.clips.shares, self.clips.store.num_left_out
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -76,15 +86,34 @@ class IndexedSource:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return fingerprint(self.clips.store.keys)
+        return fingerprint(self.clips.store.identifiers())
+
+    def num_repeated_keys(self) -> int | None:
+        store = self.clips.store
+        return store.num_repeated_keys() if isinstance(store, JoinedClips) else 0
 
     def stored_frame(self) -> tuple[int, int]:
         height, width = self.clips.store[0].frame(0).shape[:2]
         return height, width
 
     def batches(self, position: Position, ranks: Ranks, device: torch.device) -> Generator[Batch, None, None]:
-        order = ShuffledBatches(len(self), self.batch_size, position, ranks.rank, ranks.count)
+        shares = None if self.config.weights is None else self.shares
+        order = ShuffledBatches(len(self), self.batch_size, position, ranks.rank, ranks.count, shares=shares)
         return load_batches(self.clips.batch, order, self.config.num_workers, device)
+
+
+def dataset_shares(config: DataConfig, shares: Shares) -> tuple[DatasetShare, ...]:
+    """How much of an epoch each dataset gives; empty where there is one."""
+    if len(config.paths) == 1:
+        return ()
+    return tuple(map(DatasetShare, config.paths, shares.sizes, shares.drawn))
+
+
+def same_data(config: DataConfig) -> str:
+    """The way out where a resumed run finds other clips."""
+    if len(config.paths) == 1:
+        return "Give the same dataset with --data."
+    return "Give the same datasets in the same order, each with --data."
 
 
 def fingerprint(names: Iterable[str]) -> str:

@@ -16,12 +16,14 @@ from cavsync.pipeline.dataset.schema import NUM_MELS
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
-from cavsync.train.data.store import open_clips, trained_clips
+from cavsync.train.data.mixture.datasets import mixed_statistics
+from cavsync.train.data.mixture.shares import Shares
+from cavsync.train.data.store import open_clips, shares_of
 from cavsync.train.data.window import WindowRule
 
 # First words of the seeds, so that the streams of random numbers never coincide.
 ITEM_STREAM, ORDER_STREAM, PAIRING_STREAM = 1, 2, 3
-CONTRAST_STREAM = 5  # 4 is that of chunks in stream/source.py
+CONTRAST_STREAM = 5  # 4 is that of chunks in stream/source.py, 6 and 7 are those of mixture/shares.py
 CONTRAST_NOISE = ("contrast_noise_audio", "contrast_noise_image")
 """Entries of a batch, (samples, patches) of the modality: what the noise of a `Pair` is, for a contrast with its own view."""
 
@@ -56,13 +58,15 @@ class ClipPairsOf(TypedDict):
     key: str
 
 
-def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:
-    """`config` with what it leaves open: the dataset's statistics, their mean as padding, alignment by time.
+def resolved(config: DataConfig, datasets: Sequence[Dataset], shares: Shares | None = None) -> DataConfig:
+    """`config` with what it leaves open: the statistics of the dataset, or of several by their `shares`, the mean as
+    padding, alignment by time.
 
     Runs store this one, so that a model is scored with the statistics it was trained with.
     """
-    mean = dataset.summary["mel_mean"] if config.mel_mean is None else config.mel_mean
-    std = dataset.summary["mel_std"] if config.mel_std is None else config.mel_std
+    mean, std = config.mel_mean, config.mel_std
+    if mean is None or std is None:
+        mean, std = mixed_statistics(datasets, np.ones(1) if shares is None else shares.fractions)
     pad_value = mean if config.pad_value is None else config.pad_value
     return replace(config, mel_mean=mean, mel_std=std, pad_value=pad_value, alignment=config.frame_alignment)
 
@@ -192,9 +196,10 @@ class ClipPairs(TorchDataset[Pair]):
     def __init__(
         self, config: DataConfig, model: ModelConfig, seed: int, *, contrast_noise: bool = False
     ) -> None:
-        dataset = Dataset.open(config.path)
-        self.store = open_clips(config, dataset, trained_clips(config))
-        self.config = resolved(config, dataset)
+        datasets = list(map(Dataset.open, config.paths))
+        self.store = open_clips(config, datasets, for_training=True)
+        self.shares = shares_of(self.store, config)
+        self.config = resolved(config, datasets, self.shares)
         self.rule = PairRule(self.config, model, seed, contrast_noise)
         self._partner = _partners(len(self.store), seed) if config.pairing == "other-clip" else None
 
@@ -223,11 +228,11 @@ class ClipAllPairs(TorchDataset[ClipPairsOf]):
     Of all clips of a split, whatever the configuration leaves out of training.
     """
 
-    def __init__(self, config: DataConfig, model: ModelConfig, dataset: Dataset | None = None) -> None:
-        """`dataset` is the one at `config.path`, where it is open already."""
-        dataset = dataset or Dataset.open(config.path)
-        self.store = open_clips(config, dataset)
-        self.config, self.side = resolved(config, dataset), model.image_size
+    def __init__(self, config: DataConfig, model: ModelConfig, datasets: Sequence[Dataset] = ()) -> None:
+        """`datasets` are those at `config.paths`, where they are open already."""
+        datasets = datasets or list(map(Dataset.open, config.paths))
+        self.store = open_clips(config, datasets)
+        self.config, self.side = resolved(config, datasets, shares_of(self.store, config)), model.image_size
         self.window = WindowRule.of(self.config, model.audio_rows)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from cavsync.errors import CavsyncError
+from cavsync.train.data.mixture.shares import Shares
 from cavsync.train.data.pairs import ORDER_STREAM, SampleIndex
 
 
@@ -52,26 +53,43 @@ class Epochs:
 
 
 class ShuffledBatches(Sampler[list[SampleIndex]]):
-    """Batches without end, from `position` on; each epoch visits the clips in another order.
+    """Batches without end, from `position` on; each epoch visits the clips in another order, all of them, or with `shares`
+    so many of each dataset.
 
     Of each batch, rank `rank` of `num_ranks` gets its part: the batches of all ranks together do not depend on
     the number of ranks.
     """
 
     def __init__(
-        self, num_clips: int, batch_size: int, position: Position, rank: int = 0, num_ranks: int = 1
+        self,
+        num_clips: int,
+        batch_size: int,
+        position: Position,
+        rank: int = 0,
+        num_ranks: int = 1,
+        *,
+        shares: Shares | None = None,
     ) -> None:
         self.epochs, self.position = Epochs(num_clips, batch_size, position.seed), position
+        self.shares = shares
         part = batch_size // num_ranks
         self.part = slice(rank * part, (rank + 1) * part)
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         epoch, first, size = self.position.epoch, self.position.clips_consumed, self.epochs.batch_size
         while True:
-            order = epoch_order(self.epochs.num_clips, self.position.seed, epoch)
+            passes, order = self._order(epoch)
             for start in range(first, self.epochs.num_batches * size, size):
-                yield [SampleIndex(epoch, int(clip)) for clip in order[start : start + size][self.part]]
+                part = slice(start + self.part.start, start + self.part.stop)
+                yield list(map(SampleIndex, passes[part].tolist(), order[part].tolist()))
             epoch, first = epoch + 1, 0
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """How often each clip of the epoch came before, and its number, both int (clips,)."""
+        if self.shares is not None:
+            return self.shares.draws(self.position.seed, epoch, apart=self.epochs.batch_size)
+        order = epoch_order(self.epochs.num_clips, self.position.seed, epoch)
+        return np.full(len(order), epoch), order
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -96,12 +114,19 @@ class EpochSample(NamedTuple):
 class EpochBatchSampler(Sampler[list[EpochSample]]):
     """Batches of equal size without end, from step `first_step` on.
 
-    An epoch visits every clip once in random order, or with `weights` draws as many clips with replacement; its
-    last ones, fewer than a batch, are left out.
+    An epoch visits every clip once in random order, or with `shares` so many of each dataset; with `weights` it draws
+    as many clips with replacement. Its last ones, fewer than a batch, are left out.
     """
 
-    def __init__(self, epochs: Epochs, weights: np.ndarray | None = None, first_step: int = 0) -> None:
-        self.epochs, self.weights, self.first_step = epochs, weights, first_step
+    def __init__(
+        self,
+        epochs: Epochs,
+        weights: np.ndarray | None = None,
+        first_step: int = 0,
+        *,
+        shares: Shares | None = None,
+    ) -> None:
+        self.epochs, self.weights, self.first_step, self.shares = epochs, weights, first_step, shares
 
     def __iter__(self) -> Iterator[list[EpochSample]]:
         size, num_batches = self.epochs.batch_size, self.epochs.num_batches
@@ -116,6 +141,8 @@ class EpochBatchSampler(Sampler[list[EpochSample]]):
     def order(self, epoch: int) -> np.ndarray:
         """The clips of an epoch in their order, int (clips,)."""
         epochs = self.epochs
+        if self.weights is None and self.shares is not None:
+            return self.shares.draws(epochs.seed, epoch, apart=epochs.batch_size)[1]
         if self.weights is None:
             return epoch_order(epochs.num_clips, epochs.seed, epoch)
         rng = np.random.default_rng((CLASS_ORDER_STREAM, epochs.seed, epoch))

@@ -2,11 +2,12 @@
 
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from cavsync.pipeline.dataset.choices import Alignment
@@ -19,6 +20,9 @@ from cavsync.train.data.index.checks import ShardError, make_again, require_tars
 from cavsync.train.data.index.choice import ALL_CLIPS, ClipChoice
 from cavsync.train.data.index.mapped_file import index_file
 from cavsync.train.data.index.mapped_index import ClipKeys, IndexedClip, MappedIndex
+from cavsync.train.data.mixture.datasets import key_prefixes, require_alike
+from cavsync.train.data.mixture.joined import JoinedClips
+from cavsync.train.data.mixture.shares import Shares
 
 MEL_ROW_BYTES = NUM_MELS * 2  # float16
 
@@ -37,8 +41,9 @@ class ClipStore:
         num_frames: int | None = None,
         check_crc: bool = False,
         choice: ClipChoice = ALL_CLIPS,
+        prefix: str = "",
     ) -> None:
-        """Of each clip `num_frames` frames, spread over it; all of them by default.
+        """Of each clip `num_frames` frames, spread over it; all of them by default. Its key is shown with `prefix`.
 
         `num_left_out` counts the clips that `choice` leaves out; DatasetError where none is left.
         """
@@ -52,7 +57,7 @@ class ClipStore:
             is_kept = choice.kept(clips, f"{dataset.paths.root}, split {role!r}")
             self.num_left_out = int(np.sum(~is_kept))
             index = index.only(is_kept)
-        self.index, self.keys = index, ClipKeys(index)
+        self.index, self.keys, self.prefix = index, ClipKeys(index, prefix), prefix
         self.tars = [str(dataset.paths.tar(shard)) for shard in index.shards]
         if num_frames is not None:
             self.frame_counts()
@@ -68,28 +73,52 @@ class ClipStore:
         """The ids of each clip's labels."""
         return list(self.index.texts("labels"))
 
+    def identifiers(self) -> Iterator[str]:
+        """The keys, without the prefix."""
+        return self.index.texts("key")
+
+    def stored_keys(self) -> pa.ChunkedArray:
+        """The same as an array."""
+        return self.index.key_array()
+
     def frame_counts(self) -> list[int]:
         """The numbers of used frames that clips have, ascending; DatasetError where fewer are stored."""
         return sorted({len(used_frames(stored, self.used)) for stored in self.index.frame_counts()})
 
 
-def trained_clips(config: DataConfig) -> ClipChoice:
-    """The clips of a split that `config` trains on."""
-    return ClipChoice(max_gap_s=config.max_gap_s, keep=config.keep, scores=config.scores)
+def trained_clips(config: DataConfig, dataset: int = 0) -> ClipChoice:
+    """The clips that `config` trains on of a split of its dataset of this number."""
+    return ClipChoice(max_gap_s=config.max_gap_s, keep=config.keep, scores=config.scores_of(dataset))
 
 
-def open_clips(config: DataConfig, dataset: Dataset, choice: ClipChoice = ALL_CLIPS) -> ClipStore:
-    """The clips of the split that `config` names, and of each the frames that it uses.
+def open_clips(
+    config: DataConfig, datasets: Sequence[Dataset], *, for_training: bool = False
+) -> "ClipStore | JoinedClips[StoredClip]":
+    """The clips of the split that `config` names, of all `datasets`, and of each the frames that it uses.
 
-    Training passes its `trained_clips`; validation and evaluation take all clips.
+    What `config` chooses clips by holds `for_training` only; validation and evaluation take all clips. Raises
+    DatasetError where the datasets were prepared differently.
     """
-    return ClipStore(
-        dataset,
-        config.split,
-        num_frames=config.num_frames,
-        check_crc=config.check_crc,
-        choice=choice,
-    )
+    require_alike(datasets, config.num_frames)
+    prefixes = key_prefixes([str(dataset.paths.root) for dataset in datasets])
+    stores = [
+        ClipStore(
+            dataset,
+            config.split,
+            num_frames=config.num_frames,
+            check_crc=config.check_crc,
+            choice=trained_clips(config, number) if for_training else ALL_CLIPS,
+            prefix=prefix,
+        )
+        for number, (dataset, prefix) in enumerate(zip(datasets, prefixes, strict=True))
+    ]
+    return stores[0] if len(stores) == 1 else JoinedClips(stores)
+
+
+def shares_of(clips: "ClipStore | JoinedClips[StoredClip]", config: DataConfig) -> Shares:
+    """How much of an epoch each of the datasets of `clips` gives."""
+    stores = clips.stores if isinstance(clips, JoinedClips) else [clips]
+    return Shares.of([len(store) for store in stores], config.weights, config.paths)
 
 
 @dataclass(frozen=True)
@@ -101,7 +130,7 @@ class StoredClip:
 
     @property
     def key(self) -> str:
-        return self.row.key
+        return self.store.prefix + self.row.key
 
     @property
     def num_frames(self) -> int:

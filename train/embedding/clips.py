@@ -69,5 +69,5 @@ def _pairs_per_clip(clips: ClipAllPairs, wanted: Sequence[int]) -> int:
         found = (
             f"clips of {sorted(counts)} frames; prepare it with one count" if counts else "none of the clips"
         )
-        raise EvaluationError(f"{clips.config.path} holds {found}.")
+        raise EvaluationError(f"{clips.config.one_path} holds {found}.")
     return counts.pop()

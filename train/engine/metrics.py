@@ -15,6 +15,15 @@ from cavsync.train.engine.overlap.readback import Readback
 L = TypeVar("L", bound="Losses")
 
 
+@dataclass(frozen=True)
+class DatasetShare:
+    """One of the datasets of a run."""
+
+    path: str
+    num_clips: int
+    num_drawn: int  # clips of it in an epoch
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
     """A run before its first step."""
@@ -33,6 +42,9 @@ class RunFacts:
     device: str
     precision: str
     compiled: bool = False  # by torch.compile, in the first step
+    shares: tuple[DatasetShare, ...] = ()  # of each dataset, where there are several
+    num_repeated_keys: int | None = 0
+    """Clips that have the key of a clip in an earlier dataset; None where the keys are not read at the start."""
     changes: tuple[str, ...] = ()  # on resume: sentences on what is other than before
 
 

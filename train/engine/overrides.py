@@ -1,5 +1,6 @@
 """`--set a.b=value`: change fields of nested frozen records, typed by their annotations."""
 
+import csv
 import dataclasses
 import difflib
 import functools
@@ -126,7 +127,7 @@ def _replace(config: T, tree: Tree) -> T:
 
 def parse(text: str, annotation: Any, name: str) -> Any:
     """The value that `text` means as `annotation`; ConfigError names value and type when it means none."""
-    for choice in _choices(annotation):
+    for choice in _choices(annotation, text):
         try:
             return _parse_one(text, choice)
         except ValueError:
@@ -134,11 +135,14 @@ def parse(text: str, annotation: Any, name: str) -> Any:
     raise ConfigError(f"{name}={text!r} is not of type {_spelled(annotation)}.")
 
 
-def _choices(annotation: Any) -> Sequence[Any]:
+def _choices(annotation: Any, text: str) -> Sequence[Any]:
     if get_origin(annotation) not in (Union, types.UnionType):
         return (annotation,)
-    # None first: any text would also do as a str.
-    return sorted(get_args(annotation), key=lambda choice: choice is not types.NoneType)
+    choices = get_args(annotation)
+    if str in choices and not text.startswith(("[", "(")):
+        choices = tuple(choice for choice in choices if get_origin(choice) is not tuple)
+    # str last: any text would also do as one.
+    return sorted(choices, key=lambda choice: (choice is not types.NoneType, choice is str))
 
 
 def _parse_one(text: str, annotation: Any) -> Any:
@@ -154,7 +158,9 @@ def _parse_one(text: str, annotation: Any) -> Any:
 
 
 def _parse_tuple(text: str, items: tuple[Any, ...]) -> tuple[Any, ...]:
-    parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+    # As a line of CSV: quotes around an item keep its commas.
+    listed = next(csv.reader([text.strip("()[] ")], skipinitialspace=True), [])
+    parts = [part.strip() for part in listed if part.strip()]
     if items[-1] is Ellipsis:
         items = (items[0],) * len(parts)
     return tuple(_parse_one(part, item) for part, item in zip(parts, items, strict=True))

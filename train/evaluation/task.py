@@ -25,7 +25,7 @@ class SplitTask:
 
     @classmethod
     def of(cls, checkpoint: LoadedCheckpoint, data: Path | None, split: str) -> "SplitTask":
-        """`data` defaults to the dataset that the run was trained on; published weights need it.
+        """`data` defaults to the dataset that the run was trained on; published weights and runs on several need it.
 
         Raises EvaluationError where it is missing, DatasetError where it is no dataset.
         """
@@ -33,8 +33,14 @@ class SplitTask:
             raise EvaluationError(
                 f"{checkpoint.weights} belongs to no run folder, so say what to score it on: --data DIR."
             )
-        path = checkpoint.inputs.path if data is None else str(data)
-        evaluated = replace(checkpoint.inputs, path=path, split=split, pairing="matched")
+        trained_on = checkpoint.inputs.paths
+        if data is None and len(trained_on) > 1:
+            raise EvaluationError(
+                f"{checkpoint.weights} was trained on {len(trained_on)} datasets, and a report is on one: say which with "
+                f"{' or '.join(f'--data {path}' for path in trained_on)}."
+            )
+        path = trained_on[0] if data is None else str(data)
+        evaluated = replace(checkpoint.inputs.on(path), split=split, pairing="matched")
         plain = replace(evaluated, image_augmentation=False, audio_noise=False)
         dataset = Dataset.open(path)
-        return cls(checkpoint, dataset, resolved(plain, dataset))
+        return cls(checkpoint, dataset, resolved(plain, [dataset]))

@@ -16,7 +16,7 @@ from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.labelled import LabelledClips, collate
 from cavsync.train.data.labels import require_single, task_of
-from cavsync.train.data.loader import fingerprint, load_batches
+from cavsync.train.data.loader import dataset_shares, fingerprint, load_batches, same_data
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.callbacks import TrainerCallback
@@ -109,6 +109,8 @@ class FinetuneTask:
             run_dir=run_dir,
             preset=config.preset,
             dataset=self.clips.where,
+            shares=dataset_shares(config.data, self.clips.shares),
+            num_repeated_keys=self.clips.num_repeated_keys(),
             initial_weights=str(self.initial.weights),
             num_clips=len(self.clips),
             num_left_out=self.clips.store.num_left_out,
@@ -132,7 +134,10 @@ class FinetuneTask:
         # Features in memory need no worker processes.
         num_workers = 0 if self.config.cache_features else self.config.data.num_workers
         weights = class_weights(self.clips.targets) if self.config.balanced else None
-        samples = EpochBatchSampler(self.epochs, weights, steps_done)
+        shares = None if self.config.data.weights is None else self.clips.shares
+        if shares is not None and weights is not None:
+            weights = shares.balanced(weights)
+        samples = EpochBatchSampler(self.epochs, weights, steps_done, shares=shares)
         yield from load_batches(partial(collate, self._items()), samples, num_workers, self.device)
 
     def end_epoch(self, epoch: int) -> None:
@@ -151,7 +156,7 @@ class FinetuneTask:
         if state["clips"] != self._identity():
             raise RunError(
                 f"{self.clips.where} has {len(self.clips)} clips of {len(self.clips.labels)} classes, and they are "
-                f"not those that {path} was trained on. Give the same dataset with --data."
+                f"not those that {path} was trained on. {same_data(self.config.data)}"
             )
         epochs_done, before = state["step"] // self.steps_per_epoch, state["config"]["average_epochs"]
         now = self.config.average_epochs
@@ -190,7 +195,7 @@ class FinetuneTask:
         config = self.config
         if config.validation_split is None:
             return None
-        data = dataclasses.replace(config.data, split=config.validation_split)
+        data = dataclasses.replace(config.data, split=config.validation_split, weights=None)
         clips = LabelledClips(data, self.model.config, config.head.modality)
         return ClassValidation(clips, self.label_task, self.device, config.precision, frozen=config.frozen)
 
@@ -205,7 +210,7 @@ class FinetuneTask:
 
     def _identity(self) -> str:
         """The same for the same clips and classes in the same order, which the numbers in a checkpoint refer to."""
-        return fingerprint([*self.clips.store.keys, "classes", *self.clips.labels.ids])
+        return fingerprint([*self.clips.store.identifiers(), "classes", *self.clips.labels.ids])
 
     def _outputs(self) -> dict[str, Any]:
         """The meaning of the model's outputs, for its files."""

@@ -149,7 +149,8 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         group, _, last = field.rpartition(".")
         value = (config.get(group) or {} if group else config).get(last)
         if value is not None:
-            yield name, Path(value).name if field == "data.path" else str(value)
+            paths = [value] if isinstance(value, str) else value
+            yield name, ", ".join(Path(path).name for path in paths) if field == "data.path" else str(value)
     if training.get("initial_weights"):
         yield "started from", str(training["initial_weights"])
     for name in ("step", "imported_from", "weights"):

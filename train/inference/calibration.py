@@ -16,7 +16,7 @@ Both hold for videos like those clips (`familiarity.py`), however the values are
 than 19 files, or unrelated audio passes as often as a clip's own, no verdict is given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -133,16 +133,17 @@ def calibrate(
         file = WindowFile.open(by)
         file.require_checkpoint(embedder.checkpoint.weights, embedder.about)
         return calibrate_by_file(file)
-    folder = by or held_out(embedder)
-    return None if folder is None else calibrate_by_dataset(embedder, folder, on_clip)
+    folders = held_out(embedder) if by is None else (str(by),)
+    return calibrate_by_datasets(embedder, folders, on_clip) if folders else None
 
 
-def calibrate_by_dataset(
-    embedder: Embedder, folder: Path | str, on_clip: OnClip = lambda done, total: None
+def calibrate_by_datasets(
+    embedder: Embedder, folders: Sequence[str], on_clip: OnClip = lambda done, total: None
 ) -> Calibration:
-    """With test clips of a prepared dataset, cut as the model's training cut them."""
+    """With test clips of prepared datasets, cut as the model's training cut them."""
     inputs, model = embedder.checkpoint.inputs, embedder.checkpoint.model.config
-    clips = ClipAllPairs(replace(inputs, path=str(folder), split="test", num_workers=0), model)
+    datasets = list(map(Dataset.open, folders))
+    clips = ClipAllPairs(replace(inputs.on(folders[0]), split="test", num_workers=0), model, datasets)
     drawn = np.random.default_rng(SEED).permutation(len(clips))[:MAX_CLIPS].tolist()
     frames, segments, numbers = [], [], []
     for number, item in enumerate(DataLoader(Subset(clips, drawn), batch_size=None)):
@@ -152,7 +153,7 @@ def calibrate_by_dataset(
         segments.append(embedder.unit_segments(item["audio"][chosen]))
         numbers += [number] * len(chosen)
         on_clip(number + 1, len(drawn))
-    source = f"{len(drawn)} test clips of {folder}"
+    source = f"{len(drawn)} test clips of {', '.join(folders)}"
     return _calibration(np.concatenate(segments), np.concatenate(frames), np.array(numbers), source)
 
 
@@ -166,14 +167,13 @@ def calibrate_by_file(file: WindowFile) -> Calibration:
     return _calibration(audio[both], image[both], numbers[both], f"the windows of {file.path}")
 
 
-def held_out(embedder: Embedder) -> Path | None:
-    """The dataset of the run that the checkpoint lies in, where it is there and has a test split."""
+def held_out(embedder: Embedder) -> tuple[str, ...]:
+    """The datasets of the run that the checkpoint lies in, as far as they are there and have a test split."""
     checkpoint = embedder.checkpoint
-    inputs = checkpoint.inputs
-    if checkpoint.is_published or not DatasetPaths(Path(inputs.path)).summary.is_file():
-        return None
-    splits = Dataset.open(inputs.path).summary["splits"]
-    return Path(inputs.path) if "test" in splits.values() else None
+    if checkpoint.is_published:
+        return ()
+    there = [path for path in checkpoint.inputs.paths if DatasetPaths(Path(path)).summary.is_file()]
+    return tuple(path for path in there if "test" in Dataset.open(path).summary["splits"].values())
 
 
 def _calibration(audio: np.ndarray, image: np.ndarray, origins: np.ndarray, source: str) -> Calibration:

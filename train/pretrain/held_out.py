@@ -1,5 +1,6 @@
 """Validation on held-out clips: retrieval between audio and video, and the rank of the embeddings."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.model.reconstruction import Inpainting, inpaint
+from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.sampling import spread
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
@@ -15,6 +17,8 @@ from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.encode import unit_frames, unit_segments
 from cavsync.train.evaluation.retrieval.metrics import retrieve
 from cavsync.train.pretrain.config import PretrainMonitorConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,8 @@ class HeldOutClips:
     """Up to `monitor.max_clips` clips of a split, spread over it."""
 
     def __init__(self, data: DataConfig, model: ModelConfig, monitor: PretrainMonitorConfig) -> None:
-        plain = replace(data, split=monitor.split, pairing="matched")
-        self.clips, self.monitor = ClipAllPairs(plain, model), monitor
+        plain = replace(data, split=monitor.split, pairing="matched", weights=None)
+        self.clips, self.monitor = ClipAllPairs(plain, model, _with_split(plain)), monitor
         self.numbers = spread(len(self.clips), monitor.max_clips)
 
     def score(self, model: CavMaeSync, device: torch.device) -> HeldOutScores:
@@ -84,6 +88,23 @@ class Reconstructions:
     audio: Tensor
     image: Tensor
     filled: Inpainting
+
+
+def _with_split(data: DataConfig) -> list[Dataset]:
+    """The datasets that have the split; DatasetError where none has it, a warning where some have not."""
+    datasets, refusals = list(map(Dataset.open, data.paths)), []
+    found = []
+    for dataset in datasets:
+        try:
+            dataset.split_names(data.split)
+            found.append(dataset)
+        except DatasetError as error:
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
+    for refusal in refusals:
+        logger.warning("Validation leaves a dataset out: %s", refusal)
+    return found
 
 
 def effective_rank(embeddings: Tensor) -> float:

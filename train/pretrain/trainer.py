@@ -14,7 +14,7 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.choices import DeviceChoice
-from cavsync.train.data.loader import ClipSource, IndexedSource
+from cavsync.train.data.loader import ClipSource, IndexedSource, dataset_shares, same_data
 from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.data.stream.source import StreamedSource
@@ -91,7 +91,9 @@ class PretrainTask:
         return PretrainFacts(
             run_dir=run_dir,
             preset=self.config.preset,
-            dataset=self.config.data.path,
+            dataset=", ".join(self.config.data.paths),
+            shares=dataset_shares(self.config.data, self.source.shares),
+            num_repeated_keys=self.source.num_repeated_keys(),
             initial_weights=self.initial_weights,
             num_clips=len(self.source),
             num_left_out=self.source.num_left_out,
@@ -126,8 +128,8 @@ class PretrainTask:
     def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
         if state["clips"] != self.source.identity():
             raise RunError(
-                f"{self.config.data.path} has {len(self.source)} clips, and they are not those that {path} was "
-                "trained on: the order of the data would differ. Give the same dataset with --data."
+                f"{', '.join(self.config.data.paths)} has {len(self.source)} clips, and they are not those that {path} was "
+                f"trained on: the order of the data would differ. {same_data(self.config.data)}"
             )
         if self.config.negatives == "local" and state["num_ranks"] != self.ranks.count:
             raise RunError(
@@ -179,7 +181,8 @@ class PretrainTask:
 
 def require_full_batch(config: PretrainConfig) -> None:
     """TooFewClipsError where the clips of all splits together do not fill one batch; reads no index where they do."""
-    if Dataset.open(config.data.path).summary["states"].get(ClipState.OK, 0) < config.batch_size:
+    summaries = [Dataset.open(path).summary for path in config.data.paths]
+    if sum(summary["states"].get(ClipState.OK, 0) for summary in summaries) < config.batch_size:
         Epochs(len(open_source(config)), config.batch_size, config.seed)
 
 

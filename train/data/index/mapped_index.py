@@ -61,6 +61,14 @@ class MappedIndex:
         found: list[int] = np.unique(np.concatenate(counts)).tolist()
         return found
 
+    def key_array(self) -> pa.ChunkedArray:
+        """The keys, in order, as they lie in the file."""
+        chunks = [
+            block.keys if isinstance(rows, slice) else block.keys.take(pa.array(rows))
+            for block, rows in self._rows()
+        ]
+        return pa.chunked_array(chunks, pa.string())
+
     def texts(self, column: str) -> Iterator[Any]:
         """The values of `key`, or of `labels`, a list each, in order."""
         for block, rows in self._rows():
@@ -78,10 +86,10 @@ class MappedIndex:
 
 
 class ClipKeys(Sequence[str]):
-    """The keys of an index's clips, each decoded when it is needed."""
+    """The keys of an index's clips with `prefix` before each, decoded when they are needed."""
 
-    def __init__(self, index: MappedIndex) -> None:
-        self._index = index
+    def __init__(self, index: MappedIndex, prefix: str = "") -> None:
+        self._index, self._prefix = index, prefix
 
     def __len__(self) -> int:
         return len(self._index)
@@ -95,11 +103,11 @@ class ClipKeys(Sequence[str]):
     def __getitem__(self, number: int | slice) -> str | list[str]:
         numbers = range(len(self))[number]
         if isinstance(numbers, range):
-            return [self._index[each].key for each in numbers]
-        return self._index[numbers].key
+            return [self._prefix + self._index[each].key for each in numbers]
+        return self._prefix + self._index[numbers].key
 
     def __iter__(self) -> Iterator[str]:
-        return self._index.texts("key")
+        return (self._prefix + key for key in self._index.texts("key"))
 
 
 @dataclass(frozen=True, slots=True)

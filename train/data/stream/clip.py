@@ -28,10 +28,12 @@ class StreamedClip:
     url: str
     used: int | None = None
     """How many of its frames are used; None is all."""
+    prefix: str = ""
+    """Shown before its key."""
 
     @property
     def key(self) -> str:
-        return str(self.members["__key__"])
+        return self.prefix + str(self.members["__key__"])
 
     @property
     def num_frames(self) -> int:
@@ -94,7 +96,7 @@ def read_clips(shard: Shard, low: int, high: int, num_frames: int | None = None)
             for position, members in enumerate(islice(samples, positions[-1] + 1)):
                 num_read = position + 1
                 if position in wanted:
-                    yield StreamedClip(members, shard.url, num_frames)
+                    yield StreamedClip(members, shard.url, num_frames, shard.prefix)
     except Exception as error:  # each protocol raises errors of its own library
         raise ShardError(f"{refused(shard.url, error)} --resume continues the run.") from error
     if num_read <= positions[-1]:

@@ -31,6 +31,8 @@ class Shard:
     first: int
     positions: Sequence[int]  # in the tar, ascending, of the clips that are read
     num_stored: int
+    prefix: str = ""
+    """Shown before the clips' keys."""
 
     @property
     def count(self) -> int:
@@ -53,17 +55,19 @@ def open_summary(root: AnyPath) -> Dataset:
     return Dataset(paths, summary)
 
 
-def list_shards(paths: DatasetPaths, names: Sequence[str], data: DataConfig) -> list[Shard]:
-    """The shards, each with as many clips as its done-record counts, less those that `data` leaves out."""
+def list_shards(dataset: Dataset, data: DataConfig, number: int = 0, prefix: str = "") -> list[Shard]:
+    """The shards of a dataset, which is that of this number in `data`, each with as many clips as its done-record counts,
+    less those that `data` leaves out. The clips are numbered from 0."""
+    paths, names = dataset.paths, dataset.shard_names(data.split)
     counts = list(each(lambda name: _num_usable(paths.done(name)), names, paths.root))
     kept: list[Sequence[int]] = [range(count) for count in counts]
-    choice = trained_clips(data)
+    choice = trained_clips(data, number)
     if not choice.is_all and any(counts):
         where = f"{paths.root}, split {data.split!r}"
         kept = _kept_positions([paths.index(name) for name in names], counts, choice, where)
     firsts = np.cumsum([0, *map(len, kept[:-1])])
     return [
-        Shard(str(paths.tar(name)), int(first), positions, count)
+        Shard(str(paths.tar(name)), int(first), positions, count, prefix)
         for name, first, positions, count in zip(names, firsts, kept, counts, strict=True)
     ]
 

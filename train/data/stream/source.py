@@ -4,12 +4,13 @@ A pass over the shards visits them in an order of its own and makes `pairs_per_r
 gives as many batches as that many epochs. The clips, one after the other, are cut into equal ranges, one for each
 process that decodes, in every rank; each shuffles its range a chunk at a time. So all ranks do the same number of
 batches, and no clip is read twice, but by the shards on the border of two ranges. All of it follows from the counts in
-the done-records. The pairs of a clip are those that the index would give in the same epochs.
+the done-records. The pairs of a clip are those that the index would give in the same epochs. Clips of several datasets
+take turns in a pass, as evenly as their numbers allow, so that each chunk has its part of all of them.
 """
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.pipeline.storage.path import as_path
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.loader import fingerprint, iterate_batches
+from cavsync.train.data.mixture.datasets import key_prefixes, require_alike
+from cavsync.train.data.mixture.shares import Shares, later
 from cavsync.train.data.pairs import Batch, PairRule, SampleIndex, resolved
 from cavsync.train.data.sampler import Epochs, Position, epoch_order
 from cavsync.train.data.stream.clip import StreamedClip, read_clips
@@ -31,8 +34,8 @@ CHUNK_STREAM = 4  # a random stream of its own, as ITEM_STREAM in pairs.py
 
 
 class StreamedSource:
-    """A dataset folder behind a path or URL: dataset.json and the done-records are read at once, the tars as
-    they are needed."""
+    """Dataset folders behind paths or URLs: dataset.json and the done-records are read at once, the tars as they are
+    needed."""
 
     def __init__(
         self,
@@ -43,21 +46,38 @@ class StreamedSource:
         *,
         contrast_noise: bool = False,
     ) -> None:
-        dataset = open_summary(as_path(data.path))
-        self.config = resolved(data, dataset)
-        self.shards = list_shards(dataset.paths, dataset.shard_names(data.split), data)
-        self.num_left_out = sum(shard.num_stored - shard.count for shard in self.shards)
+        datasets = [open_summary(as_path(path)) for path in data.paths]
+        require_alike(datasets, data.num_frames)
+        prefixes = key_prefixes(data.paths)
+        self.shards = [
+            list_shards(dataset, data, number, prefixes[number]) for number, dataset in enumerate(datasets)
+        ]
+        sizes = [sum(shard.count for shard in shards) for shards in self.shards]
+        for dataset, size in zip(datasets, sizes, strict=True):
+            if len(sizes) > 1 and not size:
+                raise dataset.no_usable_clip(data.split)
+        self.shares = Shares.of(sizes, data.weights, data.paths)
+        self.config = resolved(data, datasets, self.shares)
+        self.num_left_out = sum(shard.num_stored - shard.count for shard in chain(*self.shards))
         self.epochs = Epochs(len(self), batch_size, seed)
         self.rule = PairRule(self.config, model, seed, contrast_noise)
 
     def __len__(self) -> int:
-        return sum(shard.count for shard in self.shards)
+        return sum(self.shares.sizes)
 
     def identity(self) -> str:
-        return fingerprint(f"{shard.url.rpartition('/')[2]} {shard.positions}" for shard in self.shards)
+        several = len(self.shards) > 1
+        return fingerprint(
+            f"{f'{number}/' if several else ''}{shard.url.rpartition('/')[2]} {shard.positions}"
+            for number, shards in enumerate(self.shards)
+            for shard in shards
+        )
+
+    def num_repeated_keys(self) -> int | None:
+        return None if len(self.shards) > 1 else 0
 
     def stored_frame(self) -> tuple[int, int]:
-        with_clips = next(shard for shard in self.shards if shard.count)
+        with_clips = next(shard for shard in chain(*self.shards) if shard.count)
         height, width = next(read_clips(with_clips, 0, 1, self.config.num_frames)).frame(0).shape[:2]
         return height, width
 
@@ -126,14 +146,28 @@ class _Pass(IterableDataset[Batch | DatasetError]):
                 chunk = list(self._stored(low, high))
                 rng = np.random.default_rng((CHUNK_STREAM, self.source.epochs.seed, self.number, low))
                 for time, index in islice(visits(rng, len(chunk), self._per_read, size), num_done, None):
-                    clip, stored = chunk[index]
-                    yield SampleIndex(self.number * self._per_read + time, clip), stored
+                    number, clip, stored = chunk[index]
+                    yield SampleIndex(number * self._per_read + time, clip), stored
             num_done = max(0, num_done - num_pairs)
 
-    def _stored(self, start: int, stop: int) -> Iterator[tuple[int, StreamedClip]]:
-        """(number, clip) at positions [start, stop) of the pass, as the shards hold them."""
-        position, shards = 0, self.source.shards
-        for shard in (shards[n] for n in epoch_order(len(shards), self.source.epochs.seed, self.number)):
+    def _stored(self, start: int, stop: int) -> Iterator[tuple[int, int, StreamedClip]]:
+        """(pass, number, clip) at positions [start, stop) of this pass, dataset by dataset, as the shards hold them.
+
+        A dataset that an epoch takes more or less of than once has passes of its own, which the first number counts.
+        """
+        shares = self.source.shares
+        for dataset, drawn in enumerate(shares.drawn):
+            low, high = (self.number * drawn + at for at in shares.interleaved(dataset, start, stop))
+            for number, first, last in shares.passes(dataset, low, high):
+                for clip, stored in self._of_dataset(dataset, number, first, last):
+                    yield number, shares.firsts[dataset] + clip, stored
+
+    def _of_dataset(
+        self, dataset: int, number: int, start: int, stop: int
+    ) -> Iterator[tuple[int, StreamedClip]]:
+        """(number, clip) at positions [start, stop) of a pass over one dataset."""
+        position, shards = 0, self.source.shards[dataset]
+        for shard in (shards[n] for n in epoch_order(len(shards), self.source.epochs.seed, number)):
             low, high = max(start - position, 0), min(stop - position, shard.count)
             if low < high:
                 clips = read_clips(shard, low, high, self.source.config.num_frames)
@@ -152,9 +186,7 @@ def visits(rng: np.random.Generator, count: int, times: int, apart: int) -> Iter
     """
     last = np.empty(0, np.int64)
     for time in range(times):
-        order = rng.permutation(count)
-        earliest = np.flatnonzero(~np.isin(order, last))[: len(last)]
-        order = np.concatenate([order[earliest], np.delete(order, earliest)])
+        order = later(rng.permutation(count), last)
         yield from ((time, index) for index in order.tolist())
         last = order[-apart:]
 

@@ -146,7 +146,7 @@ def score_classification(task: ClassificationTask, on_clip: OnClip) -> Classific
     coverage.require(task.max_missing)
     listed = None if task.vggsounder is None else VggSounder.read(task.vggsounder)
     modality = model.classifier.modality
-    clips = LabelledClips(split.data, model.config, modality, split.dataset)
+    clips = LabelledClips(split.data, model.config, modality, [split.dataset])
     truth = truth_of(clips, labels)
     answers = task.task or checkpoint.training.get("task") or task_of(clips.targets)
     probabilities = _probabilities(model, clips, answers, checkpoint, on_clip)

@@ -26,7 +26,7 @@ MAX_MATRIX_CLASSES = 40
 
 
 def classification_result(scores: ClassificationScores) -> EvaluationResult:
-    data = Path(scores.clips.config.path)
+    data = Path(scores.clips.config.one_path)
     return EvaluationResult(
         evaluation="classification",
         title="Classification",

@@ -38,7 +38,7 @@ class MaskedClips:
     def of(cls, clips: ClipAllPairs) -> "MaskedClips":
         """EvaluationError where the dataset is not that of a world, or its masks are gone."""
         config = clips.config
-        rows = Dataset.open(config.path).index_table(config.split, ["key", "source"])
+        rows = Dataset.open(config.one_path).index_table(config.split, ["key", "source"])
         source = dict(zip(rows["key"].to_pylist(), rows["source"].to_pylist(), strict=True))
         files = [masks_beside(Path(source[key] or key)) for key in clips.store.keys]
         if lost := [file for file in files if not file.is_file()]:

@@ -113,12 +113,16 @@ def training_of(weights: Path | None) -> TrainingVideos:
         config = run_config(start)
         if config is None:
             return _training(datasets, keys, f"{start} says nothing about its training")
-        path, split = config["data"]["path"], config["data"]["split"]
-        try:
-            keys |= _keys(path, split)
-        except (DatasetError, StoreError) as error:
-            return _training(datasets, keys, f"trained on {path}, but {error}")
-        datasets.append(path)
+        paths, split = config["data"]["path"], config["data"]["split"]
+        unread: list[str] = []
+        for path in [paths] if isinstance(paths, str) else paths:
+            try:
+                keys |= _keys(path, split)
+                datasets.append(path)
+            except (DatasetError, StoreError) as error:
+                unread.append(f"trained on {path}, but {error}")
+        if unread:
+            return _training(datasets, keys, " ".join(unread))
         start = _initial_weights(config)
     unknown = "" if weights else "nothing is known about how these embeddings were made"
     return _training(datasets, keys, unknown)

@@ -42,7 +42,7 @@ def embed_gallery(
     found.coverage.require(config.max_missing)
     training = _training(config, task.weights)
     pairs = known_pairs(config.duplicates, dataset, training)
-    clips = ClipAllPairs(task.data, model.config, dataset)
+    clips = ClipAllPairs(task.data, model.config, [dataset])
     wanted = set(found.keys.values()) if gallery else None
     embeddings = embed_split(model, clips, task.checkpoint.device, on_clip, wanted, task.checkpoint.precision)
     source = EmbeddingSource(task=task, model=model.config, dataset=dataset, split=task.data.split)
@@ -104,7 +104,7 @@ def require_own_embeddings(path: Path, task: SplitTask, config: RetrievalConfig)
     if path.exists() and read_about(path) != json.loads(json.dumps(_about(task, config))):
         raise OutputError(
             f"{path} is there and would be lost: it does not hold the embeddings of these clips by {task.weights}, "
-            f"{task.data.path}, split {task.data.split}. {way_out.capitalize()}, or remove it."
+            f"{task.data.one_path}, split {task.data.split}. {way_out.capitalize()}, or remove it."
         )
 
 

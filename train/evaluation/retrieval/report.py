@@ -164,7 +164,7 @@ def _data(scores: RetrievalScores) -> tuple[Path, Path]:
     """What was scored, and the file that says what it consists of."""
     if scores.source.file is not None:
         return scores.source.file.path, scores.source.file.path
-    data = Path(scores.task.data.path)
+    data = Path(scores.task.data.one_path)
     return data, data / SUMMARY_NAME
 
 

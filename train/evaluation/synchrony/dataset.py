@@ -20,7 +20,7 @@ class SplitClips(TorchDataset[AVClip]):
     """The clips of `data.split` that can be in step at all, in shard order; `coverage` names the others."""
 
     def __init__(self, dataset: Dataset, data: DataConfig, side: int) -> None:
-        self.store = open_clips(data, dataset)
+        self.store = open_clips(data, [dataset])
         self.side, self._num_workers = side, data.num_workers
         flags = dataset.index(data.split, ["silent", "still"])
         self._numbers: list[int] = []

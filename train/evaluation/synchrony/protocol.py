@@ -45,7 +45,7 @@ def score_synchrony(
     coverage = replace(clips.coverage, unusable=(*clips.coverage.unusable, *scoring.unusable))
     if coverage.num_scored < 2:
         raise EvaluationError(
-            f"{task.data.path}, split {task.data.split!r}: {coverage.sentence}, and two are needed, because each clip is "
+            f"{task.data.named}: {coverage.sentence}, and two are needed, because each clip is "
             "also given another one's audio. For a single file there is --video FILE."
         )
     measured = scoring.finish()

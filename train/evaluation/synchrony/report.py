@@ -31,7 +31,7 @@ CLIPS_SHOWN = 8
 
 
 def synchrony_result(scores: SynchronyScores) -> EvaluationResult:
-    data = Path(scores.task.data.path)
+    data = Path(scores.task.data.one_path)
     return EvaluationResult(
         evaluation="synchrony",
         title="Synchrony",
