@@ -6,11 +6,12 @@ No file is trusted: pickles are read with `weights_only=True`, which runs nothin
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 from typing import Any
 
@@ -20,10 +21,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cavsync.errors import writing_output
-from cavsync.model.checkpoints.sidecar import read_folder_config, read_sidecar
+from cavsync.model.checkpoints.sidecar import FOLDER_CONFIG_NAME, read_folder_config, read_sidecar
 from cavsync.model.errors import CheckpointError
 
 WEIGHTS_NAME = "model.safetensors"
+# A path on the Hugging Face hub, of which pathlib makes one slash of two.
+HUB_PATH = re.compile(
+    r"hf:/{1,2}(?:(?P<kind>dataset|space)s/)?(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<below>.+))?"
+)
 # Records beside the tensors: entries of a training checkpoint, of our safetensors' metadata as JSON, of a sidecar.
 RECORDS = ("model_config", "classifier_config", "inputs", "training")
 METADATA_PREFIX = "cavsync_"
@@ -57,11 +62,40 @@ class CheckpointFile:
         return {name: getattr(self, name) for name in RECORDS}
 
 
+def fetched(path: Path) -> Path:
+    """`path` itself; of one at hf://ORG/NAME[@REVISION][/PATH] the copy in the cache of the Hugging Face hub.
+
+    A file is fetched with the records beside it, a folder with its weights and theirs. Raises CheckpointError where the
+    hub gives none.
+    """
+    match = HUB_PATH.fullmatch(str(path))
+    if match is None:
+        return path
+    from huggingface_hub import snapshot_download  # which takes a while to load
+
+    below = PurePosixPath(match["below"] or "")
+    records = [f"{below}.json", str(below.parent / FOLDER_CONFIG_NAME), str(below / FOLDER_CONFIG_NAME)]
+    try:
+        folder = snapshot_download(
+            match["repo"],
+            repo_type=match["kind"],
+            revision=match["revision"],
+            allow_patterns=[str(below), str(below / WEIGHTS_NAME), *records],
+        )
+    except Exception as error:  # of the hub's client, of the network beneath it, of the disk
+        raise CheckpointError(
+            f"hf://{str(path).removeprefix('hf:').lstrip('/')} cannot be fetched ({type(error).__name__}: "
+            f"{str(error).strip().partition(chr(10))[0]}). Check the name, the network, and HF_TOKEN for what is private."
+        ) from error
+    return Path(folder) / below
+
+
 def read_checkpoint_file(path: Path, *, averaged: bool = False) -> CheckpointFile:
     """Reads the file at `path`, or `model.safetensors` in the folder `path`; raises CheckpointError.
 
     With `averaged`, the moving average of the weights that a training checkpoint holds beside them.
     """
+    path = fetched(path)
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         beside = sorted(entry.name for entry in file.parent.iterdir()) if file.parent.is_dir() else []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cavsync.model.checkpoints.checkpoint import require_fields
-from cavsync.model.checkpoints.files import read_records
+from cavsync.model.checkpoints.files import fetched, read_records
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import ConfigError, from_dict, require
@@ -22,7 +22,8 @@ INPUT_FIELDS = ("alignment", "mel_mean", "mel_std", "pad_value")
 
 
 def find_weights(checkpoint: Path) -> Path:
-    """The file to load: `checkpoint` itself, or the newest weights of a run folder."""
+    """The file to load: `checkpoint` itself, or the newest weights of a run folder; from hf:// its copy here."""
+    checkpoint = fetched(checkpoint)
     if checkpoint.is_file():
         return checkpoint
     if not checkpoint.is_dir():

@@ -60,7 +60,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif not api:
             self._send_file(repository / rest)
         elif verb in ("", "revision"):
-            self._answer(200, {"id": f"{organisation}/{name}", "sha": COMMIT, "siblings": []})
+            files = [
+                path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file()
+            ]
+            siblings = [{"rfilename": file} for file in files]
+            self._answer(200, {"id": f"{organisation}/{name}", "sha": COMMIT, "siblings": siblings})
         elif verb == "tree":
             self._list(repository, rest, parse_qs(url.query))
         else:
