@@ -86,7 +86,8 @@ def write_faulty(dataset: Path, out: Path, seed: int) -> dict[str, str]:
                     mel = read_clip(source.paths, rows[donors.get(number, number)]).mel
                     if faults[number] == "moved":
                         mel = np.roll(mel, random_shift(random), axis=0)
-                    writer.add(replace(row, members=None), content.frames, mel[: len(content.mel)])
+                    plain = replace(row, members=None, kept=None)  # kept audio would be the clip's own
+                    writer.add(plain, content.frames, mel[: len(content.mel)])
             writer.finish()
     return {row.key: str(fault) for row, fault in zip(rows, faults, strict=True)}
 

@@ -19,7 +19,7 @@ def write_repeated(few: Dataset, root: Path, num_clips: int) -> Path:
     with ShardWriter(paths, SHARD) as writer:
         for number, row in enumerate(islice(cycle(rows), num_clips)):
             content = read_clip(few.paths, row)
-            writer.add(replace(row, key=f"{number:06d}_00000000"), content.frames, content.mel)
+            writer.add(replace(row, key=f"{number:06d}_00000000"), content.frames, content.mel, content.audio)
         writer.finish()
     summary = few.summary | {"shards": [SHARD], "states": {"ok": num_clips}}
     paths.summary.write_text(json.dumps(summary))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console, Group, RenderableType
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -34,6 +35,9 @@ def status_view(status: "Status", reasons: Mapping[str, "FrequentReason"]) -> Re
         facts.add_row("speed", f"{status.clips_per_s:.2f} clips/s, {_left(status.eta_s)}")
     elif status.worker_seconds:
         facts.add_row("time", f"{_duration(status.worker_seconds)} of worker time for the finished shards")
+    if status.num_bytes:
+        of_audio = f", {decimal(status.audio_bytes)} of it audio" if status.audio_bytes else ""
+        facts.add_row("size", f"{decimal(status.num_bytes)} in finished shards{of_audio}")
     if status.notes:
         facts.add_row(
             "notes", _counted({name.replace("_", " "): count for name, count in status.notes.items()})
@@ -118,6 +122,10 @@ def print_statistics(found: "Statistics") -> None:
     facts = Table.grid(padding=(0, 2))
     for title, counts in found.facts.items():
         facts.add_row(title, _counted(counts))
+    if found.kept_audio:
+        facts.add_row("kept audio", _counted(found.kept_audio))
+    sizes = ", ".join(f"{name} {decimal(size)}" for name, size in found.num_bytes.items() if size)
+    facts.add_row("stored", sizes or "nothing")
     facts.add_row("durations", ", ".join(f"{n} {v:.2f} s" for n, v in found.duration_percentiles_s().items()))
     facts.add_row("labels", _labels(found.clips_per_label))
     facts.add_row("log-mel", _mel(found))

@@ -8,7 +8,15 @@ import typer
 
 from cavsync.cli.console.options import RayAddressOption
 from cavsync.cli.console.paths import PathOrUrl, path_option
-from cavsync.pipeline.dataset.choices import AudioChannel, Crop, DecoderName, FrameTimes, VideoLayout
+from cavsync.pipeline.dataset.choices import (
+    AudioChannel,
+    AudioCodec,
+    AudioRate,
+    Crop,
+    DecoderName,
+    FrameTimes,
+    VideoLayout,
+)
 from cavsync.pipeline.dataset.config import PrepareConfig
 
 OutOption = Annotated[PathOrUrl, path_option(help="Folder of the dataset to make or to continue.")]
@@ -53,6 +61,20 @@ class PrepareOptions:
         AudioChannel,
         typer.Option(help="Store the first audio channel that is not silent, or the mean of all channels."),
     ] = PrepareConfig.audio_channel
+    keep_audio: Annotated[
+        AudioCodec | None,
+        typer.Option(
+            help="Store the clip's audio too, mono or stereo, as a FLAC or Opus file on the clip's clock.",
+            show_default="log-mel alone",
+        ),
+    ] = None
+    keep_audio_rate: Annotated[
+        AudioRate | None,
+        typer.Option(
+            help="Sample rate of that file; source is the video's own, which Opus rounds up to one of its own.",
+            show_default="source",
+        ),
+    ] = None
     decoder: Annotated[
         DecoderName,
         typer.Option(
@@ -108,6 +130,10 @@ class PrepareOptions:
 
     def config(self) -> PrepareConfig:
         """Raises BadParameter for a value that cannot be used, FilterError for a condition that is none."""
+        if self.keep_audio_rate is not None and self.keep_audio is None:
+            raise typer.BadParameter(
+                f"--keep-audio-rate {self.keep_audio_rate} is of the audio that --keep-audio flac or opus stores; add that."
+            )
         if self.keep is not None:
             from cavsync.pipeline.curation.clip_filter import CLIP_SCHEMA, ClipFilter
 
@@ -120,6 +146,8 @@ class PrepareOptions:
                 crop=self.crop,
                 frame_times=self.frame_times,
                 audio_channel=self.audio_channel,
+                keep_audio=self.keep_audio,
+                keep_audio_rate=self.keep_audio and (self.keep_audio_rate or "source"),
                 decoder=self.decoder,
                 keep=self.keep,
                 clip_timeout_s=self.clip_timeout,

@@ -9,6 +9,9 @@ Crop = Literal["centre", "none"]
 FrameTimes = Literal["centred", "upstream"]
 Alignment = Literal["time", "upstream"]
 AudioChannel = Literal["first", "mean"]
+# The audio file that a shard keeps of a clip, and its samples a second; "source" is as many as the video has.
+AudioCodec = Literal["flac", "opus"]
+AudioRate = Literal["16000", "48000", "source"]
 DecoderName = Literal["pyav", "decord", "ffmpeg"]
 # What `ID.mp4` holds: the whole upload, or the clip cut out of it; "auto" opens a few files and decides.
 VideoLayout = Literal["auto", "whole", "cut"]

@@ -3,7 +3,15 @@
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from cavsync.pipeline.dataset.choices import Alignment, AudioChannel, Crop, DecoderName, FrameTimes
+from cavsync.pipeline.dataset.choices import (
+    Alignment,
+    AudioChannel,
+    AudioCodec,
+    AudioRate,
+    Crop,
+    DecoderName,
+    FrameTimes,
+)
 
 # Two digits number the frames in the tar.
 MAX_FRAMES = 100
@@ -21,6 +29,8 @@ class PrepareConfig:
     jpeg_quality: int = 90
     frame_times: FrameTimes = "centred"
     audio_channel: AudioChannel = "first"  # as upstream's published features; "mean" mixes the channels
+    keep_audio: AudioCodec | None = None  # an audio file beside the log-mel, on the same clock
+    keep_audio_rate: AudioRate | None = None  # samples a second in it; None without one
     decoder: DecoderName = "pyav"  # the others reject files that they cannot time
     window_rows: int = 416  # mel rows of a frame's audio segment in the index; 416 is the paper's 4 s
     alignment: Alignment = "time"
@@ -38,19 +48,23 @@ class PrepareConfig:
         _require(self.min_duration_s >= 0.1, "min_duration_s", self.min_duration_s, "0.1 s or more")
         _require(self.shard_size >= 1, "shard_size", self.shard_size, "1 or more")
         _require(self.clip_timeout_s > 0, "clip_timeout_s", self.clip_timeout_s, "more than 0 s")
-        for name, allowed in _CHOICES.items():
-            _require(getattr(self, name) in allowed, name, getattr(self, name), " or ".join(allowed))
+        rates = (None,) if self.keep_audio is None else get_args(AudioRate)
+        for name, allowed in (_CHOICES | {"keep_audio_rate": rates}).items():
+            _require(
+                getattr(self, name) in allowed, name, getattr(self, name), " or ".join(map(str, allowed))
+            )
 
     def content(self) -> dict[str, Any]:
         """The fields that change the stored bytes, for dataset.json and for comparing two runs."""
         return {name: value for name, value in asdict(self).items() if name not in LIMITS}
 
 
-_CHOICES = {
+_CHOICES: dict[str, tuple[str | None, ...]] = {
     "crop": get_args(Crop),
     "frame_times": get_args(FrameTimes),
     "audio_channel": get_args(AudioChannel),
     "decoder": get_args(DecoderName),
+    "keep_audio": (None, *get_args(AudioCodec)),
     "alignment": get_args(Alignment),
 }
 

@@ -49,6 +49,7 @@ class DoneRecord:
     tar_bytes: int
     tar_sha256: str
     index_sha256: str
+    audio_bytes: int = 0  # of the audio files in the tar
     mel: MelSums = MelSums()
     notes: Mapping[str, int] = field(default_factory=dict)  # note on clips in state ok -> clips
     seconds: float = 0.0  # wall clock that making the shard took

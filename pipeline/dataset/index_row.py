@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 _PLANNED = [field.name for field in fields(PlanRow) if field.name not in ("shard", "duplicate", "replaces")]
 # The columns that `missing_s` needs.
 GAP_COLUMNS = ("audio_gaps_s", "frame_gaps_s")
+# The columns of kept audio, which an index that was written before they came lacks.
+KEPT_COLUMNS = ("kept_codec", "kept_rate_hz", "kept_channels", "audio_offset", "audio_size")
 # Fields of an IndexRow that stand for several columns.
-_GROUPS = ("media", "clip", "members")
+_GROUPS = ("media", "clip", "kept", "members")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +64,15 @@ class ClipFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeptAudio:
+    """The audio file that a shard holds of a clip; its first sample is at the clip's start."""
+
+    kept_codec: str  # an AudioCodec
+    kept_rate_hz: int  # at which its samples were encoded
+    kept_channels: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TarMembers:
     """Where the bytes of a clip are in the tar of its shard."""
 
@@ -71,6 +82,8 @@ class TarMembers:
     mel_size: int
     json_offset: int
     json_size: int
+    audio_offset: int | None = None  # of the audio file; None without one
+    audio_size: int | None = None
     crc32: int  # of all members, in tar order
 
 
@@ -91,6 +104,7 @@ class IndexRow:
     reason: str | None = None  # a sentence; None when the state is ok
     media: MediaFacts | None = None  # None where the file could not be opened
     clip: ClipFacts | None = None  # None unless the state is ok, as `members`
+    kept: KeptAudio | None = None  # None also where no audio was kept
     members: TarMembers | None = None
     shard: str = ""  # no column: the name of the index file says it
 
@@ -102,10 +116,11 @@ class IndexRow:
         reason: str | None = None,
         media: MediaFacts | None = None,
         clip: ClipFacts | None = None,
+        kept: KeptAudio | None = None,
     ) -> "IndexRow":
         """The outcome of a planned clip."""
         listed = {name: getattr(planned, name) for name in _PLANNED}
-        return cls(**listed, state=state, reason=reason, media=media, clip=clip)
+        return cls(**listed, state=state, reason=reason, media=media, clip=clip, kept=kept)
 
 
 @cache
@@ -138,12 +153,17 @@ def index_schema() -> "pa.Schema":
         pa.field("audio_channel", pa.int32()),
         pa.field("audio_gaps_s", pa.list_(pa.list_(pa.float64()))),
         pa.field("frame_gaps_s", pa.list_(pa.list_(pa.float64()))),
+        pa.field("kept_codec", pa.string()),
+        pa.field("kept_rate_hz", pa.int32()),
+        pa.field("kept_channels", pa.int32()),
         pa.field("frame_offset", pa.list_(pa.int64())),
         pa.field("frame_size", pa.list_(pa.int32())),
         pa.field("mel_offset", pa.int64()),
         pa.field("mel_size", pa.int32()),
         pa.field("json_offset", pa.int64()),
         pa.field("json_size", pa.int32()),
+        pa.field("audio_offset", pa.int64()),
+        pa.field("audio_size", pa.int32()),
         pa.field("crc32", pa.uint32()),
     ]
     return pa.schema(columns)
@@ -159,11 +179,14 @@ def index_table(rows: Iterable[IndexRow]) -> "pa.Table":
 def read_index(
     paths: DatasetPaths, shard: str, columns: Sequence[str] | None = None, filters: list[Any] | None = None
 ) -> "pa.Table":
-    """Index rows of a finished shard. Raises DamagedFileError, which names the file and the way out."""
+    """Index rows of a finished shard. Raises DamagedFileError, which names the file and the way out.
+
+    Columns that came later are null in an index that was written before.
+    """
     way_out = (
         f"`cavsync data validate {paths.root} --fix` removes damaged shards; then repeat the prepare command."
     )
-    return read_table(paths.index(shard), way_out, columns, filters)
+    return read_table(paths.index(shard), way_out, columns, filters, schema=index_schema())
 
 
 def index_rows(table: "pa.Table") -> list[IndexRow]:
@@ -183,7 +206,7 @@ def missing_s(table: "pa.Table") -> np.ndarray:
 
 def row_columns(row: IndexRow) -> dict[str, Any]:
     """The row as name of column -> value; the names of absent groups are left out."""
-    groups: list[Any] = [row, *filter(None, (row.media, row.clip, row.members))]
+    groups: list[Any] = [row, *filter(None, (row.media, row.clip, row.kept, row.members))]
     flat = {field.name: getattr(group, field.name) for group in groups for field in fields(group)}
     return {name: value for name, value in flat.items() if name not in _GROUPS}
 
@@ -195,6 +218,7 @@ def _row(columns: Mapping[str, Any]) -> IndexRow:
         | {"labels": columns["labels"] or ()},
         media=None if columns["decoder"] is None else MediaFacts(**_part(columns, MediaFacts)),
         clip=ClipFacts(**_part(columns, ClipFacts)) if is_ok else None,
+        kept=None if columns["kept_codec"] is None else KeptAudio(**_part(columns, KeptAudio)),
         members=TarMembers(**_part(columns, TarMembers)) if is_ok else None,
         shard=columns.get("shard", ""),
     )

@@ -98,7 +98,7 @@ class Dataset:
         return rows
 
     def clip(self, row: Mapping[str, Any] | pd.Series) -> "ClipContent":
-        """The frames and the log-mel of a clip, from its row of `index`: `dataset.clip(rows.iloc[0])`.
+        """The frames, the log-mel and the kept audio of a clip, from its row of `index`: `dataset.clip(rows.iloc[0])`.
 
         Raises DatasetError for a row without the columns that say where in its tar the clip is.
         """
@@ -108,9 +108,11 @@ class Dataset:
                 f"The row of the index lacks {', '.join(lacking)}, without which the clip cannot be found in its tar: take a "
                 "row of `index(role)` with all columns."
             )
-        return _read_members(
-            self.paths, str(row["shard"]), TarMembers(**{name: row[name] for name in wanted})
-        )
+        # pandas has NaN where a clip has no audio file.
+        places: dict[str, Any] = {
+            name: None if np.isscalar(row[name]) and pd.isna(row[name]) else row[name] for name in wanted
+        }
+        return _read_members(self.paths, str(row["shard"]), TarMembers(**places))
 
     def no_usable_clip(self, role: str) -> DatasetError:
         """The error of a role of which no clip is in state ok."""
@@ -121,12 +123,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ClipContent:
-    """The frames and the log-mel of one clip, as its shard holds them."""
+    """The frames, the log-mel and the audio file of one clip, as its shard holds them."""
 
     frames: list[bytes]
     """JPEG files, in the order of time."""
     mel: np.ndarray
     """(rows, 128) float16, 100 rows a second, not normalised."""
+    audio: bytes | None = None
+    """A FLAC or Opus file, as `kept_codec` of the index says; None where no audio was kept."""
 
 
 def read_clip(paths: DatasetPaths, row: IndexRow) -> ClipContent:
@@ -142,10 +146,14 @@ def _read_members(paths: DatasetPaths, shard: str, members: TarMembers) -> ClipC
         *zip(members.frame_offset, members.frame_size, strict=True),
         (members.mel_offset, members.mel_size),
     ]
+    if members.audio_offset is not None and members.audio_size is not None:
+        spans.append((members.audio_offset, members.audio_size))
     start, stop = min(offset for offset, _ in spans), max(offset + size for offset, size in spans)
     content = read_range(paths.tar(shard), start, stop)
-    *frames, mel = (content[offset - start : offset - start + size] for offset, size in spans)
-    return ClipContent(frames, read_mel(mel))
+    parts = [content[offset - start : offset - start + size] for offset, size in spans]
+    num_frames = len(members.frame_offset)
+    audio = parts[num_frames + 1] if members.audio_size is not None else None
+    return ClipContent(parts[:num_frames], read_mel(parts[num_frames]), audio)
 
 
 def read_mel(content: bytes) -> np.ndarray:

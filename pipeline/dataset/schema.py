@@ -4,7 +4,8 @@ A dataset is a folder:
 
     dataset.json                 what was prepared, how, and how many clips ended in each state
     plan.parquet                 one row per listed clip (plan_row.py), written before any decoding
-    shards/<split>-00000.tar     <key>.00.jpg ... <key>.15.jpg, <key>.json, <key>.mel.npy
+    shards/<split>-00000.tar     <key>.00.jpg ... <key>.15.jpg, <key>.json, <key>.mel.npy, with --keep-audio also
+                                 <key>.flac or <key>.opus
     index/<split>-00000.parquet  one row per listed clip of that shard (index_row.py)
     done/<split>-00000.json      the done-record (done_record.py), written last: without it the shard is not finished
 """
@@ -61,3 +62,7 @@ def json_member(key: str) -> str:
 
 def mel_member(key: str) -> str:
     return f"{key}.mel.npy"
+
+
+def audio_member(key: str, codec: str) -> str:
+    return f"{key}.{codec}"

@@ -18,7 +18,7 @@ from cavsync.pipeline.dataset.clip_notes import count_notes
 from cavsync.pipeline.dataset.done_record import DoneRecord, MelSums, count_states
 from cavsync.pipeline.dataset.index_row import GAP_COLUMNS, IndexRow, TarMembers, index_table
 from cavsync.pipeline.dataset.paths import DatasetPaths
-from cavsync.pipeline.dataset.schema import frame_member, json_member, mel_member
+from cavsync.pipeline.dataset.schema import audio_member, frame_member, json_member, mel_member
 from cavsync.pipeline.storage.atomic import AtomicWriter, write_atomically
 
 BLOCK = tarfile.BLOCKSIZE
@@ -51,13 +51,23 @@ class ShardWriter:
         """A clip that has no bytes."""
         self._rows.append(row)
 
-    def add(self, row: IndexRow, frames: Sequence[bytes], mel: np.ndarray) -> TarMembers:
+    def add(
+        self, row: IndexRow, frames: Sequence[bytes], mel: np.ndarray, audio: bytes | None = None
+    ) -> TarMembers:
         """A clip in state ok: its row without `members`, which are returned, JPEG bytes per frame, log-mel (rows, 128)
-        stored as float16."""
+        stored as float16, and the audio file that `row.kept` describes."""
+        if (row.kept is None) != (audio is None):
+            raise ValueError(
+                f"{row.key}: its row says {row.kept} of an audio file; with it come {audio and len(audio)} bytes"
+            )
         text, npy = _description(row), npy_bytes(mel.astype(np.float16))
         frame_offset = [self._append(frame_member(row.key, frame), jpeg) for frame, jpeg in enumerate(frames)]
         json_offset = self._append(json_member(row.key), text)
         mel_offset = self._append(mel_member(row.key), npy)
+        contents, audio_offset = [*frames, text, npy], None
+        if row.kept is not None and audio is not None:
+            audio_offset = self._append(audio_member(row.key, row.kept.kept_codec), audio)
+            contents.append(audio)
         members = TarMembers(
             frame_offset=frame_offset,
             frame_size=[len(jpeg) for jpeg in frames],
@@ -65,7 +75,9 @@ class ShardWriter:
             json_size=len(text),
             mel_offset=mel_offset,
             mel_size=len(npy),
-            crc32=reduce(lambda crc, content: zlib.crc32(content, crc), (*frames, text, npy), 0),
+            audio_offset=audio_offset,
+            audio_size=None if audio is None else len(audio),
+            crc32=reduce(lambda crc, content: zlib.crc32(content, crc), contents, 0),
         )
         self._rows.append(replace(row, members=members))
         return members
@@ -84,6 +96,7 @@ class ShardWriter:
             tar_bytes=self._draft.num_bytes(),
             tar_sha256=self._draft.sha256(),
             index_sha256=hashlib.sha256(index.getbuffer()).hexdigest(),
+            audio_bytes=sum(row.members.audio_size or 0 for row in self._rows if row.members),
             mel=mel or MelSums(),
             notes=count_notes(self._rows),
             seconds=seconds,

@@ -32,11 +32,12 @@ class Request(Protocol):
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """What became of a listed clip; only one in state ok has frames and a log-mel."""
+    """What became of a listed clip; only one in state ok has frames, a log-mel and, where it is kept, an audio file."""
 
     row: IndexRow  # without the places in the tar
     frames: Sequence[bytes] = ()  # JPEG
     mel: np.ndarray | None = None  # (rows, 128) float16
+    audio: bytes | None = None  # FLAC or Opus
 
     @property
     def state(self) -> ClipState:

@@ -163,7 +163,7 @@ def _duplicate(row: IndexRow) -> IndexRow:
 def _copy(row: IndexRow, dataset: Dataset, writer: ShardWriter) -> MelSums:
     """Append a clip as its dataset has it; returns the sums of its log-mel. Raises DeriveError for damaged bytes."""
     content = read_clip(dataset.paths, row)
-    written = writer.add(replace(row, members=None), content.frames, content.mel)
+    written = writer.add(replace(row, members=None), content.frames, content.mel, content.audio)
     if row.members is None or written.crc32 != row.members.crc32:
         raise DeriveError(
             f"{row.key} is damaged in {dataset.paths.root}, shard {row.shard}. `cavsync data validate "

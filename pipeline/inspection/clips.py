@@ -1,4 +1,4 @@
-"""Reads sample clips: their index rows, frames, log-mel, and their audio from the source video if it is still there."""
+"""Reads sample clips: index rows, frames, log-mel, and their audio as it was kept, or from the source video if it is still there."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -29,12 +29,20 @@ AUDIO_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
+class PlayableFile:
+    """An audio file for a page."""
+
+    content: bytes
+    suffix: str  # "wav", or the codec in which the audio was kept
+
+
+@dataclass(frozen=True)
 class SampleClip:
-    """One clip; what failed has neither stored content nor audio, what lost its source has no audio."""
+    """One clip; what failed has neither stored content nor audio, what lost its source has no audio unless that was kept."""
 
     row: IndexRow  # labels by their display names
     stored: ClipContent | None
-    wav: bytes | None
+    audio: PlayableFile | None
     no_audio: str  # why a clip in state ok has none
 
 
@@ -96,10 +104,12 @@ def _sample_clip(inventory: Inventory, row: IndexRow, decoder: DecoderProcess) -
     row = replace(row, labels=[names.get(label, label) for label in row.labels])
     if stored is None:
         return SampleClip(row, None, None, "")
+    if row.kept is not None and stored.audio is not None:
+        return SampleClip(row, stored, PlayableFile(stored.audio, row.kept.kept_codec), "")
     try:
         channel = plan_inputs(inventory.paths).get("audio_channel", "first")
         waveform = source_audio(row, channel, decoder, listed_archives(inventory.paths))
-        return SampleClip(row, stored, wav_bytes(waveform), "")
+        return SampleClip(row, stored, PlayableFile(wav_bytes(waveform), "wav"), "")
     except (MediaError, StoreError) as error:
         return SampleClip(row, stored, None, f"no audio to play: {error}")
 

@@ -4,33 +4,31 @@ The index is used for further checks only when its hash is the done-record's, so
 """
 
 import hashlib
-import io
-import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 
 from cavsync.pipeline.dataset.done_record import DoneRecord, count_states
 from cavsync.pipeline.dataset.index_row import (
+    KEPT_COLUMNS,
     ClipFacts,
     IndexRow,
     MediaFacts,
     index_rows,
     index_schema,
-    row_columns,
+    read_index,
 )
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.sampling import UPSTREAM_ROWS
-from cavsync.pipeline.dataset.schema import NUM_MELS, ClipState, frame_member, json_member, mel_member
+from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.inspection.clip_check import content_of, members_of, undecodable
 from cavsync.pipeline.inspection.tar import Member, TarDamageError, read_members
 from cavsync.pipeline.storage.path import AnyPath, local_copy, num_bytes, readable, sha256
 
@@ -81,7 +79,7 @@ class ShardCheck:
         wrong_index = list(self._changed_index(record))
         yield from wrong_index
         if not wrong_index:
-            rows = index_rows(pq.read_table(readable(self.paths.index(self.shard))))
+            rows = index_rows(read_index(self.paths, self.shard))
             yield from self._wrong_counts(record, rows)
             yield from self._wrong_rows(rows)
             yield from self._wrong_tar(rows, tar)
@@ -97,8 +95,12 @@ class ShardCheck:
         index = self.paths.index(self.shard)
         if sha256(index) != record.index_sha256:
             yield "index has another sha256 than the done-record says: bytes of it have changed"
-        elif lacking := sorted(set(index_schema().names) - set(pq.read_schema(readable(index)).names)):
-            yield f"index lacks the columns {', '.join(lacking)}"
+        else:
+            lacking = set(index_schema().names) - set(pq.read_schema(readable(index)).names)
+            if self.config.get("keep_audio") is None:
+                lacking -= {*KEPT_COLUMNS}
+            if lacking:
+                yield f"index lacks the columns {', '.join(sorted(lacking))}"
 
     def _wrong_counts(self, record: DoneRecord, rows: Sequence[IndexRow]) -> Iterator[str]:
         if not len(rows) == self.num_planned == record.num_rows:
@@ -116,7 +118,9 @@ class ShardCheck:
             if row.state not in STATES:
                 yield f"{row.key}: {row.state!r} is no state"
             elif row.clip is not None:
-                problems = chain(self._wrong_times(row.clip), _wrong_facts(row.clip, row.media))
+                problems = chain(
+                    self._wrong_times(row.clip), _wrong_facts(row.clip, row.media), self._wrong_kept(row)
+                )
                 yield from (f"{row.key}: {problem}" for problem in problems)
             elif not row.reason:
                 yield f"{row.key}: state {row.state} without a reason"
@@ -136,6 +140,16 @@ class ShardCheck:
         if np.any(starts < 0) or np.any(stops > last) or np.any(stops - starts != window_rows):
             yield f"windows of rows {starts.min()} to {stops.max()} do not fit a log-mel of {total} rows"
 
+    def _wrong_kept(self, row: IndexRow) -> Iterator[str]:
+        codec, rate = self.config.get("keep_audio"), self.config.get("keep_audio_rate")
+        found = row.kept and row.kept.kept_codec
+        if found != codec:
+            yield f"its audio is kept as {codec or 'no file'}, but the index says {found or 'none'}"
+        elif row.members is not None and (row.members.audio_offset is None) != (codec is None):
+            yield f"its audio is kept as {codec or 'no file'}, but the index says {'where one is' if codec is None else 'of none where it is'}"
+        elif row.kept and rate not in (str(row.kept.kept_rate_hz), "source"):
+            yield f"its audio is kept at {row.kept.kept_rate_hz} Hz; keep_audio_rate is {rate}"
+
     def _wrong_tar(self, rows: Sequence[IndexRow], tar: AnyPath) -> list[str]:
         """Compare the tar with the index: headers, checksums, and one decoded clip if those are right."""
         prepared = [row for row in rows if row.state == ClipState.OK]
@@ -146,24 +160,8 @@ class ShardCheck:
                 found += _wrong_checksums(file, prepared)
             if prepared and not found:
                 row = prepared[len(prepared) // 2]
-                found += (f"{row.key}: {problem}" for problem in self._undecodable(file, row))
+                found += (f"{row.key}: {problem}" for problem in undecodable(file, row, self.config))
         return found
-
-    def _undecodable(self, tar: Any, row: IndexRow) -> Iterator[str]:
-        *frames, text, mel = _members_of(row)
-        for frame in frames:
-            yield from _checked(frame.name, partial(self._wrong_frame, _content(tar, frame)))
-        columns = row_columns(row)
-        yield from _checked(mel.name, partial(_wrong_mel, _content(tar, mel), columns["num_mel_rows"]))
-        yield from _checked(text.name, partial(_wrong_text, _content(tar, text), columns))
-
-    def _wrong_frame(self, jpeg: bytes) -> str | None:
-        with Image.open(io.BytesIO(jpeg)) as frame:
-            frame.load()
-            size = frame.size
-        side = self.config["frame_size"]
-        fits = size == (side, side) if self.config["crop"] == "centre" else min(size) == side
-        return None if fits else f"is {size[0]} x {size[1]} pixels, frame_size is {side}"
 
 
 def _wrong_facts(clip: ClipFacts, media: MediaFacts | None) -> Iterator[str]:
@@ -191,21 +189,9 @@ def digest_of(keys: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
-def _members_of(row: IndexRow) -> list[Member]:
-    """Where the index says a clip's members are, in the order of the tar: frames, JSON, log-mel."""
-    if (at := row.members) is None:
-        return []
-    frames = [
-        Member(frame_member(row.key, frame), offset, size)
-        for frame, (offset, size) in enumerate(zip(at.frame_offset, at.frame_size, strict=True))
-    ]
-    text = Member(json_member(row.key), at.json_offset, at.json_size)
-    return [*frames, text, Member(mel_member(row.key), at.mel_offset, at.mel_size)]
-
-
 def _wrong_headers(tar: Path, rows: Sequence[IndexRow]) -> Iterator[str]:
     """The first difference between the tar's headers and the index."""
-    expected = chain.from_iterable(map(_members_of, rows))
+    expected = chain.from_iterable(map(members_of, rows))
     try:
         for found, wanted in zip_longest(read_members(tar), expected):
             if found is None or wanted is None:
@@ -226,38 +212,7 @@ def _described(member: Member) -> str:
 def _wrong_checksums(tar: Any, rows: Sequence[IndexRow]) -> Iterator[str]:
     for row in rows:
         crc = 0
-        for member in _members_of(row):
-            crc = zlib.crc32(_content(tar, member), crc)
+        for member in members_of(row):
+            crc = zlib.crc32(content_of(tar, member), crc)
         if row.members is not None and crc != row.members.crc32:
             yield f"{row.key}: its bytes have changed (another crc32 than the index says)"
-
-
-def _content(tar: Any, member: Member) -> bytes:
-    tar.seek(member.offset)
-    content: bytes = tar.read(member.size)
-    return content
-
-
-def _checked(name: str, check: Callable[[], str | None]) -> Iterator[str]:
-    """The fault that `check` finds, or the error that it raises."""
-    try:
-        problem = check()
-    except (OSError, ValueError, EOFError) as error:  # of PIL, numpy and json
-        problem = f"cannot be read: {error}"
-    if problem is not None:
-        yield f"{name} {problem}"
-
-
-def _wrong_mel(content: bytes, num_rows: int) -> str | None:
-    mel = np.load(io.BytesIO(content), allow_pickle=False)
-    if (mel.shape, mel.dtype) != ((num_rows, NUM_MELS), np.float16):
-        return f"is {mel.dtype} {mel.shape}, not float16 ({num_rows}, {NUM_MELS})"
-    return None if np.isfinite(mel).all() else "holds values that are not finite"
-
-
-def _wrong_text(content: bytes, columns: Mapping[str, Any]) -> str | None:
-    described = json.loads(content)
-    # As JSON: a clip without labels has an empty tuple in its row.
-    indexed = json.loads(json.dumps({name: columns.get(name) for name in described}))
-    differing = [name for name, value in described.items() if indexed[name] != value]
-    return f"differs from the index in {', '.join(differing)}" if differing else None

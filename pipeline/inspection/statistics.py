@@ -8,7 +8,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.clip_notes import TEXTS, notes_of
 from cavsync.pipeline.dataset.done_record import MelSums
-from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow, MediaFacts
+from cavsync.pipeline.dataset.index_row import ClipFacts, IndexRow, KeptAudio, MediaFacts
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.dataset.paths import split_of
 from cavsync.pipeline.dataset.reader import read_clip
@@ -27,6 +27,16 @@ FACTS: Mapping[str, Callable[[MediaFacts], str]] = {
     "sample rate": lambda media: f"{media.sample_rate_hz:,} Hz" if media.sample_rate_hz else ABSENT,
     "audio channels": lambda media: str(media.num_channels or ABSENT),
 }
+
+
+# What a shard holds of each clip.
+MEMBERS = ("frames", "log-mel", "description", "audio")
+
+
+def kept_text(kept: KeptAudio) -> str:
+    """The audio file of a clip in words."""
+    layout = "mono" if kept.kept_channels == 1 else "stereo"
+    return f"{kept.kept_codec}, {kept.kept_rate_hz:,} Hz, {layout}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +66,10 @@ class Statistics:
     clips_per_label: Mapping[str, int]  # of clips in state ok, most first; known labels without a clip too
     durations_s: Sequence[float]  # of clips in state ok
     facts: Mapping[str, Mapping[str, int]]  # FACTS of every file that could be opened
+    kept_audio: Mapping[
+        str, int
+    ]  # the audio files that shards hold, in words -> clips; empty where none was kept
+    num_bytes: Mapping[str, int]  # of frames, log-mels, descriptions and audio files of clips in state ok
     notes: Mapping[str, Sequence[str]]  # note on clips in state ok -> their keys; every note of TEXTS
     mel: MelStatistics
 
@@ -90,6 +104,8 @@ def measure(inventory: Inventory, *, num_mel_clips: int, on_shard: Callable[[int
         clips_per_label=_labelled(counts.labels, inventory.label_names),
         durations_s=counts.durations_s,
         facts={title: dict(counter.most_common()) for title, counter in counts.facts.items()},
+        kept_audio=dict(counts.kept_audio.most_common()),
+        num_bytes=dict(counts.num_bytes),
         notes=counts.notes,
         mel=_mel_statistics(inventory, bands),
     )
@@ -100,6 +116,8 @@ class _Counts:
     labels: Counter[str] = field(default_factory=Counter)
     durations_s: list[float] = field(default_factory=list)
     facts: dict[str, Counter[str]] = field(default_factory=lambda: {title: Counter() for title in FACTS})
+    kept_audio: Counter[str] = field(default_factory=Counter)
+    num_bytes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(MEMBERS, 0)))
     notes: dict[str, list[str]] = field(default_factory=lambda: {note: [] for note in TEXTS})
 
     def add(self, rows: Iterable[IndexRow]) -> None:
@@ -113,6 +131,11 @@ class _Counts:
     def _add_usable(self, row: IndexRow, clip: ClipFacts) -> None:
         self.labels.update(set(row.labels))
         self.durations_s.append(clip.duration_s)
+        if row.kept is not None:
+            self.kept_audio[kept_text(row.kept)] += 1
+        if (at := row.members) is not None:
+            sizes = (sum(at.frame_size), at.mel_size, at.json_size, at.audio_size or 0)
+            self.num_bytes.update(dict(zip(MEMBERS, sizes, strict=True)))
         for note in notes_of(row):
             self.notes.setdefault(note, []).append(row.key)
 

@@ -41,6 +41,8 @@ class Status:
     num_clips: int
     num_clips_done: int
     states: Mapping[str, int]
+    num_bytes: int  # of the tars of finished shards
+    audio_bytes: int  # of them, of kept audio
     notes: Mapping[str, int]  # on clips in state ok, of finished shards
     runner: Runner | None
     clips_per_s: float | None
@@ -81,6 +83,8 @@ def status_of(inventory: Inventory) -> Status:
         num_clips=sum(inventory.planned.values()),
         num_clips_done=num_done,
         states=dict(states.most_common()),
+        num_bytes=sum(one.tar_bytes for one in inventory.records.values()),
+        audio_bytes=sum(one.audio_bytes for one in inventory.records.values()),
         notes=total_notes(inventory.records.values()),
         runner=runner,
         clips_per_s=live.clips_per_s if live else None,

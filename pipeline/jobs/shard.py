@@ -61,7 +61,7 @@ def process_shard(task: ShardTask, decoder: DecoderProcess, on_clip: OnClip) -> 
             if clip.mel is None:
                 writer.add_failed(clip.row)
             else:
-                writer.add(clip.row, clip.frames, clip.mel)
+                writer.add(clip.row, clip.frames, clip.mel, clip.audio)
                 mel += MelSums.of(clip.mel)
             on_clip(clip.state)
         seconds = round(time.perf_counter() - started, 3)

@@ -1,5 +1,6 @@
-"""Turns decoded audio frames into samples of one channel, and resamples them to 16 kHz."""
+"""Turns decoded audio frames into samples of one channel or of stereo, and resamples them."""
 
+from functools import cache
 from typing import Any
 
 import av
@@ -21,6 +22,10 @@ SAMPLE_TYPES = {
 FULL_SCALE = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
 # What is resampled at a time: buffers of this size stay in the cache, and the allocator has them at hand.
 PIECE_SAMPLES = 16_384
+# What a player takes as many channels for whose file does not name them, by FFmpeg's names of layouts.
+USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+# How much quieter than the front left and right all other channels are in a stereo mix (ITU-R BS.775).
+OTHERS_GAIN = 0.5**0.5
 
 
 def one_channel(frame: av.AudioFrame, channel: AudioChannel) -> np.ndarray:
@@ -36,6 +41,34 @@ def all_channels(frame: av.AudioFrame) -> np.ndarray:
     """(channels, samples) float32 in [-1, 1]."""
     data = _planes(frame)
     return _scaled(data, data.dtype)
+
+
+def stereo(frame: av.AudioFrame) -> np.ndarray:
+    """(1 or 2, samples) float32 in [-1, 1]: the channels as they are, more than two mixed as players mix them."""
+    channels = all_channels(frame)
+    if len(channels) <= 2:
+        return channels
+    names = tuple(one.name for one in frame.layout.channels)
+    if not any(name in ("FL", "FR", "FC") for name in names) and len(channels) in USUAL_LAYOUTS:
+        names = tuple(one.name for one in av.AudioLayout(USUAL_LAYOUTS[len(channels)]).channels)
+    mixed: np.ndarray = _stereo_weights(names) @ channels
+    return mixed
+
+
+@cache
+def _stereo_weights(names: tuple[str, ...]) -> np.ndarray:
+    """float32 (2, channels) by FFmpeg's names of the channels; no sum of samples in [-1, 1] leaves that.
+
+    Names end with L or R, or with LC and RC; others, such as FC and those of unknown channels, go to both sides.
+    """
+    sides = [name.removesuffix("C")[-1:] for name in names]
+    gains = [
+        0.0 if name.startswith("LFE") else 1.0 if name in ("FL", "FR") else OTHERS_GAIN for name in names
+    ]
+    rows = [[gain * (side != other) for side, gain in zip(sides, gains, strict=True)] for other in "RL"]
+    weights = np.array(rows, np.float32)
+    scaled: np.ndarray = weights / weights.sum(axis=1).max()
+    return scaled
 
 
 def _planes(frame: av.AudioFrame) -> np.ndarray:
@@ -59,17 +92,17 @@ def _scaled(values: np.ndarray, decoded: np.dtype) -> np.ndarray:
     return samples
 
 
-def resampled(samples: np.ndarray, rate_hz: int) -> np.ndarray:
-    """(n,) float32 at `rate_hz` to 16 kHz by libswresample; sample 0 stays at time 0."""
+def resampled(samples: np.ndarray, rate_hz: int, to_hz: int = SAMPLE_RATE_HZ) -> np.ndarray:
+    """(n,) float32 at `rate_hz` to one at `to_hz` by libswresample; sample 0 stays at time 0."""
     if len(samples) == 0:
         return samples
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=to_hz)
     pieces = (samples[first : first + PIECE_SAMPLES] for first in range(0, len(samples), PIECE_SAMPLES))
     frames = [*(_mono_frame(piece, rate_hz) for piece in pieces), None]
     parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
     if not parts:  # less than the filter's length
         return np.zeros(0, np.float32)
-    return np.concatenate(parts)[: round(len(samples) * SAMPLE_RATE_HZ / rate_hz)]
+    return np.concatenate(parts)[: round(len(samples) * to_hz / rate_hz)]
 
 
 def _mono_frame(samples: np.ndarray, rate_hz: int) -> av.AudioFrame:

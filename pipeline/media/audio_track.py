@@ -1,4 +1,4 @@
-"""Joins decoded audio frames to one channel on the clip's clock, and names what is missing of it.
+"""Joins decoded audio frames to one channel, and to stereo, on the clip's clock, and names what is missing of it.
 
 A recorder's times jitter around its steady stream of samples, and some packets have none. So samples follow one another
 as they were recorded, unless their times deviate from that for long: then there is a hole or an overlap, and the
@@ -6,8 +6,9 @@ samples after it are at their own times.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 import av
@@ -15,7 +16,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
-from cavsync.pipeline.media.audio import all_channels, one_channel, resampled
+from cavsync.pipeline.media.audio import all_channels, one_channel, resampled, stereo
 from cavsync.pipeline.media.demuxing.clock import Span
 from cavsync.pipeline.media.mel import is_silent
 
@@ -39,6 +40,7 @@ class AudioBlock:
     rate_hz: int
     samples: np.ndarray  # (samples,) float32
     others: np.ndarray | None  # (channels - 1, samples) float32: the rest, while all before were silent
+    stereo: np.ndarray | None = None  # (1 or 2, samples) float32, where it is wanted
     begins_part: bool = False  # of a file that was joined; its times are its own from here on
 
     @property
@@ -52,7 +54,7 @@ class Piece:
 
     begins_s: float
     rate_hz: int
-    samples: np.ndarray  # (samples,) float32
+    samples: np.ndarray  # (samples,) float32, of stereo (channels, samples)
     present: list[tuple[float, float]]  # [start, stop) of the samples that the file holds
 
     @property
@@ -61,13 +63,14 @@ class Piece:
 
 
 class AudioTrack:
-    """One channel of a span, filled frame by frame, and read when it is full.
+    """One channel of a span, filled frame by frame, and read when it is full; with `keeps_stereo` also its stereo.
 
     `choice` "first" takes the first channel that is not silent, "mean" the mean of all.
     """
 
-    def __init__(self, span: Span, choice: AudioChannel) -> None:
+    def __init__(self, span: Span, choice: AudioChannel, keeps_stereo: bool = False) -> None:
         self.start_s, self.duration_s, self.choice = span.begin_s, span.duration_s, choice
+        self.keeps_stereo = keeps_stereo
         self.clear()
 
     def clear(self) -> None:
@@ -85,7 +88,8 @@ class AudioTrack:
             others = all_channels(frame)[1:] if self._is_silent_so_far else None
         begins_s = math.nan if frame.time is None else frame.time
         # A copy: the decoder's buffer holds all channels.
-        self._blocks.append(AudioBlock(begins_s, frame.sample_rate, samples.copy(), others))
+        both = stereo(frame) if self.keeps_stereo else None
+        self._blocks.append(AudioBlock(begins_s, frame.sample_rate, samples.copy(), others, both))
 
     def append(self, other: "AudioTrack", offset_s: float) -> None:
         """Add what another track holds, `offset_s` later than on its own clock."""
@@ -124,15 +128,25 @@ class AudioTrack:
 
     def waveform(self) -> np.ndarray:
         """(samples,) float32 at 16 kHz from the clip's start to the end of its audio, 0 in its gaps."""
-        pieces = [(piece.begins_s, _at_16_khz(piece)) for piece in self._placed()]
-        if len(pieces) == 1 and pieces[0][0] == 0:
-            return pieces[0][1]
+        pieces = self._placed()
+        if len(pieces) == 1 and pieces[0].begins_s == 0:
+            return _at_rate(pieces[0], SAMPLE_RATE_HZ)
         end_s = min(self.end_s, self.duration_s)
-        waveform = np.zeros(round(end_s * SAMPLE_RATE_HZ), np.float32)
-        for begins_s, samples in pieces:
-            room = waveform[round(begins_s * SAMPLE_RATE_HZ) :][: len(samples)]
-            room[:] = samples[: len(room)]
-        return waveform
+        return _filled(np.zeros(round(end_s * SAMPLE_RATE_HZ), np.float32), pieces, SAMPLE_RATE_HZ)
+
+    @property
+    def rate_hz(self) -> int:
+        """The sample rate of most of what was added; some codecs find theirs after the first frames."""
+        duration_s: dict[int, float] = {}
+        for block in self._blocks:
+            duration_s[block.rate_hz] = duration_s.get(block.rate_hz, 0.0) + block.duration_s
+        return max(duration_s, key=duration_s.__getitem__)
+
+    def stereo_waveform(self, rate_hz: int, end_s: float) -> np.ndarray:
+        """(channels, samples) float32 from the clip's start to `end_s`, 0 in its gaps; one channel where all audio has one."""
+        num_channels = max(len(block.stereo) for block in self._blocks if block.stereo is not None)
+        waveform = np.zeros((num_channels, round(end_s * rate_hz)), np.float32)
+        return _filled(waveform, self._place(partial(_stereo, num_channels=num_channels)), rate_hz)
 
     def _loudest_other(self) -> int:
         """The first channel that is not silent, in an audio whose first channel is; that one when all are."""
@@ -144,15 +158,14 @@ class AudioTrack:
 
     def _placed(self) -> list[Piece]:
         if self._pieces is None:
-            self._pieces = list(self._place())
+            self._pieces = list(self._place(partial(_samples, channel=self.channel)))
         return self._pieces
 
-    def _place(self) -> Iterator[Piece]:
-        channel, begins_s = self.channel, starts_s(self._blocks)
-        reached_s = 0.0
+    def _place(self, samples_of: Callable[[AudioBlock], np.ndarray]) -> Iterator[Piece]:
+        begins_s, reached_s = starts_s(self._blocks), 0.0
         runs = groupby(zip(self._blocks, begins_s, strict=True), key=lambda placed: placed[0].rate_hz)
         for number, (rate_hz, run) in enumerate(runs):
-            blocks = [(at_s - self.start_s, _samples(block, channel)) for block, at_s in run]
+            blocks = [(at_s - self.start_s, samples_of(block)) for block, at_s in run]
             first_s = 0.0 if number == 0 else max(reached_s, blocks[0][0])
             if first_s < self.duration_s:
                 piece = _joined(blocks, first_s, self.duration_s, rate_hz)
@@ -212,10 +225,21 @@ def _samples(block: AudioBlock, channel: int | None) -> np.ndarray:
     return other
 
 
+def _stereo(block: AudioBlock, num_channels: int) -> np.ndarray:
+    """(num_channels, samples); the only channel of a block on both sides."""
+    assert block.stereo is not None
+    return (
+        block.stereo if len(block.stereo) == num_channels else np.repeat(block.stereo, num_channels, axis=0)
+    )
+
+
 def _joined(blocks: Sequence[tuple[float, np.ndarray]], first_s: float, stop_s: float, rate_hz: int) -> Piece:
-    """Blocks of one rate, each with its time in seconds from the clip's start, as far as they lie in [first_s, stop_s)."""
+    """Blocks of one rate, each with its time in seconds from the clip's start, as far as they lie in [first_s, stop_s).
+
+    Their samples are (samples,) or, of stereo, (channels, samples).
+    """
     base = round(first_s * rate_hz)
-    room = np.zeros(round(stop_s * rate_hz) - base, np.float32)
+    room = np.zeros((*blocks[0][1].shape[:-1], round(stop_s * rate_hz) - base), np.float32)
     present: list[tuple[int, int]] = []
     reached = None
     for begins_s, samples in blocks:
@@ -223,16 +247,31 @@ def _joined(blocks: Sequence[tuple[float, np.ndarray]], first_s: float, stop_s: 
         if reached is not None and abs(first - reached) <= 1:
             first = reached
         skipped = max(0, -first, (reached or 0) - first)  # an overlap: what is there stays
-        first, samples = first + skipped, samples[skipped:]
-        reached = max(reached or first, first + len(samples))
-        if len(samples):
-            room[first : first + len(samples)] = samples[: max(0, len(room) - first)]
+        first, samples = first + skipped, samples[..., skipped:]
+        num_samples = samples.shape[-1]
+        reached = max(reached or first, first + num_samples)
+        if num_samples:
+            room[..., first : first + num_samples] = samples[..., : max(0, room.shape[-1] - first)]
             is_next = present and first == present[-1][1]
             present[-1:] = [(present[-1][0], reached)] if is_next else [*present[-1:], (first, reached)]
     end = present[-1][1] if present else 0
     times_s = [((base + start) / rate_hz, (base + stop) / rate_hz) for start, stop in present]
-    return Piece(base / rate_hz, rate_hz, room[:end], times_s)
+    return Piece(base / rate_hz, rate_hz, room[..., :end], times_s)
 
 
-def _at_16_khz(piece: Piece) -> np.ndarray:
-    return piece.samples if piece.rate_hz == SAMPLE_RATE_HZ else resampled(piece.samples, piece.rate_hz)
+def _at_rate(piece: Piece, rate_hz: int) -> np.ndarray:
+    """(samples,) or (channels, samples), as the piece has them."""
+    if piece.rate_hz == rate_hz:
+        return piece.samples
+    if piece.samples.ndim == 1:
+        return resampled(piece.samples, piece.rate_hz, rate_hz)
+    return np.stack([resampled(channel, piece.rate_hz, rate_hz) for channel in piece.samples])
+
+
+def _filled(waveform: np.ndarray, pieces: Iterable[Piece], rate_hz: int) -> np.ndarray:
+    """The (samples,) or (channels, samples) from the clip's start, with those of the pieces put in their places."""
+    for piece in pieces:
+        samples = _at_rate(piece, rate_hz)
+        room = waveform[..., round(piece.begins_s * rate_hz) :][..., : samples.shape[-1]]
+        room[:] = samples[..., : room.shape[-1]]
+    return waveform

@@ -10,11 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
-from cavsync.pipeline.dataset.choices import AudioChannel
+from cavsync.pipeline.dataset.choices import AudioChannel, AudioCodec
 from cavsync.pipeline.dataset.config import PrepareConfig
 from cavsync.pipeline.dataset.index_row import MediaFacts
 from cavsync.pipeline.dataset.sampling import frame_times_s, rounded_down
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
+from cavsync.pipeline.media.audio_file import kept_rate_hz
 from cavsync.pipeline.media.audio_track import AudioTrack
 from cavsync.pipeline.media.demuxing.clock import Span
 from cavsync.pipeline.media.demuxing.container import Container
@@ -57,7 +58,7 @@ class Backend(Protocol):
         """Why something of the span could not be decoded."""
         ...
 
-    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
+    def read(self, span: Span, channel: AudioChannel, keeps_stereo: bool = False) -> AudioTrack:
         """Read the span, and decode its audio."""
         ...
 
@@ -66,14 +67,24 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class KeptWaveform:
+    """Audio to be kept beside the log-mel, from the clip's start to its end."""
+
+    samples: np.ndarray  # (1 or 2, samples) float32
+    rate_hz: int
+    codec: AudioCodec
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecodedClip:
-    """Frames as JPEG and one channel of audio; times are seconds from the clip's start."""
+    """Frames as JPEG and audio; times are seconds from the clip's start."""
 
     duration_s: float
     frame_pts_s: np.ndarray  # (num_frames,)
     frames: list[bytes]
-    waveform: np.ndarray  # (samples,) float32 at 16 kHz, beginning at the clip's start
+    waveform: np.ndarray  # (samples,) float32 at 16 kHz, one channel, beginning at the clip's start
+    kept_audio: KeptWaveform | None  # None where the configuration keeps none
     still: bool
     orientation: int  # how the stored frames were turned, as in EXIF
     audio_channel: int | None  # that was taken, from 0; None for the mean of all
@@ -101,7 +112,7 @@ class ClipDecoder:
         """
         self._container.require_both_streams()
         span = Span(self._container.origin_s + start_s, duration_s)
-        audio = self._backend.read(span, config.audio_channel)
+        audio = self._backend.read(span, config.audio_channel, config.keep_audio is not None)
         audio_gaps_s = audio.gaps_s
         end_s = min(duration_s, self._backend.frames_end_s - span.begin_s, audio.end_s)
         lead_s = max(0.0, self._backend.frames_begin_s - span.begin_s)
@@ -117,6 +128,7 @@ class ClipDecoder:
             frame_pts_s=np.array([begins_s - span.begin_s for begins_s, _ in shown]),
             frames=[jpeg(image, config.jpeg_quality) for image in images],
             waveform=audio.waveform()[: round(end_s * SAMPLE_RATE_HZ)],
+            kept_audio=_kept(audio, end_s, config),
             still=is_still(images),
             orientation=scaler.orientation,
             audio_channel=audio.channel,
@@ -155,6 +167,13 @@ class ClipDecoder:
             lead_s = self._backend.frames_begin_s - span.begin_s
         reason = self._backend.failure or "no frame of the clip could be decoded"
         raise MediaError(ClipState.DECODE_ERROR, reason)
+
+
+def _kept(audio: AudioTrack, end_s: float, config: PrepareConfig) -> KeptWaveform | None:
+    if config.keep_audio is None or config.keep_audio_rate is None:
+        return None
+    rate_hz = kept_rate_hz(config.keep_audio, config.keep_audio_rate, audio.rate_hz)
+    return KeptWaveform(audio.stereo_waveform(rate_hz, end_s), rate_hz, config.keep_audio)
 
 
 def frames_at(

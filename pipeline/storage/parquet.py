@@ -17,13 +17,22 @@ class DamagedFileError(CavsyncError):
 
 
 def read_table(
-    path: AnyPath, way_out: str, columns: Sequence[str] | None = None, filters: list[Any] | None = None
+    path: AnyPath,
+    way_out: str,
+    columns: Sequence[str] | None = None,
+    filters: list[Any] | None = None,
+    *,
+    schema: "pa.Schema | None" = None,
 ) -> "pa.Table":
-    """The table, or some columns of the rows that pass the filters. Raises DamagedFileError, which ends with `way_out`."""
+    """The table, or some columns of the rows that pass the filters. Raises DamagedFileError, which ends with `way_out`.
+
+    With a schema it has the schema's columns, null where the file lacks one; without it, the file's.
+    """
     import pyarrow.parquet as pq
 
     with damage_named(path, way_out):
-        return pq.read_table(readable(path), columns=None if columns is None else [*columns], filters=filters)
+        wanted = None if columns is None else [*columns]
+        return pq.read_table(readable(path), columns=wanted, filters=filters, schema=schema)
 
 
 def read_schema(path: AnyPath, way_out: str) -> "pa.Schema":

@@ -221,7 +221,8 @@ class StoredClip:
         """(offset, size) of all members in the tar, in their order."""
         row = self.row
         yield from zip(row.of_frames("frame_offset"), row.of_frames("frame_size"), strict=True)
-        yield from ((row.number(f"{part}_offset"), row.number(f"{part}_size")) for part in ("json", "mel"))
+        parts = ("json", "mel", "audio")  # an audio file that is not there has no bytes
+        yield from ((row.number(f"{part}_offset"), row.number(f"{part}_size")) for part in parts)
 
     def _changed(self, what: str) -> ShardError:
         shard = self.row.number("shard")

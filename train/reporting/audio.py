@@ -1,4 +1,4 @@
-"""Makes the audio of a prepared clip playable: from its source video, or, where that is out of reach, from its log-mel."""
+"""Makes the audio of a prepared clip playable: as it was kept, else from its source video, else from its log-mel."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,12 @@ from torchaudio.functional import griffinlim, lfilter
 from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.index_row import IndexRow
+from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.inspection.clips import source_audio
+from cavsync.pipeline.media.audio import resampled
+from cavsync.pipeline.media.audio_file import decoded_audio
 from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.media.mel import FFT_SAMPLES, FRAME_SAMPLES, PREEMPHASIS, SHIFT_SAMPLES, mel_filters
 from cavsync.pipeline.storage.filesystem import StoreError
@@ -28,16 +31,20 @@ class ClipAudio:
 
 def playable_audio(
     row: IndexRow,
-    mel: np.ndarray,
+    stored: ClipContent,
     channel: AudioChannel,
     decoder: DecoderProcess,
     archives: ArchiveSet | None = None,
 ) -> ClipAudio:
-    """The audio of an index row, whose source may lie in `archives`; `mel` is its stored (rows, 128) log-mel."""
+    """The audio of an index row, whose source may lie in `archives`; `stored` is what its shard holds of it."""
+    if row.kept is not None and stored.audio is not None:
+        samples = decoded_audio(stored.audio, row.kept.kept_codec, row.kept.kept_rate_hz)
+        mono = resampled(samples.mean(axis=0), row.kept.kept_rate_hz)
+        return ClipAudio(mp3_bytes(mono), from_mel=False)
     try:
         return ClipAudio(mp3_bytes(source_audio(row, channel, decoder, archives)), from_mel=False)
     except (MediaError, StoreError):  # shards travel without the videos that they were made from
-        return ClipAudio(mp3_bytes(waveform_of_mel(mel)), from_mel=True)
+        return ClipAudio(mp3_bytes(waveform_of_mel(stored.mel)), from_mel=True)
 
 
 def waveform_of_mel(mel: np.ndarray) -> np.ndarray:

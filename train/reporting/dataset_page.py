@@ -9,14 +9,14 @@ from PIL import Image
 
 from cavsync.pipeline.dataset.clip_notes import note_text, notes_of
 from cavsync.pipeline.dataset.index_row import IndexRow, MediaFacts
-from cavsync.pipeline.inspection.clips import SampleClip
-from cavsync.pipeline.inspection.statistics import PERCENTILES, Statistics
+from cavsync.pipeline.inspection.clips import PlayableFile, SampleClip
+from cavsync.pipeline.inspection.statistics import PERCENTILES, Statistics, kept_text
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.reporting.contact_sheet import LEFT, RIGHT, clip_plot, end_s, sheet, title
 from cavsync.train.reporting.dataset_plots import dataset_plots
 from cavsync.train.reporting.images import png
 from cavsync.train.reporting.inputs import ResultInputs
-from cavsync.train.reporting.page import CaptionedImage, Section, Table, write_page
+from cavsync.train.reporting.page import AUDIO_TYPES, CaptionedImage, Section, Table, data_url, write_page
 
 STATISTICS_PAGE, SHEET_PAGE = "stats.html", "contact-sheet.html"
 MAX_KEYS = 50  # listed on a page
@@ -29,7 +29,7 @@ class ClipCard:
 
     title: str
     plot: bytes | None  # PNG
-    wav: bytes | None
+    audio: str | None  # data URL
     no_audio: str
     failure: str  # why there is no plot
     end_s: float  # the end of the plot's time axis, in seconds
@@ -125,12 +125,16 @@ def _card(sample: SampleClip, plot: Image.Image | None) -> ClipCard:
     return ClipCard(
         title=title(replace(row, reason=None)),
         plot=png(plot) if plot else None,
-        wav=sample.wav,
+        audio=None if sample.audio is None else _address(sample.audio),
         no_audio=sample.no_audio,
         failure="" if plot else f"{row.state}: {row.reason}",
         end_s=end_s(row.clip) if row.clip else 0.0,
         facts=[(name, value) for name, value in _facts(row, sample) if value],
     )
+
+
+def _address(audio: PlayableFile) -> str:
+    return data_url(audio.content, AUDIO_TYPES[audio.suffix])
 
 
 def _facts(row: IndexRow, sample: SampleClip) -> Iterator[tuple[str, str]]:
@@ -145,6 +149,7 @@ def _facts(row: IndexRow, sample: SampleClip) -> Iterator[tuple[str, str]]:
         notes = [note.replace("_", " ") for note in notes_of(row)]
         stored = f"{len(sample.stored.frames)} frames, {row.clip.num_mel_rows:,} mel rows"
         yield "stored", _joined(f"{row.clip.duration_s:.2f} s", stored, *notes)
+        yield "kept audio", "" if row.kept is None else kept_text(row.kept)
         yield "gaps in the audio", _spans(row.clip.audio_gaps_s)
         yield "gaps in the frames", _spans(row.clip.frame_gaps_s)
         yield "crc32", f"{row.members.crc32:08x}"

@@ -20,8 +20,8 @@ from cavsync.train.reporting.images import media_type, size_px
 from cavsync.train.reporting.inputs import ResultInputs
 
 MAX_MISSING_SHOWN = 100
-# Filters of the templates.
-AUDIO_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+# By suffix; each is a filter of the templates too.
+AUDIO_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac", "opus": "audio/ogg"}
 
 
 @dataclass(frozen=True)

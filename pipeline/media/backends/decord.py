@@ -46,7 +46,7 @@ class DecordDecoder:
     def failure(self) -> str | None:
         return self._audio.failure
 
-    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
+    def read(self, span: Span, channel: AudioChannel, keeps_stereo: bool = False) -> AudioTrack:
         require_frame_times(self.name, self._container)
         self._times_s = self._packet_times_s()
         self._orientation = first_orientation(self._container)
@@ -54,7 +54,7 @@ class DecordDecoder:
             self._refuse("its frames are mirrored by a display matrix, and decord does not mirror them")
         self._reader = self._opened()
         self._compare(self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0])
-        track = self._audio.read(span, channel)
+        track = self._audio.read(span, channel, keeps_stereo)
         self.frames_begin_s, self.frames_end_s = self._audio.frames_begin_s, self._audio.frames_end_s
         return track
 

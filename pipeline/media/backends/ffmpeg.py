@@ -36,14 +36,14 @@ class FfmpegDecoder:
         self.failure: str | None = None
         self.frame_gaps_s: list[tuple[float, float]] = []
 
-    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
+    def read(self, span: Span, channel: AudioChannel, keeps_stereo: bool = False) -> AudioTrack:
         require_frame_times(self.name, self._container)
         self._span = span
         self._coded = SpanReader(self._container, span).read(_NoSink()) or CodedFrames()
         if not self._coded.are_timed:
             raise timing_error(self.name, "its packets do not say when frames are shown")
         self._orientation = first_orientation(self._container)
-        track = AudioTrack(span, channel)
+        track = AudioTrack(span, channel, keeps_stereo)
         samples = self._input(self._container.audio).filter("atrim", end=_plain(span.end_s + AUDIO_TAIL_S))
         for frame in self._decoded(samples, acodec="pcm_f32le"):
             track.add(frame)

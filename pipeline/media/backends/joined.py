@@ -42,8 +42,8 @@ class JoinedFileDecoder:
         self._parts: list[_PartDecoder] = []
         self._end_s = -math.inf  # of the span
 
-    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
-        track = AudioTrack(span, channel)
+    def read(self, span: Span, channel: AudioChannel, keeps_stereo: bool = False) -> AudioTrack:
+        track = AudioTrack(span, channel, keeps_stereo)
         self._parts, self._end_s = [], span.end_s
         timeline = self._container.timeline
         stops_s = [*(part.begin_s for part in timeline[1:]), math.inf]
@@ -53,7 +53,7 @@ class JoinedFileDecoder:
                 from_s = max(begin_s, min(span.begin_s, stop_s - END_S))
                 local = Span(from_s - timed.offset_s, min(stop_s, span.end_s) - from_s)
                 self._parts.append(self._opened(timed, max(begin_s, span.begin_s), stop_s))
-                track.append(self._parts[-1].decoder.read(local, channel), timed.offset_s)
+                track.append(self._parts[-1].decoder.read(local, channel, keeps_stereo), timed.offset_s)
         return track
 
     def frames(self, instants: Sequence[float]) -> Iterator[TimedFrame | None]:

@@ -37,9 +37,9 @@ class PyAvDecoder:
         self.failure: str | None = None
         self.frame_gaps_s: list[tuple[float, float]] = []
 
-    def read(self, span: Span, channel: AudioChannel) -> AudioTrack:
+    def read(self, span: Span, channel: AudioChannel, keeps_stereo: bool = False) -> AudioTrack:
         self._reader = SpanReader(self._container, span)
-        audio = _AudioDecoder(AudioTrack(span, channel))
+        audio = _AudioDecoder(AudioTrack(span, channel, keeps_stereo))
         self._coded = self._reader.read(audio) or CodedFrames()
         self.frames_begin_s, self.frames_end_s = self._coded.begin_s, self._coded.end_s
         self.failure = audio.failure

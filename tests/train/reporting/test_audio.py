@@ -10,8 +10,12 @@ import pytest
 from support.known_shards import prepared_row
 from support.media import KnownClip
 
+from cavsync.pipeline.dataset.choices import AudioCodec
+from cavsync.pipeline.dataset.index_row import KeptAudio
+from cavsync.pipeline.dataset.reader import ClipContent
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ
 from cavsync.pipeline.decoding.process import DecoderProcess
+from cavsync.pipeline.media.audio_file import encoded_audio
 from cavsync.pipeline.media.encode import mp3_bytes
 from cavsync.pipeline.media.mel import log_mel
 from cavsync.train.reporting.audio import playable_audio, waveform_of_mel
@@ -57,13 +61,25 @@ def test_silence_is_remade_as_something_finite() -> None:
 def test_the_source_is_played_where_it_exists(known_clip: Callable[[str], KnownClip]) -> None:
     clip = known_clip("plain")
     row = prepared_row(source=str(clip.path), duration_s=1.5)
-    mel = log_mel(tone(3000.0)).astype(np.float16)
+    stored = ClipContent([], log_mel(tone(3000.0)).astype(np.float16))
     with DecoderProcess() as decoder:
-        audio = playable_audio(row, mel, "first", decoder)
+        audio = playable_audio(row, stored, "first", decoder)
         assert not audio.from_mel
         # The clip's chirp begins at 500 Hz and rises by 300 Hz a second.
         assert 500 < loudest_hz(decoded(audio.mp3)[:SAMPLE_RATE_HZ]) < 850
         for source in (None, str(clip.path.with_name("gone.mp4"))):
-            from_log_mel = playable_audio(replace(row, source=source), mel, "first", decoder)
+            from_log_mel = playable_audio(replace(row, source=source), stored, "first", decoder)
             assert from_log_mel.from_mel
             assert loudest_hz(decoded(from_log_mel.mp3)) == pytest.approx(3000, rel=0.05)
+
+
+@pytest.mark.parametrize("codec", ["flac", "opus"])
+def test_kept_audio_is_played_where_the_source_is_gone(codec: AudioCodec) -> None:
+    waveform = np.tile(tone(1000.0), (2, 1)).astype(np.float32)
+    kept = KeptAudio(kept_codec=codec, kept_rate_hz=SAMPLE_RATE_HZ, kept_channels=2)
+    mel = log_mel(tone(3000.0)).astype(np.float16)
+    stored = ClipContent([], mel, encoded_audio(waveform, SAMPLE_RATE_HZ, codec))
+    with DecoderProcess() as decoder:
+        audio = playable_audio(replace(prepared_row(duration_s=2.0), kept=kept), stored, "first", decoder)
+    assert not audio.from_mel
+    assert loudest_hz(decoded(audio.mp3)) == pytest.approx(1000, abs=1)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cavsync.errors import writing_output
 from cavsync.pipeline.dataset.done_record import DoneRecord
@@ -26,14 +27,16 @@ from cavsync.pipeline.storage.lock import exclusively
 from cavsync.train.data.index.checks import ShardError, make_again
 
 # Raised with any change of what the file holds, so that a file of another version is made again.
-FORMAT = 1
+FORMAT = 2
 FACTS = b"cavsync"
 # Of a record batch, whose columns are in memory while the file is made.
 MAX_ROWS = 65_536
 COPIED = (
     *("key", "labels", "frame_pts_s", "num_mel_rows", "frame_offset", "frame_size"),
-    *("mel_offset", "mel_size", "json_offset", "json_size", "crc32"),
+    *("mel_offset", "mel_size", "json_offset", "json_size", "audio_offset", "audio_size", "crc32"),
 )
+# Null where a clip has no audio file; the mapped file says 0.
+_OF_AUDIO = ("audio_offset", "audio_size")
 # Any: the stubs of pyarrow know no common type of fields.
 _FIELDS: list[Any] = [
     *[index_schema().field(name) for name in COPIED],
@@ -139,7 +142,9 @@ def _rows(paths: DatasetPaths, number: int, shard: str) -> pa.Table:
     """The clips of one shard that are in state ok, with the columns of the file."""
     is_usable = [("state", "=", ClipState.OK)]
     read = read_index(paths, shard, [*COPIED, "state"], is_usable)
-    return read.select(COPIED).append_column("shard", pa.repeat(pa.scalar(number, pa.int32()), len(read)))
+    columns = [pc.fill_null(read[name], 0) if name in _OF_AUDIO else read[name] for name in COPIED]
+    copied = pa.table(columns, names=COPIED)
+    return copied.append_column("shard", pa.repeat(pa.scalar(number, pa.int32()), len(read)))
 
 
 def _batched(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -16,7 +16,7 @@ from cavsync.train.data.index.mapped_file import read_facts
 # Columns of numbers, and those that have one number for each frame.
 NUMBERS = (
     *("shard", "num_mel_rows", "mel_offset", "mel_size", "json_offset", "json_size"),
-    "crc32",
+    *("audio_offset", "audio_size", "crc32"),
 )
 OF_FRAMES = ("frame_pts_s", "frame_offset", "frame_size")
 

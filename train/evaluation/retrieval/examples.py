@@ -56,7 +56,7 @@ class ClipPreviews:
         """Made once for each clip: a good answer to one query is often one to others."""
         if clip not in self._audio_previews:
             row, stored = self._clip(clip)
-            audio = playable_audio(row, stored.mel, self._channel, self._decoder, self._archives)
+            audio = playable_audio(row, stored, self._channel, self._decoder, self._archives)
             strip = mel_strip(stored.mel)
             preview = ClipPreview(self._title(clip), mel=strip, mp3=audio.mp3, from_mel=audio.from_mel)
             self._audio_previews[clip] = preview
