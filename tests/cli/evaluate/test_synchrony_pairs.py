@@ -97,7 +97,7 @@ def test_a_clock_in_step_prefers_its_own_audio_to_all_that_changes_time(
     assert pairwise["negatives"][OFFSET]["num_clips"] == NUM_CLIPS
     assert list(pairwise["amounts"][JITTER]) == ["100 ms", "300 ms"]
     assert list(pairwise["amounts"][SPEED]) == ["20 %", "10 %"]
-    figure = record["figures"]["own above perturbed: offset, 50 ms"]
+    figure = record["figures"]["pairwise: offset, 50 ms"]
     assert (figure["value"], figure["chance"]) == (100, 50)
     assert figure["low"] < 100
     page = (tmp_path / "out" / "report.html").read_text()
@@ -299,8 +299,8 @@ def test_a_csv_of_pairs_is_read_and_scored(
     assert result.exit_code == 0, result.output
     assert "2 of 2 pairs scored" in output_text(result)
     record = json.loads((weights.parent / "out" / "report.json").read_text())
-    assert record["figures"]["own above perturbed: offset, 500 ms"]["value"] == 100
-    assert record["figures"]["own above perturbed: copy"]["value"] == 0
+    assert record["figures"]["pairwise: offset, 500 ms"]["value"] == 100
+    assert record["figures"]["pairwise: copy"]["value"] == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from cavsync.train.embedding.encode import require_finite
 from cavsync.train.evaluation.heatmaps.audio_prompt import MAX_PROMPT_S, PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, Heatmap, HeatmapModel, ImageFeatures
 
-SILENCE, NOISE, FOREIGN = "silence", "noise", "another clip's sound"
+SILENCE, NOISE, FOREIGN = "silence", "noise", "another clip"
 NEGATIVES = (SILENCE, NOISE, FOREIGN)
 # White noise of -20 dB of full scale. Images take turns with so many draws of it.
 NOISE_RMS, NUM_NOISES = 0.1, 8

@@ -11,6 +11,9 @@ from cavsync.train.evaluation.heatmaps.negative_figures import (
 from cavsync.train.reporting.estimate import Estimate
 from cavsync.train.reporting.page import Score, Section, Table
 
+# In % of the image: a threshold that lights more with the right sound chooses nothing.
+USELESS_AREA = 90.0
+
 Methods = Mapping[str, NegativeAudioScores]
 
 
@@ -20,14 +23,30 @@ def findings(methods: Methods) -> list[str]:
 
 
 def _finding(method: str, scores: NegativeAudioScores) -> str:
+    return " ".join([_listening(method, scores), *_of_threshold(scores)])
+
+
+def _listening(method: str, scores: NegativeAudioScores) -> str:
     if not scores.ignored:
-        return f"{method} follows its audio: its maps of {_listed(scores)} are lower than those of the right sound, or elsewhere."
+        return (
+            f"Maps of {method} change with their audio: those of {_listed(scores)} are lower than those of the right sound, or "
+            "elsewhere."
+        )
     basis = "; ".join(f"{name}: {_basis(scores.negatives[name])}" for name in scores.ignored)
     degree = "does not listen" if len(scores.ignored) == len(scores.negatives) else "does not listen to all"
     return (
         f"{method} {degree}: its maps of {' and '.join(scores.ignored)} look like those of the right sound ({basis}). "
         "What it finds there does not come from the audio."
     )
+
+
+def _of_threshold(scores: NegativeAudioScores) -> list[str]:
+    if scores.right_area.value < USELESS_AREA:
+        return []
+    lit = f"{scores.right_area.value:.0f} % of them"
+    return [
+        f"It has no use for one threshold: the best one for all images lights {lit} with the right sound."
+    ]
 
 
 def _listed(scores: NegativeAudioScores) -> str:
@@ -46,15 +65,15 @@ def negative_rows(methods: Methods) -> list[Score]:
 def _method_rows(method: str, scores: NegativeAudioScores) -> list[Score]:
     rows = []
     for name, figures in scores.negatives.items():
-        silent = "does not listen: same maps" if name in scores.ignored else ""
+        compared = "does not listen: same maps" if name in scores.ignored else "than the right sound"
         rows += [
-            Score(f"{method}: pIA of {name}", figures.area, "lit falsely; chance: by the right sound"),
-            Score(f"{method}: {name} lower than the right sound", figures.lower, silent),
+            Score(f"{method}: pIA, {name}", figures.area, "chance: right sound"),
+            Score(f"{method}: {name} lower", figures.lower, compared),
         ]
     return [
         *rows,
-        Score(f"{method}: F_LOC", scores.f_loc, "one threshold for all images and audio"),
-        Score(f"{method}: F_AUC", scores.f_auc, "one threshold for all images and audio"),
+        Score(f"{method}: F_LOC", scores.f_loc, "universal threshold"),
+        Score(f"{method}: F_AUC", scores.f_auc, "universal threshold"),
     ]
 
 

@@ -59,9 +59,9 @@ def pairwise_rows(figures: PairwiseFigures) -> list[Score]:
     rows = []
     for negative, overall in figures.negatives.items():
         amounts = {name: one for name, one in figures.amounts[negative].items() if name}
-        rows.append(Score(f"own above perturbed: {negative}", overall.accuracy, _counted(overall)))
+        rows.append(Score(f"pairwise: {negative}", overall.accuracy, _counted(overall)))
         rows += [
-            Score(f"own above perturbed: {negative}, {name}", one.accuracy, _counted(one))
+            Score(f"pairwise: {negative}, {name}", one.accuracy, _counted(one))
             for name, one in amounts.items()
         ]
     return rows
