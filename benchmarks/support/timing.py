@@ -52,7 +52,7 @@ def cost_of(action: Action) -> Cost:
 
 def in_own_process(action: Action) -> Cost:
     """The action's cost in a new process, with the most memory that this, or one that it started, held."""
-    return result_in_own_process(partial(_weighed, action))
+    return result_in_own_process(partial(weighed, action))
 
 
 def result_in_own_process(call: Callable[[], T]) -> T:
@@ -61,7 +61,8 @@ def result_in_own_process(call: Callable[[], T]) -> T:
         return pool.submit(call).result()
 
 
-def _weighed(action: Action) -> Cost:
+def weighed(action: Action) -> Cost:
+    """The action's cost, with the most memory that this process, or one that it started, ever held."""
     cost = cost_of(action)
     peaks = [
         resource.getrusage(whose).ru_maxrss for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

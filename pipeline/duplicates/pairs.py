@@ -90,20 +90,32 @@ def read_pairs(path: AnyPath) -> PairFile:
 
 
 def find_pairs_of(dataset: Dataset, others: Sequence[str]) -> PairFile | None:
-    """The pairs in the dataset's folder: those within it where it is one of `others` (paths, URLs), or those with one of them.
+    """The latest pairs in the dataset's folder that compare it with one of `others` (paths, URLs), which may be the same.
 
-    None where there is no such file, or only one that was made before the dataset changed.
+    None where there are none, or only of some splits, or from before the dataset changed.
     """
-    roots = {str(dataset.paths.root), str(_resolved(dataset.paths.root))}
-    for other in others:
-        is_same = str(_resolved(as_path(other))) in roots
-        folder = PAIRS_FOLDER if is_same else pairs_folder(as_path(other))
-        path = dataset.paths.root / folder / PAIRS_NAME
-        if path.is_file() and (found := read_pairs(path)).about.get("summary_sha256") == sha256(
-            dataset.paths.summary
-        ):
+    root = dataset.paths.root
+    if not isinstance(root, Path):
+        return None
+    compared = {str(_resolved(as_path(other))) for other in others}
+    changed = sha256(dataset.paths.summary)
+    files = sorted(root.glob(f"{PAIRS_FOLDER}*/{PAIRS_NAME}"), key=lambda path: path.stat().st_mtime_ns)
+    for path in reversed(files):
+        found = read_pairs(path)
+        if found.about.get("summary_sha256") == changed and _compares(found.about, root, compared):
             return found
     return None
+
+
+def _compares(about: Mapping[str, Any], root: Path, others: set[str]) -> bool:
+    """Whether these are pairs of the test clips of the dataset at `root` and the training clips of one of the others."""
+    if about.get("other") is None:
+        return about.get("split") == "all" and str(root.resolve()) in others
+    return (
+        about["other"] in others
+        and about["split"] in ("all", "test")
+        and about["other_split"] in ("all", "train")
+    )
 
 
 def pairs_folder(other: AnyPath) -> str:

@@ -11,7 +11,8 @@ from support.command_line import output_text
 from support.known_shards import micro_run
 from support.labelled_shards import NUM_TEST, write_labelled_shards
 
-from cavsync.pipeline.duplicates.pairs import DuplicatePair, write_pairs
+from cavsync.pipeline.dataset.reader import Dataset
+from cavsync.pipeline.duplicates.pairs import DuplicatePair, find_pairs_of, write_pairs
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.pretrain.trainer import pretrain
 
@@ -67,19 +68,33 @@ def test_copies_of_training_clips_count_as_trained_on(run: Path, tmp_path: Path)
     assert "1 share only the audio of one" in page
 
 
-def test_the_pairs_in_the_folder_of_the_dataset_are_found_unless_it_changed(
-    run: Path, dataset: Path, tmp_path: Path
-) -> None:
+def test_the_pairs_in_the_folder_of_the_dataset_are_found(run: Path, dataset: Path, tmp_path: Path) -> None:
     nothing = output_text(retrieval(run, "--out", tmp_path / "none"))
     assert "Copies under other ids were not looked for" in nothing
-    kept = dataset / "duplicates" / "pairs.parquet"
+    kept = dataset / "duplicates-2" / "pairs.parquet"
     kept.parent.mkdir()
-    write_pairs(kept, [COPY], {"summary_sha256": sha256(dataset / "dataset.json")})
+    known = {"summary_sha256": sha256(dataset / "dataset.json"), "split": "all", "other": None}
+    write_pairs(kept, [COPY], known)
     found = output_text(retrieval(run, "--out", tmp_path / "found"))
     assert "1 are copies of training clips" in found
-    write_pairs(kept, [COPY], {"summary_sha256": "of before"})
-    stale = output_text(retrieval(run, "--out", tmp_path / "stale"))
-    assert "Copies under other ids were not looked for" in stale
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"summary_sha256": "of before"}, {"split": "test"}, {"other": "elsewhere", "other_split": "all"}],
+)
+def test_pairs_of_other_clips_are_not_taken_for_those_of_the_dataset(
+    dataset: Path, change: dict[str, str]
+) -> None:
+    kept = dataset / "duplicates" / "pairs.parquet"
+    known = {"summary_sha256": sha256(dataset / "dataset.json"), "split": "all", "other": None}
+    write_pairs(kept, [COPY], known | change)
+    (dataset / "duplicates-2" / "pairs.parquet").unlink(missing_ok=True)
+    assert find_pairs_of(Dataset.open(dataset), [str(dataset)]) is None
+    write_pairs(kept, [COPY], known)
+    found = find_pairs_of(Dataset.open(dataset), [str(dataset)])
+    assert found is not None
+    assert found.pairs == [COPY]
 
 
 def test_pairs_that_cannot_be_used_are_refused(run: Path, tmp_path: Path) -> None:
