@@ -19,7 +19,7 @@ gpu: .venv/installed  ## tests, speed and a run on a GPU in nine minutes, to bui
 
 docs: .venv/installed typing  ## the pages and the Python interface as a site, to build/docs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: .venv/installed typing
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ OUTSIDE = {
 }
 NOTEBOOK = "tutorial.ipynb"
 _LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
+_CODE = re.compile(r"`[^`\n]+`")  # in a table GitHub wants `a\|b`, and the site shows the backslash
 _FILE_AS_TEXT = re.compile(r"\[docs/([\w-]+)\.md\]\(")  # the site has pages, not files
 _API = re.compile(r"<!-- api: (\S+) (\S+) -->")
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
@@ -32,6 +33,8 @@ def on_files(files: "Files", config: Any) -> "Files":
     for source, address in OUTSIDE.items():
         content = with_site_links((ROOT / source).read_text(), source)
         files.append(File.generated(config, address, content=content))
+    if made_by_reader := files.get_file_from_path(NOTEBOOK):
+        files.remove(made_by_reader)
     files.append(
         File.generated(config, NOTEBOOK, content=notebook((ROOT / "docs" / "tutorial.md").read_text()))
     )
@@ -58,6 +61,7 @@ def with_site_links(text: str, source: str) -> str:
         address = OUTSIDE.get(target, target.removeprefix("docs/"))
         return f"{link[1]}{address}{link[3]}"
 
+    text = _CODE.sub(lambda code: code[0].replace("\\|", "|"), text)
     parts = _FENCED.split(_FILE_AS_TEXT.sub(r"[\1](", text))
     return "".join(part if number % 2 else _LINK.sub(replaced, part) for number, part in enumerate(parts))
 

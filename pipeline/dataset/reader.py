@@ -28,10 +28,14 @@ class Dataset:
 
     paths: DatasetPaths
     summary: dict[str, Any]
+    """The content of its `dataset.json`: splits, counts by state, configuration, statistics of the log-mel."""
 
     @classmethod
     def open(cls, root: AnyPath | str) -> "Dataset":
-        """Raises DatasetError where `root` is no dataset, or one of another schema version."""
+        """The dataset in a folder, or at a URL.
+
+        Raises DatasetError where `root` is no dataset, or one of another schema version.
+        """
         paths = DatasetPaths(as_path(root))
         if not paths.summary.is_file():
             raise DatasetError(

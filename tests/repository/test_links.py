@@ -120,3 +120,13 @@ def test_each_entry_of_the_python_page_is_there_and_every_public_name_has_one() 
 
     headings = {heading for _, heading in entries if heading.startswith("cavsync.")}
     assert headings == {f"cavsync.{name}" for name in set(cavsync.__all__) - {"__version__"}}
+
+
+def test_pages_read_in_the_site_as_on_github() -> None:
+    page = "| `a\\|b` | [docs/world.md](docs/world.md#anchor), [log](benchmarks/LOG.md), [web](https://a.b/c.md) |\n"
+    block = "```sh\n[x](docs/world.md)\n```\n"
+    expected = "| `a|b` | [world](world.md#anchor), [log](benchmarks.md), [web](https://a.b/c.md) |\n"
+    assert hooks().with_site_links(page + block, "README.md") == expected + block
+    assert (
+        hooks().with_site_links("[log](../benchmarks/LOG.md#x)", "docs/speed.md") == "[log](benchmarks.md#x)"
+    )
