@@ -156,9 +156,9 @@ def write_demo_report(
     )
     curves = Section(
         "Training",
-        "Loss parts by step: thin lines are single batches, thick ones their running mean. "
+        f"Loss parts by step, {len(metrics)} logged steps: thin lines are single batches, thick ones their running mean. "
         "The reconstruction is part of the method; this world does not show that it helps retrieval.",
-        images=[CaptionedImage(training_curves(metrics), f"{len(metrics)} logged steps")],
+        images=training_curves(metrics),
     )
     report = Report(
         title="cavsync demo"

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
 from cavsync.train.pretrain.held_out import Reconstructions
 from cavsync.train.reporting.images import png
+from cavsync.train.reporting.page import CaptionedImage
 from cavsync.train.reporting.plots import HIDDEN_GREY, MEL_COLOURS, draw_curve, draw_validation
 
 LOSS_TITLES = {
@@ -17,12 +18,15 @@ LOSS_TITLES = {
 """Columns of `metrics.jsonl` and titles of their panels."""
 
 
-def training_curves(metrics: pd.DataFrame) -> bytes:
-    """One panel a loss and one for the learning rate, over the steps of `metrics.jsonl`."""
+def training_curves(metrics: pd.DataFrame) -> list[CaptionedImage]:
+    """One plot a loss and one of the learning rate, over the steps of `metrics.jsonl`."""
     panels = LOSS_TITLES | _of_teacher(metrics) | {"lr": "learning rate"}
-    figure = Figure(figsize=(12, 2.6), layout="constrained")
-    for axes, (column, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        draw_curve(axes, metrics, column, title)
+    return [CaptionedImage(_training_curve(metrics, column), title) for column, title in panels.items()]
+
+
+def _training_curve(metrics: pd.DataFrame, column: str) -> bytes:
+    figure = Figure(figsize=(4.8, 2.4), layout="constrained")
+    draw_curve(figure.subplots(), metrics, column, "")
     return png(figure)
 
 

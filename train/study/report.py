@@ -3,13 +3,13 @@
 from typing import Any
 
 from cavsync.train.reporting.coverage import Coverage, Unusable
-from cavsync.train.reporting.page import CaptionedImage, Section, Table
+from cavsync.train.reporting.page import Section, Table
 from cavsync.train.reporting.record import EvaluationResult, Record, write_evaluation
 from cavsync.train.study.analysis import StudyResults
 from cavsync.train.study.folder import FIXED_NAME, StudyFolder
 from cavsync.train.study.metrics import METRICS
 from cavsync.train.study.plan import PlannedRun
-from cavsync.train.study.plots import difference_plot, learning_curves
+from cavsync.train.study.plots import difference_plots, learning_curves
 from cavsync.train.study.tables import (
     arm_scores,
     arms_table,
@@ -75,22 +75,19 @@ def _budget_sections(results: StudyResults, budget: str) -> list[Section]:
             f"Here {text}. Each difference is taken between runs of the same seed, which see the same clips in the same order, "
             "the same frames and, where the arms have as many patches, the same masks; the interval is the 95 % t interval of "
             f"their mean over seeds. {METRICS[study.primary].label} was chosen to decide before the first run. The intervals are "
-            "not corrected for their number, so one in twenty leaves out a difference of 0 by chance.",
+            "not corrected for their number, so one in twenty leaves out a difference of 0 by chance. The plots show mean differences, "
+            "their intervals, and the seeds as small dots.",
             tables=[
                 difference_table(results, budget),
                 *([pair_table(results, budget)] if study.pairs else []),
             ],
-            images=[
-                CaptionedImage(
-                    difference_plot(results, budget), "mean differences, and the seeds as small dots"
-                )
-            ],
+            images=difference_plots(results, budget),
         ),
         Section(
             f"Learning curves, {budget}",
-            "Scores of held-out clips while training: the mean over seeds, and the range of the seeds. The learning rate of a "
+            f"Here {text}. Scores of held-out clips while training: the mean over seeds, and the range of the seeds. The learning rate of a "
             "run follows its own length, so a point within a run is not the end of a shorter run.",
-            images=[CaptionedImage(learning_curves(results, budget), text)],
+            images=learning_curves(results, budget),
         ),
     ]
 

@@ -10,10 +10,10 @@ from cavsync.train.evaluation.synchrony.clip import ClipSynchrony
 from cavsync.train.evaluation.synchrony.metrics import MeanCurve, ShiftDetection
 from cavsync.train.evaluation.synchrony.offsets import Delay, OffsetCurve
 from cavsync.train.reporting.images import png
+from cavsync.train.reporting.page import CaptionedImage
 from cavsync.train.reporting.plots import ACCENT, WINDOW_COLOURS
 
 QUIET = "#9db4c0"
-CURVES_PER_ROW = 4
 X_LABEL = "audio comes later than its frame by (s)"
 
 
@@ -61,21 +61,25 @@ def detection_curve(shifts: Mapping[float, ShiftDetection]) -> bytes:
     return png(figure)
 
 
-def clip_curves(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> bytes:
-    """One small panel a clip: its own audio, and another clip's, over `offsets_s` (offsets,)."""
-    num_rows = -(-len(clips) // CURVES_PER_ROW)
-    figure = Figure(figsize=(12, 1.9 * num_rows), layout="constrained")
-    grid = figure.subplots(num_rows, CURVES_PER_ROW, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes in grid[len(clips) :]:
-        axes.set_axis_off()
-    for axes, clip in zip(grid, clips, strict=False):
-        axes.plot(offsets_s, clip.other.curve, color=QUIET)
-        axes.plot(offsets_s, clip.own.curve, color=ACCENT)
-        axes.axvline(0, color="#888888", linestyle=":", linewidth=1)
-        delay = clip.own.delay
-        found = "" if delay is None else f"\n{delay.delay_s:+.2f} s, agreement {delay.agreement:.2f}"
-        axes.set_title(clip.key + found, fontsize=7)
-    return png(figure)
+def clip_curves(clips: Sequence[ClipSynchrony], offsets_s: np.ndarray) -> list[CaptionedImage]:
+    """One small plot a clip, all on one scale: its own audio, and another clip's, over `offsets_s` (offsets,)."""
+    values = np.concatenate([curve for clip in clips for curve in (clip.own.curve, clip.other.curve)])
+    known = values[np.isfinite(values)]  # a short clip may have no window at any offset
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    margin = 0.05 * (high - low) + 1e-6
+    return [_clip_curve(clip, offsets_s, low - margin, high + margin) for clip in clips]
+
+
+def _clip_curve(clip: ClipSynchrony, offsets_s: np.ndarray, bottom: float, top: float) -> CaptionedImage:
+    figure = Figure(figsize=(4.8, 2.0), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(offsets_s, clip.other.curve, color=QUIET)
+    axes.plot(offsets_s, clip.own.curve, color=ACCENT)
+    axes.axvline(0, color="#888888", linestyle=":", linewidth=1)
+    axes.set_ylim(bottom, top)
+    delay = clip.own.delay
+    found = "" if delay is None else f": {delay.delay_s:+.2f} s, agreement {delay.agreement:.2f}"
+    return CaptionedImage(png(figure), clip.key + found)
 
 
 def video_curve(curve: OffsetCurve, delay: Delay | None, reliable: bool) -> bytes:

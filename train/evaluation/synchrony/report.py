@@ -134,8 +134,11 @@ def _detection_section(figures: SynchronyFigures) -> Section:
 def _clips_section(scores: SynchronyScores) -> Section:
     drawn = np.random.default_rng(scores.config.seed).permutation(len(scores.clips))[:CLIPS_SHOWN]
     clips = [scores.clips[number] for number in sorted(drawn.tolist())]
-    plot = CaptionedImage(clip_curves(clips, scores.config.offsets_s), "red: own audio; grey: another clip's")
-    return Section("Single clips", "Drawn at random, with the estimated delay.", images=[plot])
+    text = (
+        "Drawn at random, with the estimated delay. Similarity by offset in seconds, on one scale; red: own audio; grey: "
+        "another clip's."
+    )
+    return Section("Single clips", text, images=clip_curves(clips, scores.config.offsets_s))
 
 
 def facts(scores: SynchronyScores) -> list[tuple[str, str]]:
