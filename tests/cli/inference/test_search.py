@@ -252,6 +252,18 @@ def test_the_page_shows_the_frame_of_a_hit_and_plays_from_there(
         assert read_frame_number(image) == pytest.approx(clip.frame_number_at(hit["best_s"]), abs=1)
 
 
+def test_the_page_shows_the_first_frame_of_a_query_that_is_a_video(
+    library: Path, weights: Path, clip: KnownClip, tmp_path: Path
+) -> None:
+    page = tmp_path / "found.html"
+    options = ("--checkpoint", weights, "--html", page, "--limit", "1")
+    assert run("search", clip.path, "--in", library, *options).exit_code == 0
+    query = next(one for one in sound_page(page).all("video") if one.is_in("asked"))
+    assert (page.parent / unquote(query.attributes["src"])).samefile(clip.path)
+    jpeg = base64.b64decode(query.attributes["poster"].partition(",")[2])
+    assert read_frame_number(np.array(Image.open(io.BytesIO(jpeg)))) == pytest.approx(0, abs=1)
+
+
 def test_a_missing_file_has_a_card_with_the_reason(own_library: Path, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "library" / "muted.mp4").unlink()
     page = tmp_path / "found.html"
