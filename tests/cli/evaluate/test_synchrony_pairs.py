@@ -221,6 +221,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> KnownClip:
     folder = tmp_path_factory.mktemp("clip")
     clip = write_clip(folder / "clip.mp4", 4.0)
     run_ffmpeg("-i", clip.path, "-vn", folder / "own.wav")
+    run_ffmpeg("-i", clip.path, "-an", "-c", "copy", folder / "mute.mp4")
     run_ffmpeg("-i", clip.path, "-vn", "-af", "atrim=start=0.5,asetpts=PTS-STARTPTS", folder / "advanced.wav")
     return clip
 
@@ -254,6 +255,14 @@ def test_avsyncbenchs_list_is_read_and_scored(
         },
         {
             **moved,
+            "sample_id": "mute",
+            "original_video": "mute.mp4",
+            "original_audio": "own.wav",
+            "edited_audio": "advanced.wav",
+            "offset_ms": 200,
+        },
+        {
+            **moved,
             "sample_id": "wrong",
             "original_audio": "advanced.wav",
             "edited_audio": "own.wav",
@@ -273,16 +282,16 @@ def test_avsyncbenchs_list_is_read_and_scored(
     record = json.loads(result.stdout)
     assert (record["evaluation"], record["counts"]["listed"], record["counts"]["scored"]) == (
         "synchrony-pairs",
-        5,
-        3,
+        6,
+        4,
     )
     states = {one["item"]: one["state"] for one in record["counts"]["unusable"]}
     assert states == {"frames": "no_audio", "gone": "missing"}
     pairwise = record["results"]["pairwise"]
-    assert values(pairwise["amounts"][OFFSET]) == {"500 ms": 100, "50 ms": 0, "100 ms": 0}
+    assert values(pairwise["amounts"][OFFSET]) == {"500 ms": 100, "50 ms": 0, "100 ms": 0, "200 ms": 100}
     assert pairwise["amounts"][OFFSET]["50 ms"]["num_ties"] == 1
-    assert values(pairwise["directions"]) == {"advance": pytest.approx(100 / 3)}
-    assert pairwise["negatives"][OFFSET]["num_clips"] == 1  # one video
+    assert values(pairwise["directions"]) == {"advance": 50}
+    assert pairwise["negatives"][OFFSET]["num_clips"] == 2  # two videos
     page = (weights.parent / "out" / "report.html").read_text()
     assert "SparseSync, VGGSound-Sparse" in page
     assert "only audio is scored" in page

@@ -5,22 +5,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from cavsync.pipeline.dataset.sampling import window_starts
-from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, ClipState, MediaError
+from cavsync.pipeline.dataset.sampling import frame_times_s, window_starts
+from cavsync.pipeline.dataset.schema import MEL_ROWS_PER_S, NUM_MELS, ClipState, MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
-from cavsync.pipeline.decoding.requests import SegmentRequest
+from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, long_log_mel
 from cavsync.train.data.config import DataConfig
+from cavsync.train.data.images import decode_jpeg, fit
 from cavsync.train.embedding.sliding import AVClip, WindowEncoder
-from cavsync.train.embedding.video import read_video
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.perturbed.pair_list import ListedPair, read_pairs
 from cavsync.train.evaluation.synchrony.perturbed.pairs import PairwiseFigures, ScoredPair, summarise_pairs
 from cavsync.train.reporting.coverage import Coverage, Unusable
 
-# Audio may go on after the last frame.
-EXTRA_S = 1.0
+# A pair is scored over so much of its files at most.
+MAX_S = 600.0
 
 OnPair = Callable[[int, int], None]
 
@@ -88,18 +89,17 @@ class _Scoring:
     side: int
     frames_per_s: float
     decoder: DecoderProcess
-    _path: Path | None = None
-    _video: AVClip | MediaError | None = None
+    _read_last: tuple[Path, float] | None = None
+    _video: AVClip | None = None
     _frames: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def score(self, pair: ListedPair) -> ScoredPair:
         """Raises MediaError."""
         if pair.perturbed is None:
             raise MediaError(ClipState.NO_AUDIO, f"{pair.title} has perturbed frames; only audio is scored")
-        video = self._read(pair.video)
-        duration_s = len(video.mel) / MEL_ROWS_PER_S + EXTRA_S
-        own = video.mel if pair.audio is None else self._mel(pair.audio, duration_s)
-        perturbed = self._mel(pair.perturbed, duration_s)
+        own = self._mel(pair.audio or pair.video)
+        perturbed = self._mel(pair.perturbed)
+        video = self._read(pair.video, len(own) / MEL_ROWS_PER_S)
         # Both over the same rows, in windows at the same places.
         num_rows = min(len(own), len(perturbed))
         scores = (self._similarity(video, mel[:num_rows]) for mel in (own, perturbed))
@@ -112,27 +112,36 @@ class _Scoring:
         segments = self.encoder.encode_windows(replace(video, mel=mel), distinct)
         return float((self._frames * segments[window]).sum(axis=1).mean())
 
-    def _read(self, path: Path) -> AVClip:
-        if path != self._path:
-            self._path = path
-            try:
-                whole = read_video(path, self.frames_per_s, self.side)
-                self._video, self._frames = whole.clip, self.encoder.encode_frames(whole.clip)
-            except MediaError as error:
-                self._video = MediaError(error.state, f"{path}: {error.reason}")
-        assert self._video is not None
-        if isinstance(self._video, MediaError):
-            raise self._video
+    def _read(self, path: Path, duration_s: float) -> AVClip:
+        """The frames of a video, which may be mute, at the steady rate over the duration of its audio; its log-mel is empty."""
+        if (path, duration_s) != self._read_last:
+            self._read_last = path, duration_s
+            self._video, self._frames = None, np.empty((0, 0))
+            times_s = tuple(frame_times_s(duration_s, max(1, round(duration_s * self.frames_per_s))).tolist())
+            shown = self._segment(SegmentRequest(path, 0.0, duration_s, times_s, self.side)).shown
+            if not shown:
+                raise MediaError(
+                    ClipState.NO_VIDEO, f"{path} shows no frame in the {duration_s:.2f} s of its audio"
+                )
+            frames = torch.stack([fit(decode_jpeg(bytearray(jpeg)), self.side) for _, jpeg in shown])
+            times = np.array([time_s for time_s, _ in shown])
+            self._video = AVClip(path.name, frames, times, np.empty((0, NUM_MELS), np.float16))
+            self._frames = self.encoder.encode_frames(self._video)
+        if self._video is None:
+            raise MediaError(ClipState.NO_VIDEO, f"{path} has no frames that can be read")
         return self._video
 
-    def _mel(self, path: Path, duration_s: float) -> np.ndarray:
-        """(rows, mels) float16 of the first `duration_s` of a file's audio."""
-        try:
-            waveform = self.decoder.read(SegmentRequest(path, 0.0, duration_s)).waveform
-        except MediaError as error:
-            raise MediaError(error.state, f"{path}: {error.reason}") from error
+    def _mel(self, path: Path) -> np.ndarray:
+        """(rows, mels) float16 of a file's audio."""
+        waveform = self._segment(SegmentRequest(path, 0.0, MAX_S)).waveform
         if len(waveform) < FRAME_SAMPLES:
             raise MediaError(
                 ClipState.TOO_SHORT, f"{path}: {len(waveform)} samples of audio are no row of a log-mel"
             )
         return long_log_mel(waveform)
+
+    def _segment(self, request: SegmentRequest) -> MediaSegment:
+        try:
+            return self.decoder.read(request)
+        except MediaError as error:
+            raise MediaError(error.state, f"{request.source}: {error.reason}") from error
