@@ -9,10 +9,12 @@ from rich.console import Console
 from cavsync.cli.checkpoint import exports
 from cavsync.cli.checkpoint.output import inputs_line, print_report
 from cavsync.cli.console.overrides import OverridesOption, given_fields
+from cavsync.cli.console.paths import PathOrUrl, weights_argument
 from cavsync.model.errors import CheckpointError
 
 if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import Checkpoint
+    from cavsync.pipeline.storage.path import AnyPath
     from cavsync.train.data.inputs import CheckpointInputs
 
 ExportFormat = Literal["official", "transformers", "torch-export", "onnx", "onnx-int8"]
@@ -26,10 +28,10 @@ INT8_TOLERANCE = 5e-3
 app = typer.Typer(no_args_is_help=True)
 
 PATH = Annotated[
-    Path,
-    typer.Argument(
+    PathOrUrl,
+    weights_argument(
         show_default=False,
-        help="A run folder, a .safetensors file or its folder, a training checkpoint (.pt), or a published .pth file.",
+        help="A run folder, a .safetensors file or its folder, a training checkpoint (.pt), or a published .pth file; also at a URL.",
     ),
 ]
 FORCE = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
@@ -170,14 +172,14 @@ def _check_out(out: Path, export_format: ExportFormat, prefix: str) -> None:
 
 
 def _open(
-    path: Path, overrides: list[str] | None, *, averaged: bool = False
+    path: "AnyPath", overrides: list[str] | None, *, averaged: bool = False
 ) -> "tuple[Checkpoint, CheckpointInputs]":
     """The checkpoint in a file or run folder, and its inputs; `averaged` takes the moving average of its weights."""
     from cavsync.train.data.inputs import find_weights, newest_training_checkpoint
     from cavsync.train.embedding.checkpoint import open_with_inputs
 
     find = newest_training_checkpoint if averaged else find_weights
-    weights = find(path) if path.is_dir() else path
+    weights = path if isinstance(path, Path) and not path.is_dir() else find(path)
     return open_with_inputs(weights, given_fields(overrides), averaged=averaged)
 
 

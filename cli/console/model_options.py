@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cavsync.cli.console.overrides import OverridesOption, given_fields
+from cavsync.cli.console.paths import PathOrUrl, weights_option
 from cavsync.train.choices import DeviceChoice, InferencePrecision
 
 if TYPE_CHECKING:
+    from cavsync.pipeline.storage.path import AnyPath
     from cavsync.train.data.run import ChosenCheckpoint
     from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.embedding.window_file import WindowFile
@@ -30,8 +32,10 @@ class ModelOptions:
     """Options of all commands that load a trained model."""
 
     checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="Run folder or file of weights.", show_default="the newest run under ROOT/runs"),
+        PathOrUrl | None,
+        weights_option(
+            help="Run folder or file of weights, or its URL.", show_default="the newest run under ROOT/runs"
+        ),
     ] = None
     device: Annotated[
         DeviceChoice, typer.Option(help="Device to compute on; auto takes a GPU if there is one.")
@@ -50,10 +54,18 @@ class ModelOptions:
         Raises CavsyncError where there is none.
         """
         if self.checkpoint is not None:
-            return self.checkpoint
+            return self._local(self.checkpoint)
         chosen = self.chosen(embedded)
         typer.echo(chosen.sentence, err=True)
         return chosen.weights
+
+    def _local(self, checkpoint: "AnyPath") -> Path:
+        """The path itself, or a local copy of the weights at a URL."""
+        if isinstance(checkpoint, Path):
+            return checkpoint
+        from cavsync.train.data.inputs import find_weights
+
+        return find_weights(checkpoint)
 
     def chosen(self, embedded: "WindowFile | None") -> "ChosenCheckpoint":
         """What is taken where --checkpoint is not given."""

@@ -21,6 +21,21 @@ def path_argument(**options: Any) -> Any:
     return typer.Argument(parser=_as_path, **options)
 
 
+def weights_option(**options: Any) -> Any:
+    return typer.Option(parser=_as_weights, **options)
+
+
+def weights_argument(**options: Any) -> Any:
+    return typer.Argument(parser=_as_weights, **options)
+
+
+def _as_weights(text: Any) -> Any:
+    """As other paths; the hub's client fetches what lies at hf://."""
+    from pathlib import Path
+
+    return Path(text) if str(text).startswith("hf://") else _as_path(text)
+
+
 def _as_path(text: Any) -> Any:
     from cavsync.pipeline.storage.path import as_path
 

@@ -1,15 +1,15 @@
 """`cavsync train`: a model from prepared shards."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cavsync.cli.console.interrupts import EXIT_INTERRUPTED
 from cavsync.cli.console.options import with_options
+from cavsync.cli.console.paths import PathOrUrl, path_option
 from cavsync.cli.train import finetune
-from cavsync.cli.train.options import TrainOptions, preset_option, require_dataset
+from cavsync.cli.train.options import TrainOptions, preset_option, require_dataset, require_writable_run
 from cavsync.cli.train.output import Bar, JsonLines
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ def group() -> None:
 def pretrain(
     preset: Annotated[str | None, preset_option(DEFAULT_PRESET)] = None,
     run: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run folder to make, or to continue with --resume.", show_default="ROOT/runs/pretrain-PRESET"
+        PathOrUrl | None,
+        path_option(
+            help="Run folder to make, or to continue with --resume; or its URL, such as s3://BUCKET/NAME.",
+            show_default="ROOT/runs/pretrain-PRESET",
         ),
     ] = None,
     steps: Annotated[
@@ -66,7 +67,6 @@ def pretrain(
         config = options.resolve(preset_named, preset or DEFAULT_PRESET, length)
         for path in config.data.paths:
             require_dataset(path)
-    from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.pretrain.initial import fetch_weights
     from cavsync.train.pretrain.trainer import pretrain as run_pretraining
     from cavsync.train.pretrain.trainer import require_full_batch
@@ -74,7 +74,7 @@ def pretrain(
     # Of several processes under torchrun one writes, fetches and prints.
     first = os.environ.get("RANK", "0") == "0"
     if first:
-        require_writable_folder(folder, "give another with --run")
+        require_writable_run(folder)
     if first and not options.resume:
         require_full_batch(config)
         fetch_weights(config, lambda text: typer.echo(text, err=True))

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -15,10 +14,12 @@ from cavsync.cli.train.options import (
     assign,
     preset_option,
     require_dataset,
+    require_writable_run,
 )
 from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count, device_text, share_rows
 
 if TYPE_CHECKING:
+    from cavsync.pipeline.storage.path import AnyPath
     from cavsync.train.engine.metrics import Losses, StepMetrics
     from cavsync.train.finetune.config import FinetuneConfig
     from cavsync.train.finetune.metrics import FinetuneFacts
@@ -68,7 +69,7 @@ def probe(
 def _config(
     options: TrainOptions,
     classifier: ClassifierOptions,
-    folder: Path,
+    folder: "AnyPath",
     preset: str | None,
     default_preset: str,
     of_command: Sequence[str] = (),
@@ -86,16 +87,15 @@ def _config(
     )
 
 
-def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> None:
+def _train(config: "FinetuneConfig", folder: "AnyPath", options: TrainOptions) -> None:
     """Train and show the run; an interrupted run ends with exit code 130."""
     if config.initial_weights is None:
         raise typer.BadParameter("Name the weights that the encoders start from: --from RUN or --from FILE.")
     for path in config.data.paths:
         require_dataset(path)
-    from cavsync.pipeline.storage.writable import require_writable_folder
     from cavsync.train.finetune.trainer import finetune as run_finetuning
 
-    require_writable_folder(folder, "give another with --run")
+    require_writable_run(folder)
 
     show = JsonLines() if options.as_json else Bar(RunTexts(describe, step_line, validation_line))
 
@@ -107,7 +107,7 @@ def _train(config: "FinetuneConfig", folder: Path, options: TrainOptions) -> Non
     if not result.complete:
         raise typer.Exit(EXIT_INTERRUPTED)
     if result.scores is not None and not options.as_json:
-        typer.echo(f"Scores of all classes: {result.run_dir / 'scores.json'}")
+        typer.echo(f"Scores of all classes: {result.shown(result.run_dir / 'scores.json')}")
 
 
 def describe(facts: "FinetuneFacts") -> dict[str, str]:
@@ -117,7 +117,7 @@ def describe(facts: "FinetuneFacts") -> dict[str, str]:
     without = f"; no clip to learn from: {', '.join(missing[:5])}" if missing else ""
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     return {
-        "run": f"{facts.run_dir} (preset {facts.preset})",
+        "run": f"{facts.run_name} (preset {facts.preset})",
         "initial weights": facts.initial_weights,
         "dataset": f"{facts.dataset}: {clip_count(facts)}",
         **share_rows(facts),

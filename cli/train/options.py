@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from cavsync.cli.console.paths import PathOrUrl, path_option
 from cavsync.errors import CavsyncError
 from cavsync.model.classifier_config import Modality
 from cavsync.train.choices import DeviceChoice
 
 if TYPE_CHECKING:
+    from cavsync.pipeline.storage.path import AnyPath
     from cavsync.train.finetune.config import FinetuneConfig
     from cavsync.train.pretrain.config import PretrainConfig
 
@@ -87,7 +89,7 @@ class TrainOptions:
             raise typer.BadParameter(str(error)) from error
 
     def resumed(
-        self, kind: type[C], folder: Path, preset: str | None, assignments: Callable[[C], Sequence[str]]
+        self, kind: type[C], folder: "AnyPath", preset: str | None, assignments: Callable[[C], Sequence[str]]
     ) -> C:
         """The configuration of the run in `folder`, with what the options change; `assignments` are those of a command.
 
@@ -142,9 +144,10 @@ class ClassifierOptions:
         ),
     ] = None
     run: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run folder to make, or to continue with --resume.", show_default="ROOT/runs/PRESET"
+        PathOrUrl | None,
+        path_option(
+            help="Run folder to make, or to continue with --resume; or its URL, such as s3://BUCKET/NAME.",
+            show_default="ROOT/runs/PRESET",
         ),
     ] = None
     epochs: Annotated[
@@ -219,3 +222,13 @@ def require_dataset(path: str, way_out: str | None = None) -> None:
         raise CavsyncError(
             f"No dataset to train on: {summary} does not exist (looked for in {folder.absolute()}). {way_out}"
         )
+
+
+def require_writable_run(folder: "AnyPath") -> None:
+    """Raises CavsyncError where no run can be written to the folder, or at a URL of HTTP."""
+    from cavsync.pipeline.storage.writable import require_writable_folder
+
+    if isinstance(folder, Path):
+        require_writable_folder(folder, "give another with --run")
+    else:
+        folder.require_writable()

@@ -86,11 +86,11 @@ class Bar:
 
     def end(self, result: Any) -> None:
         if result.complete:
-            typer.echo(f"Done: {result.step} steps. Weights: {result.weights}")
+            typer.echo(f"Done: {result.step} steps. Weights: {result.shown(result.weights)}")
         else:
             typer.echo(
-                f"Stopped at step {result.step} of {result.num_steps} and saved {result.checkpoint}. "
-                f"It goes on with --resume --run {result.run_dir}."
+                f"Stopped at step {result.step} of {result.num_steps} and saved {result.shown(result.checkpoint)}. "
+                f"It goes on with --resume --run {result.url or result.run_dir}."
             )
 
     def _table(self, rows: Mapping[str, str]) -> None:
@@ -168,7 +168,7 @@ def describe(facts: "PretrainFacts") -> dict[str, str]:
     )
     shared = f", over {facts.num_ranks} processes" if facts.num_ranks > 1 else ""
     return {
-        "run": f"{facts.run_dir} (preset {facts.preset})",
+        "run": f"{facts.run_name} (preset {facts.preset})",
         "dataset": f"{facts.dataset}: {clip_count(facts)}, frames of {height} x {width} px{resized}",
         **share_rows(facts),
         "initial weights": facts.initial_weights,

@@ -9,8 +9,11 @@ from typing import Any, get_args
 from cavsync.model.checkpoints.checkpoint import require_fields
 from cavsync.model.checkpoints.files import fetched, read_records
 from cavsync.pipeline.dataset.choices import Alignment
+from cavsync.pipeline.storage.filesystem import protocol_of
+from cavsync.pipeline.storage.path import AnyPath
 from cavsync.train.data.config import DataConfig
 from cavsync.train.engine.config import ConfigError, from_dict, require
+from cavsync.train.engine.mirror.fetched import fetched_checkpoint, fetched_weights
 from cavsync.train.engine.run_folder import CONFIG_NAME, WEIGHTS_NAME
 from cavsync.train.errors import EvaluationError
 
@@ -21,9 +24,17 @@ PUBLISHED_INPUTS = DataConfig(path="", alignment="upstream", mel_mean=-5.081, me
 INPUT_FIELDS = ("alignment", "mel_mean", "mel_std", "pad_value")
 
 
-def find_weights(checkpoint: Path) -> Path:
-    """The file to load: `checkpoint` itself, or the newest weights of a run folder; from hf:// its copy here."""
-    checkpoint = fetched(checkpoint)
+def find_weights(checkpoint: AnyPath) -> Path:
+    """The file to load: `checkpoint` itself, or the newest weights of a run folder; of what lies at a URL a local copy."""
+    if not isinstance(checkpoint, Path) and protocol_of(checkpoint.url) != "hf":
+        copy = fetched_weights(checkpoint, WEIGHTS_NAME, CONFIG_NAME)
+        if copy is None:
+            raise EvaluationError(
+                f"{checkpoint} holds neither {WEIGHTS_NAME} nor checkpoints: is it a run of `cavsync train`, and has it "
+                "saved anything yet?"
+            )
+        return copy
+    checkpoint = fetched(Path(str(checkpoint)))
     if checkpoint.is_file():
         return checkpoint
     if not checkpoint.is_dir():
@@ -37,10 +48,15 @@ def find_weights(checkpoint: Path) -> Path:
     return weights
 
 
-def newest_training_checkpoint(run: Path) -> Path:
-    """The newest training checkpoint of a run folder, which holds more than its weights; EvaluationError without one."""
-    newest = run / "checkpoints" / "last.pt"
-    if not newest.is_file():
+def newest_training_checkpoint(run: AnyPath) -> Path:
+    """The newest training checkpoint of a run folder, which holds more than its weights; of one at a URL a local copy.
+
+    Raises EvaluationError without one.
+    """
+    newest = (
+        run / "checkpoints" / "last.pt" if isinstance(run, Path) else fetched_checkpoint(run, CONFIG_NAME)
+    )
+    if newest is None or not newest.is_file():
         raise EvaluationError(
             f"{run} holds no checkpoints/last.pt, where a run of `cavsync train` keeps the moving average of its weights."
         )

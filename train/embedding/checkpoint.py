@@ -10,6 +10,7 @@ import torch
 
 from cavsync.model.checkpoints.checkpoint import Checkpoint, assumption, open_checkpoint
 from cavsync.model.encoder import Encoder
+from cavsync.pipeline.storage.path import AnyPath, as_path
 from cavsync.train.choices import InferencePrecision
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import CheckpointInputs, find_weights, split_fields
@@ -38,7 +39,7 @@ class LoadedCheckpoint:
     @classmethod
     def load(
         cls,
-        checkpoint: Path | str,
+        checkpoint: AnyPath | str,
         device: str = "cpu",
         precision: InferencePrecision = "float32",
         **overrides: Any,
@@ -51,7 +52,7 @@ class LoadedCheckpoint:
         and `mel_mean`; what neither it nor they state is taken as published, and logged. Raises EvaluationError for a
         path that holds no weights, CheckpointError for weights that are not those of a model.
         """
-        weights, chosen = find_weights(Path(checkpoint)), choose_device(device)
+        weights, chosen = find_weights(as_path(checkpoint)), choose_device(device)
         opened, inputs = open_with_inputs(weights, overrides)
         resolved = inference_precision(precision, chosen)
         warn_of_slow_precision(chosen, resolved, "--precision float32")

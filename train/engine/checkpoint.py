@@ -11,6 +11,8 @@ import torch
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import publish, temporary_name
+from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.train.engine.mirror.run_mirror import RunMirror
 
 FORMAT = "cavsync-training-1"
 
@@ -22,28 +24,32 @@ class ResumeError(CavsyncError):
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: `step-000500.pt`, and `last.pt` which points to the newest."""
+    """The folder `checkpoints/` of a run: `step-000500.pt`, and `last.pt` which points to the newest.
 
-    def __init__(self, run_dir: Path, keep: int | None = None) -> None:
-        self.folder, self.keep = run_dir / "checkpoints", keep
+    Of a run at a URL, `mirror` has them; the newest alone is in the local folder too.
+    """
+
+    def __init__(self, run_dir: Path, keep: int | None = None, mirror: RunMirror | None = None) -> None:
+        self.folder, self.keep, self.mirror = run_dir / "checkpoints", keep, mirror
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:06d}.pt"
 
     def newest(self) -> Path | None:
-        return max(self.folder.glob("step-*.pt"), default=None, key=_step_of)
+        return max(self._stored(), default=None, key=_step_of)
 
     def newest_whole(self) -> Path | None:
         """The newest undamaged checkpoint. Newer ones are named in a warning and set aside; None if there are none at all, CheckpointError if none of them is whole."""
-        paths = sorted(self.folder.glob("step-*.pt"), key=_step_of, reverse=True)
+        paths = sorted(self._stored(), key=_step_of, reverse=True)
         for number, path in enumerate(paths):
+            self._fetch(path)
             if damage(path) is None:
                 for damaged in paths[:number]:
                     self._set_aside(damaged, path)
                 return path
         if paths:
             raise ResumeError(
-                f"No checkpoint in {self.folder} is whole, {paths[0].name} is not: {damage(paths[0])}. "
+                f"No checkpoint in {self.mirror.url if self.mirror else self.folder} is whole, {paths[0].name} is not: {damage(paths[0])}. "
                 "Start the run again in another folder with --run."
             )
         return None
@@ -61,11 +67,13 @@ class Checkpoints:
         finally:
             temporary.unlink(missing_ok=True)
         self._point_to(path)
+        self._put(path)
         self._drop_old()
         return path
 
     def load(self, path: Path) -> dict[str, Any]:
         """The state that `save` wrote, on the CPU; CheckpointError where the file holds another thing."""
+        self._fetch(path)
         reason = damage(path)
         if reason is not None:
             raise ResumeError(f"{path} is damaged ({reason}). Delete it to continue from the one before.")
@@ -88,6 +96,9 @@ class Checkpoints:
             "%s is damaged (%s): it is now %s, and %s is used.", path, damage(path), aside.name, before.name
         )
         path.replace(aside)
+        if self.mirror is not None:
+            self.mirror.put_checkpoint(aside.name)
+            self.mirror.remove_checkpoint(path.name)
         self._point_to(before)
 
     def _not_written(self, path: Path, error: Exception) -> ResumeError:
@@ -104,9 +115,36 @@ class Checkpoints:
         link.replace(self.folder / "last.pt")
 
     def _drop_old(self) -> None:
-        if self.keep is not None:
-            for path in sorted(self.folder.glob("step-*.pt"), key=_step_of)[: -self.keep]:
+        old = sorted(self._stored(), key=_step_of)[: -self.keep] if self.keep is not None else []
+        for path in old:
+            if self.mirror is None:
                 path.unlink()
+            else:
+                self.mirror.remove_checkpoint(path.name)
+        if self.mirror is not None:
+            for path in sorted(self.folder.glob("step-*.pt"), key=_step_of)[:-1]:
+                path.unlink()
+
+    def _stored(self) -> list[Path]:
+        """The checkpoints there are, as local paths, in no order."""
+        if self.mirror is None:
+            return list(self.folder.glob("step-*.pt"))
+        return [self.folder / name for name in self.mirror.checkpoint_names()]
+
+    def _fetch(self, path: Path) -> None:
+        if self.mirror is not None:
+            self.mirror.fetch_checkpoint(path.name)
+
+    def _put(self, path: Path) -> None:
+        if self.mirror is None:
+            return
+        try:
+            self.mirror.put_checkpoint(path.name)
+        except StoreError as error:
+            raise ResumeError(
+                f"{error} The checkpoint is whole in {path}: copy it to {self.mirror.url}/checkpoints/ and continue with "
+                "--resume, or continue from the one before it, which is there."
+            ) from error
 
 
 def damage(path: Path) -> str | None:

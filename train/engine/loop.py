@@ -15,6 +15,7 @@ from cavsync.train.engine.callbacks import Monitor, TrainerCallback
 from cavsync.train.engine.config import AVERAGED_PREFIX, RunConfig, as_dict
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, ValidationMetrics
+from cavsync.train.engine.mirror.run_mirror import RunMirror
 from cavsync.train.engine.optimizer import lr_ratio
 from cavsync.train.engine.overlap.batches import on_device
 from cavsync.train.engine.overlap.stopwatch import StopWatch
@@ -89,7 +90,10 @@ class TrainingLoop:
         resume: bool,
         ranks: Ranks | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        mirror: RunMirror | None = None,
     ) -> None:
+        """`mirror` copies the run folder to a URL."""
+        self.mirror, self.url = mirror, None if mirror is None else str(mirror.url)
         self.task, self.ranks = task, ranks or Ranks()
         self.folder = self.ranks.on_all_ranks(partial(self._open_folder, run_dir, resume))
         self.steps_done = self._restore() if resume else 0
@@ -105,7 +109,8 @@ class TrainingLoop:
         """Trains to the end, or until SIGTERM or Ctrl-C, which save first."""
         task, model = self.task, self.task.step.model
         if self.ranks.first:
-            facts = replace(task.facts(self.folder.path, self.steps_done), changes=self.changes)
+            facts = task.facts(self.folder.path, self.steps_done)
+            facts = replace(facts, changes=self.changes, url=self.url)
             for callback in self.callbacks:
                 callback.on_train_begin(facts, task.config, model)
         with keeping_clips_of_failed_step(self.folder.path / NOT_FINITE_NAME):
@@ -245,13 +250,15 @@ class TrainingLoop:
             checkpoint=self.folder.checkpoints.path(self.steps_done),
             weights=self.folder.weights if complete else None,
             last=self.last,
+            url=self.url,
         )
 
     def _open_folder(self, path: Path, resume: bool) -> RunFolder:
         config = self.task.config
         if not self.ranks.first:
-            return RunFolder(path, config)
-        return RunFolder.reopen(path, config) if resume else RunFolder.start(path, config)
+            return RunFolder(path, config, mirror=self.mirror)
+        opened = RunFolder.reopen if resume else RunFolder.start
+        return opened(path, config, self.mirror)
 
     def _restore(self) -> int:
         """Continue from the newest whole checkpoint; from the start where the run was killed before its first."""
@@ -259,6 +266,9 @@ class TrainingLoop:
         newest = ranks.of_first(
             ranks.on_all_ranks(lambda: checkpoints.newest_whole() if ranks.first else None)
         )
+        newest = (
+            newest and checkpoints.folder / newest.name
+        )  # each process of a run at a URL has a folder of its own
         if newest is not None:
             state = ranks.on_all_ranks(partial(self._load, newest))
             self.task.step.load_state_dict(state)

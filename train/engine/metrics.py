@@ -46,6 +46,12 @@ class RunFacts:
     num_repeated_keys: int | None = 0
     """Clips that have the key of a clip in an earlier dataset; None where the keys are not read at the start."""
     changes: tuple[str, ...] = ()  # on resume: sentences on what is other than before
+    url: str | None = None  # where the run folder is copied to
+
+    @property
+    def run_name(self) -> str:
+        """The run folder as the user names it."""
+        return self.url or str(self.run_dir)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +136,13 @@ class RunResult:
     checkpoint: Path
     weights: Path | None  # None while steps are left
     last: StepMetrics[Any] | None  # None when no step was left to do
+    url: str | None = None  # where the run folder is copied to; the local one is gone then
+
+    def shown(self, path: Path) -> str:
+        """A file of the run folder, or that folder, as the user finds it."""
+        if self.url is None:
+            return str(path)
+        return "/".join([self.url, *path.relative_to(self.run_dir).parts])
 
     @property
     def complete(self) -> bool:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from cavsync.errors import CavsyncError, OutputError, writing_output
 from cavsync.pipeline.storage.atomic import write_atomically
+from cavsync.pipeline.storage.path import AnyPath
 from cavsync.pipeline.storage.writable import require_writable_folder
 from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import (
@@ -32,6 +33,7 @@ from cavsync.train.engine.config import (
     from_dict,
     is_free_on_resume,
 )
+from cavsync.train.engine.mirror.run_mirror import RunMirror
 from cavsync.train.engine.optimizer import lengthened
 
 CONFIG_NAME = "config.json"
@@ -51,32 +53,41 @@ class RunError(CavsyncError):
 class RunFolder:
     """A run on disk, from `RunFolder.start` or `RunFolder.reopen`."""
 
-    def __init__(self, path: Path, config: RunConfig, stored: RunConfig | None = None) -> None:
-        """`stored` is the configuration that a resumed run had so far."""
-        self.path, self.stored = path, stored
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        stored: RunConfig | None = None,
+        mirror: RunMirror | None = None,
+    ) -> None:
+        """`stored` is the configuration that a resumed run had so far; `mirror` copies the folder to a URL."""
+        self.path, self.stored, self.mirror = path, stored, mirror
         self.metrics = path / METRICS_NAME
         self.weights = path / WEIGHTS_NAME
-        self.checkpoints = Checkpoints(path, config.keep_checkpoints)
+        self.checkpoints = Checkpoints(path, config.keep_checkpoints, mirror)
 
     @classmethod
-    def start(cls, path: Path, config: RunConfig) -> "RunFolder":
-        """A new run; RunError where `path` already holds something."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    def start(cls, path: Path, config: RunConfig, mirror: RunMirror | None = None) -> "RunFolder":
+        """A new run; RunError where `path`, or the URL of `mirror`, already holds something."""
+        is_taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        if is_taken or (mirror is not None and mirror.holds_files()):
             raise RunError(
-                f"{path} exists and is not overwritten: continue that run with --resume, "
+                f"{mirror.url if mirror else path} exists and is not overwritten: continue that run with --resume, "
                 "or give another folder with --run."
             )
         require_writable_folder(path, "give another with --run")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / CONFIG_NAME, json.dumps(as_dict(config), indent=1).encode())
-        return cls(path, config)
+        if mirror is not None:
+            mirror.copy()
+        return cls(path, config, mirror=mirror)
 
     @classmethod
-    def reopen(cls, path: Path, config: RunConfig) -> "RunFolder":
+    def reopen(cls, path: Path, config: RunConfig, mirror: RunMirror | None = None) -> "RunFolder":
         """The run in `path`; RunError where there is none or its configuration computes something else."""
         stored = read_config(path, type(config))
         require_resumable(path, stored, config)
-        return cls(path, config, stored)
+        return cls(path, config, stored, mirror)
 
     def store_changes(self, config: RunConfig, steps_done: int, steps_per_epoch: int) -> tuple[str, ...]:
         """Stores what a resumed run changes, if anything; a sentence for each change.
@@ -107,6 +118,8 @@ class RunFolder:
     def log(self, record: dict[str, Any]) -> None:
         with explaining_failed_write(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(with_nulls(record)) + "\n")
+        if self.mirror is not None:
+            self.mirror.copy_now_and_then()
 
     def drop_after(self, step: int) -> None:
         """Drop what a killed run left behind its newest checkpoint: metrics of lost steps, half-written files."""
@@ -114,7 +127,7 @@ class RunFolder:
         self.checkpoints.drop_leftovers()
 
 
-def stored_fields(path: Path) -> dict[str, Any]:
+def stored_fields(path: AnyPath) -> dict[str, Any]:
     """The configuration of the run in the folder `path`, as JSON; RunError where there is none."""
     file = path / CONFIG_NAME
     if not file.is_file():
@@ -126,7 +139,7 @@ def stored_fields(path: Path) -> dict[str, Any]:
     return fields
 
 
-def read_config(path: Path, kind: type[C]) -> C:
+def read_config(path: AnyPath, kind: type[C]) -> C:
     """The configuration of the run in the folder `path`; RunError where there is none of this kind."""
     try:
         return from_dict(kind, stored_fields(path))
@@ -134,7 +147,7 @@ def read_config(path: Path, kind: type[C]) -> C:
         raise RunError(f"{path / CONFIG_NAME} is not of a run that this command resumes: {error}") from error
 
 
-def require_resumable(path: Path, stored: RunConfig, config: RunConfig) -> None:
+def require_resumable(path: AnyPath, stored: RunConfig, config: RunConfig) -> None:
     """RunError where `config` computes something else than the configuration that the run in `path` has."""
     changed = differing_fields(as_dict(stored), as_dict(config))
     fixed = {name: values for name, values in changed.items() if not is_free_on_resume(name)}

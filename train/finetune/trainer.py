@@ -13,6 +13,7 @@ import torch
 
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.storage.atomic import write_atomically
+from cavsync.pipeline.storage.path import AnyPath
 from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.labelled import LabelledClips, collate
 from cavsync.train.data.labels import require_single, task_of
@@ -24,6 +25,7 @@ from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import choose_device, resolved_compile, warn_of_slow_precision
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import ValidationMetrics
+from cavsync.train.engine.mirror.run_mirror import run_at
 from cavsync.train.engine.optimizer import WeightAverage, epochs_in
 from cavsync.train.engine.overlap.loader_processes import dead_workers_explained
 from cavsync.train.engine.run_folder import RunError, explaining_failed_write
@@ -43,13 +45,13 @@ SCORES_NAME = "scores.json"
 
 def finetune(
     config: FinetuneConfig,
-    run_dir: Path,
+    run_dir: AnyPath,
     *,
     resume: bool = False,
     device: DeviceChoice = "auto",
     callbacks: Sequence[TrainerCallback] = (),
 ) -> FinetuneResult:
-    """Train `config` in `run_dir` to its end, or until SIGTERM or Ctrl-C, which save first.
+    """Train `config` in `run_dir`, a folder or a URL of a store, to its end, or until SIGTERM or Ctrl-C, which save first.
 
     On the CPU a resumed run is bit-equal to one that was never stopped. Raises CavsyncError on what the user can fix.
     """
@@ -61,13 +63,13 @@ def finetune(
     chosen = choose_device(device)
     warn_of_slow_precision(chosen, config.precision)
     task = FinetuneTask(config, chosen, callbacks)
-    with dead_workers_explained():
-        result = TrainingLoop(task, run_dir, resume=resume, callbacks=callbacks).run()
-    scores = task.scores if result.complete else None
-    if scores is not None:
-        path = run_dir / SCORES_NAME
-        with explaining_failed_write(path):
-            write_atomically(path, json.dumps(as_record(scores), indent=1).encode())
+    with run_at(run_dir, resume=resume, writes=True) as (folder, mirror), dead_workers_explained():
+        result = TrainingLoop(task, folder, resume=resume, callbacks=callbacks, mirror=mirror).run()
+        scores = task.scores if result.complete else None
+        if scores is not None:
+            path = folder / SCORES_NAME
+            with explaining_failed_write(path):
+                write_atomically(path, json.dumps(as_record(scores), indent=1).encode())
     return FinetuneResult(**vars(result), scores=scores)
 
 

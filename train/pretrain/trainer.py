@@ -13,6 +13,7 @@ import torch
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.dataset.schema import ClipState
+from cavsync.pipeline.storage.path import AnyPath
 from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.loader import ClipSource, IndexedSource, dataset_shares, same_data
 from cavsync.train.data.pairs import Batch
@@ -25,6 +26,7 @@ from cavsync.train.engine.device import choose_device, resolved_compile, warn_of
 from cavsync.train.engine.distributed import Ranks, joined
 from cavsync.train.engine.loop import TrainingLoop
 from cavsync.train.engine.metrics import RunResult, ValidationMetrics
+from cavsync.train.engine.mirror.run_mirror import run_at
 from cavsync.train.engine.overlap.loader_processes import dead_workers_explained
 from cavsync.train.engine.run_folder import RunError
 from cavsync.train.engine.tracking.trackers import require_installed
@@ -41,13 +43,13 @@ logger = logging.getLogger(__name__)
 
 def pretrain(
     config: PretrainConfig,
-    run_dir: Path,
+    run_dir: AnyPath,
     *,
     resume: bool = False,
     device: DeviceChoice = "auto",
     callbacks: Sequence[TrainerCallback] = (),
 ) -> RunResult:
-    """Train `config` in `run_dir` to its end, or until SIGTERM or Ctrl-C, which save first.
+    """Train `config` in `run_dir`, a folder or a URL of a store, to its end, or until SIGTERM or Ctrl-C, which save first.
 
     With `resume` it continues from the newest whole checkpoint; on the CPU the result is bit-equal to that of a run
     that was never stopped. Under torchrun every process calls this with the same arguments: together they train one
@@ -58,12 +60,16 @@ def pretrain(
     require_installed(config.monitor.trackers)
     chosen = choose_device(device)
     warn_of_slow_precision(chosen, config.precision)
-    with joined(chosen) as ranks:
+    with (
+        joined(chosen) as ranks,
+        run_at(run_dir, resume=resume, writes=ranks.first) as (folder, mirror),
+        dead_workers_explained(),
+    ):
         # A checkpoint holds all weights, so that a resumed run needs those of step 0 no more.
-        resumes = resume and Checkpoints(run_dir).newest() is not None
+        resumes = resume and Checkpoints(folder, mirror=mirror).newest() is not None
         task = PretrainTask(config, chosen, ranks, resumes=resumes)
-        with dead_workers_explained():
-            return TrainingLoop(task, run_dir, resume=resume, ranks=ranks, callbacks=callbacks).run()
+        loop = TrainingLoop(task, folder, resume=resume, ranks=ranks, callbacks=callbacks, mirror=mirror)
+        return loop.run()
 
 
 class PretrainTask:

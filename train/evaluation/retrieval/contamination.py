@@ -10,6 +10,7 @@ from cavsync.pipeline.dataset.reader import Dataset, DatasetError
 from cavsync.pipeline.duplicates.pairs import Matched, PairFile, PairFileError, find_pairs_of, read_pairs
 from cavsync.pipeline.lists.clip_list import CLIP_NAME
 from cavsync.pipeline.storage.filesystem import StoreError
+from cavsync.pipeline.storage.path import as_path
 from cavsync.train.data.inputs import find_weights, run_config
 from cavsync.train.evaluation.retrieval.gallery import KEY
 
@@ -157,4 +158,6 @@ def _initial_weights(config: dict[str, Any]) -> Path | None:
     start: str | None = config.get("initial_weights")
     if start is None or start.startswith(TIMM_PREFIX):
         return None
+    if "://" in start:
+        return find_weights(as_path(start))
     return find_weights(Path(start)) if Path(start).exists() else Path(start)
