@@ -1,6 +1,6 @@
 """How long `cavsync data duplicates` searches, and what it holds, as datasets grow; fingerprints are made up.
 
-    python -m benchmarks.duplicates.rate [--largest N]
+    python -m benchmarks.duplicates rate [--largest N]
 
 A clip has 45 onsets and 16 frames with random codes, as real ones nearly are (distances of 32 +- 4 bits). One clip in a hundred is a copy
 of another: moved by 1.5 s, 5 bits of each onset flipped, noise on its frames. One in fifty has a jingle that all of these share.
@@ -10,7 +10,6 @@ The last row has the key length of two million clips, where fewer codes meet.
 from functools import partial
 
 import numpy as np
-import typer
 
 from benchmarks.support import results, timing
 from cavsync.pipeline.duplicates.fingerprints import Fingerprints
@@ -97,7 +96,3 @@ def _flipped(random: np.random.Generator, codes: np.ndarray) -> np.ndarray:
     for _ in range(FLIPPED_BITS):
         codes = codes ^ (np.uint64(1) << random.integers(0, 64, codes.shape, np.uint64))
     return codes
-
-
-if __name__ == "__main__":
-    typer.run(main)

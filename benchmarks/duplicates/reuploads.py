@@ -1,6 +1,6 @@
 """What `cavsync data duplicates` finds of copies of real videos, made with the ffmpeg program, and what it takes for copies.
 
-    python -m benchmarks.duplicates.reuploads VIDEOS [--folder DIR]
+    python -m benchmarks.duplicates reuploads VIDEOS [--folder DIR]
 
 VIDEOS is a folder of videos of 8 s or more, all different. Each becomes copies of every kind of COPIES; two halves that do not
 overlap, which are near misses of each other; and its frames with the audio of the next video. Every two clips are then a pair, or are
@@ -15,7 +15,6 @@ from subprocess import run
 
 import imageio_ffmpeg
 import pandas as pd
-import typer
 
 from benchmarks.support import results
 from benchmarks.support.program import cavsync
@@ -114,7 +113,3 @@ def compared(ids: list[str], found: dict[frozenset[str], str]) -> Iterator[resul
             what=f"{name} ({len(values):,})", values=[100 * sum(values) / len(values)], unit="%"
         )
     yield results.Row(what="pairs that are none", values=[float(wrong)], unit="pairs")
-
-
-if __name__ == "__main__":
-    typer.run(main)
