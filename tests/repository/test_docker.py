@@ -1,7 +1,7 @@
 """Proves the containers' steps, as far as they run without an engine: the wheel is built and installed by the Dockerfiles' own
 commands, and the commands of compose.yaml and rayjob.yaml are understood by what was installed.
 
-Not run: base images, apt-get, the download of dependencies, useradd, Docker, Kubernetes.
+Not run: base images, apt-get, the download of dependencies, useradd, engines, Kubernetes; `docker/trial` runs all but the last.
 """
 
 import re
@@ -17,6 +17,22 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+# Fields of KubeRay's API ray.io/v1, without those of pods, and those that must be there in the test below.
+FIELDS_OF_JOB = {
+    "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionPolicy", "entrypoint", "entrypointNumCpus",
+    "entrypointNumGpus", "entrypointResources", "jobId", "managedBy", "metadata", "rayClusterSpec", "runtimeEnvYAML",
+    "shutdownAfterJobFinishes", "submissionMode", "submitterConfig", "submitterPodTemplate", "suspend",
+    "ttlSecondsAfterFinished",
+}  # fmt: skip
+FIELDS_OF_CLUSTER = {
+    "autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "headGroupSpec", "headServiceAnnotations",
+    "managedBy", "rayVersion", "suspend", "workerGroupSpecs",
+}  # fmt: skip
+FIELDS_OF_HEAD = {"enableIngress", "headService", "rayStartParams", "serviceType", "template"}
+FIELDS_OF_WORKERS = {
+    "groupName", "idleTimeoutSeconds", "maxReplicas", "minReplicas", "numOfHosts", "rayStartParams", "replicas",
+    "scaleStrategy", "suspend", "template",
+}  # fmt: skip
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 
 
@@ -96,12 +112,22 @@ def test_images_are_pinned_and_run_as_a_user(dockerfile: Path) -> None:
     bases = [argument.split()[0] for name, argument in steps if name == "FROM"]
     assert all(base in stages or re.search(r":\d+\.\d+\.\d+", base) for base in bases)
     last_stage = steps[max(index for index, (name, _) in enumerate(steps) if name == "FROM") :]
-    assert ("USER", "cavsync") in last_stage
-    assert ("ENTRYPOINT", '["cavsync"]') in last_stage
+    assert ("USER", "10001") in last_stage
+    assert ("ENTRYPOINT", '["tini", "--", "cavsync"]') in last_stage
+    assert {"tini", "wget"} <= set(step(dockerfile, "apt-get install"))
     assert copied(dockerfile) == copied(DOCKERFILES[0])
     assert step(dockerfile, "-m build") == step(DOCKERFILES[0], "-m build")
     folders = {argument.split()[0] for argument in copied(dockerfile)[1:]}
     assert folders == {"cavsync", "cli", "manifests", "model", "pipeline", "train"}
+
+
+def test_no_more_than_what_is_copied_is_sent_to_the_engine() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    sent = [line[1:] for line in lines if line.startswith("!")]
+    assert "*" in lines
+    assert sorted(sent) == sorted(
+        path for argument in copied(DOCKERFILES[0]) for path in argument.split()[:-1]
+    )
 
 
 def load(name: str) -> Any:
@@ -125,8 +151,16 @@ def test_the_job_of_the_cluster_is_understood(installed: Path, tmp_path: Path) -
     assert command[:3] == ["cavsync", "prepare", "audioset"]
     assert "No list of AudioSet" in understood(command, installed, tmp_path)
     cluster = job["spec"]["rayClusterSpec"]
+    assert set(job["spec"]) <= FIELDS_OF_JOB
+    assert {"headGroupSpec"} <= set(cluster) <= FIELDS_OF_CLUSTER
+    assert {"rayStartParams", "template"} <= set(cluster["headGroupSpec"]) <= FIELDS_OF_HEAD
+    for group in cluster["workerGroupSpecs"]:
+        assert {"groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"} <= set(group)
+        assert set(group) <= FIELDS_OF_WORKERS
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text().splitlines()
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         pod = group["template"]["spec"]
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
