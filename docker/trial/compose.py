@@ -8,18 +8,29 @@ from typing import Any
 from engine import TrialError
 
 FILE = Path(__file__).parents[1] / "compose.yaml"
-# `ports`: a host of the trial has a network of its own. `restart`: a host that is killed is to stay away.
-LEFT_OUT = {"build", "depends_on", "ports", "restart"}
+# `depends_on`: the trial starts hosts in that order. `ports`: a host of the trial has a network of its own.
+LEFT_OUT = {"build", "depends_on", "ports"}
 
 
 def service_options(name: str, data: Path) -> list[str]:
     """Options, image and command of `podman run` for a service, with the folder `data` for ${DATA}."""
     service = _services()[name]
-    known = {"image", "init", "shm_size", "environment", "volumes", "entrypoint", "command", "healthcheck"}
+    known = {
+        "image",
+        "init",
+        "shm_size",
+        "environment",
+        "volumes",
+        "entrypoint",
+        "command",
+        "healthcheck",
+        "restart",
+    }
     if unknown := set(service) - known - LEFT_OUT:
         raise TrialError(f"{FILE.name}: service {name}: the trial does not know {', '.join(sorted(unknown))}")
     return [
         *(["--init"] if service.get("init") else []),
+        *([f"--restart={service['restart']}"] if "restart" in service else []),
         *([f"--shm-size={service['shm_size']}"] if "shm_size" in service else []),
         *(f"--env={key}={value}" for key, value in service.get("environment", {}).items()),
         *(f"--volume={re.sub(r'[$][{]DATA:[^}]*[}]', str(data), volume)}" for volume in service["volumes"]),

@@ -86,7 +86,7 @@ def test_a_service_starts_as_compose_would_start_it(compose: ModuleType, name: s
     service = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"][name]
     *options, image = compose.service_options(name, Path("/srv/clips"))
     assert image == service["image"]
-    assert "--init" in options
+    assert {"--init", f"--restart={service['restart']}"} <= set(options)
     assert "--volume=/srv/clips:/data" in options
     assert "--env=RAY_AUTH_MODE=disabled" in options
     assert f"--shm-size={service['shm_size']}" in options

@@ -56,7 +56,7 @@ def texts() -> list[Text]:
     pages = [Text(page, _FENCED.sub("", (ROOT / page).read_text())) for page in (*PAGES, "CHANGELOG.md")]
     others = [
         ROOT / "Makefile",
-        *sorted((ROOT / "docker").iterdir()),
+        *sorted(path for path in (ROOT / "docker").rglob("*") if path.suffix not in ("", ".pyc")),
         *sorted((ROOT / ".github").rglob("*.yml")),
     ]
     programs = [Text(str(path.relative_to(ROOT)), path.read_text()) for path in others]
