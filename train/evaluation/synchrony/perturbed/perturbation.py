@@ -19,7 +19,7 @@ from cavsync.pipeline.media.mel import FFT_SAMPLES, FLOOR, mel_filters
 OFFSET, JITTER, SPEED, TIMBRE = "offset", "jitter", "speed", "timbre"
 # AV-SyncBench's, each in both directions.
 OFFSETS_MS = (50, 100, 200, 300, 500)
-# Ours: the amounts of its other negatives are in its files, not in its papers' text or code.
+# Ours: the text that we read (paper, README and code) does not state the amounts of its other negatives.
 JITTERS_MS = (100, 300)
 JITTER_PIECE_ROWS = 50
 SPEEDS = (0.8, 0.9, 1.1, 1.2)
