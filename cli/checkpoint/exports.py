@@ -1,4 +1,4 @@
-"""What `cavsync checkpoint export` writes in each format, and the rows of its report."""
+"""The formats of `cavsync checkpoint export`, and the rows of its report."""
 
 import dataclasses
 from pathlib import Path

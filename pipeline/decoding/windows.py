@@ -54,9 +54,8 @@ class Window:
     end_s: float
     frame_s: float | None  # when the frame came on screen
     frame: bytes | None  # JPEG; the one on screen in the window's middle, None after the last frame
-    mel: (
-        np.ndarray | None
-    )  # (rows, 128) float16, fewer at the audio's end; None for silence, and after the audio
+    # (rows, 128) float16, fewer at the audio's end; None for silence, and after the audio
+    mel: np.ndarray | None
 
 
 class SlidingWindows:

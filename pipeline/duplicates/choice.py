@@ -16,7 +16,6 @@ from cavsync.pipeline.storage.path import AnyPath
 
 # Column -> how pairs matched that count for it.
 COLUMNS = {"duplicate_of": "both", "same_audio_as": "audio", "same_frames_as": "frames"}
-Neighbours = Mapping[str, Sequence[DuplicatePair]]
 
 
 def repeated_clips(

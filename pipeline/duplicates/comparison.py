@@ -32,9 +32,8 @@ OFFSET_STEP_S = 0.1
 class AudioMatch:
     offset_s: float
     evidence: float
-    similarity: (
-        float  # the share of the onsets in the overlap that have one at the same time with a similar code
-    )
+    # Fraction of the onsets in the overlap that have one at the same time with a similar code.
+    similarity: float
 
 
 @dataclass(frozen=True)

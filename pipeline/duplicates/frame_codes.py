@@ -59,9 +59,8 @@ def mirrored(spectra: np.ndarray) -> np.ndarray:
 
 def _grey(jpeg: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(jpeg))
-    image.draft(
-        "L", (SIDE_PX, SIDE_PX)
-    )  # decoded at the smallest scale that is large enough, in a fraction of the time
+    # Decoded at the smallest scale that is large enough, in a fraction of the time.
+    image.draft("L", (SIDE_PX, SIDE_PX))
     return image.convert("L")
 
 

@@ -52,12 +52,10 @@ class DuplicatePair:
     offset_s: float  # the start of the other clip on this clip's clock
     overlap_s: float  # seconds that both have
     mirrored: bool
-    audio_similarity: (
-        float | None
-    )  # share of the onsets in the overlap that agree; None where the audio does not match
-    frame_similarity: (
-        float | None
-    )  # median cosine of frames at the same time; None where none could be compared
+    # Fraction of the onsets in the overlap that agree; None where the audio does not match.
+    audio_similarity: float | None
+    # Median cosine of frames at the same time; None where none could be compared.
+    frame_similarity: float | None
 
 
 @dataclass(frozen=True)

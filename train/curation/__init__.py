@@ -1,1 +1,1 @@
-"""What a trained model says of each clip of a dataset, to choose clips by."""
+"""Scores of clips by a trained model, to choose clips by, and the page of clips that are the same recording."""

@@ -30,12 +30,10 @@ class ClipScores:
     key: str
     similarity: float  # mean cosine of its frames and their own segments
     correspondence: float  # fraction of the reference clips whose audio is less similar to its frames
-    on_screen: (
-        float  # fraction of its frames whose own segment is more similar than 95 % of the reference clips'
-    )
-    within_clip: (
-        float | None
-    )  # fraction of its frames whose own segment is the most similar of the clip's segments
+    # Fraction of its frames whose own segment is more similar than 95 % of the reference clips'.
+    on_screen: float
+    # Fraction of its frames whose own segment is the most similar of the clip's segments.
+    within_clip: float | None
     delay_s: float | None  # how late its audio is
     delay_agreement: float | None  # how far its frames agree on that, 0 to 1
 

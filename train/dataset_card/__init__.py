@@ -1,1 +1,1 @@
-"""What a dataset that is shared says of itself: a card with pictures, and a Croissant description."""
+"""The card of a dataset that is shared, with plots and sample clips, and its Croissant description."""

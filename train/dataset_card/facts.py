@@ -1,4 +1,4 @@
-"""What a card says of a dataset: what it consists of, how it was prepared, and who may use it."""
+"""The facts of a dataset card: the clips, the settings they were prepared with, the licence and the source."""
 
 import re
 from collections.abc import Iterator, Mapping

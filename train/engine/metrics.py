@@ -96,9 +96,8 @@ class StepMetrics(Generic[L]):
     lr: float
     clips_per_s: float
     data_wait_fraction: float  # of the wall time, in [0, 1]: the device stood still until its batch came
-    checkpoint_stall_s: (
-        float  # since the last logged step: training stood still to copy what checkpoints hold
-    )
+    # Since the last logged step: training stood still to copy what checkpoints hold.
+    checkpoint_stall_s: float
     seconds: float  # since this process began to train
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Whether maps follow their audio: those of the right sound against those of silence, noise and another clip's sound.
+"""Scores of negative audio: maps of the right sound against those of silence, noise and another clip's sound.
 
 Two thresholds are the same for all images. One is fixed with the right sounds alone; what it lights with a negative is a false
 positive. The other is universal: the third quartile of the greatest values of all negatives' maps. Its figures are those

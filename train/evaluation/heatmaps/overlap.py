@@ -1,4 +1,4 @@
-"""How well the pixels that a map predicts cover a truth, as the benchmarks with boxes publish it."""
+"""cIoU of the pixels that a map predicts with a truth, as the benchmarks with boxes publish it, and areas under its curves."""
 
 import numpy as np
 

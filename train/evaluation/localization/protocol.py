@@ -48,9 +48,8 @@ EXAMPLES = 8
 class LocalizationMethodScores:
     published: Localization  # always half of the pixels
     adaptive: Localization | None  # as many pixels as the boxes cover; None where that is no choice
-    detection: (
-        SourceDetection | None
-    )  # None without non-sounding rows, and for maps that do not depend on the audio
+    # None without non-sounding rows, and for maps that do not depend on the audio.
+    detection: SourceDetection | None
 
 
 @dataclass(frozen=True)
