@@ -50,7 +50,7 @@ def connected(workers: "Workers", worker_bytes: int, log: Callable[[str], None])
 
 
 def _connect(workers: "Workers", log: Callable[[str], None], ended: Event) -> None:
-    init = partial(_in_thread, partial(ray.init, logging_level=logging.ERROR), ended)
+    init = partial(_in_thread, partial(ray.init, logging_level=logging.ERROR, log_to_driver=False), ended)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise Ray 2.60 warns about a default of GPU workers that does not concern tasks without GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
