@@ -1,11 +1,7 @@
 """The fingerprints of a dataset, made shard by shard and kept, so that a later run reads what is there."""
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -22,6 +18,7 @@ from cavsync.pipeline.duplicates.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
+from cavsync.pipeline.jobs.processes import mapping
 from cavsync.pipeline.storage.path import AnyPath
 
 # Part of the files' names: fingerprints that were computed otherwise are not read.
@@ -77,27 +74,10 @@ def dataset_fingerprints(
     tasks = [ShardFingerprints(dataset.paths, shard, folder) for shard in dataset.shard_names(role)]
     parts = []
     on_shard(0, len(tasks))
-    for path in _made(tasks, workers):
-        parts.append(read_fingerprints(path))
-        on_shard(len(parts), len(tasks))
+    with mapping(workers) as apply:
+        for path in apply(ShardFingerprints.run, tasks):
+            parts.append(read_fingerprints(path))
+            on_shard(len(parts), len(tasks))
     if not any(map(len, parts)):
         raise dataset.no_usable_clip(role)
     return joined(parts)
-
-
-def _made(tasks: Sequence[ShardFingerprints], workers: int) -> Iterator[AnyPath]:
-    with _mapper(workers) as apply:
-        yield from apply(ShardFingerprints.run, tasks)
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
-    """`map`, in this process or over several."""
-    if workers == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)

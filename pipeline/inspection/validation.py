@@ -1,22 +1,19 @@
 """Validates a dataset against its plan and done-records, byte for byte, and removes damaged shards."""
 
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from cavsync.pipeline.dataset.inventory import Inventory, plan_files, plan_inputs
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.plan_row import read_plan
 from cavsync.pipeline.inspection.leakage import find_overlaps
 from cavsync.pipeline.inspection.shard_check import ShardCheck, digest_of
+from cavsync.pipeline.jobs.processes import mapping
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.pipeline.storage.lock import run_lock
-from cavsync.pipeline.storage.path import AnyPath, each, files_below
+from cavsync.pipeline.storage.path import each, files_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,8 @@ def validate(
     checks = list(_checks(inventory, quick))
     damaged: dict[str, list[str]] = {}
     on_shard(0, len(checks))
-    with _mapper(workers, inventory.paths.root) as apply:
+    # In this process, many shards at once where they lie at a URL.
+    with mapping(workers, partial(each, at=inventory.paths.root)) as apply:
         for number, problems in enumerate(apply(ShardCheck.run, checks), 1):
             if problems:
                 damaged[checks[number - 1].shard] = problems
@@ -109,16 +107,3 @@ def _wrong_summary(inventory: Inventory) -> Iterator[str]:
 
 def _tars(paths: DatasetPaths) -> list[str]:
     return sorted(files_below(paths.root / "shards", lambda name: name.endswith(".tar")))
-
-
-@contextmanager
-def _mapper(workers: int, at: AnyPath) -> Iterator[Callable[..., Any]]:
-    """`map`, in this process, with many shards at once where they lie at a URL, or over several processes."""
-    if workers == 1:
-        yield partial(each, at=at)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)
