@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cavsync.pipeline.dataset.reader import Dataset
     from cavsync.pipeline.duplicates.fingerprints import Fingerprints
     from cavsync.pipeline.duplicates.pairs import DuplicatePair
+    from cavsync.pipeline.duplicates.search import SearchResult
     from cavsync.pipeline.storage.path import AnyPath
 
 
@@ -73,7 +75,6 @@ def duplicates(
         write_pairs,
     )
     from cavsync.pipeline.duplicates.search import SearchConfig, find_pairs
-    from cavsync.pipeline.storage.path import sha256
     from cavsync.train.curation.duplicates_page import DUPLICATES_PAGE, PairSource, write_duplicates_page
 
     if other is not None and _name(other) == _name(folder):
@@ -83,53 +84,82 @@ def duplicates(
     default = _beside(folder, PAIRS_FOLDER if other is None else pairs_folder(other))
     pages = results_folder(out, default, DUPLICATES_PAGE, inputs)
     kept = fingerprints or _beside(folder, "fingerprints")
-    clips = _fingerprints(dataset, split, kept, workers, as_json)
-    others = None if second is None else _fingerprints(second, other_split, kept, workers, as_json)
+    one = _fingerprints(dataset, split, kept, workers, as_json)
+    two = None if second is None else _fingerprints(second, other_split, kept, workers, as_json)
     with counting("comparing", "pairs", quiet=as_json) as on_pair:
-        found = find_pairs(clips, others, SearchConfig(min_overlap_s=min_overlap), on_pair)
-    about = {
-        "dataset": _name(folder),
-        "summary_sha256": sha256(dataset.paths.summary),
-        "split": split,
-        "num_clips": len(clips),
-        "other": None if other is None else _name(other),
-        "other_split": None if other is None else other_split,
-        "num_others": None if others is None else len(others),
-        "min_overlap_s": min_overlap,
-    }
+        config = SearchConfig(min_overlap_s=min_overlap)
+        found = find_pairs(one.clips, None if two is None else two.clips, config, on_pair)
+    about = _about(one, two, min_overlap)
     write_pairs(pages / PAIRS_NAME, found.pairs, about)
-    repeated = repeated_clips(clips, found.pairs, dataset.summary["splits"], within=others is None)
+    repeated = repeated_clips(one.clips, found.pairs, dataset.summary["splits"], within=two is None)
     write_repeated(pages / CLIPS_NAME, repeated, about)
-    searched = f"{len(clips):,} clips of {dataset.paths.root}" + (
-        "" if others is None else f", each with {len(others):,} of {other}"
-    )
     num_repeated = len(repeated) - repeated["duplicate_of"].null_count
-    lead = (
-        f"{searched}: {len(found.pairs):,} pairs; {num_repeated:,} clips repeat another in audio and frames"
-    )
-    page = write_duplicates_page(
-        found.pairs, PairSource(dataset, second or dataset), lead, pages, num, inputs
-    )
-    if found.num_limited:
-        warn(
-            f"{found.num_limited:,} codes are those of so many clips (jingles, title cards) that each met only the nearest of them; "
-            "of copies that share nothing else, some pairs may be missing."
-        )
+    lead = _lead(one, two, len(found.pairs), num_repeated)
+    source = PairSource(dataset, second or dataset)
+    page = write_duplicates_page(found.pairs, source, lead, pages, num, inputs)
+    _warn_of_limit(found)
     if as_json:
-        counts = Counter(pair.matched for pair in found.pairs)
-        summary = {**about, "pairs": counts, "num_repeated": num_repeated, "num_compared": found.num_compared}
-        typer.echo(json.dumps({**summary, "num_limited": found.num_limited, "out": str(pages)}))
+        typer.echo(json.dumps({**about, **_counts(found, num_repeated), "out": str(pages)}))
         return
     _print(found.pairs, lead)
     typer.echo(f"Pairs: {pages / PAIRS_NAME}\nClips: {pages / CLIPS_NAME}\nPage: {page}")
 
 
-def _fingerprints(dataset: "Dataset", split: str, kept: Path, workers: int, quiet: bool) -> "Fingerprints":
+@dataclass(frozen=True)
+class _Compared:
+    """The clips of a dataset's splits that are compared."""
+
+    dataset: "Dataset"
+    split: str
+    clips: "Fingerprints"
+
+
+def _fingerprints(dataset: "Dataset", split: str, kept: Path, workers: int, quiet: bool) -> _Compared:
     from cavsync.cli.console.progress import counting
     from cavsync.pipeline.duplicates.shards import dataset_fingerprints
 
     with counting(f"fingerprints of {dataset.paths.root.name}", "shards", quiet=quiet) as on_shard:
-        return dataset_fingerprints(dataset, split, kept, workers, on_shard)
+        return _Compared(dataset, split, dataset_fingerprints(dataset, split, kept, workers, on_shard))
+
+
+def _about(one: _Compared, two: _Compared | None, min_overlap_s: float) -> dict[str, Any]:
+    """The search, as both files of its result describe it."""
+    from cavsync.pipeline.storage.path import sha256
+
+    return {
+        "dataset": _name(one.dataset.paths.root),
+        "summary_sha256": sha256(one.dataset.paths.summary),
+        "split": one.split,
+        "num_clips": len(one.clips),
+        "other": None if two is None else _name(two.dataset.paths.root),
+        "other_split": None if two is None else two.split,
+        "num_others": None if two is None else len(two.clips),
+        "min_overlap_s": min_overlap_s,
+    }
+
+
+def _lead(one: _Compared, two: _Compared | None, num_pairs: int, num_repeated: int) -> str:
+    searched = f"{len(one.clips):,} clips of {one.dataset.paths.root}"
+    if two is not None:
+        searched += f", each with {len(two.clips):,} of {two.dataset.paths.root}"
+    return f"{searched}: {num_pairs:,} pairs; {num_repeated:,} clips repeat another in audio and frames"
+
+
+def _warn_of_limit(found: "SearchResult") -> None:
+    if found.num_limited:
+        warn(
+            f"{found.num_limited:,} codes are those of so many clips (jingles, title cards) that each met only the nearest of them; "
+            "of copies that share nothing else, some pairs may be missing."
+        )
+
+
+def _counts(found: "SearchResult", num_repeated: int) -> dict[str, Any]:
+    return {
+        "pairs": Counter(pair.matched for pair in found.pairs),
+        "num_repeated": num_repeated,
+        "num_compared": found.num_compared,
+        "num_limited": found.num_limited,
+    }
 
 
 def _beside(folder: "AnyPath", part: str) -> Path:
@@ -144,10 +174,10 @@ def _print(pairs: "Sequence[DuplicatePair]", title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cavsync.pipeline.duplicates.pairs import match_counts
+
     table = Table("matched", "pairs", "mirrored", "in different splits", title=title)
-    for kind in ("both", "audio", "frames"):
-        of_kind = [pair for pair in pairs if pair.matched == kind]
-        counts: list[Any] = [len(of_kind), sum(p.mirrored for p in of_kind)]
-        counts.append(sum(p.split != p.other_split for p in of_kind))
-        table.add_row(kind, *(f"{count:,}" for count in counts))
+    for matched, one in match_counts(pairs).items():
+        counts = (one.num_pairs, one.num_mirrored, one.num_across_splits)
+        table.add_row(matched, *(f"{count:,}" for count in counts))
     Console().print(table)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,10 +59,32 @@ class DuplicatePair:
 
 
 @dataclass(frozen=True)
+class MatchCounts:
+    """How many pairs match in one way."""
+
+    num_pairs: int
+    num_mirrored: int
+    num_across_splits: int
+
+
+@dataclass(frozen=True)
 class PairFile:
     path: AnyPath
     pairs: list[DuplicatePair]
     about: Mapping[str, Any]  # the datasets, their splits, how many clips were compared
+
+
+def match_counts(pairs: Sequence[DuplicatePair]) -> dict[Matched, MatchCounts]:
+    """By the way in which pairs match."""
+    groups = {matched: [pair for pair in pairs if pair.matched == matched] for matched in get_args(Matched)}
+    return {
+        matched: MatchCounts(
+            num_pairs=len(group),
+            num_mirrored=sum(pair.mirrored for pair in group),
+            num_across_splits=sum(pair.split != pair.other_split for pair in group),
+        )
+        for matched, group in groups.items()
+    }
 
 
 def write_pairs(path: AnyPath, pairs: Sequence[DuplicatePair], about: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +11,7 @@ from PIL import Image, ImageOps
 
 from cavsync.pipeline.dataset.index_row import IndexRow, index_rows
 from cavsync.pipeline.dataset.reader import Dataset, read_clip
-from cavsync.pipeline.duplicates.pairs import DuplicatePair, Matched
+from cavsync.pipeline.duplicates.pairs import DuplicatePair, Matched, match_counts
 from cavsync.train.reporting.images import png
 from cavsync.train.reporting.inputs import ResultInputs
 from cavsync.train.reporting.page import CaptionedImage, Section, Table, write_page
@@ -23,7 +22,7 @@ MAX_WIDTH_PX = 1800
 BACKGROUND = "#888888"
 TITLES: Mapping[Matched, tuple[str, str]] = {
     "both": ("Audio and frames match", "The same recording."),
-    "audio": ("Only the audio matches", "The same music under other pictures, for example."),
+    "audio": ("Only the audio matches", "The same music under other frames, for example."),
     "frames": ("Only the frames match", "Dubbed copies, for example, and copies without audio."),
 }
 
@@ -45,7 +44,7 @@ def write_duplicates_page(
     inputs: ResultInputs | None = None,
 ) -> Path:
     """`duplicates.html` in `out` with up to `num_shown` pairs of each kind; returns the page."""
-    chosen = {kind: _spread([p for p in pairs if p.matched == kind], num_shown) for kind in get_args(Matched)}
+    chosen = {kind: _spread([p for p in pairs if p.matched == kind], num_shown) for kind in TITLES}
     every = [pair for of_kind in chosen.values() for pair in of_kind]
     rows = _rows(source.dataset, {pair.key for pair in every})
     others = _rows(source.other, {pair.other for pair in every})
@@ -71,12 +70,10 @@ def _spread(pairs: Sequence[DuplicatePair], num: int) -> list[DuplicatePair]:
 
 
 def _counts(pairs: Sequence[DuplicatePair]) -> Table:
-    rows = []
-    for kind in get_args(Matched):
-        of_kind = [pair for pair in pairs if pair.matched == kind]
-        across = sum(pair.split != pair.other_split for pair in of_kind)
-        turned = sum(pair.mirrored for pair in of_kind)
-        rows.append((TITLES[kind][0], f"{len(of_kind):,}", f"{turned:,}", f"{across:,}"))
+    rows = [
+        (TITLES[matched][0], f"{one.num_pairs:,}", f"{one.num_mirrored:,}", f"{one.num_across_splits:,}")
+        for matched, one in match_counts(pairs).items()
+    ]
     return Table(("", "pairs", "mirrored", "in different splits"), rows)
 
 
