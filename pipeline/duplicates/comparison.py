@@ -74,14 +74,16 @@ def compare_audio(one: ClipFingerprint, other: ClipFingerprint, min_overlap_s: f
 
 def frames_at(one: ClipFingerprint, other: ClipFingerprint, offset_s: float) -> FrameMatch | None:
     """The frames at a known offset, mirrored or not, whichever is more similar; None where none can be compared."""
-    found = [_match(one, other, np.array([offset_s]), way, min_frames=1) for way in (False, True)]
+    found = [
+        _match(one, other, np.array([offset_s]), is_mirrored, min_frames=1) for is_mirrored in (False, True)
+    ]
     return max((match for match in found if match), key=lambda match: match.image, default=None)
 
 
 def compare_frames(
-    one: ClipFingerprint, other: ClipFingerprint, way: bool, min_overlap_s: float
+    one: ClipFingerprint, other: ClipFingerprint, is_mirrored: bool, min_overlap_s: float
 ) -> FrameMatch | None:
-    """The offset at which the frames move alike; `way`: with the other's mirrored. None where they are not the same recording.
+    """The offset at which the frames move alike, the other's mirrored or not. None where they are not the same recording.
 
     Frames that look alike are not enough: other clips of a scene have those too.
     """
@@ -89,7 +91,7 @@ def compare_frames(
     if latest_s < earliest_s:
         return None
     offsets_s = np.arange(earliest_s, latest_s + OFFSET_STEP_S / 2, OFFSET_STEP_S)
-    match = _match(one, other, offsets_s, way, min_frames=MIN_FRAMES)
+    match = _match(one, other, offsets_s, is_mirrored, min_frames=MIN_FRAMES)
     if match is None or match.motion is None or match.motion < MIN_MOTION_FOUND or match.image < MIN_IMAGE:
         return None
     return match
@@ -105,6 +107,12 @@ def overlap_s(one: ClipFingerprint, other: ClipFingerprint, offset_s: float) -> 
     return float(_overlap_s(np.array(offset_s), one, other))
 
 
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(frames,): of each of (frames, values) with the one at the same place."""
+    each: np.ndarray = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    return each
+
+
 def _overlap_s(offsets_s: np.ndarray, one: ClipFingerprint, other: ClipFingerprint) -> np.ndarray:
     ends = np.minimum(one.duration_s, offsets_s + other.duration_s)
     shared_s: np.ndarray = np.maximum(0.0, ends - np.maximum(0.0, offsets_s))
@@ -118,43 +126,58 @@ def _num_within(audio: AudioCodes, offset_rows: int, other: ClipFingerprint) -> 
     return int(((audio.rows >= start + half) & (audio.rows <= stop - half)).sum())
 
 
+@dataclass(frozen=True)
+class _Frames:
+    """The frames of a clip that show enough to be compared."""
+
+    spectra: np.ndarray  # float32 (frames, 64)
+    times_s: np.ndarray  # float32 (frames,)
+
+    @classmethod
+    def of(cls, clip: ClipFingerprint, is_mirrored: bool = False) -> "_Frames":
+        spectra = clip.spectra.astype(np.float32)
+        shown = have_contrast(spectra)
+        flat = (mirrored(spectra) if is_mirrored else spectra)[shown].reshape(-1, NUM_VALUES)
+        return cls(flat, clip.frame_pts_s[shown])
+
+
 def _match(
-    one: ClipFingerprint, other: ClipFingerprint, offsets_s: np.ndarray, way: bool, min_frames: int
+    one: ClipFingerprint, other: ClipFingerprint, offsets_s: np.ndarray, is_mirrored: bool, min_frames: int
 ) -> FrameMatch | None:
     """The one of (offsets,) at which the frames move most alike, or look most alike where nothing moves."""
-    ours, theirs = one.spectra.astype(np.float32), other.spectra.astype(np.float32)
-    shown, also_shown = have_contrast(ours), have_contrast(theirs)
-    if not shown.any() or not also_shown.any():
+    a, b = _Frames.of(one), _Frames.of(other, is_mirrored)
+    if not len(a.times_s) or not len(b.times_s):
         return None
-    a = ours[shown].reshape(-1, NUM_VALUES)
-    b = (mirrored(theirs) if way else theirs)[also_shown].reshape(-1, NUM_VALUES)
-    times_s, other_times_s = one.frame_pts_s[shown], other.frame_pts_s[also_shown]
     # (offsets, frames): the other's frame that is nearest in time, and whether it is near.
-    apart_s = np.abs(times_s[None, :, None] - (other_times_s[None, None] + offsets_s[:, None, None]))
+    apart_s = np.abs(a.times_s[None, :, None] - (b.times_s[None, None] + offsets_s[:, None, None]))
     nearest = apart_s.argmin(2)
     near = np.take_along_axis(apart_s, nearest[..., None], 2)[..., 0] <= _tolerance_s(one, other)
     enough = near.sum(1) >= min_frames
     if not enough.any():
         return None
-    columns = np.arange(len(a))
-    mean, other_mean = _means(a, b, near, nearest)
-    moved, also_moved = a - mean, b - other_mean
-    products = (moved @ also_moved.T)[columns, nearest]  # (offsets, frames)
-    squares, also_squares = np.square(moved).sum(1), np.square(also_moved).sum(1)[nearest]
-    energy = (near * squares).sum(1) * (near * also_squares).sum(1)
-    motion = (near * products).sum(1) / np.sqrt(np.maximum(energy, 1e-9))
+    motion, levels = _motion(a.spectra, b.spectra, near, nearest)
     best = int(np.where(enough, motion, -np.inf).argmax())
-    cosines = (a / np.linalg.norm(a, axis=1)[:, None]) @ (b / np.linalg.norm(b, axis=1)[:, None]).T
-    levels = np.sqrt(
-        min((near[best] * squares).sum(), (near[best] * also_squares[best]).sum()) / near[best].sum()
-    )
     return FrameMatch(
         offset_s=float(offsets_s[best]),
         num_frames=int(near[best].sum()),
-        image=float(np.median(cosines[columns, nearest[best]][near[best]])),
-        motion=float(motion[best]) if levels >= MIN_MOTION_LEVELS else None,
-        mirrored=way,
+        image=float(np.median(cosines(a.spectra, b.spectra[nearest[best]])[near[best]])),
+        motion=float(motion[best]) if levels[best] >= MIN_MOTION_LEVELS else None,
+        mirrored=is_mirrored,
     )
+
+
+def _motion(
+    a: np.ndarray, b: np.ndarray, near: np.ndarray, nearest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of (frames, values) of two clips: the correlation of what moves, and the root mean square of what moves in the clip
+    that moves less, both (offsets,). `near` and `nearest` are (offsets, frames)."""
+    mean, other_mean = _means(a, b, near, nearest)
+    moved, also_moved = a - mean, b - other_mean
+    products = (moved @ also_moved.T)[np.arange(len(a)), nearest]  # (offsets, frames)
+    energy = (near * np.square(moved).sum(1)).sum(1)
+    also_energy = (near * np.square(also_moved).sum(1)[nearest]).sum(1)
+    correlation = (near * products).sum(1) / np.sqrt(np.maximum(energy * also_energy, 1e-9))
+    return correlation, np.sqrt(np.minimum(energy, also_energy) / np.maximum(near.sum(1), 1))
 
 
 def _means(

@@ -1,21 +1,22 @@
 """The search: which clips may be the same recording, by their codes, and which are, by comparing them whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from cavsync.pipeline.duplicates.code_index import CodeList, similar_codes
 from cavsync.pipeline.duplicates.comparison import (
     MIN_EVIDENCE_ALONE,
-    FrameMatch,
     compare_audio,
     compare_frames,
+    cosines,
     frames_at,
     overlap_s,
     same_image,
 )
-from cavsync.pipeline.duplicates.fingerprints import NUM_VALUES, Fingerprints, joined
+from cavsync.pipeline.duplicates.fingerprints import NUM_VALUES, ClipFingerprint, Fingerprints, joined
 from cavsync.pipeline.duplicates.frame_codes import MIRROR, frame_codes, have_contrast, mirrored
 from cavsync.pipeline.duplicates.pairs import DuplicatePair
 
@@ -60,17 +61,21 @@ def find_pairs(
     sides = None if others is None else (np.arange(len(every)) >= len(clips)).astype(np.int8)
     by_audio = _by_audio(every, sides, config)
     by_frames = _by_frames(every, sides, config)
-    total, done = len(by_audio.pairs) + len(by_frames.pairs), 0
+    total = len(by_audio.pairs) + len(by_frames.pairs)
     found: dict[tuple[int, int], DuplicatePair] = {}
     on_pair(0, total)
-    for compared in (_compare_by_audio, _compare_by_frames):
-        candidates = by_audio if compared is _compare_by_audio else by_frames
-        for one, other, way in candidates.pairs.tolist():
-            pair = None if (one, other) in found else compared(every, one, other, bool(way), config)
+    # Audio first: of a pair that both find, it says whether the frames match too.
+    candidates = chain.from_iterable(part.pairs.tolist() for part in (by_audio, by_frames))
+    for done, (one, other, is_mirrored) in enumerate(candidates, 1):
+        if (one, other) not in found:
+            clip, other_clip = every.clip(one), every.clip(other)
+            if done <= len(by_audio.pairs):
+                pair = _pair_by_audio(clip, other_clip, config.min_overlap_s)
+            else:
+                pair = _pair_by_frames(clip, other_clip, bool(is_mirrored), config.min_overlap_s)
             if pair is not None:
                 found[one, other] = pair
-            done += 1
-            on_pair(done, total)
+        on_pair(done, total)
     pairs = [found[numbers] for numbers in sorted(found)]
     return SearchResult(pairs, total, by_audio.num_limited + by_frames.num_limited)
 
@@ -92,45 +97,38 @@ def _by_frames(clips: Fingerprints, sides: np.ndarray | None, config: SearchConf
     met = similar_codes(listed, MAX_FRAME_DISTANCE, config.num_key_bits)
     once = met.first < len(shown)  # two mirrored ones are similar where the two are
     first, second = met.first[once], met.second[once]
-    way = second >= len(shown)
-    first_frames, second_frames = np.tile(shown, 2)[first], np.tile(shown, 2)[second]
-    alike = np.concatenate(
-        [np.zeros(0, bool)]
-        + [
-            _cosines(clips.spectra, first_frames[part], second_frames[part], way[part]) >= MIN_COSINE
-            for part in _parts(len(first))
-        ]
-    )
-    return _Candidates(_distinct(owners[first][alike], owners[second][alike], way[alike]), met.num_limited)
+    is_mirrored = second >= len(shown)
+    frames = np.tile(shown, 2)
+    alike = np.zeros(len(first), bool)
+    for start in range(0, len(first), COSINES_AT_ONCE):
+        part = slice(start, start + COSINES_AT_ONCE)
+        alike[part] = _are_alike(clips.spectra, frames[first[part]], frames[second[part]], is_mirrored[part])
+    pairs = _distinct(owners[first[alike]], owners[second[alike]], is_mirrored[alike])
+    return _Candidates(pairs, met.num_limited)
 
 
-def _parts(length: int) -> Iterator[slice]:
-    yield from (slice(start, start + COSINES_AT_ONCE) for start in range(0, length, COSINES_AT_ONCE))
-
-
-def _cosines(spectra: np.ndarray, first: np.ndarray, second: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """(pairs,): of the (frames, 8, 8) spectra with those numbers, the second one's mirrored by `way`."""
+def _are_alike(
+    spectra: np.ndarray, first: np.ndarray, second: np.ndarray, is_mirrored: np.ndarray
+) -> np.ndarray:
+    """bool (pairs,): whether the (frames, 8, 8) spectra with those numbers are, the second one mirrored where it says so."""
     ours, theirs = spectra[first].astype(np.float32), spectra[second].astype(np.float32)
-    theirs[way] = mirrored(theirs[way])
-    a, b = ours.reshape(-1, NUM_VALUES), theirs.reshape(-1, NUM_VALUES)
-    cosines: np.ndarray = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    return cosines
+    theirs[is_mirrored] = mirrored(theirs[is_mirrored])
+    return cosines(ours.reshape(-1, NUM_VALUES), theirs.reshape(-1, NUM_VALUES)) >= MIN_COSINE
 
 
-def _distinct(first: np.ndarray, second: np.ndarray, way: np.ndarray | None = None) -> np.ndarray:
+def _distinct(first: np.ndarray, second: np.ndarray, is_mirrored: np.ndarray | None = None) -> np.ndarray:
     """int64 (pairs, 3): each pair of clips once, the smaller number first. To mirror either clip is the same."""
-    flags = np.zeros(len(first), np.int64) if way is None else way.astype(np.int64)
+    flags = np.zeros(len(first), np.int64) if is_mirrored is None else is_mirrored.astype(np.int64)
     low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second).astype(np.int64)
     numbers = np.unique((low << 32) | (high << 1) | flags)
     return np.stack([numbers >> 32, (numbers & 0xFFFFFFFF) >> 1, numbers & 1], axis=1)
 
 
-def _compare_by_audio(
-    clips: Fingerprints, number: int, other_number: int, way: bool, config: SearchConfig
+def _pair_by_audio(
+    one: ClipFingerprint, other: ClipFingerprint, min_overlap_s: float
 ) -> DuplicatePair | None:
     """A pair whose audio is the same; its frames, at the same offset, may be too."""
-    one, other = clips.clip(number), clips.clip(other_number)
-    audio = compare_audio(one, other, config.min_overlap_s)
+    audio = compare_audio(one, other, min_overlap_s)
     if audio is None:
         return None
     frames = frames_at(one, other, audio.offset_s)
@@ -151,12 +149,11 @@ def _compare_by_audio(
     )
 
 
-def _compare_by_frames(
-    clips: Fingerprints, number: int, other_number: int, way: bool, config: SearchConfig
+def _pair_by_frames(
+    one: ClipFingerprint, other: ClipFingerprint, is_mirrored: bool, min_overlap_s: float
 ) -> DuplicatePair | None:
     """A pair whose frames are the same and whose audio is not, or has nothing to compare."""
-    one, other = clips.clip(number), clips.clip(other_number)
-    frames: FrameMatch | None = compare_frames(one, other, way, config.min_overlap_s)
+    frames = compare_frames(one, other, is_mirrored, min_overlap_s)
     if frames is None:
         return None
     return DuplicatePair(
@@ -167,7 +164,7 @@ def _compare_by_frames(
         matched="frames",
         offset_s=frames.offset_s,
         overlap_s=overlap_s(one, other, frames.offset_s),
-        mirrored=way,
+        mirrored=is_mirrored,
         audio_similarity=None,
         frame_similarity=frames.image,
     )
