@@ -91,7 +91,12 @@ def subset(
     )
     clips = dataset.index_table("all")
     _report_unknown(selection, clips, keys)
-    part = SourceClips(dataset, selection.chosen(with_scores(clips, scores or ())))
+    scored = with_scores(clips, scores or (), report=warn)
+    if scores and not keep:
+        raise typer.BadParameter(
+            "It chooses no clips by itself; say which with --keep.", param_hint="--scores"
+        )
+    part = SourceClips(dataset, selection.chosen(scored))
     history = {"command": "data subset", "of": [part.record()], "selection": selection.described()}
     if scores:
         history["scores"] = [scored_by(path) for path in scores]
@@ -123,9 +128,9 @@ def merge(
     parts = [SourceClips(dataset, dataset.index_table("all")) for dataset in map(Dataset.open, folders)]
     history = {"command": "data merge", "of": [part.record() for part in parts]}
     name = out.resolve().name
-    _write(
-        Derivation(name=name, parts=parts, history=history, shard_size=shard_size, seed=seed), out, as_json
-    )
+    derivation = Derivation(name=name, parts=parts, history=history, shard_size=shard_size, seed=seed)
+    _write(derivation, out, as_json)
+    _warn_of_other_frames(derivation)
     _warn_of_leaks(out)
 
 
@@ -167,6 +172,17 @@ def _report_unknown(selection: "ClipSelection", clips: "pa.Table", keys: Path | 
     if unknown:
         warn(
             f"{len(unknown):,} of the {len(selection.keys or ()):,} keys in {keys} are of no clip in state ok: {first_of(unknown, MAX_SHOWN)}."
+        )
+
+
+def _warn_of_other_frames(derivation: "Derivation") -> None:
+    """One key may name two videos: folders of videos often have an `001.mp4` each."""
+    keys = derivation.with_other_frames()
+    if keys:
+        warn(
+            f"{len(keys):,} clips that an earlier dataset has too, by their keys, have other frames: {first_of(keys, MAX_SHOWN)}. They are "
+            "the same videos in another encoding, or other videos of these names, which are left out here: then train on "
+            "the datasets side by side (`--data A --data B`), or prepare one of them again under other names."
         )
 
 

@@ -1,6 +1,7 @@
 """`cavsync prepare`: videos to shards of frames and log-mels on one clock."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -218,6 +219,7 @@ def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> Non
             "left_out": summary.content["left_out"],
         }
     )
+    _require_kept(summary.content["states"], out, options)
     if rate > options.max_failure_rate:
         typer.secho(
             f"{rate:.1%} of the videos could not be prepared, more than --max-failure-rate "
@@ -226,3 +228,14 @@ def _prepare(listing: "Listing", out: "AnyPath", options: PrepareOptions) -> Non
             err=True,
         )
         raise typer.Exit(EXIT_TOO_MANY_FAILED)
+
+
+def _require_kept(states: Mapping[str, int], out: "AnyPath", options: PrepareOptions) -> None:
+    """Raises FilterError where the condition leaves no clip; the dataset says so by its states too."""
+    if not states.get("ok") and states.get("filtered"):
+        from cavsync.pipeline.curation.clip_filter import FilterError
+
+        raise FilterError(
+            f"--keep {options.keep!r} leaves none of the {states['filtered']:,} clips that were prepared. Give another condition and "
+            f"another --out, or remove {out}, which keeps this one."
+        )

@@ -30,6 +30,8 @@ _CLOSED: Any = {"enable_external_access": False, "python_enable_replacements": F
 class FilterError(CavsyncError):
     """An expression that cannot choose clips; the message has the expression, the cause and the columns."""
 
+    cause = ""
+
 
 @dataclass(frozen=True)
 class ClipFilter:
@@ -51,7 +53,7 @@ class ClipFilter:
         try:
             return None if self.kept(clip)[0] else f"not {self.expression}"
         except FilterError as error:  # a text that is no number, for example
-            return str(error)
+            return f"{self.option} {self.expression!r} cannot be evaluated: {error.cause}"
 
     def kept(self, clips: pa.Table) -> np.ndarray:
         """bool (clips,): whether each row is kept; one for which the expression is null is not.
@@ -78,10 +80,12 @@ class ClipFilter:
             raise self._error(f"it gives {types[0]}, not true or false", schema)
 
     def _error(self, cause: str, schema: pa.Schema) -> FilterError:
-        return FilterError(
+        error = FilterError(
             f"{self.option} {self.expression!r} chooses no clips: {cause}. It must be a condition as after WHERE in SQL, "
             f'such as "not silent and duration_s >= 5"; the columns are {", ".join(schema.names)}.'
         )
+        error.cause = cause
+        return error
 
 
 @cache

@@ -1,7 +1,7 @@
 """A file of scores, one row a clip: columns that conditions over the index may use beside those of the index."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -37,10 +37,15 @@ def scored_by(path: AnyPath) -> dict[str, Any]:
     return about
 
 
-def with_scores(clips: pa.Table, paths: Sequence[AnyPath], option: str = "--scores") -> pa.Table:
+def with_scores(
+    clips: pa.Table,
+    paths: Sequence[AnyPath],
+    option: str = "--scores",
+    report: Callable[[str], None] | None = None,
+) -> pa.Table:
     """The rows of `clips`, which has a column `key`, with the columns of the files; null where a file lacks a clip.
 
-    Raises ScoreFileError for a file without keys or with one twice, with a column that is there already, or with no
+    `report` gets a sentence about each file that lacks some of the clips. Raises ScoreFileError for a file without keys or with one twice, with a column that is there already, or with no
     clip of these.
     """
     for path in paths:
@@ -50,6 +55,10 @@ def with_scores(clips: pa.Table, paths: Sequence[AnyPath], option: str = "--scor
             raise ScoreFileError(
                 f"{option} {path} has scores of {len(scores):,} clips, none of which is among these {len(clips):,}: such as "
                 f"{scores['key'][0]}. Was it made of another dataset?"
+            )
+        if at.null_count and report is not None:
+            report(
+                f"{option} {path} has no row of {at.null_count:,} of these {len(clips):,} clips, for which its columns are NULL."
             )
         for name in scores.column_names:
             if name != "key":

@@ -1,9 +1,10 @@
 """Reading a prepared dataset: its summary, its index, and the content of a clip."""
 
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,22 @@ def read_clip(paths: DatasetPaths, row: IndexRow) -> ClipContent:
     if members is None:
         raise DatasetError(f"{row.key} ended as {row.state} in {paths.root}; no shard holds it.")
     return _read_members(paths, row.shard, members)
+
+
+def stored_crc32(paths: DatasetPaths, row: IndexRow) -> int | None:
+    """The checksum of a clip's members as its tar has them now; None of a clip that has none."""
+    members = row.members
+    if members is None:
+        return None
+    spans = [
+        *zip(members.frame_offset, members.frame_size, strict=True),
+        (members.json_offset, members.json_size),
+        (members.mel_offset, members.mel_size),
+    ]
+    if members.audio_offset is not None and members.audio_size is not None:
+        spans.append((members.audio_offset, members.audio_size))
+    tar = paths.tar(row.shard)
+    return reduce(lambda crc, span: zlib.crc32(read_range(tar, span[0], sum(span)), crc), spans, 0)
 
 
 def _read_members(paths: DatasetPaths, shard: str, members: TarMembers) -> ClipContent:

@@ -2,13 +2,23 @@
 
 import json
 import shutil
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from click.testing import Result
 from support.command_line import output_text, run
-from support.prepared import OPTIONS, data, flip, prepare_vggsound, write_videos
+from support.prepared import (
+    OPTIONS,
+    data,
+    flip,
+    prepare_vggsound,
+    rewrite_index,
+    rewrite_tar,
+    write_videos,
+)
 
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset
@@ -125,6 +135,55 @@ def test_a_clip_of_two_datasets_is_taken_from_the_first_and_a_video_in_both_role
     assert summary["labels"] == ["cat", "cow", "dog", "bird"]
     rows = pd.concat(map(pd.read_parquet, sorted((root / "both" / "index").iterdir()))).set_index("clip_id")
     assert sorted(rows.loc["a", "reason"].fillna("")) == ["", "a_00000000 is in an earlier dataset too"]
+
+
+def test_two_videos_of_one_name_are_named_when_datasets_are_merged(root: Path) -> None:
+    """Both of `other` have the keys of clips in `out`, and the frames of one of them only."""
+    shutil.copy(root / "videos" / "a.mp4", root / "a.mp4")
+    shutil.copy(root / "videos" / "d.mp4", root / "videos" / "a.mp4")
+    try:
+        other = prepared_from(root, "renamed", ["a,0,dog,train", "c,0,dog,train"])
+    finally:
+        shutil.copy(root / "a.mp4", root / "videos" / "a.mp4")
+    result = data("merge", root / "out", other, "--out", root / "one-name", *SIZE)
+    assert result.exit_code == 0, result.output
+    assert (
+        "1 clips that an earlier dataset has too, by their keys, have other frames: a_00000000"
+        in output_text(result)
+    )
+
+
+def test_clips_that_another_version_described_by_other_fields_are_copied(root: Path) -> None:
+    """The `.json` of one clip has another order of fields, as many bytes, and the index its checksum."""
+    older = root / "older"
+    shutil.copytree(root / "out", older)
+    row = Dataset.open(older).index("train").iloc[0]
+    start, size = int(row["json_offset"]), int(row["json_size"])
+
+    def reordered(content: bytearray) -> None:
+        text = bytes(content[start : start + size])
+        content[start : start + size] = (
+            json.dumps(dict(reversed(json.loads(text).items())), ensure_ascii=False, separators=(",", ":"))
+            .encode()
+            .ljust(size)
+        )
+        assert len(content[start : start + size]) == size
+
+    rewrite_tar(older, row["shard"], reordered)
+    tar = DatasetPaths(older).tar(row["shard"]).read_bytes()
+    spans = [*zip(row["frame_offset"], row["frame_size"], strict=True), (start, size)]
+    spans.append((int(row["mel_offset"]), int(row["mel_size"])))
+    crc = zlib.crc32(b"".join(tar[first : first + length] for first, length in spans))
+
+    def with_checksum(rows: list[dict[str, Any]]) -> None:
+        next(one for one in rows if one["key"] == row["key"])["crc32"] = crc
+
+    rewrite_index(older, row["shard"], with_checksum)
+    assert data("validate", older).exit_code == 0
+    result = data("subset", older, "--out", root / "of-older", *SIZE)
+    assert result.exit_code == 0, result.output
+    assert data("validate", root / "of-older").exit_code == 0
+    assert keys(root / "of-older") == keys(older)
 
 
 def test_datasets_that_were_prepared_differently_are_not_merged(root: Path) -> None:

@@ -62,11 +62,27 @@ def test_what_is_no_condition_is_found_before_anything_is_written(root: Path) ->
 def test_a_condition_that_fails_for_one_clip_filters_that_clip(root: Path) -> None:
     out = root / "numbers"
     paths = (*_paths(root)[:-1], out)
-    result = run("prepare", "vggsound", *paths, *OPTIONS, "--keep", "clip_id = 'a' or clip_id::int > 5")
+    result = run(
+        "prepare",
+        "vggsound",
+        *paths,
+        *OPTIONS,
+        "--keep",
+        "case when clip_id = 'a' then true else clip_id::int > 5 end",
+    )
     assert result.exit_code == 0, result.output
     rows = pd.concat(map(pd.read_parquet, sorted((out / "index").iterdir()))).set_index("clip_id")
     assert rows.loc["g", "state"] == "filtered"
+    assert "ok" in set(rows.loc["a", "state"])
     assert "Could not convert string" in rows.loc["g", "reason"]
+
+
+def test_a_condition_that_leaves_no_clip_ends_with_an_error(root: Path) -> None:
+    paths = (*_paths(root)[:-1], root / "nothing")
+    result = run("prepare", "vggsound", *paths, *OPTIONS, "--keep", "duration_s > 100")
+    assert result.exit_code == 1
+    assert "--keep 'duration_s > 100' leaves none of the 6 clips that were prepared" in output_text(result)
+    assert Dataset.open(root / "nothing").summary["states"]["filtered"] == 6
 
 
 def _paths(root: Path) -> tuple[str | Path, ...]:
