@@ -10,7 +10,8 @@ from support.known_shards import frame_jpeg, mel, prepared_row
 
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.writer import ShardWriter
-from cavsync.train.data.stream.tar import TarError, read_members
+from cavsync.pipeline.inspection.tar import TarDamageError
+from cavsync.train.data.stream.tar import read_members
 
 
 def written(folder: Path, key: str) -> bytes:
@@ -43,13 +44,13 @@ class Trickle(io.BytesIO):
 def test_a_damaged_header_is_reported(tmp_path: Path, at: int) -> None:
     content = bytearray(written(tmp_path, "clip000_00000000"))
     content[at] ^= 0x15
-    with pytest.raises(TarError, match="a header in it is damaged"):
+    with pytest.raises(TarDamageError, match="a header in it is damaged"):
         list(read_members(io.BytesIO(content)))
 
 
 def test_a_tar_that_was_cut_names_the_member(tmp_path: Path) -> None:
     content = written(tmp_path, "clip000_00000000")
-    with pytest.raises(TarError, match=r"it ends inside folder/clip000_00000000\.00\.jpg"):
+    with pytest.raises(TarDamageError, match=r"it ends inside folder/clip000_00000000\.00\.jpg"):
         list(read_members(io.BytesIO(content[:600])))
-    with pytest.raises(TarError, match="a header in it is damaged"):
+    with pytest.raises(TarDamageError, match="a header in it is damaged"):
         list(read_members(io.BytesIO(content[:100])))
