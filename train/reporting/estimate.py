@@ -13,6 +13,12 @@ class Estimate:
     chance: float | None = None
     unit: str = "%"  # "" for a number without one
 
+    @property
+    def with_interval(self) -> str:
+        """Such as "61.2 (58.0 to 64.4)", for a cell of a table; without brackets where there is no interval."""
+        interval = "" if self.low is None else f" ({self.low:.1f} to {self.high:.1f})"
+        return f"{self.value:.1f}{interval}"
+
     def in_percent(self) -> "Estimate":
         """The estimate of a fraction in [0, 1], in %."""
         return self._scaled(100, "%")

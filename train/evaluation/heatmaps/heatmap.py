@@ -6,6 +6,7 @@ the heatmap says which patches, when visible, make a view resemble the audio. Ax
 views, S segments of audio, D embedding width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from torch.nn.functional import interpolate, normalize
 
 from cavsync.model.encoder import Encoder
 from cavsync.model.output import Encoding
+from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.train.choices import AudioFeatureKind, MapMethod, Similarity
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.config import Precision
@@ -128,6 +130,26 @@ class HeatmapModel:
         return MaskedViewFeatures(
             normalize(tokens.float(), dim=-1), self.solver, self.model.config.image_grid
         )
+
+
+class EncodedAudio:
+    """The features of audio files, each encoded once; one that cannot be read fails each time."""
+
+    def __init__(self, model: HeatmapModel) -> None:
+        self._model = model
+        self._encoded: dict[str, AudioFeatures | MediaError] = {}
+
+    def of(self, name: str, read: Callable[[], AudioSegments]) -> AudioFeatures:
+        """Of the file `name`, which `read` reads. Raises MediaError."""
+        if name not in self._encoded:
+            try:
+                self._encoded[name] = self._model.encode_audio(read())
+            except MediaError as error:
+                self._encoded[name] = error
+        audio = self._encoded[name]
+        if isinstance(audio, MediaError):
+            raise audio
+        return audio
 
 
 def audio_probe(encoding: Encoding, valid: Tensor, config: MapConfig) -> Tensor:

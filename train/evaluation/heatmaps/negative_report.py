@@ -8,7 +8,6 @@ from cavsync.train.evaluation.heatmaps.negative_figures import (
     NegativeAudioScores,
     NegativeFigures,
 )
-from cavsync.train.reporting.estimate import Estimate
 from cavsync.train.reporting.page import Score, Section, Table
 
 # In % of the image: a threshold that lights more with the right sound chooses nothing.
@@ -100,9 +99,9 @@ def _table(methods: Methods) -> Table:
     rows = []
     for method, scores in methods.items():
         number = max(one.num_images for one in scores.negatives.values())
-        positives = f"{_shown(scores.universal_ciou)} ({scores.universal_auc.value:.1f})"
+        positives = f"{scores.universal_ciou.with_interval} ({scores.universal_auc.value:.1f})"
         rows.append(
-            [method, "right sound", str(number), _shown(scores.right_area), "", "", "", "", positives]
+            [method, "right sound", str(number), scores.right_area.with_interval, "", "", "", "", positives]
         )
         rows += [[method, name, *_cells(figures)] for name, figures in scores.negatives.items()]
     return Table(header, rows)
@@ -111,15 +110,10 @@ def _table(methods: Methods) -> Table:
 def _cells(figures: NegativeFigures) -> list[str]:
     return [
         str(figures.num_images),
-        _shown(figures.area),
-        _shown(figures.lit),
-        _shown(figures.lower),
+        figures.area.with_interval,
+        figures.lit.with_interval,
+        figures.lower.with_interval,
         f"{figures.correlation.value:.2f}",
-        _shown(figures.universal_area),
-        _shown(figures.auc_n),
+        figures.universal_area.with_interval,
+        figures.auc_n.with_interval,
     ]
-
-
-def _shown(figure: Estimate) -> str:
-    interval = "" if figure.low is None else f" ({figure.low:.1f} to {figure.high:.1f})"
-    return f"{figure.value:.1f}{interval}"

@@ -14,6 +14,7 @@ from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc
 from cavsync.train.evaluation.heatmaps.heatmap import (
     AudioFeatures,
+    EncodedAudio,
     HeatmapModel,
     ImageFeatures,
     upsampled,
@@ -147,7 +148,7 @@ class _Scoring:
         self.tallies = {method: _Tally() for method in task.methods}
         self.maps = {method: PromptedMaps() for method in task.methods}
         self.negative_audio = NegativeAudio.encode(heatmap_model, reader, len(data.rows), task.seed)
-        self._audio: dict[str, AudioFeatures | MediaError] = {}
+        self._audio = EncodedAudio(heatmap_model)
         self.examples: list[LocalizationExample] = []
         self._last: tuple[str, Tensor, dict[MapMethod, ImageFeatures]] | None = None
         sounding = [row for row in data.rows if row.boxes]
@@ -189,16 +190,7 @@ class _Scoring:
         )
 
     def _encode_audio(self, row: BoxRow) -> AudioFeatures:
-        """The row's audio, encoded once; a file that cannot be read fails each time."""
-        if row.audio not in self._audio:
-            try:
-                self._audio[row.audio] = self.heatmap_model.encode_audio(self.media.audio(row, self.reader))
-            except MediaError as error:
-                self._audio[row.audio] = error
-        audio = self._audio[row.audio]
-        if isinstance(audio, MediaError):
-            raise audio
-        return audio
+        return self._audio.of(row.audio, lambda: self.media.audio(row, self.reader))
 
     def _encode_image(self, row: BoxRow) -> tuple[Tensor, dict[MapMethod, ImageFeatures]]:
         """Rows come sorted by image, so that each is encoded once for all its audio."""

@@ -15,6 +15,7 @@ from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.baselines import centred_disc, colour_saliency, constant
 from cavsync.train.evaluation.heatmaps.heatmap import (
     AudioFeatures,
+    EncodedAudio,
     Heatmap,
     HeatmapModel,
     ImageFeatures,
@@ -134,12 +135,12 @@ class _Mapping:
     heatmap_model: HeatmapModel
     reader: PromptReader
     _truths: list[np.ndarray] = field(default_factory=list)  # of the rows whose class is in their image
-    _audio: dict[str, AudioFeatures | MediaError] = field(default_factory=dict)
     _image: str | None = None  # the image that `_image_features` belongs to; rows are sorted by image
     _pixels: tuple[Tensor, np.ndarray, Tensor] | None = None
     _image_features: dict[str, ImageFeatures] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._audio = EncodedAudio(self.heatmap_model)
         self._maps: dict[str, PromptedMaps] = {method: PromptedMaps() for method in self.task.methods}
         self._negative_audio = NegativeAudio.encode(
             self.heatmap_model, self.reader, len(self.data.rows), self.task.seed
@@ -196,18 +197,7 @@ class _Mapping:
             self._maps[name].add(features, heatmaps[name], negatives, row.title)
 
     def _encode_audio(self, row: PromptedRow) -> AudioFeatures:
-        """The row's audio, encoded; a file that cannot be read fails at each of its rows."""
-        if row.audio not in self._audio:
-            try:
-                self._audio[row.audio] = self.heatmap_model.encode_audio(
-                    self.reader.read(self.data.audio(row), self.decoder)
-                )
-            except MediaError as error:
-                self._audio[row.audio] = error
-        audio = self._audio[row.audio]
-        if isinstance(audio, MediaError):
-            raise audio
-        return audio
+        return self._audio.of(row.audio, lambda: self.reader.read(self.data.audio(row), self.decoder))
 
     def _encode_image(self, row: PromptedRow) -> None:
         if row.image == self._image:

@@ -119,7 +119,7 @@ def classes_section(scores: SegmentationScores) -> Section:
     tables = []
     for method in scores.task.methods:
         rows = [
-            [one.name, str(one.num_rows), f"{one.area:.1f}", _with_interval(one.ap), _with_interval(one.iou)]
+            [one.name, str(one.num_rows), f"{one.area:.1f}", one.ap.with_interval, one.iou.with_interval]
             for one in scores.methods[method].segmentation.classes
         ]
         tables.append(Table([method, "rows", "constant AP", "AP", "IoU"], rows))
@@ -165,8 +165,3 @@ def num_classes(scores: SegmentationScores) -> int:
 def _figures(method: SegmentationMethodScores) -> list[Estimate]:
     result, choice = method.segmentation, method.selection
     return [result.ap, result.iou, result.fixed_iou, *([choice.first, choice.pointed] if choice else [])]
-
-
-def _with_interval(figure: Estimate) -> str:
-    interval = "" if figure.low is None else f" ({figure.low:.1f} to {figure.high:.1f})"
-    return f"{figure.value:.1f}{interval}"

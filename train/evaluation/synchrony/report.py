@@ -193,4 +193,4 @@ def _detection_cells(one: ShiftDetection) -> list[str]:
 
 
 def _cells(*estimates: Estimate) -> list[str]:
-    return [f"{one.value:.1f} ({one.low:.1f} to {one.high:.1f})" for one in estimates]
+    return [one.with_interval for one in estimates]

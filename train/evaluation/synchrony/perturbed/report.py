@@ -79,16 +79,14 @@ def pairwise_sections(figures: PairwiseFigures, made: str) -> list[Section]:
         for amount, one in amounts.items()
     ]
     rows += [["offset", f"all, {direction}", *_cells(one)] for direction, one in figures.directions.items()]
-    header = ["perturbed", "by", "clips", "pairs", "ties", "own audio above"]
+    header = ["perturbed", "by", "clips", "pairs", "ties", "own audio above, %"]
     text = f"{RULE} {made}".strip()
     section = Section("Own audio against perturbed audio", text, tables=[Table(header, rows)])
     return [section, *([_published(figures)] if figures.published_order[-1] else [])]
 
 
 def _cells(one: PairAccuracy) -> list[str]:
-    figure = one.accuracy
-    interval = "" if figure.low is None else f" ({figure.low:.1f} to {figure.high:.1f})"
-    return [str(one.num_clips), str(one.num_pairs), str(one.num_ties), f"{figure.value:.1f} %{interval}"]
+    return [str(one.num_clips), str(one.num_pairs), str(one.num_ties), one.accuracy.with_interval]
 
 
 def _published(figures: PairwiseFigures) -> Section:
