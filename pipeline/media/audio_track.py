@@ -6,7 +6,7 @@ samples after it are at their own times.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -16,7 +16,8 @@ import numpy as np
 
 from cavsync.pipeline.dataset.choices import AudioChannel
 from cavsync.pipeline.dataset.schema import SAMPLE_RATE_HZ, ClipState, MediaError
-from cavsync.pipeline.media.audio import all_channels, one_channel, resampled, stereo
+from cavsync.pipeline.media.audio import all_channels, one_channel, stereo
+from cavsync.pipeline.media.audio_pieces import Piece, at_rate, filled, joined
 from cavsync.pipeline.media.demuxing.clock import Span
 from cavsync.pipeline.media.mel import is_silent
 
@@ -46,20 +47,6 @@ class AudioBlock:
     @property
     def duration_s(self) -> float:
         return len(self.samples) / self.rate_hz
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Samples of one rate, zeros where there are none; times are seconds from the clip's start."""
-
-    begins_s: float
-    rate_hz: int
-    samples: np.ndarray  # (samples,) float32, of stereo (channels, samples)
-    present: list[tuple[float, float]]  # [start, stop) of the samples that the file holds
-
-    @property
-    def end_s(self) -> float:
-        return self.present[-1][1] if self.present else self.begins_s
 
 
 class AudioTrack:
@@ -130,9 +117,9 @@ class AudioTrack:
         """(samples,) float32 at 16 kHz from the clip's start to the end of its audio, 0 in its gaps."""
         pieces = self._placed()
         if len(pieces) == 1 and pieces[0].begins_s == 0:
-            return _at_rate(pieces[0], SAMPLE_RATE_HZ)
+            return at_rate(pieces[0], SAMPLE_RATE_HZ)
         end_s = min(self.end_s, self.duration_s)
-        return _filled(np.zeros(round(end_s * SAMPLE_RATE_HZ), np.float32), pieces, SAMPLE_RATE_HZ)
+        return filled(np.zeros(round(end_s * SAMPLE_RATE_HZ), np.float32), pieces, SAMPLE_RATE_HZ)
 
     @property
     def rate_hz(self) -> int:
@@ -146,7 +133,7 @@ class AudioTrack:
         """(channels, samples) float32 from the clip's start to `end_s`, 0 in its gaps; one channel where all audio has one."""
         num_channels = max(len(block.stereo) for block in self._blocks if block.stereo is not None)
         waveform = np.zeros((num_channels, round(end_s * rate_hz)), np.float32)
-        return _filled(waveform, self._place(partial(_stereo, num_channels=num_channels)), rate_hz)
+        return filled(waveform, self._place(partial(_stereo, num_channels=num_channels)), rate_hz)
 
     def _loudest_other(self) -> int:
         """The first channel that is not silent, in an audio whose first channel is; that one when all are."""
@@ -168,7 +155,7 @@ class AudioTrack:
             blocks = [(at_s - self.start_s, samples_of(block)) for block, at_s in run]
             first_s = 0.0 if number == 0 else max(reached_s, blocks[0][0])
             if first_s < self.duration_s:
-                piece = _joined(blocks, first_s, self.duration_s, rate_hz)
+                piece = joined(blocks, first_s, self.duration_s, rate_hz)
                 reached_s = max(reached_s, piece.end_s)
                 yield piece
 
@@ -231,47 +218,3 @@ def _stereo(block: AudioBlock, num_channels: int) -> np.ndarray:
     return (
         block.stereo if len(block.stereo) == num_channels else np.repeat(block.stereo, num_channels, axis=0)
     )
-
-
-def _joined(blocks: Sequence[tuple[float, np.ndarray]], first_s: float, stop_s: float, rate_hz: int) -> Piece:
-    """Blocks of one rate, each with its time in seconds from the clip's start, as far as they lie in [first_s, stop_s).
-
-    Their samples are (samples,) or, of stereo, (channels, samples).
-    """
-    base = round(first_s * rate_hz)
-    room = np.zeros((*blocks[0][1].shape[:-1], round(stop_s * rate_hz) - base), np.float32)
-    present: list[tuple[int, int]] = []
-    reached = None
-    for begins_s, samples in blocks:
-        first = round(begins_s * rate_hz) - base
-        if reached is not None and abs(first - reached) <= 1:
-            first = reached
-        skipped = max(0, -first, (reached or 0) - first)  # an overlap: what is there stays
-        first, samples = first + skipped, samples[..., skipped:]
-        num_samples = samples.shape[-1]
-        reached = max(reached or first, first + num_samples)
-        if num_samples:
-            room[..., first : first + num_samples] = samples[..., : max(0, room.shape[-1] - first)]
-            is_next = present and first == present[-1][1]
-            present[-1:] = [(present[-1][0], reached)] if is_next else [*present[-1:], (first, reached)]
-    end = present[-1][1] if present else 0
-    times_s = [((base + start) / rate_hz, (base + stop) / rate_hz) for start, stop in present]
-    return Piece(base / rate_hz, rate_hz, room[..., :end], times_s)
-
-
-def _at_rate(piece: Piece, rate_hz: int) -> np.ndarray:
-    """(samples,) or (channels, samples), as the piece has them."""
-    if piece.rate_hz == rate_hz:
-        return piece.samples
-    if piece.samples.ndim == 1:
-        return resampled(piece.samples, piece.rate_hz, rate_hz)
-    return np.stack([resampled(channel, piece.rate_hz, rate_hz) for channel in piece.samples])
-
-
-def _filled(waveform: np.ndarray, pieces: Iterable[Piece], rate_hz: int) -> np.ndarray:
-    """The (samples,) or (channels, samples) from the clip's start, with those of the pieces put in their places."""
-    for piece in pieces:
-        samples = _at_rate(piece, rate_hz)
-        room = waveform[..., round(piece.begins_s * rate_hz) :][..., : samples.shape[-1]]
-        room[:] = samples[..., : room.shape[-1]]
-    return waveform
