@@ -1,5 +1,6 @@
 """Options and arguments that take a path or a URL such as s3://BUCKET/NAME."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -31,8 +32,6 @@ def weights_argument(**options: Any) -> Any:
 
 def _as_weights(text: Any) -> Any:
     """As other paths; the hub's client fetches what lies at hf://."""
-    from pathlib import Path
-
     return Path(text) if str(text).startswith("hf://") else _as_path(text)
 
 
@@ -40,6 +39,16 @@ def _as_path(text: Any) -> Any:
     from cavsync.pipeline.storage.path import as_path
 
     return as_path(text)
+
+
+def results_beside(folder: "AnyPath", part: str) -> Path:
+    """Where results about a dataset go: into its folder, or for one at a URL into a folder of its name here."""
+    return folder / part if isinstance(folder, Path) else Path(folder.name) / part
+
+
+def absolute(folder: "AnyPath") -> str:
+    """The text by which results name a dataset."""
+    return str(folder.resolve() if isinstance(folder, Path) else folder)
 
 
 def printable(name: str) -> str:

@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-from cavsync.cli.console.paths import PathOrUrl, path_argument
+from cavsync.cli.console.paths import results_beside
+from cavsync.cli.data.options import Folder
 from cavsync.errors import OutputError
 
 
 def card(
-    folder: Annotated[
-        PathOrUrl,
-        path_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
-    ],
+    folder: Folder,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -56,7 +54,7 @@ def card(
 
     inventory = Inventory.read(folder)
     require_finished(inventory)
-    to = out or (folder if isinstance(folder, Path) else Path(folder.name))
+    to = out or results_beside(folder, "")
     for name in (CARD_NAME, CROISSANT_NAME):
         if (to / name).exists() and not force:
             raise OutputError(

@@ -1,8 +1,6 @@
 """`cavsync data`: progress, validation, statistics and sample clips of a prepared dataset."""
 
 import json
-import time
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,18 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cavsync.cli.console.options import with_options
-from cavsync.cli.console.paths import PathOrUrl, path_argument
+from cavsync.cli.console.paths import absolute, results_beside
 from cavsync.cli.console.results import command_inputs, results_folder
-from cavsync.cli.console.warning_lines import warn
 from cavsync.cli.data.card import card
 from cavsync.cli.data.derive import merge, subset
 from cavsync.cli.data.duplicates import duplicates
+from cavsync.cli.data.options import Folder, Json, open_inventory
 from cavsync.cli.data.score import score
+from cavsync.cli.data.status import status
 
 if TYPE_CHECKING:
-    from cavsync.pipeline.dataset.inventory import Inventory
-    from cavsync.pipeline.inspection.failures import FrequentReason
-    from cavsync.pipeline.inspection.status import Status
     from cavsync.pipeline.inspection.validation import DatasetValidation
     from cavsync.pipeline.storage.path import AnyPath
 
@@ -31,74 +27,14 @@ DEFAULT_PAGES = "DIR/{0}; for a URL NAME/{0} here"
 
 app = typer.Typer(no_args_is_help=True)
 
-Folder = Annotated[
-    PathOrUrl,
-    path_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON on stdout instead of a progress bar and tables.")
-]
-
 
 @app.callback()
 def group() -> None:
     """Inspect prepared datasets: progress, validation, statistics, sample clips; make datasets of their clips."""
 
 
-@app.command("status")
-def show_status(
-    folder: Folder,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch", help="Refresh every second (every 30 s for a URL) until the preparation is finished."
-        ),
-    ] = False,
-    failed: Annotated[
-        bool,
-        typer.Option(
-            "--failed",
-            help="List each clip of the finished shards that is not ok, with its file and the reason; into a file or "
-            "pipe as tab-separated lines.",
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Show how far a preparation is, how fast it is and which process runs it. Works from any shell."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from cavsync.cli.data.tables import status_view
-
-    if failed:
-        if watch:
-            raise typer.BadParameter("--failed and --watch exclude each other: the list is of now.")
-        _list_failures(folder, as_json)
-        return
-    statuses = _statuses(folder, watch)
-    if as_json:
-        for status, reasons in statuses:
-            content = asdict(status) | {"eta_s": status.eta_s, "finished": status.is_finished}
-            content["reasons"] = {state: asdict(reason) for state, reason in reasons.items()}
-            typer.echo(json.dumps(content | {"root": str(folder)}))
-    elif watch:
-        with Live(auto_refresh=False) as live:
-            for status, reasons in statuses:
-                live.update(status_view(status, reasons), refresh=True)
-    else:
-        Console().print(status_view(*next(statuses)))
-
-
-def _list_failures(folder: "AnyPath", as_json: bool) -> None:
-    from cavsync.cli.data.tables import print_failures
-    from cavsync.pipeline.inspection.failures import failures
-
-    found = failures(_inventory(folder))
-    if as_json:
-        for failure in found:
-            typer.echo(json.dumps(asdict(failure)))
-    else:
-        print_failures(found)
+# First in the help.
+app.command()(status)
 
 
 @app.command()
@@ -127,7 +63,7 @@ def validate(
     from cavsync.pipeline.inspection.validation import remove_damaged
     from cavsync.pipeline.inspection.validation import validate as validate_shards
 
-    inventory = _inventory(folder)
+    inventory = open_inventory(folder)
     with counting("validating", "shards", quiet=as_json) as on_shard:
         found = validate_shards(inventory, quick=quick, workers=workers, on_shard=on_shard)
     fixed = fix and bool(found.damaged or found.summary_is_wrong)
@@ -161,9 +97,9 @@ def stats(
     from cavsync.pipeline.inspection.statistics import measure
     from cavsync.train.reporting.dataset_page import STATISTICS_PAGE, write_statistics
 
-    inventory = _inventory(folder)
-    inputs = command_inputs("data stats", None, folder=_absolute(folder))
-    pages = results_folder(out, _page_folder(folder, "stats"), STATISTICS_PAGE, inputs)
+    inventory = open_inventory(folder)
+    inputs = command_inputs("data stats", None, folder=absolute(folder))
+    pages = results_folder(out, results_beside(folder, "stats"), STATISTICS_PAGE, inputs)
     with counting("counting", "shards", quiet=as_json) as on_shard:
         found = measure(inventory, num_mel_clips=mel_clips, on_shard=on_shard)
     page = write_statistics(found, pages, inputs)
@@ -201,51 +137,18 @@ def show(
         raise typer.BadParameter(
             f"{state!r} is no state; the states are {', '.join(states)}", param_hint="--state"
         )
-    inventory = _inventory(folder)
+    inventory = open_inventory(folder)
     if key is not None:
         shown = [clip_of_key(inventory, key)]
     else:
         shown = first_clips(inventory, num, split=split, state=state)
     from cavsync.train.reporting.dataset_page import SHEET_PAGE, write_sheet
 
-    inputs = command_inputs("data show", None, folder=_absolute(folder))
-    pages = results_folder(out, _page_folder(folder, "show"), SHEET_PAGE, inputs)
+    inputs = command_inputs("data show", None, folder=absolute(folder))
+    pages = results_folder(out, results_beside(folder, "show"), SHEET_PAGE, inputs)
     lead = f"{len(shown)} of {inventory.num_listed:,} listed clips; {inventory.finished_share}"
     page = write_sheet(inventory.name, lead, shown, pages, inputs)
     typer.echo(f"Page: {page}\nImage: {page.with_suffix('.png')}")
-
-
-def _page_folder(folder: "AnyPath", part: str) -> Path:
-    """Where pages about a dataset go: into its folder, or into the current folder if the dataset is at a URL."""
-    return folder / part if isinstance(folder, Path) else Path(folder.name) / part
-
-
-def _absolute(folder: "AnyPath") -> str:
-    return str(folder.resolve() if isinstance(folder, Path) else folder)
-
-
-def _inventory(folder: "AnyPath") -> "Inventory":
-    from cavsync.pipeline.dataset.inventory import Inventory
-
-    inventory = Inventory.read(folder)
-    if inventory.unfinished:
-        warn(f"{folder} is unfinished: {inventory.finished_share}. Repeat the prepare command to continue.")
-    return inventory
-
-
-def _statuses(folder: "AnyPath", watch: bool) -> Iterator[tuple["Status", "Mapping[str, FrequentReason]"]]:
-    """The status of now and the most frequent reasons; with `watch` another one every second, or every 30 s for a URL, until it is finished."""
-    from cavsync.pipeline.dataset.inventory import Inventory
-    from cavsync.pipeline.inspection.failures import frequent_reasons
-    from cavsync.pipeline.inspection.status import status_of
-
-    while True:
-        inventory = Inventory.read(folder)
-        status = status_of(inventory)
-        yield status, frequent_reasons(inventory)
-        if status.is_finished or not watch:
-            return
-        time.sleep(1.0 if isinstance(folder, Path) else 30.0)
 
 
 def _validation_content(folder: "AnyPath", found: "DatasetValidation", fixed: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 
 from cavsync.cli.console.paths import PathOrUrl, path_argument, path_option
 from cavsync.cli.console.warning_lines import warn
+from cavsync.cli.data.options import Folder
 from cavsync.errors import first_of
 from cavsync.pipeline.dataset.config import PrepareConfig
 
@@ -31,10 +32,7 @@ Json = Annotated[
 
 
 def subset(
-    folder: Annotated[
-        PathOrUrl,
-        path_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
-    ],
+    folder: Folder,
     out: OutOption,
     keep: Annotated[
         str | None,

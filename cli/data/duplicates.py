@@ -10,24 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cavsync.cli.console.options import with_options
-from cavsync.cli.console.paths import PathOrUrl, path_argument
+from cavsync.cli.console.paths import PathOrUrl, absolute, path_argument, results_beside
 from cavsync.cli.console.results import command_inputs, results_folder
 from cavsync.cli.console.warning_lines import warn
+from cavsync.cli.data.options import Folder
 
 if TYPE_CHECKING:
     from cavsync.pipeline.dataset.reader import Dataset
     from cavsync.pipeline.duplicates.fingerprints import Fingerprints
     from cavsync.pipeline.duplicates.pairs import DuplicatePair
     from cavsync.pipeline.duplicates.search import SearchResult
-    from cavsync.pipeline.storage.path import AnyPath
 
 
 @with_options
 def duplicates(
-    folder: Annotated[
-        PathOrUrl,
-        path_argument(metavar="DIR", help="Folder of a dataset, such as data/vggsound.", show_default=False),
-    ],
+    folder: Folder,
     other: Annotated[
         PathOrUrl | None,
         path_argument(
@@ -77,13 +74,13 @@ def duplicates(
     from cavsync.pipeline.duplicates.search import SearchConfig, find_pairs
     from cavsync.train.curation.duplicates_page import DUPLICATES_PAGE, PairSource, write_duplicates_page
 
-    if other is not None and _name(other) == _name(folder):
+    if other is not None and absolute(other) == absolute(folder):
         raise typer.BadParameter(f"OTHER is DIR, {folder}; leave it out to find pairs within.")
     dataset, second = Dataset.open(folder), None if other is None else Dataset.open(other)
-    inputs = command_inputs("data duplicates", None, _name(folder), dataset.paths.summary)
-    default = _beside(folder, PAIRS_FOLDER if other is None else pairs_folder(other))
+    inputs = command_inputs("data duplicates", None, absolute(folder), dataset.paths.summary)
+    default = results_beside(folder, PAIRS_FOLDER if other is None else pairs_folder(other))
     pages = results_folder(out, default, DUPLICATES_PAGE, inputs)
-    kept = fingerprints or _beside(folder, "fingerprints")
+    kept = fingerprints or results_beside(folder, "fingerprints")
     one = _fingerprints(dataset, split, kept, workers, as_json)
     two = None if second is None else _fingerprints(second, other_split, kept, workers, as_json)
     with counting("comparing", "pairs", quiet=as_json) as on_pair:
@@ -127,11 +124,11 @@ def _about(one: _Compared, two: _Compared | None, min_overlap_s: float) -> dict[
     from cavsync.pipeline.storage.path import sha256
 
     return {
-        "dataset": _name(one.dataset.paths.root),
+        "dataset": absolute(one.dataset.paths.root),
         "summary_sha256": sha256(one.dataset.paths.summary),
         "split": one.split,
         "num_clips": len(one.clips),
-        "other": None if two is None else _name(two.dataset.paths.root),
+        "other": None if two is None else absolute(two.dataset.paths.root),
         "other_split": None if two is None else two.split,
         "num_others": None if two is None else len(two.clips),
         "min_overlap_s": min_overlap_s,
@@ -160,14 +157,6 @@ def _counts(found: "SearchResult", num_repeated: int) -> dict[str, Any]:
         "num_compared": found.num_compared,
         "num_limited": found.num_limited,
     }
-
-
-def _beside(folder: "AnyPath", part: str) -> Path:
-    return folder / part if isinstance(folder, Path) else Path(folder.name) / part
-
-
-def _name(folder: "AnyPath") -> str:
-    return str(folder.resolve() if isinstance(folder, Path) else folder)
 
 
 def _print(pairs: "Sequence[DuplicatePair]", title: str) -> None:

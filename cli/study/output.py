@@ -32,7 +32,7 @@ def print_shipped_studies() -> None:
 
 def print_plan(folder: "StudyFolder", runs: "Sequence[PlannedRun]", device: DeviceChoice) -> None:
     """A row an arm and length, with the time of a run as a few steps of it take on this machine."""
-    from cavsync.cli.train.output import duration
+    from cavsync.cli.train.run_texts import duration
     from cavsync.train.engine.device import choose_device
     from cavsync.train.pretrain.estimate import estimate
     from cavsync.train.study.runs import outcome_of

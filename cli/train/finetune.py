@@ -16,7 +16,8 @@ from cavsync.cli.train.options import (
     require_dataset,
     require_writable_run,
 )
-from cavsync.cli.train.output import Bar, JsonLines, RunTexts, clip_count, device_text, share_rows
+from cavsync.cli.train.output import Bar, JsonLines
+from cavsync.cli.train.run_texts import RunTexts, clip_count, device_text, share_rows
 
 if TYPE_CHECKING:
     from cavsync.pipeline.storage.path import AnyPath
