@@ -34,14 +34,16 @@ def card(
             help="Where the videos come from, as a URL or a sentence; without it a line to fill in.",
         ),
     ] = None,
-    num: Annotated[int, typer.Option(min=1, max=100, help="Number of clips in the picture.")] = 6,
+    num: Annotated[
+        int, typer.Option(min=1, max=100, help="Number of clips whose frames and log-mel are shown.")
+    ] = 6,
     mel_clips: Annotated[
         int,
         typer.Option(min=0, help="Number of clips whose log-mel is read for the curve over the mel bands."),
     ] = 400,
     force: Annotated[bool, typer.Option("--force", help="Replace a card that is there.")] = False,
 ) -> None:
-    """Write a dataset card, README.md with pictures, and a Croissant description, croissant.json, into the dataset's folder.
+    """Write a dataset card, README.md with plots and sample clips, and a Croissant description, croissant.json, into the dataset's folder.
 
     The card says what the dataset is, how it was prepared, how many clips are in which state, split and label, and how
     to load it. Hugging Face's datasets and its hub read its head.

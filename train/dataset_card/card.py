@@ -1,4 +1,4 @@
-"""The card of a dataset: README.md with its pictures, and croissant.json."""
+"""The card of a dataset: README.md with its images, and croissant.json."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from cavsync.train.dataset_card.front_matter import front_matter
 from cavsync.train.reporting.contact_sheet import clip_plot, sheet
 from cavsync.train.reporting.dataset_plots import dataset_plots
 
-CARD_NAME, CROISSANT_NAME, PICTURES = "README.md", "croissant.json", "card"
+CARD_NAME, CROISSANT_NAME, IMAGES = "README.md", "croissant.json", "card"
 CLIPS_NAME = "clips.png"
 MAX_LABELS = 1000  # with their counts
-TO_FILL_IN = "**TO BE FILLED IN by whoever publishes this dataset**"
+TO_FILL_IN = "**TO BE FILLED IN by the publisher of this dataset**"
 CAPTIONS = {
     "states.png": "Clips by state",
     "labels.png": "Clips by label",
@@ -59,7 +59,7 @@ cavsync train pretrain --data hf://datasets/ORG/NAME --set data.source=stream
 
 
 def write_card(facts: CardFacts, out: Path, num_clips: int) -> Path:
-    """Writes the card with a picture of `num_clips` clips into the folder `out`; returns README.md.
+    """Writes the card with an image of `num_clips` clips into the folder `out`; returns README.md.
 
     Raises DatasetError for an unfinished dataset.
     """
@@ -69,7 +69,7 @@ def write_card(facts: CardFacts, out: Path, num_clips: int) -> Path:
         drawn = [clip_plot(clip.row.clip, clip.stored) for clip in clips if clip.row.clip and clip.stored]
         plots[CLIPS_NAME] = sheet(clips, drawn)
     for name, content in plots.items():
-        write_atomically(out / PICTURES / name, content)
+        write_atomically(out / IMAGES / name, content)
     described = croissant(facts, _lead(facts))
     write_atomically(
         out / CROISSANT_NAME, (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
@@ -80,7 +80,7 @@ def write_card(facts: CardFacts, out: Path, num_clips: int) -> Path:
 
 def _sections(facts: CardFacts, plots: Sequence[str]) -> Iterator[str]:
     yield f"# {facts.name}"
-    yield f"{_lead(facts)}\n\n![Frames and log-mel of some clips]({PICTURES}/{CLIPS_NAME})"
+    yield f"{_lead(facts)}\n\n![Frames and log-mel of some clips]({IMAGES}/{CLIPS_NAME})"
     yield f"* Licence: {facts.license or TO_FILL_IN}\n* Source of the videos: {facts.source or TO_FILL_IN}"
     yield f"## Clips\n\n{_states(facts)}"
     if facts.statistics.clips_per_label:
@@ -150,8 +150,8 @@ def _figures(facts: CardFacts, plots: Sequence[str]) -> str:
         for name, value in statistics.duration_percentiles_s().items()
     ]
     rows += [(note_text(note).title, f"{len(keys):,}") for note, keys in statistics.notes.items() if keys]
-    pictures = [f"![{CAPTIONS[name]}]({PICTURES}/{name})" for name in plots]
-    return "\n\n".join([_table(("figure", "value"), rows), *pictures])
+    images = [f"![{CAPTIONS[name]}]({IMAGES}/{name})" for name in plots]
+    return "\n\n".join([_table(("figure", "value"), rows), *images])
 
 
 def _layout() -> str:

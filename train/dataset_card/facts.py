@@ -15,7 +15,7 @@ from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.inspection.clips import SampleClip
 from cavsync.pipeline.inspection.statistics import Statistics
 
-# Whose indexes are read for the picture.
+# Whose indexes are read for the image of sample clips.
 MAX_SHARDS = 8
 
 

@@ -55,7 +55,7 @@ def test_the_card_counts_by_state_split_and_label(shared: Path) -> None:
     }
     for line in ("| dog | 4 |", "| cat | 2 |", "| cow | 0 |", "| `num_frames` | `4` |"):
         assert line in text
-    assert text.count("TO BE FILLED IN by whoever publishes this dataset") == 2
+    assert text.count("TO BE FILLED IN by the publisher of this dataset") == 2
 
 
 def test_every_picture_of_the_card_is_there(shared: Path) -> None:
