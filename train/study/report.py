@@ -121,48 +121,56 @@ def _details(results: StudyResults) -> dict[str, Any]:
     folder, study = results.folder, results.folder.study
     by_budget = {
         budget: {
-            arm.name: {
-                "steps": folder.steps(arm.name, budget),
-                "cost": results.cost(arm.name, budget),
-                "metrics": {
-                    metric: {
-                        "mean": results.mean(arm.name, budget, metric),
-                        "by_seed": results.at_end(arm.name, budget, metric),
-                        "difference": difference.estimate,
-                        "difference_by_seed": difference.by_seed,
-                        "verdict": difference.verdict,
-                        "curve": results.curve(arm.name, budget, metric).to_dict("records"),
-                    }
-                    for metric in study.metrics
-                    for difference in [results.difference(arm.name, budget, metric)]
-                },
-            }
-            for arm in study.arms
-            if budget in arm.budgets
+            arm.name: _arm_details(results, arm.name, budget) for arm in study.arms if budget in arm.budgets
         }
         for budget in study.budgets
     }
-    pairs = [
-        {
-            "budget": budget,
-            "arm": arm,
-            "other": other,
-            "metric": metric,
-            "verdict": found.verdict,
-            **vars(found),
-        }
-        for budget in study.budgets
-        for arm, other in study.pairs
-        for metric in study.metrics
-        for found in [results.difference(arm, budget, metric, other)]
-    ]
     return {
         "budgets": by_budget,
-        "pairs": pairs,
+        "pairs": [
+            _pair_details(results, pair, budget, metric)
+            for budget in study.budgets
+            for pair in study.pairs
+            for metric in study.metrics
+        ],
         "step_gflop": {name: arm["step_gflop"] for name, arm in folder.content["arms"].items()},
         "scored_alike": results.scored_alike,
         "additions": folder.content["additions"],
         "created": folder.content["created"],
+    }
+
+
+def _arm_details(results: StudyResults, arm: str, budget: str) -> dict[str, Any]:
+    metrics = results.folder.study.metrics
+    return {
+        "steps": results.folder.steps(arm, budget),
+        "cost": results.cost(arm, budget),
+        "metrics": {metric: _metric_details(results, arm, budget, metric) for metric in metrics},
+    }
+
+
+def _metric_details(results: StudyResults, arm: str, budget: str, metric: str) -> dict[str, Any]:
+    difference = results.difference(arm, budget, metric)
+    return {
+        "mean": results.mean(arm, budget, metric),
+        "by_seed": results.at_end(arm, budget, metric),
+        "difference": difference.estimate,
+        "difference_by_seed": difference.by_seed,
+        "verdict": difference.verdict,
+        "curve": results.curve(arm, budget, metric).to_dict("records"),
+    }
+
+
+def _pair_details(results: StudyResults, pair: tuple[str, str], budget: str, metric: str) -> dict[str, Any]:
+    arm, other = pair
+    found = results.difference(arm, budget, metric, other)
+    return {
+        "budget": budget,
+        "arm": arm,
+        "other": other,
+        "metric": metric,
+        "verdict": found.verdict,
+        **vars(found),
     }
 
 

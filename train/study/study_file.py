@@ -100,41 +100,19 @@ def _is_required(one: "dataclasses.Field[Any]") -> bool:
 def _study(keys: _Keys) -> Study:
     budgets = _choices("budgets", keys.budgets, get_args(Budget))
     arms = tuple(_arm(name, content, budgets) for name, content in keys.arms.items())
-    names = [arm.name for arm in arms]
-    _require(len(arms) >= 2, f"arms has {len(arms)}, and a study compares two or more.")
-    for key in ("reference", "compute_of"):
-        name = getattr(keys, key) or keys.reference
-        _require(name in names, f"{key}={name!r} is no arm{nearest(name, names)}")
-    for pair in keys.pairs:
-        is_pair = isinstance(pair, list) and len(pair) == 2 and pair[0] != pair[1]
-        _require(is_pair, f"pairs has {pair!r}, which is not two arms.")
-        for name in pair:
-            _require(name in names, f"pairs has {name!r}, which is no arm{nearest(name, names)}")
-    seeds = keys.seeds
-    _require(
-        bool(seeds)
-        and len(set(seeds)) == len(seeds)
-        and all(type(seed) is int and seed >= 0 for seed in seeds),
-        f"seeds={seeds} must be different whole numbers from 0 on.",
-    )
-    _require(keys.num_steps is None or keys.num_steps >= 1, f"num_steps={keys.num_steps} must be at least 1.")
-    at = keys.score_at
-    _require(
-        bool(at) and list(at) == sorted(set(at)) and at[0] > 0 and at[-1] == 1,
-        f"score_at={at} must ascend from above 0 to 1, the end of a run.",
-    )
-    _require(keys.max_clips is None or keys.max_clips >= 2, f"max_clips={keys.max_clips} must be at least 2.")
+    _check_arms(keys)
+    _check_numbers(keys)
     study = Study(
         title=keys.title,
         question=keys.question,
         preset=keys.preset,
         reference=keys.reference,
         compute_of=keys.compute_of or keys.reference,
-        seeds=tuple(seeds),
+        seeds=tuple(keys.seeds),
         num_steps=keys.num_steps,
         budgets=budgets,
         metrics=_choices("metrics", keys.metrics, tuple(METRICS)),
-        score_at=tuple(float(one) for one in at),
+        score_at=tuple(float(one) for one in keys.score_at),
         split=keys.split,
         max_clips=keys.max_clips,
         assignments=_assignments("set", keys.set),
@@ -144,6 +122,36 @@ def _study(keys: _Keys) -> Study:
     )
     _check_world(study)
     return study
+
+
+def _check_arms(keys: _Keys) -> None:
+    """Raises StudyError where there are too few arms, or one is named that is none."""
+    names = list(keys.arms)
+    _require(len(names) >= 2, f"arms has {len(names)}, and a study compares two or more.")
+    for key in ("reference", "compute_of"):
+        name = getattr(keys, key) or keys.reference
+        _require(name in names, f"{key}={name!r} is no arm{nearest(name, names)}")
+    for pair in keys.pairs:
+        is_pair = isinstance(pair, list) and len(pair) == 2 and pair[0] != pair[1]
+        _require(is_pair, f"pairs has {pair!r}, which is not two arms.")
+        for name in pair:
+            _require(name in names, f"pairs has {name!r}, which is no arm{nearest(name, names)}")
+
+
+def _check_numbers(keys: _Keys) -> None:
+    """Raises StudyError for seeds, steps, scored fractions or clips out of their ranges."""
+    seeds, at = keys.seeds, keys.score_at
+    are_seeds = bool(seeds) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    _require(
+        are_seeds and len(set(seeds)) == len(seeds),
+        f"seeds={seeds} must be different whole numbers from 0 on.",
+    )
+    _require(keys.num_steps is None or keys.num_steps >= 1, f"num_steps={keys.num_steps} must be at least 1.")
+    _require(
+        bool(at) and list(at) == sorted(set(at)) and at[0] > 0 and at[-1] == 1,
+        f"score_at={at} must ascend from above 0 to 1, the end of a run.",
+    )
+    _require(keys.max_clips is None or keys.max_clips >= 2, f"max_clips={keys.max_clips} must be at least 2.")
 
 
 def _check_world(study: Study) -> None:
