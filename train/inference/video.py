@@ -48,5 +48,4 @@ def localize(
     embedder = Embedder(checkpoint, step_s)
     calibration = None if calibrate is None else calibrate_by(embedder, Path(calibrate))
     other = None if audio is None else Path(audio)
-    other = None if audio is None else Path(audio)
     return localize_windows(embedder, Path(video), other, (method,), MapConfig(), calibration)
