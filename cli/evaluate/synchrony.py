@@ -180,22 +180,9 @@ def _manifest(
     inputs = command_inputs("eval synchrony", checkpoint, manifest, manifest)
     folder = results_folder(out, checkpoint.weights.parent / f"synchrony-{manifest.stem}", PAGE_NAME, inputs)
     with counting("comparing", "pairs", quiet=as_json) as on_pair:
-        scores = score_listed_pairs(
-            manifest,
-            checkpoint.weights,
-            checkpoint.inputs,
-            encoder,
-            checkpoint.model.config.image_size,
-            frames_per_s,
-            on_pair,
-        )
+        scores = score_listed_pairs(manifest, checkpoint, encoder, frames_per_s, on_pair)
     result = listed_pairs_result(scores)
     record = write_evaluation(result, folder, inputs)
     track_report(record, folder.name)
-    print_report(
-        f"Own audio against perturbed: {scores.coverage.sentence}",
-        result.scores,
-        record,
-        folder,
-        as_json=as_json,
-    )
+    title = f"Own audio against perturbed: {scores.coverage.sentence}"
+    print_report(title, result.scores, record, folder, as_json=as_json)

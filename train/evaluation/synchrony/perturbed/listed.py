@@ -14,6 +14,7 @@ from cavsync.pipeline.decoding.requests import MediaSegment, SegmentRequest
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, long_log_mel
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import decode_jpeg, fit
+from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.sliding import AVClip, WindowEncoder
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.synchrony.perturbed.pair_list import ListedPair, read_pairs
@@ -43,21 +44,19 @@ class ListedPairScores:
 
 def score_listed_pairs(
     manifest: Path,
-    weights: Path,
-    inputs: DataConfig,
+    checkpoint: LoadedCheckpoint,
     encoder: WindowEncoder,
-    side: int,
     frames_per_s: float,
     on_pair: OnPair = lambda done, total: None,
 ) -> ListedPairScores:
     """Scores every pair whose files can be read; raises CavsyncError on what the user can fix.
 
-    `inputs` are those that `encoder` was made with; frames are `side` x `side`.
+    `encoder` is one of the checkpoint.
     """
     listed = sorted(read_pairs(manifest), key=lambda pair: (pair.video, pair.title))
     items, pairs, unusable = [], [], []
     with DecoderProcess() as decoder:
-        scoring = _Scoring(encoder, side, frames_per_s, decoder)
+        scoring = _Scoring(encoder, checkpoint.model.config.image_size, frames_per_s, decoder)
         for number, pair in enumerate(listed, 1):
             try:
                 pairs.append(scoring.score(pair))
@@ -70,8 +69,8 @@ def score_listed_pairs(
         raise EvaluationError(f"{manifest}: {coverage.sentence}. The first one: {unusable[0].reason}.")
     return ListedPairScores(
         manifest=manifest,
-        weights=weights,
-        inputs=inputs,
+        weights=checkpoint.weights,
+        inputs=checkpoint.inputs,
         window_rows=encoder.window.rows,
         frames_per_s=frames_per_s,
         coverage=coverage,
