@@ -10,8 +10,8 @@ import typer
 from cavsync.cli.console.model_options import ModelOptions, PrecisionOption
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
-from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, MaxMissingOption, report_option
+from cavsync.cli.evaluate.output import publish
 from cavsync.model.classifier_config import Modality
 from cavsync.train.choices import LabelTask
 
@@ -86,8 +86,7 @@ def classification(
     )
     from cavsync.train.evaluation.classification.report import classification_result
     from cavsync.train.evaluation.task import SplitTask
-    from cavsync.train.evaluation.tracked import track_report
-    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME
 
     fields = model.fields() | ({} if modality is None else {"modality": modality})
     classifier = open_classifier(model.weights(), fields, model.device, model.precision)
@@ -109,10 +108,8 @@ def classification(
     with counting("classifying", "clips", quiet=as_json) as on_clip:
         scores = score_classification(requested, on_clip)
     result = classification_result(scores)
-    record = write_evaluation(result, folder, inputs)
-    track_report(record, folder.name)
     title, notes = f"Classification: {scores.coverage.sentence}", _left_out(scores.figures.without_positives)
-    print_report(title, result.scores, record, folder, as_json=as_json, notes=notes)
+    publish(result, folder, inputs, title, as_json=as_json, notes=notes)
 
 
 def _left_out(classes: Sequence[str]) -> list[str]:

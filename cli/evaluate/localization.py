@@ -13,8 +13,8 @@ from cavsync.cli.console.heatmap_options import (
 )
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
-from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import MaxMissingOption, WindowsOption, report_option
+from cavsync.cli.evaluate.output import publish
 from cavsync.train.choices import Geometry
 
 
@@ -53,8 +53,7 @@ def localization(
     from cavsync.train.evaluation.localization.boxes import BoxSet
     from cavsync.train.evaluation.localization.protocol import score_localization
     from cavsync.train.evaluation.localization.report import localization_result
-    from cavsync.train.evaluation.tracked import track_report
-    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME
 
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
@@ -67,7 +66,5 @@ def localization(
     with counting("heatmaps", "rows", quiet=as_json) as on_row:
         scores = score_localization(task, boxes, geometry, on_row)
     result = localization_result(scores)
-    record = write_evaluation(result, out, inputs)
-    track_report(record, out.name)
     title = f"Localisation on {boxes.benchmark}: {scores.coverage.sentence}"
-    print_report(title, result.scores, record, out, as_json=as_json, notes=result.results["findings"])
+    publish(result, out, inputs, title, as_json=as_json, notes=result.results["findings"])

@@ -13,8 +13,8 @@ from cavsync.cli.console.heatmap_options import (
 )
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
-from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import MaxMissingOption, WindowsOption, report_option
+from cavsync.cli.evaluate.output import publish
 from cavsync.train.choices import Scaling
 
 
@@ -42,8 +42,7 @@ def segmentation(
     from cavsync.train.evaluation.segmentation.dataset import LIST_NAME, PUBLISHED_FOLDER
     from cavsync.train.evaluation.segmentation.protocol import score_segmentation
     from cavsync.train.evaluation.segmentation.report import segmentation_result
-    from cavsync.train.evaluation.tracked import track_report
-    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME
 
     config = MapConfig(audio_features=audio_features, similarity=similarity)
     task = MapTask.of(model.load(), maps, config, windows, max_missing)
@@ -57,7 +56,5 @@ def segmentation(
     with counting("heatmaps", "rows", quiet=as_json) as on_row:
         scores = score_segmentation(task, folder, scaling, on_row)
     result = segmentation_result(scores)
-    record = write_evaluation(result, out, inputs)
-    track_report(record, out.name)
     title = f"Audio-prompted segmentation: {scores.coverage.sentence}"
-    print_report(title, result.scores, record, out, as_json=as_json, notes=result.results["findings"])
+    publish(result, out, inputs, title, as_json=as_json, notes=result.results["findings"])

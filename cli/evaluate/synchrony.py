@@ -9,8 +9,8 @@ import typer
 from cavsync.cli.console.model_options import ModelOptions
 from cavsync.cli.console.options import JsonOption, with_options
 from cavsync.cli.console.results import command_inputs, results_folder
-from cavsync.cli.console.score_table import print_report
 from cavsync.cli.evaluate.options import DatasetOption, report_option
+from cavsync.cli.evaluate.output import publish
 
 if TYPE_CHECKING:
     from cavsync.train.evaluation.synchrony.config import SynchronyConfig
@@ -112,8 +112,7 @@ def _split(
     from cavsync.train.evaluation.synchrony.protocol import score_synchrony
     from cavsync.train.evaluation.synchrony.report import synchrony_result
     from cavsync.train.evaluation.task import SplitTask
-    from cavsync.train.evaluation.tracked import track_report
-    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME
 
     task = SplitTask.of(model.load(), data, split)
     inputs = command_inputs(
@@ -123,10 +122,8 @@ def _split(
     with counting("embedding", "clips", quiet=as_json) as on_clip:
         scores = score_synchrony(task, config, on_clip)
     result = synchrony_result(scores)
-    record = write_evaluation(result, folder, inputs)
-    track_report(record, folder.name)
     title = f"Synchrony: {scores.coverage.sentence}"
-    print_report(title, result.scores, record, folder, as_json=as_json)
+    publish(result, folder, inputs, title, as_json=as_json)
 
 
 def _video(
@@ -171,8 +168,7 @@ def _manifest(
     from cavsync.cli.console.progress import counting
     from cavsync.train.evaluation.synchrony.perturbed.listed import score_listed_pairs
     from cavsync.train.evaluation.synchrony.perturbed.report import listed_pairs_result
-    from cavsync.train.evaluation.tracked import track_report
-    from cavsync.train.reporting.record import PAGE_NAME, write_evaluation
+    from cavsync.train.reporting.record import PAGE_NAME
 
     checkpoint = model.load()
     # Published alignment goes by the numbers of a clip's 16 frames, which a file does not have.
@@ -182,7 +178,5 @@ def _manifest(
     with counting("comparing", "pairs", quiet=as_json) as on_pair:
         scores = score_listed_pairs(manifest, checkpoint, encoder, frames_per_s, on_pair)
     result = listed_pairs_result(scores)
-    record = write_evaluation(result, folder, inputs)
-    track_report(record, folder.name)
     title = f"Own audio against perturbed: {scores.coverage.sentence}"
-    print_report(title, result.scores, record, folder, as_json=as_json)
+    publish(result, folder, inputs, title, as_json=as_json)
