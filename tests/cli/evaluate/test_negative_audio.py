@@ -149,7 +149,7 @@ def test_a_map_that_ignores_its_audio_is_reported_in_words_and_figures(
     load_instead(monkeypatch, Deaf(), INPUTS)
     out = tmp_path / "out"
     result = run("eval", "localization", "--checkpoint", weights, "--data", boxes, "--out", out)
-    assert "denseav does not listen: its maps of silence and noise and another clip look" in output_text(
+    assert "denseav ignores its audio: its maps of silence, noise and another clip look" in output_text(
         result
     )
     record = json.loads((out / "report.json").read_text())
@@ -158,13 +158,13 @@ def test_a_map_that_ignores_its_audio_is_reported_in_words_and_figures(
         assert (negative["lit"]["value"], negative["lower"]["value"]) == (100, 0)
         assert negative["correlation"]["value"] == pytest.approx(1)
         figure = record["figures"][f"denseav: {name} lower"]
-        assert figure["note"] == "does not listen: same maps"
+        assert figure["note"] == "ignored: same maps"
         assert (figure["value"], figure["chance"]) == (0, 50)
     # The published figure alone would not show it.
     assert record["results"]["methods"]["denseav"]["published"]["ciou"]["value"] == 100
     page = (out / "report.html").read_text()
     assert "Audio that nothing in the image makes" in page
-    assert "does not listen" in page
+    assert "ignores its audio" in page
 
 
 def test_another_clips_sound_is_drawn_from_the_seed(
@@ -211,7 +211,7 @@ def test_segmentation_reports_a_map_that_ignores_its_audio(
     for negative in negatives.values():
         assert negative["area"]["value"] == pytest.approx(negative["area"]["chance"])
         assert negative["lower"]["value"] == 0
-    assert "denseav does not listen: its maps" in record["results"]["findings"][0]
+    assert "denseav ignores its audio: its maps" in record["results"]["findings"][0]
     assert "denseav: pIA, noise" in record["figures"]
 
 

@@ -1,6 +1,6 @@
 """Audio that no object of an image makes: silence, noise and the sound of another clip, and the maps of them.
 
-A model that listens gives such audio lower maps, or maps elsewhere. Each image is encoded once for all audio, silence and
+A model that follows its audio gives such audio lower maps, or maps elsewhere. Each image is encoded once for all audio, silence and
 noise once for all images, and another clip's sound is the right sound of its own image: only the maps cost anything.
 """
 

@@ -1,6 +1,6 @@
 """The part of a report on heatmaps that says whether they follow their audio."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cavsync.train.evaluation.heatmaps.negative_audio import NOISE_RMS, NUM_NOISES
 from cavsync.train.evaluation.heatmaps.negative_figures import (
@@ -22,19 +22,19 @@ def findings(methods: Methods) -> list[str]:
 
 
 def _finding(method: str, scores: NegativeAudioScores) -> str:
-    return " ".join([_listening(method, scores), *_of_threshold(scores)])
+    return " ".join([_following(method, scores), *_of_threshold(scores)])
 
 
-def _listening(method: str, scores: NegativeAudioScores) -> str:
+def _following(method: str, scores: NegativeAudioScores) -> str:
     if not scores.ignored:
         return (
-            f"Maps of {method} change with their audio: those of {_listed(scores)} are lower than those of the right sound, or "
+            f"Maps of {method} change with their audio: those of {_listed(scores.negatives)} are lower than those of the right sound, or "
             "elsewhere."
         )
     basis = "; ".join(f"{name}: {_basis(scores.negatives[name])}" for name in scores.ignored)
-    degree = "does not listen" if len(scores.ignored) == len(scores.negatives) else "does not listen to all"
+    ignored = "its audio" if len(scores.ignored) == len(scores.negatives) else "some audio"
     return (
-        f"{method} {degree}: its maps of {' and '.join(scores.ignored)} look like those of the right sound ({basis}). "
+        f"{method} ignores {ignored}: its maps of {_listed(scores.ignored)} look like those of the right sound ({basis}). "
         "What it finds there does not come from the audio."
     )
 
@@ -48,8 +48,8 @@ def _of_threshold(scores: NegativeAudioScores) -> list[str]:
     ]
 
 
-def _listed(scores: NegativeAudioScores) -> str:
-    *first, last = scores.negatives
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -64,7 +64,7 @@ def negative_rows(methods: Methods) -> list[Score]:
 def _method_rows(method: str, scores: NegativeAudioScores) -> list[Score]:
     rows = []
     for name, figures in scores.negatives.items():
-        compared = "does not listen: same maps" if name in scores.ignored else "than the right sound"
+        compared = "ignored: same maps" if name in scores.ignored else "than the right sound"
         rows += [
             Score(f"{method}: pIA, {name}", figures.area, "chance: right sound"),
             Score(f"{method}: {name} lower", figures.lower, compared),
@@ -84,7 +84,7 @@ def negative_section(methods: Methods) -> Section:
         "of 20 at which the right sounds have their greatest mean cIoU; what it lights with other audio is a false positive. pIA "
         "is the mean fraction of the image above a threshold. The universal threshold is the third quartile of the greatest "
         "values of the maps of all that audio; F_LOC is the harmonic mean of mean cIoU and 100 - pIA there, F_AUC that of the "
-        "areas under both, after Juanola et al. (ICASSP 2025). A method does not listen where its maps correlate with those of the "
+        "areas under both, after Juanola et al. (ICASSP 2025). A method ignores audio where its maps correlate with those of the "
         f"right sound ({SAME_MAP:g} or more, our limit) and are not clearly lower. In %, 95 % intervals in brackets; correlation "
         "is between -1 and 1."
     )
