@@ -17,7 +17,6 @@ from cavsync.pipeline.media.audio import all_channels, resampled
 
 # Rates that Opus can be encoded at; it is always decoded at the last one, from which those below follow.
 OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
-OPUS_DECODED_HZ = 48_000
 # Headers of FLAC hold any rate up to the first, and these above it; others become OTHER_HZ.
 MAX_PLAIN_FLAC_HZ, HIGH_FLAC_HZ = 65_535, (88_200, 96_000, 176_400, 192_000)
 OTHER_HZ = 48_000
