@@ -33,6 +33,7 @@ def python(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_the_script_runs_where_no_decoder_is_installed(tmp_path: Path) -> None:
     ran = python(
         *("-m", "benchmarks.gpu", "--out", tmp_path, "--device", "cpu", "--size", "toy", "--minutes", "4"),
@@ -53,6 +54,7 @@ def test_the_script_runs_where_no_decoder_is_installed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "machine.json").read_text())["gpu"] == "none"
 
 
+@pytest.mark.slow
 def test_the_other_sections_find_their_figures_where_no_decoder_is_installed(tmp_path: Path) -> None:
     # In one process, since each would import torch for seconds.
     code = f"""

@@ -206,6 +206,7 @@ def require_near(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_pretrained_model_has_the_outputs_of_its_run(
     home: Path, given: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
 ) -> None:
@@ -225,6 +226,7 @@ def test_the_pretrained_model_has_the_outputs_of_its_run(
     require_near(found["loss"], loss)
 
 
+@pytest.mark.slow
 def test_classifiers_have_the_logits_of_their_runs_and_their_classes(
     home: Path, given: dict[str, torch.Tensor], found: dict[str, torch.Tensor], facts: dict[str, Any]
 ) -> None:
@@ -242,6 +244,7 @@ def test_classifiers_have_the_logits_of_their_runs_and_their_classes(
     assert facts["problem"] == "multi_label_classification"
 
 
+@pytest.mark.slow
 def test_the_processor_makes_the_inputs_that_this_package_makes(
     home: Path, given: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
 ) -> None:
@@ -261,6 +264,7 @@ def test_the_processor_makes_the_inputs_that_this_package_makes(
     assert torch.equal(found["arrays"], normalise_images(given["array"]).expand(2, -1, -1, -1))
 
 
+@pytest.mark.slow
 def test_the_processor_refuses_what_it_would_misread_and_says_what_to_give(facts: dict[str, Any]) -> None:
     parts = {
         "nothing": "give audio, images or both",
@@ -279,6 +283,7 @@ def test_the_processor_refuses_what_it_would_misread_and_says_what_to_give(facts
         assert part in facts["refusals"][name]
 
 
+@pytest.mark.slow
 def test_what_transformers_trained_and_saved_is_read_back_wherever_a_checkpoint_is_named(
     home: Path,
     given: dict[str, torch.Tensor],

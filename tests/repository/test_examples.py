@@ -222,6 +222,7 @@ def test_reports_are_compared_as_documented(home: Path) -> None:
     run_as_printed("docs/evaluating.md", "eval compare runs/a/retrieval-test runs/b/retrieval-test")
 
 
+@pytest.mark.slow
 def test_a_model_is_exported_runs_elsewhere_and_goes_to_the_hub_as_documented(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

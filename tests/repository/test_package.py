@@ -52,6 +52,7 @@ def test_the_installed_command_shows_its_help(clean_environment: Path, tmp_path:
         assert group in text
 
 
+@pytest.mark.slow
 def test_every_module_of_the_tree_imports_from_the_wheel(clean_environment: Path, tmp_path: Path) -> None:
     modules = [module_name(path) for folder in PACKAGES for path in sorted((ROOT / folder).rglob("*.py"))]
     code = "import importlib, sys\nfor name in sys.argv[1:]: print(importlib.import_module(name).__file__)"

@@ -26,7 +26,7 @@ from support.field.stream_kinds import STREAM_KINDS
 from cavsync.pipeline.decoding.process import DecoderProcess
 
 # The first test makes the files of all kinds and prepares them: 60 s of CPU.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 KINDS = STREAM_KINDS | AUDIO_KINDS
 WITH_GAPS = [

@@ -271,6 +271,7 @@ def test_a_store_that_returns_in_time_is_waited_for(
     assert tars(without_done(s3.files("data"))) == tars(content(local))
 
 
+@pytest.mark.slow
 def test_ray_works_from_and_to_a_store(s3: S3Store, parts: Path, local: Path, out: str) -> None:
     """From archives too, whose contents are kept in the store."""
     with started(s3.put_folder(parts, "parts"), "--out", out, "--workers", "2") as run:

@@ -38,6 +38,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, quick_reports: None) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_clip_of_the_world_is_prepared_in_its_split(demo: Path) -> None:
     dataset = Dataset.open(demo / "data" / "vggsound")
     assert dataset.summary["states"] == {"ok": 12}
@@ -45,6 +46,7 @@ def test_every_clip_of_the_world_is_prepared_in_its_split(demo: Path) -> None:
     assert len(dataset.index("test")) == 4
 
 
+@pytest.mark.slow
 def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
     (run,) = (demo / "runs").iterdir()
     report = json.loads((run / "retrieval-test" / "report.json").read_text())
@@ -80,6 +82,7 @@ def test_the_run_ends_with_scores_and_a_page_of_images(demo: Path) -> None:
         assert part in page
 
 
+@pytest.mark.slow
 def test_a_second_demo_reuses_world_shards_and_run(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the evaluation is done again; here it is left out."""
     evaluated: list[Path] = []
@@ -96,6 +99,7 @@ def test_a_second_demo_reuses_world_shards_and_run(demo: Path, monkeypatch: pyte
     assert evaluated == [kept[-1].parent]
 
 
+@pytest.mark.slow
 def test_another_world_in_the_same_folder_is_refused(demo: Path) -> None:
     result = run("demo", "--out", demo, "--train-clips", "65")
     assert result.exit_code == 1

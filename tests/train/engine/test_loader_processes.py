@@ -119,6 +119,7 @@ def test_the_compose_file_has_room_for_the_recipe() -> None:
     assert f"needs {needed / 1e9:.1f} GB, or" in (ROOT / "docs" / "training.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_private_shared_memory_that_is_too_small_ends_the_loading_at_once() -> None:
     if subprocess.run([*PRIVATE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting a file system needs root")
