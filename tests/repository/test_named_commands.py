@@ -102,19 +102,24 @@ def test_every_option_that_a_text_names_is_one_of_some_command() -> None:
 
 
 def named_benchmarks() -> list[tuple[str, set[str]]]:
-    """Name and options of each benchmark's command on a page or in a text, blocks included."""
+    """File and options of each benchmark's command on a page or in a text, blocks included."""
     sources = [(ROOT / page).read_text() for page in PAGES] + [text.content for text in TEXTS]
     return [
-        (name, set(re.findall(r"--[a-z][a-z0-9-]*", rest)))
+        (benchmark_file(name, rest.split()), set(re.findall(r"--[a-z][a-z0-9-]*", rest)))
         for source in sources
         for name, rest in BENCHMARK.findall(source)
     ]
 
 
+def benchmark_file(name: str, words: list[str]) -> str:
+    """The module with its `main`: of a package the one that the first word names, as in `benchmarks.duplicates rate`."""
+    names = (name, *(f"{name}/{word}" for word in words[:1]), f"{name}/__main__")
+    return next(one for one in names if (ROOT / "benchmarks" / f"{one}.py").is_file())
+
+
 def options_of_benchmark(name: str) -> set[str]:
     """The parameters of its `main`, of which Typer makes the options; importing all of them would take half a minute."""
-    file = ROOT / "benchmarks" / f"{name}.py"
-    tree = ast.parse((file if file.is_file() else ROOT / "benchmarks" / name / "__main__.py").read_text())
+    tree = ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text())
     (main,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     arguments = [*main.args.args, *main.args.kwonlyargs]
     return {f"--{argument.arg.replace('_', '-')}" for argument in arguments}
