@@ -1,9 +1,9 @@
-"""Bookkeeping of very many clips whose shards are there: planning, what is finished, status, validation, the start of a loader.
+"""Bookkeeping of very many clips whose shards are there: planning, what is finished, status, the start of a loader.
 
     python -m benchmarks.many_shards [--rows N]
 
 Twenty million clips are ten AudioSets, in 40,000 shards; all shards are links to one, so that they weigh the bookkeeping and not the bytes. Each
-step runs in a process of its own. `benchmarks.plan` also makes the shards.
+step runs in a process of its own. `benchmarks.plan` also makes and validates the shards.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,8 @@ import typer
 from benchmarks.plan import plan, start_loader
 from benchmarks.support import large, results, timing
 from cavsync.pipeline.dataset.done_record import finished_record
-from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.inspection.status import read_status
-from cavsync.pipeline.inspection.validation import validate
 from cavsync.pipeline.plan.plan import Plan
 from cavsync.train.data.sampler import epoch_order
 
@@ -51,7 +49,6 @@ def steps(root: Path, num_rows: int) -> Mapping[str, Callable[[], object]]:
         "(links for the steps below)": partial(link_shards, dataset),
         "which shards are finished": partial(find_finished, dataset),
         "data status": partial(read_status, dataset),
-        "data validate --quick": partial(validate_quickly, dataset),
         "first start of a loader": partial(start_loader, dataset),  # makes the mapped index
         "start of a loader": partial(start_loader, dataset),
         "order of an epoch": partial(epoch_order, num_rows, 0, 0),
@@ -66,13 +63,6 @@ def link_shards(dataset: Path) -> None:
 def find_finished(dataset: Path) -> int:
     paths = DatasetPaths(dataset)
     return sum(finished_record(paths, shard) is not None for shard in Plan.read(paths.plan).shards())
-
-
-def validate_quickly(dataset: Path) -> None:
-    validate(Inventory.read(dataset), quick=True, workers=1, on_shard=_ignore)
-
-
-def _ignore(num_checked: int, num_shards: int) -> None: ...
 
 
 def _row(step: str, size: int, found: Mapping[int, Mapping[str, timing.Cost]]) -> results.Row:
