@@ -19,7 +19,8 @@ from cavsync.pipeline.synthetic.config import WorldConfig
 from cavsync.pipeline.synthetic.segmentation_set import write_prompted, write_wav
 from cavsync.pipeline.synthetic.world import make_world
 from cavsync.train.data.config import DataConfig
-from cavsync.train.evaluation.heatmaps.negative_figures import correlation, harmonic
+from cavsync.train.evaluation.heatmaps.negative_audio import PromptedMaps
+from cavsync.train.evaluation.heatmaps.negative_figures import correlation, harmonic, measure_negatives
 from cavsync.train.evaluation.heatmaps.overlap import (
     area_under_success,
     areas_under_rejection,
@@ -213,6 +214,14 @@ def test_segmentation_reports_a_map_that_ignores_its_audio(
         assert negative["lower"]["value"] == 0
     assert "denseav ignores its audio: its maps" in record["results"]["findings"][0]
     assert "denseav: pIA, noise" in record["figures"]
+
+
+def test_few_images_that_all_have_lower_maps_do_not_count_as_ignored() -> None:
+    truth = np.ones((4, 4))
+    right = [np.array([[0.0, 2.0], [4.0, 6.0]], np.float32)] * 3
+    lower = [one / 2 for one in right]
+    maps = PromptedMaps(right, {"silence": [*lower], "noise": [*right]})
+    assert measure_negatives(maps, lambda number: truth, 4).ignored == ("noise",)
 
 
 def test_overlap_at_many_thresholds_is_that_at_each() -> None:

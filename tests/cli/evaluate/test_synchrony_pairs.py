@@ -96,7 +96,7 @@ def test_a_clock_in_step_prefers_its_own_audio_to_all_that_changes_time(
     assert pairwise["negatives"][OFFSET]["num_pairs"] == 10 * NUM_CLIPS
     assert pairwise["negatives"][OFFSET]["num_clips"] == NUM_CLIPS
     assert list(pairwise["amounts"][JITTER]) == ["100 ms", "300 ms"]
-    assert list(pairwise["amounts"][SPEED]) == ["20 %", "10 %"]
+    assert list(pairwise["amounts"][SPEED]) == ["10 %", "20 %"]
     figure = record["figures"]["pairwise: offset, 50 ms"]
     assert (figure["value"], figure["chance"]) == (100, 50)
     assert figure["low"] < 100
@@ -310,6 +310,27 @@ def test_a_csv_of_pairs_is_read_and_scored(
     record = json.loads((weights.parent / "out" / "report.json").read_text())
     assert record["figures"]["pairwise: offset, 500 ms"]["value"] == 100
     assert record["figures"]["pairwise: copy"]["value"] == 0
+
+
+def test_frames_after_the_end_of_shorter_audio_do_not_count(
+    clip: KnownClip, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame at 3 s has no window in the 2 s that the perturbed file has: paired with the last window it would lower both scores."""
+    load_instead(monkeypatch, VideoClock(PUBLISHED_INPUTS))
+    folder = clip.path.parent
+    for name, seconds in (("short.wav", "2"), ("instant.wav", "0.05")):
+        run_ffmpeg("-i", clip.path, "-vn", "-t", seconds, folder / name)
+    content = "original,perturbed,negative,amount\nclip.mp4,own.wav,cut,100 %\nclip.mp4,short.wav,cut,50 %\nclip.mp4,instant.wav,cut,1 %\n"
+    result = listed(clip, weights, "pairs.csv", content, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    whole, cut = (one["own"] for one in record["results"]["pairs"])
+    assert cut == pytest.approx(whole, abs=0.01)
+    (unusable,) = record["counts"]["unusable"]
+    assert unusable["state"] == "too_short"
+    assert "shorter than the model's window" in unusable["reason"]
+    # Amounts are in the order of their numbers.
+    assert list(record["results"]["pairwise"]["amounts"]["cut"]) == ["50 %", "100 %"]
 
 
 @pytest.mark.parametrize(

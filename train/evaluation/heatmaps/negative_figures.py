@@ -26,6 +26,8 @@ NUM_THRESHOLDS = 20
 UNIVERSAL_QUANTILE = 0.75
 # Maps whose cells correlate this well with those of the right sound count as the same map. Our choice.
 SAME_MAP = 0.8
+# Of fewer images, even where all have lower maps, the interval of "lower" reaches below 50 %; its value decides.
+MIN_IMAGES = 6
 
 Truth = Callable[[int], np.ndarray]
 
@@ -48,7 +50,8 @@ class NegativeFigures:
     def is_followed(self) -> bool:
         """Whether the maps change with this audio: lower in clearly more than half of the images, or elsewhere."""
         assert self.lower.low is not None
-        return self.lower.low > 50 or self.correlation.value < SAME_MAP
+        bound = self.lower.low if self.num_images >= MIN_IMAGES else self.lower.value
+        return bound > 50 or self.correlation.value < SAME_MAP
 
 
 @dataclass(frozen=True)

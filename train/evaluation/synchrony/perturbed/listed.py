@@ -101,15 +101,22 @@ class _Scoring:
         video = self._read(pair.video, len(own) / MEL_ROWS_PER_S)
         # Both over the same rows, in windows at the same places.
         num_rows = min(len(own), len(perturbed))
+        if num_rows < self.encoder.window.rows:
+            raise MediaError(
+                ClipState.TOO_SHORT,
+                f"{pair.title}: {num_rows / MEL_ROWS_PER_S:g} s of audio are shorter than the model's window of "
+                f"{self.encoder.window.rows / MEL_ROWS_PER_S:g} s",
+            )
         scores = (self._similarity(video, mel[:num_rows]) for mel in (own, perturbed))
         return ScoredPair(str(pair.video), pair.negative, pair.amount, pair.direction, *scores)
 
     def _similarity(self, video: AVClip, mel: np.ndarray) -> float:
-        """Mean of the frames with their own windows of a (rows, mels) log-mel."""
-        starts = window_starts(video.times_s, len(mel), self.encoder.window.rows, "time")
+        """Mean, over the frames that a (rows, mels) log-mel lasts for, of the frame with its own window."""
+        inside = video.times_s <= len(mel) / MEL_ROWS_PER_S
+        starts = window_starts(video.times_s[inside], len(mel), self.encoder.window.rows, "time")
         distinct, window = np.unique(starts, return_inverse=True)
         segments = self.encoder.encode_windows(replace(video, mel=mel), distinct)
-        return float((self._frames * segments[window]).sum(axis=1).mean())
+        return float((self._frames[inside] * segments[window]).sum(axis=1).mean())
 
     def _read(self, path: Path, duration_s: float) -> AVClip:
         """The frames of a video, which may be mute, at the steady rate over the duration of its audio; its log-mel is empty."""

@@ -43,7 +43,7 @@ class ListedPair:
 def read_pairs(path: Path) -> list[ListedPair]:
     """Paths are relative to the list's folder; raises EvaluationError naming the line that is wrong."""
     if not path.is_file():
-        raise EvaluationError(f"{path} is not there.")
+        raise EvaluationError(f"{path} is {'a folder, not a list' if path.is_dir() else 'not there'}.")
     lines = read_text(path).splitlines()
     pairs = list(_from_csv(path, lines) if path.suffix.lower() == ".csv" else _from_json_lines(path, lines))
     if not pairs:

@@ -1,5 +1,6 @@
 """AV-SyncBench's rule over pairs: the clip's own audio must score above the perturbed audio, and a tie is wrong."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -67,11 +68,17 @@ def summarise_pairs(pairs: Sequence[ScoredPair]) -> PairwiseFigures:
     return PairwiseFigures(
         negatives=_accuracies(by_negative),
         amounts={
-            name: _accuracies(_grouped(group, lambda pair: pair.amount))
+            name: _accuracies(_grouped(sorted(group, key=_size), lambda pair: pair.amount))
             for name, group in by_negative.items()
         },
         directions=_accuracies(_grouped(offsets, lambda pair: pair.direction)),
     )
+
+
+def _size(pair: ScoredPair) -> tuple[float, str]:
+    """Amounts in the order of their numbers, whatever the order of a list; those without a number first."""
+    number = re.search(r"\d+(\.\d+)?", pair.amount)
+    return (float(number[0]) if number else -1.0, pair.amount)
 
 
 def accuracy(pairs: Sequence[ScoredPair]) -> PairAccuracy:

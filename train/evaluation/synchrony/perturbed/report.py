@@ -19,7 +19,7 @@ MADE_HERE = (
 )
 OTHER_GALLERY = (
     "Published figures are of AV-SyncBench's own videos and files, another gallery than the clips here: they compare only with "
-    "`--manifest` on its complete list of 15,000 pairs. Their models were trained to find offsets."
+    "--manifest on its complete list of 15,000 pairs. Their models were trained to find offsets."
 )
 
 
@@ -68,7 +68,8 @@ def pairwise_rows(figures: PairwiseFigures) -> list[Score]:
 
 
 def _counted(one: PairAccuracy) -> str:
-    return f"{one.num_pairs} pairs" + (f", {one.num_ties} ties" if one.num_ties else "")
+    pairs = "1 pair" if one.num_pairs == 1 else f"{one.num_pairs:,} pairs"
+    return pairs + (f", {one.num_ties:,} tied" if one.num_ties else "")
 
 
 def pairwise_sections(figures: PairwiseFigures, made: str) -> list[Section]:
