@@ -192,6 +192,7 @@ def test_reports_are_named_by_what_differs_between_them(tmp_path: Path) -> None:
         ("{", "is no JSON"),
         ("[1]", "is no report of `cavsync eval`"),
         ({"schema_version": 1}, "has schema version 1, this cavsync reads 4; run that evaluation again"),
+        ({"schema_version": 99}, "has schema version 99, this cavsync reads 4; update cavsync"),
         ('{"schema_version": 4, "evaluation": "retrieval"}', "is damaged: it has no figures, counts"),
         ({"evaluation": "segmentation"}, "Only reports of one evaluation compare: "),
     ],

@@ -351,10 +351,10 @@ def test_frames_after_the_end_of_shorter_audio_do_not_count(
         (
             "list.jsonl",
             '\n{"original_video": "a.mp4"}',
-            "line 2: a JSON object with original_video, edited_audio",
+            "line 2: it has no edited_audio. A JSON object with original_video, edited_audio",
         ),
-        ("list.jsonl", "[]", "line 1: a JSON object"),
-        ("list.jsonl", "no json", "line 1: a JSON object"),
+        ("list.jsonl", "[]", "line 1: it is no object. A JSON object"),
+        ("list.jsonl", "no json", "line 1: Expecting value: line 1 column 1 (char 0). A JSON object"),
         (
             "list.jsonl",
             '{"original_video": "no.mp4", "edited_audio": "b.wav", "edit_type": "x"}',

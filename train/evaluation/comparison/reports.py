@@ -100,10 +100,11 @@ def _read(file: Path) -> Record:
         raise EvaluationError(f"{file} is no JSON: {error}. Run that evaluation again.") from error
     if not isinstance(record, dict) or not {"schema_version", "evaluation"} <= record.keys():
         raise EvaluationError(f"{file} is no report of `cavsync eval`.")
-    if record["schema_version"] != SCHEMA_VERSION:
+    if (version := record["schema_version"]) != SCHEMA_VERSION:
+        is_newer = isinstance(version, int) and version > SCHEMA_VERSION
         raise EvaluationError(
-            f"{file} has schema version {record['schema_version']}, this cavsync reads {SCHEMA_VERSION}; run that "
-            "evaluation again."
+            f"{file} has schema version {version}, this cavsync reads {SCHEMA_VERSION}; "
+            f"{'update cavsync' if is_newer else 'run that evaluation again'}."
         )
     missing = [name for name in COMPARED if name not in record]
     if missing:

@@ -79,20 +79,22 @@ def _from_json_lines(path: Path, lines: list[str]) -> Iterator[ListedPair]:
             continue
         try:
             row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("it is no object")  # noqa: TRY004 - wrong content, caught below
             yield _pair(row, path.parent)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise EvaluationError(
-                f"{path}, line {number}: a JSON object with original_video, edited_audio and edit_type is wanted, as in "
-                f"AV-SyncBench's lists, or a CSV with the columns {', '.join(CSV_COLUMNS)} ({error!r})."
+                f"{path}, line {number}: {error}. A JSON object with original_video, edited_audio and edit_type is wanted, as in "
+                f"AV-SyncBench's lists, or a CSV with the columns {', '.join(CSV_COLUMNS)}."
             ) from error
 
 
 def _pair(row: Mapping[str, Any], folder: Path) -> ListedPair:
     video, audio, perturbed = (_first(row, names) for names in (VIDEO_NAMES, AUDIO_NAMES, PERTURBED_NAMES))
     if video is None:
-        raise KeyError("original_video")
+        raise ValueError("it has no original_video")
     if perturbed is None and _first(row, VIDEO_NEGATIVES) is None:
-        raise KeyError("edited_audio")
+        raise ValueError("it has no edited_audio")
     negative = _first(row, NEGATIVE_NAMES) or "unnamed"
     amount, offset_ms = _first(row, ("target_attribute",)) or "", _first(row, ("offset_ms",))
     if negative in OFFSET_NAMES and offset_ms is not None:
