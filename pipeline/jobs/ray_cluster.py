@@ -50,10 +50,13 @@ def connected(workers: "Workers", worker_bytes: int, log: Callable[[str], None])
 
 
 def _connect(workers: "Workers", log: Callable[[str], None], ended: Event) -> None:
-    init = partial(_in_thread, partial(ray.init, logging_level=logging.ERROR, log_to_driver=False), ended)
+    init = partial(_in_thread, partial(ray.init, logging_level=logging.ERROR), ended)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise Ray 2.60 warns about a default of GPU workers that does not concern tasks without GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A host that loses power closes no connection, and Ray asks after five minutes whether the other end is there.
+    os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "30000")
+    os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "60000")
     if workers.ray_address is None:
         num_cpus = min(workers.number, len(os.sched_getaffinity(0)))
         # "local", or Ray would join any cluster that it finds on this machine. A dashboard of its own costs memory
@@ -113,7 +116,8 @@ def _in_thread(init: Callable[..., Any], ended: Event, *arguments: Any, **option
 def _join(init: Callable[..., Any], address: str, log: Callable[[str], None]) -> None:
     _require_answer(address)
     try:
-        context = init(address=address)
+        # Lines of other nodes would come on stdout, among the JSON lines of --json; they stay in Ray's logs.
+        context = init(address=address, log_to_driver=False)
     except ConnectionError as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     if context.dashboard_url:

@@ -17,7 +17,7 @@ from support.trainings import NO_CURVES, micro, run, sets
 
 from cavsync.cli import config
 from cavsync.cli.train import command as train
-from cavsync.cli.train import output as run_output
+from cavsync.cli.train.run_texts import duration
 from cavsync.errors import CavsyncError
 
 
@@ -257,7 +257,7 @@ def test_missing_initial_weights_or_a_missing_dataset_are_named(
     ("seconds", "text"), [(5.6, "6 s"), (306, "5 min 6 s"), (14_700, "4 h 5 min"), (1.9e6, "21 d 23 h")]
 )
 def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
-    assert run_output.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_config_show_prints_finetuning_presets() -> None:
