@@ -136,4 +136,7 @@ def cpu_s(processes: list[psutil.Process]) -> float:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    # Ray's processes import the actor from here; they have another __main__.
+    from benchmarks import driver
+
+    typer.run(driver.main)
