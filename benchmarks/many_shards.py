@@ -20,7 +20,6 @@ from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.inspection.status import read_status
 from cavsync.pipeline.plan.plan import Plan
-from cavsync.train.data.sampler import epoch_order
 
 GROWTH = 10
 
@@ -51,7 +50,7 @@ def steps(root: Path, num_rows: int) -> Mapping[str, Callable[[], object]]:
         "data status": partial(read_status, dataset),
         "first start of a loader": partial(start_loader, dataset),  # makes the mapped index
         "start of a loader": partial(start_loader, dataset),
-        "order of an epoch": partial(epoch_order, num_rows, 0, 0),
+        "order of an epoch": partial(draw_order, num_rows),
     }
 
 
@@ -63,6 +62,13 @@ def link_shards(dataset: Path) -> None:
 def find_finished(dataset: Path) -> int:
     paths = DatasetPaths(dataset)
     return sum(finished_record(paths, shard) is not None for shard in Plan.read(paths.plan).shards())
+
+
+def draw_order(num_rows: int) -> None:
+    # Torch, which this imports, would weigh on the other steps too.
+    from cavsync.train.data.sampler import epoch_order
+
+    epoch_order(num_rows, seed=0, epoch=0)
 
 
 def _row(step: str, size: int, found: Mapping[int, Mapping[str, timing.Cost]]) -> results.Row:
