@@ -4,6 +4,7 @@
 
 Twenty million clips are ten AudioSets, in 40,000 shards; all shards are links to one, so that they weigh the bookkeeping and not the bytes. Each
 step runs in a process of its own. `benchmarks.plan` also makes and validates the shards.
+The last three steps import torch, which takes seconds whatever the number of clips.
 """
 
 from collections.abc import Callable, Mapping
