@@ -57,12 +57,10 @@ def model_card(
 def transformers_folder(
     checkpoint: "Checkpoint", inputs: "CheckpointInputs", out: Path, tolerance: float, card: "ModelCard"
 ) -> dict[str, Any]:
-    from cavsync.train.data.inputs import INPUT_FIELDS
     from cavsync.train.huggingface.folder import export_folder
 
-    normalised = {name: getattr(inputs.config, name) for name in INPUT_FIELDS}
     model, training = checkpoint.build(), checkpoint.file.training
-    differences = export_folder(model, out, tolerance, normalised, training, card.text)
+    differences = export_folder(model, out, tolerance, inputs.fields, training, card.text)
     return {
         "written": ", ".join(str(path) for path in sorted(out.iterdir())),
         "inputs": inputs_line(inputs),
@@ -81,11 +79,9 @@ def programs(
 ) -> dict[str, Any]:
     from cavsync.model.checkpoints.export import compared_by, export_encoders
     from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
-    from cavsync.train.data.inputs import INPUT_FIELDS
 
-    normalised = {name: getattr(inputs.config, name) for name in INPUT_FIELDS}
     record = {
-        "inputs": normalised | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD},
+        "inputs": inputs.fields | {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD},
         "training": checkpoint.file.training,
     }
     model = checkpoint.build()

@@ -65,9 +65,7 @@ def _listed(values: dict[str, Any], group: str = "") -> str:
 
 def inputs_line(inputs: "CheckpointInputs") -> str:
     """The values that normalise and cut a log-mel, with those that are assumed."""
-    from cavsync.train.data.inputs import INPUT_FIELDS
-
     return ", ".join(
-        f"{name}={getattr(inputs.config, name)}{' (assumed)' if name in inputs.assumed else ''}"
-        for name in INPUT_FIELDS
+        f"{name}={value}{' (assumed)' if name in inputs.assumed else ''}"
+        for name, value in inputs.fields.items()
     )

@@ -62,8 +62,9 @@ def duplicates(
     `clips.parquet` the clip that each clip repeats, for `data subset --scores` and `data.scores`.
     """
     from cavsync.cli.console.progress import counting
+    from cavsync.pipeline.curation.score_file import write_described
     from cavsync.pipeline.dataset.reader import Dataset
-    from cavsync.pipeline.duplicates.choice import repeated_clips, write_repeated
+    from cavsync.pipeline.duplicates.choice import repeated_clips
     from cavsync.pipeline.duplicates.pairs import (
         CLIPS_NAME,
         PAIRS_FOLDER,
@@ -89,7 +90,7 @@ def duplicates(
     about = _about(one, two, min_overlap)
     write_pairs(pages / PAIRS_NAME, found.pairs, about)
     repeated = repeated_clips(one.clips, found.pairs, dataset.summary["splits"], within=two is None)
-    write_repeated(pages / CLIPS_NAME, repeated, about)
+    write_described(pages / CLIPS_NAME, repeated, about)
     num_repeated = len(repeated) - repeated["duplicate_of"].null_count
     lead = _lead(one, two, len(found.pairs), num_repeated)
     source = PairSource(dataset, second or dataset)

@@ -24,7 +24,11 @@ class ScoreFileError(CavsyncError):
 
 def write_scores(path: AnyPath, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
     """Each row has a `key` and the scores of that clip, the same names in all rows."""
-    table = pa.Table.from_pylist(list(rows))
+    write_described(path, pa.Table.from_pylist(list(rows)), about)
+
+
+def write_described(path: AnyPath, table: pa.Table, about: Mapping[str, Any]) -> None:
+    """A Parquet file whose metadata say what made it."""
     with AtomicWriter(path) as output:
         pq.write_table(table.replace_schema_metadata({ABOUT: json.dumps(about)}), output.file)
         output.publish()

@@ -86,6 +86,15 @@ class TarMembers:
     audio_size: int | None = None
     crc32: int  # of all members, in tar order
 
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """(offset, size) of each member, in tar order: the frames, the JSON, the log-mel, and the audio file if there is one."""
+        spans = [*zip(self.frame_offset, self.frame_size, strict=True)]
+        spans += [(self.json_offset, self.json_size), (self.mel_offset, self.mel_size)]
+        if self.audio_offset is not None and self.audio_size is not None:
+            spans.append((self.audio_offset, self.audio_size))
+        return spans
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexRow:

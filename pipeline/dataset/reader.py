@@ -148,33 +148,22 @@ def read_clip(paths: DatasetPaths, row: IndexRow) -> ClipContent:
 
 def stored_crc32(paths: DatasetPaths, row: IndexRow) -> int | None:
     """The checksum of a clip's members as its tar has them now; None of a clip that has none."""
-    members = row.members
-    if members is None:
+    if row.members is None:
         return None
-    spans = [
-        *zip(members.frame_offset, members.frame_size, strict=True),
-        (members.json_offset, members.json_size),
-        (members.mel_offset, members.mel_size),
-    ]
-    if members.audio_offset is not None and members.audio_size is not None:
-        spans.append((members.audio_offset, members.audio_size))
     tar = paths.tar(row.shard)
-    return reduce(lambda crc, span: zlib.crc32(read_range(tar, span[0], sum(span)), crc), spans, 0)
+    return reduce(
+        lambda crc, span: zlib.crc32(read_range(tar, span[0], sum(span)), crc), row.members.spans, 0
+    )
 
 
 def _read_members(paths: DatasetPaths, shard: str, members: TarMembers) -> ClipContent:
-    spans = [
-        *zip(members.frame_offset, members.frame_size, strict=True),
-        (members.mel_offset, members.mel_size),
-    ]
-    if members.audio_offset is not None and members.audio_size is not None:
-        spans.append((members.audio_offset, members.audio_size))
+    spans = members.spans
     start, stop = min(offset for offset, _ in spans), max(offset + size for offset, size in spans)
     content = read_range(paths.tar(shard), start, stop)
     parts = [content[offset - start : offset - start + size] for offset, size in spans]
     num_frames = len(members.frame_offset)
-    audio = parts[num_frames + 1] if members.audio_size is not None else None
-    return ClipContent(parts[:num_frames], read_mel(parts[num_frames]), audio)
+    _, mel, *audio = parts[num_frames:]
+    return ClipContent(parts[:num_frames], read_mel(mel), *audio)
 
 
 def read_mel(content: bytes) -> np.ndarray:

@@ -1,18 +1,13 @@
 """For each clip of a dataset, the clip that it repeats: what is left without those has each recording once."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cavsync.pipeline.curation.score_file import ABOUT
 from cavsync.pipeline.duplicates.fingerprints import Fingerprints
 from cavsync.pipeline.duplicates.pairs import DuplicatePair
-from cavsync.pipeline.storage.atomic import AtomicWriter
-from cavsync.pipeline.storage.path import AnyPath
 
 # Column -> how pairs matched that count for it.
 COLUMNS = {"duplicate_of": "both", "same_audio_as": "audio", "same_frames_as": "frames"}
@@ -21,7 +16,8 @@ COLUMNS = {"duplicate_of": "both", "same_audio_as": "audio", "same_frames_as": "
 def repeated_clips(
     clips: Fingerprints, pairs: Sequence[DuplicatePair], roles: Mapping[str, str], within: bool
 ) -> pa.Table:
-    """Columns key, and COLUMNS: the clip that each repeats, null for one that repeats none; a row for each clip.
+    """Columns key, and COLUMNS: the clip that each repeats, null for one that repeats none; a row for each clip. In a file they serve
+    as scores, for `cavsync data subset --scores` and `data.scores`.
 
     `within`: pairs are among the clips. Then of each pair one clip counts as repeated: a training clip before a test clip
     (`roles`: split -> role), the shorter one, the one whose key is later; and a clip whose partner is itself repeated stays. Else
@@ -34,13 +30,6 @@ def repeated_clips(
         repeats = _within(order, chosen) if within else _across(chosen)
         columns[name] = pa.array([repeats.get(key) for key in columns["key"]], pa.string())
     return pa.table(columns)
-
-
-def write_repeated(path: AnyPath, repeated: pa.Table, about: Mapping[str, Any]) -> None:
-    """A file of scores, for `cavsync data subset --scores` and `data.scores`."""
-    with AtomicWriter(path) as output:
-        pq.write_table(repeated.replace_schema_metadata({ABOUT: json.dumps(about)}), output.file)
-        output.publish()
 
 
 def _preferred_first(clips: Fingerprints, roles: Mapping[str, str]) -> list[str]:

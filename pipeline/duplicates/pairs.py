@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cavsync.errors import CavsyncError
-from cavsync.pipeline.curation.score_file import ABOUT
+from cavsync.pipeline.curation.score_file import ABOUT, write_described
 from cavsync.pipeline.dataset.reader import Dataset
-from cavsync.pipeline.storage.atomic import AtomicWriter
 from cavsync.pipeline.storage.parquet import read_table
 from cavsync.pipeline.storage.path import AnyPath, as_path, sha256
 
@@ -89,9 +87,7 @@ def match_counts(pairs: Sequence[DuplicatePair]) -> dict[Matched, MatchCounts]:
 
 def write_pairs(path: AnyPath, pairs: Sequence[DuplicatePair], about: Mapping[str, Any]) -> None:
     table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=SCHEMA)
-    with AtomicWriter(path) as output:
-        pq.write_table(table.replace_schema_metadata({ABOUT: json.dumps(about)}), output.file)
-        output.publish()
+    write_described(path, table, about)
 
 
 def read_pairs(path: AnyPath) -> PairFile:

@@ -17,18 +17,14 @@ from cavsync.pipeline.media.audio_file import decoded_audio
 
 def members_of(row: IndexRow) -> list[Member]:
     """Where the index says a clip's members are, in the order of the tar: frames, JSON, log-mel, audio file."""
-    if (at := row.members) is None:
+    if row.members is None:
         return []
-    frames = [
-        Member(frame_member(row.key, frame), offset, size)
-        for frame, (offset, size) in enumerate(zip(at.frame_offset, at.frame_size, strict=True))
-    ]
-    text = Member(json_member(row.key), at.json_offset, at.json_size)
-    mel = Member(mel_member(row.key), at.mel_offset, at.mel_size)
-    if row.kept is None or at.audio_offset is None or at.audio_size is None:
-        return [*frames, text, mel]
-    audio = Member(audio_member(row.key, row.kept.kept_codec), at.audio_offset, at.audio_size)
-    return [*frames, text, mel, audio]
+    names = [frame_member(row.key, frame) for frame in range(len(row.members.frame_offset))]
+    names += [json_member(row.key), mel_member(row.key)]
+    if row.kept is not None:
+        names.append(audio_member(row.key, row.kept.kept_codec))
+    # Where names and places disagree on an audio file, the check of the row says so.
+    return [Member(name, *span) for name, span in zip(names, row.members.spans, strict=False)]
 
 
 def undecodable(tar: Any, row: IndexRow, config: Mapping[str, Any]) -> Iterator[str]:

@@ -123,9 +123,14 @@ class CheckpointInputs:
         return cls(_with_fields(config, given), kept)
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The values of INPUT_FIELDS, stated and assumed ones."""
+        return {name: getattr(self.config, name) for name in INPUT_FIELDS}
+
+    @property
     def stated(self) -> dict[str, Any] | None:
         """The fields for a record, None where all would be assumptions."""
-        record = {n: getattr(self.config, n) for n in INPUT_FIELDS if n not in self.assumed}
+        record = {name: value for name, value in self.fields.items() if name not in self.assumed}
         return record or None
 
 

@@ -14,7 +14,7 @@ from click.testing import Result
 from support import command_line
 from support.command_line import output_text
 from support.known_shards import micro_model, micro_run, raw_data, write_known_shards
-from support.labelled_shards import NUM_TEST, NUM_TRAIN, write_labelled_shards
+from support.labelled_shards import NUM_TEST, NUM_TRAIN
 from support.pages import sound_page
 
 from cavsync.model.cavmae_sync import CavMaeSync
@@ -212,18 +212,6 @@ def test_one_clip_is_no_gallery(run: Path, tmp_path: Path) -> None:
     result = retrieval("--checkpoint", run, "--split", "train", "--gallery", tmp_path / "one.txt")
     assert result.exit_code == 1
     assert "1 clip can be scored, and retrieval chooses among two clips or more" in output_text(result)
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
-
-
-@pytest.fixture(scope="module")
-def labelled_run(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("root") / "runs" / "labelled"
-    pretrain(micro_run(labelled), folder, device="cpu")
-    return folder
 
 
 def test_clips_that_were_trained_on_are_counted_apart(labelled_run: Path, tmp_path: Path) -> None:

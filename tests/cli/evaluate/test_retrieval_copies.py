@@ -8,13 +8,11 @@ import pytest
 from click.testing import Result
 from support import command_line
 from support.command_line import output_text
-from support.known_shards import micro_run
-from support.labelled_shards import NUM_TEST, write_labelled_shards
+from support.labelled_shards import NUM_TEST
 
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.duplicates.pairs import DuplicatePair, find_pairs_of, write_pairs
 from cavsync.pipeline.storage.path import sha256
-from cavsync.train.pretrain.trainer import pretrain
 
 # Clips 2, 3, 8 and 9 are in the test split.
 COPY = DuplicatePair(
@@ -34,26 +32,14 @@ MUSIC = replace(COPY, key="clip003_00000000", other="clip001_00000000", matched=
 AMONG_TEST = replace(COPY, key="clip008_00000000", other="clip009_00000000", split="test")
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
-
-
-@pytest.fixture(scope="module")
-def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("root") / "runs" / "labelled"
-    pretrain(micro_run(dataset), folder, device="cpu")
-    return folder
-
-
 def retrieval(run: Path, *options: object) -> Result:
     return command_line.run("eval", "retrieval", "--checkpoint", run, *options)
 
 
-def test_copies_of_training_clips_count_as_trained_on(run: Path, tmp_path: Path) -> None:
+def test_copies_of_training_clips_count_as_trained_on(labelled_run: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.parquet"
     write_pairs(pairs, [COPY, MUSIC, AMONG_TEST], {})
-    result = retrieval(run, "--duplicates", pairs, "--out", tmp_path / "report", "--json")
+    result = retrieval(labelled_run, "--duplicates", pairs, "--out", tmp_path / "report", "--json")
     found = json.loads(result.stdout)["results"]["contamination"]
     assert found["trained"] == ["clip002_00000000"]
     assert found["copies"] == {
@@ -68,14 +54,16 @@ def test_copies_of_training_clips_count_as_trained_on(run: Path, tmp_path: Path)
     assert "1 share only the audio of one" in page
 
 
-def test_the_pairs_in_the_folder_of_the_dataset_are_found(run: Path, dataset: Path, tmp_path: Path) -> None:
-    nothing = output_text(retrieval(run, "--out", tmp_path / "none"))
+def test_the_pairs_in_the_folder_of_the_dataset_are_found(
+    labelled_run: Path, labelled: Path, tmp_path: Path
+) -> None:
+    nothing = output_text(retrieval(labelled_run, "--out", tmp_path / "none"))
     assert "Copies under other ids were not looked for" in nothing
-    kept = dataset / "duplicates-2" / "pairs.parquet"
+    kept = labelled / "duplicates-2" / "pairs.parquet"
     kept.parent.mkdir()
-    known = {"summary_sha256": sha256(dataset / "dataset.json"), "split": "all", "other": None}
+    known = {"summary_sha256": sha256(labelled / "dataset.json"), "split": "all", "other": None}
     write_pairs(kept, [COPY], known)
-    found = output_text(retrieval(run, "--out", tmp_path / "found"))
+    found = output_text(retrieval(labelled_run, "--out", tmp_path / "found"))
     assert "1 are copies of training clips" in found
 
 
@@ -84,28 +72,28 @@ def test_the_pairs_in_the_folder_of_the_dataset_are_found(run: Path, dataset: Pa
     [{"summary_sha256": "of before"}, {"split": "test"}, {"other": "elsewhere", "other_split": "all"}],
 )
 def test_pairs_of_other_clips_are_not_taken_for_those_of_the_dataset(
-    dataset: Path, change: dict[str, str]
+    labelled: Path, change: dict[str, str]
 ) -> None:
-    kept = dataset / "duplicates" / "pairs.parquet"
-    known = {"summary_sha256": sha256(dataset / "dataset.json"), "split": "all", "other": None}
+    kept = labelled / "duplicates" / "pairs.parquet"
+    known = {"summary_sha256": sha256(labelled / "dataset.json"), "split": "all", "other": None}
     write_pairs(kept, [COPY], known | change)
-    (dataset / "duplicates-2" / "pairs.parquet").unlink(missing_ok=True)
-    assert find_pairs_of(Dataset.open(dataset), [str(dataset)]) is None
+    (labelled / "duplicates-2" / "pairs.parquet").unlink(missing_ok=True)
+    assert find_pairs_of(Dataset.open(labelled), [str(labelled)]) is None
     write_pairs(kept, [COPY], known)
-    found = find_pairs_of(Dataset.open(dataset), [str(dataset)])
+    found = find_pairs_of(Dataset.open(labelled), [str(labelled)])
     assert found is not None
     assert found.pairs == [COPY]
 
 
-def test_pairs_that_cannot_be_used_are_refused(run: Path, tmp_path: Path) -> None:
+def test_pairs_that_cannot_be_used_are_refused(labelled_run: Path, tmp_path: Path) -> None:
     foreign, missing = tmp_path / "foreign.parquet", tmp_path / "none.parquet"
     write_pairs(foreign, [replace(COPY, key="x_00000000", other="y_00000000")], {"dataset": "data/other"})
     for path, message in (
         (foreign, "no clip of them is among the scored or the training clips"),
         (missing, "is not there"),
-        (run / "model.safetensors", "is no Parquet file"),
-        (run.parents[1], "is not there"),
+        (labelled_run / "model.safetensors", "is no Parquet file"),
+        (labelled_run.parents[1], "is not there"),
     ):
-        refused = retrieval(run, "--duplicates", path, "--out", tmp_path / "refused")
+        refused = retrieval(labelled_run, "--duplicates", path, "--out", tmp_path / "refused")
         assert refused.exit_code != 0
         assert message in output_text(refused)

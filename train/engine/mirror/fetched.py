@@ -5,12 +5,11 @@ The copy lies in the user's cache, in a folder for each URL and state of the fil
 
 import hashlib
 import os
-import re
 from pathlib import Path
 
 from cavsync.pipeline.storage.path import stamp
 from cavsync.pipeline.storage.remote_path import RemotePath
-from cavsync.train.engine.mirror.run_mirror import CHECKPOINTS, fetch_file
+from cavsync.train.engine.mirror.run_mirror import CHECKPOINTS, checkpoint_names, fetch_file
 
 
 def fetched_weights(where: RemotePath, weights_name: str, config_name: str) -> Path | None:
@@ -29,8 +28,8 @@ def fetched_checkpoint(where: RemotePath, config_name: str) -> Path | None:
     """The newest training checkpoint of the run folder `where`, or the file itself; None for a folder without."""
     if where.is_file():
         return _fetched(*_run_of(where), config_name)
-    names = [name for name in (where / CHECKPOINTS).files_below() if re.fullmatch(r"step-\d+\.pt", name)]
-    newest = max(names, default=None, key=lambda name: int(name[len("step-") : -len(".pt")]))
+    names = checkpoint_names(where)
+    newest = max(names, default=None, key=lambda name: int(name.removeprefix("step-").removesuffix(".pt")))
     return None if newest is None else _fetched(where, f"{CHECKPOINTS}/{newest}", config_name)
 
 

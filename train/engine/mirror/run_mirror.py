@@ -5,6 +5,7 @@ before each checkpoint and at the end; they may be ahead of the newest checkpoin
 """
 
 import logging
+import re
 import shutil
 import tempfile
 import time
@@ -20,6 +21,7 @@ from cavsync.pipeline.storage.path import AnyPath, stamp
 from cavsync.pipeline.storage.remote_path import RemotePath
 
 CHECKPOINTS = "checkpoints"
+CHECKPOINT = re.compile(r"step-\d+\.pt")
 # Between two copies of the metrics while a run goes on.
 COPY_EVERY_S = 30.0
 
@@ -51,8 +53,7 @@ class RunMirror:
 
     def checkpoint_names(self) -> list[str]:
         """The names of the checkpoints at the URL, in no order."""
-        found = (self.url / CHECKPOINTS).files_below()
-        return [name for name in found if name.startswith("step-") and name.endswith(".pt")]
+        return checkpoint_names(self.url)
 
     def fetch_checkpoint(self, name: str) -> None:
         """Copies a checkpoint here, unless it is here."""
@@ -145,6 +146,11 @@ def run_at(where: AnyPath, *, resume: bool, writes: bool) -> Iterator[tuple[Path
             shutil.rmtree(scratch, ignore_errors=True)
         else:
             logger.warning("%s did not take all of the run: the rest is in %s.", where, local)
+
+
+def checkpoint_names(run: RemotePath) -> list[str]:
+    """The names of the training checkpoints in a run folder at a URL, in no order."""
+    return [name for name in (run / CHECKPOINTS).files_below() if CHECKPOINT.fullmatch(name)]
 
 
 def fetch_file(source: RemotePath, target: Path) -> None:

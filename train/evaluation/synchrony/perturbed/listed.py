@@ -82,7 +82,7 @@ def score_listed_pairs(
 
 @dataclass
 class _Scoring:
-    """Keeps the video that was read last: pairs of one video come one after the other."""
+    """Keeps the video and the original audio that were read last: pairs of one video come one after the other."""
 
     encoder: WindowEncoder
     side: int
@@ -91,12 +91,13 @@ class _Scoring:
     _read_last: tuple[Path, float] | None = None
     _video: AVClip | None = None
     _frames: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    _original: tuple[Path, np.ndarray] | None = None
 
     def score(self, pair: ListedPair) -> ScoredPair:
         """Raises MediaError."""
         if pair.perturbed is None:
             raise MediaError(ClipState.NO_AUDIO, f"{pair.title} has perturbed frames; only audio is scored")
-        own = self._mel(pair.audio or pair.video)
+        own = self._original_mel(pair.audio or pair.video)
         perturbed = self._mel(pair.perturbed)
         video = self._read(pair.video, len(own) / MEL_ROWS_PER_S)
         # Both over the same rows, in windows at the same places.
@@ -136,6 +137,12 @@ class _Scoring:
         if self._video is None:
             raise MediaError(ClipState.NO_VIDEO, f"{path} has no frames that can be read")
         return self._video
+
+    def _original_mel(self, path: Path) -> np.ndarray:
+        """As `_mel`."""
+        if self._original is None or self._original[0] != path:
+            self._original = path, self._mel(path)
+        return self._original[1]
 
     def _mel(self, path: Path) -> np.ndarray:
         """(rows, mels) float16 of a file's audio."""
