@@ -10,7 +10,7 @@ from typing import Any
 
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.filesystem import StoreError
-from cavsync.pipeline.storage.inflate import SeekPoint, unpacked
+from cavsync.pipeline.storage.inflate import InflateError, SeekPoint, unpacked
 from cavsync.pipeline.storage.remote_path import RemotePath
 from cavsync.pipeline.storage.seekable_file import SeekableFile
 
@@ -94,12 +94,15 @@ class GzipSpanFile(_MemberFile):
         self._stops = [*self._firsts[1:], start + num_bytes]
 
     def _read(self, buffer: memoryview) -> int:
-        at = self._start + self._position
-        number = bisect_right(self._firsts, at) - 1
-        block, first = self._block(number), self._firsts[number]
-        content = block[at - first : at - first + len(buffer)]
-        buffer[: len(content)] = content
-        return len(content)
+        num_read = 0
+        while num_read < len(buffer):
+            at = self._start + self._position + num_read
+            number = bisect_right(self._firsts, at) - 1
+            begin = at - self._firsts[number]
+            content = self._block(number)[begin : begin + len(buffer) - num_read]
+            buffer[num_read : num_read + len(content)] = content
+            num_read += len(content)
+        return num_read
 
     def _block(self, number: int) -> bytes:
         point, stop = self._points[number], self._stops[number]
@@ -112,17 +115,24 @@ class GzipSpanFile(_MemberFile):
         return _blocks[key]
 
     def _unpacked(self, point: SeekPoint, num_bytes: int) -> bytes:
-        start, stop = point.window
         try:
-            window = zlib.decompress(_bytes_of(self._windows, start, stop)) if stop > start else b""
-            content = unpacked(self._file, point.bit, window, num_bytes)
-        except zlib.error as error:
+            content = unpacked(self._file, point.bit, self._window(point), num_bytes)
+        except InflateError as error:
             raise MemberError(
-                f"{self._archive} is damaged after byte {point.bit // 8:,} ({error})"
+                f"{self._archive} is damaged: it cannot be unpacked after byte {error.byte:,} ({error})"
             ) from error
         if len(content) < num_bytes:
             raise MemberError(f"{self._archive} is cut off: it ends inside this member")
         return content
+
+    def _window(self, point: SeekPoint) -> bytes:
+        start, stop = point.window
+        try:
+            return zlib.decompress(_bytes_of(self._windows, start, stop)) if stop > start else b""
+        except zlib.error as error:
+            raise MemberError(
+                f"{self._windows} is damaged ({error}). Delete its folder and repeat the command with --retry-failed."
+            ) from error
 
 
 def _bytes_of(path: Path | RemotePath, start: int, stop: int) -> bytes:

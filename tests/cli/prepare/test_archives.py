@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.archives.packing import WRITERS, member, tar_bytes, write_tar, write_tar_gz, write_zip
+from support.archives.packing import (
+    BAD_BLOCK,
+    WRITERS,
+    member,
+    packed_in_parts,
+    tar_bytes,
+    write_tar,
+    write_tar_gz,
+    write_zip,
+)
 from support.command_line import prepare
 from support.media import write_clip
 from support.prepared import data, flip
@@ -196,6 +205,24 @@ def test_what_is_cut_off_costs_its_own_clips(listed: Path, videos: dict[str, byt
     vggsound(listed, parts, tmp_path / "out", "--retry-failed")
     states = json.loads((tmp_path / "out" / "dataset.json").read_text())["states"]
     assert states == {"missing": 2, "ok": 4}
+
+
+def test_damage_inside_a_packed_tar_costs_its_own_clips(
+    listed: Path, videos: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Videos that end before it are prepared, however shortly; that in which it lies, and those after it, are not."""
+    files, path = by_id(videos), tmp_path / "all.tar.gz"
+    packed = tar_bytes({"n.bin": NOISE, **{f"{name}.mp4": files["a.mp4"] for name in "abcd"}})
+    first, second = packed_in_parts(packed, len(packed) - 10_240 - len(files["a.mp4"]))  # in the third
+    path.write_bytes(first + BAD_BLOCK + second[1:])
+    text = vggsound(listed, path, tmp_path / "out")
+    assert f"{path} is damaged: it cannot be unpacked after byte" in text
+    found = reasons(tmp_path / "out")
+    assert (found["a"], found["b"]) == ("ok: ", "ok: ")
+    cut = f"{path} is damaged: it cannot be unpacked after byte {len(first):,}"
+    assert found["c"].startswith(f"decode_error: {cut}")
+    assert found["d"].startswith("missing: no video of this clip was found; it may be in an archive")
+    assert f"{len(first):,} of the file" in found["d"]
 
 
 def test_a_damaged_header_costs_its_member(listed: Path, videos: dict[str, bytes], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import indexed_gzip
 import pytest
 from support.archives.packing import tar_bytes
 
-from cavsync.pipeline.archives import gzip_members
+from cavsync.pipeline.archives import gzip_members, unpacked_stream
 from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.archives.gzip_members import ArchiveReaderError, list_packed_tar
 from cavsync.pipeline.storage.inflate import unpacked
@@ -31,8 +31,8 @@ def text(num_bytes: int) -> bytes:
 def test_every_seek_point_gives_the_rest_of_the_stream(
     streams: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gzip_members, "SPACING_BYTES", 50_000)
-    monkeypatch.setattr(gzip_members, "READ_BYTES", 10_000)
+    monkeypatch.setattr(unpacked_stream, "SPACING_BYTES", 50_000)
+    monkeypatch.setattr(unpacked_stream, "READ_BYTES", 10_000)
     # Noise is stored as it is, as most of a video is; stored blocks begin at whole bytes.
     mixed = text(200_000) + GENERATOR.randbytes(150_000) + text(150_000)
     content = tar_bytes({"a.mp4": text(300_000), "b.mp4": mixed, "c.mp4": text(50)})

@@ -4,11 +4,14 @@ import gzip
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 Contents = Mapping[str, bytes]  # name in the archive -> content
 TIME = 1_600_000_000
+# The beginning of a deflate block that is the last one and of type 3, which is none.
+BAD_BLOCK = b"\x07"
 
 
 def tar_bytes(contents: Contents, links: Iterable[tarfile.TarInfo] = ()) -> bytes:
@@ -34,6 +37,13 @@ def write_tar(path: Path, contents: Contents) -> None:
 
 def write_tar_gz(path: Path, contents: Contents) -> None:
     path.write_bytes(gzip.compress(tar_bytes(contents), 6, mtime=0))
+
+
+def packed_in_parts(content: bytes, at: int) -> tuple[bytes, bytes]:
+    """One gzip stream; the deflate blocks of the content after `at` begin at a whole byte, and refer to nothing before it."""
+    packer = zlib.compressobj(6, wbits=zlib.MAX_WBITS | 16)
+    first = packer.compress(content[:at]) + packer.flush(zlib.Z_FULL_FLUSH)
+    return first, packer.compress(content[at:]) + packer.flush()
 
 
 def write_zip(path: Path, contents: Contents, method: int = zipfile.ZIP_STORED) -> None:
