@@ -82,7 +82,8 @@ def _blocks(file: Any, begin: int, shift: int, window: bytes) -> Generator[bytes
     """What the deflate blocks of a stream unpack to, from bit `shift` of byte `begin` on; returns where the stream ends."""
     file.seek(begin)
     inflater = zlib.decompressobj(RAW_DEFLATE, zdict=window) if window else zlib.decompressobj(RAW_DEFLATE)
-    content, end = _aligned(file.read(READ_BYTES), shift), file.tell()
+    content = _aligned(file.read(READ_BYTES), shift)
+    end: int = file.tell()
     while content and not inflater.eof:
         before = inflater.copy()
         try:
@@ -106,7 +107,7 @@ def _up_to_damage(inflater: Any, content: bytes, end: int) -> Iterator[bytes]:
 def _blocks_start(file: Any, begin: int) -> int | None:
     """Where the blocks of the stream whose header is at `begin` start; None at the end of the file, or in its padding."""
     file.seek(begin)
-    header = file.read(MOST_HEADER_BYTES)
+    header: bytes = file.read(MOST_HEADER_BYTES)
     if len(header) < FIXED_HEADER_BYTES or not header.strip(b"\0"):
         return None
     flags, at = header[len(MAGIC)], FIXED_HEADER_BYTES
