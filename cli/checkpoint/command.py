@@ -66,7 +66,7 @@ def import_(
     """
     from cavsync.model.checkpoints.checkpoint import save_model
     from cavsync.model.checkpoints.description import describe_checkpoint
-    from cavsync.model.checkpoints.files import checkpoint_path
+    from cavsync.model.checkpoints.files.writing import checkpoint_path
 
     _require_free(checkpoint_path(out), force)
     checkpoint, inputs = _open(path, overrides)
@@ -141,7 +141,7 @@ def export(
     if reports and export_format != "transformers":
         raise typer.BadParameter("only a folder for transformers has a model card", param_hint="--report")
     from cavsync.model.checkpoints.description import describe_checkpoint
-    from cavsync.model.checkpoints.sidecar import sidecar_path
+    from cavsync.model.checkpoints.files.records import sidecar_path
 
     _require_free(out, force, is_folder=export_format != "official")
     if export_format == "official":

@@ -8,7 +8,7 @@ from cavsync.cli.checkpoint.output import inputs_line
 
 if TYPE_CHECKING:
     from cavsync.model.checkpoints.checkpoint import Checkpoint
-    from cavsync.model.checkpoints.export import ProgramFormat
+    from cavsync.model.checkpoints.export.programs import ProgramFormat
     from cavsync.train.data.inputs import CheckpointInputs
     from cavsync.train.huggingface.card import ModelCard
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def official_files(
     checkpoint: "Checkpoint", inputs: "CheckpointInputs", out: Path, prefix: str, tolerance: float
 ) -> dict[str, Any]:
-    from cavsync.model.checkpoints.official_export import export_official
-    from cavsync.model.checkpoints.sidecar import sidecar_path
+    from cavsync.model.checkpoints.export.official import export_official
+    from cavsync.model.checkpoints.files.records import sidecar_path
 
     tensors, differences = export_official(
         checkpoint.build(), out, prefix, tolerance, checkpoint.file.training, inputs.stated
@@ -77,7 +77,7 @@ def programs(
     export_format: "ProgramFormat",
     tolerance: float,
 ) -> dict[str, Any]:
-    from cavsync.model.checkpoints.export import compared_by, export_encoders
+    from cavsync.model.checkpoints.export.programs import compared_by, export_encoders
     from cavsync.train.data.images import IMAGE_MEAN, IMAGE_STD
 
     record = {

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.files import CheckpointFile, read_checkpoint_file, write_checkpoint_file
+from cavsync.model.checkpoints.files.checkpoint_file import CheckpointFile, read_checkpoint_file
+from cavsync.model.checkpoints.files.records import sidecar_path
+from cavsync.model.checkpoints.files.writing import write_checkpoint_file
 from cavsync.model.checkpoints.official import (
     infer_classifier_fields,
     infer_fields,
@@ -19,7 +21,6 @@ from cavsync.model.checkpoints.official import (
     official_names,
     official_state_dict,
 )
-from cavsync.model.checkpoints.sidecar import sidecar_path
 from cavsync.model.checkpoints.tensors import require_same
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig

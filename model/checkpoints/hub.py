@@ -12,8 +12,7 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import AnyModel, Checkpoint, open_checkpoint, save_model
-from cavsync.model.checkpoints.files import WEIGHTS_NAME
-from cavsync.model.checkpoints.sidecar import read_folder_config
+from cavsync.model.checkpoints.files.records import WEIGHTS_NAME, read_folder_config
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.config import ModelConfig
 from cavsync.model.errors import CheckpointError

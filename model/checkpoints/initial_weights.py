@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import check_file
-from cavsync.model.checkpoints.files import CheckpointFile, read_checkpoint_file
+from cavsync.model.checkpoints.files.checkpoint_file import CheckpointFile, read_checkpoint_file
 from cavsync.model.checkpoints.tensors import misshapen, summary
 from cavsync.model.checkpoints.timm_weights import IMAGENET_MAE, TIMM_PREFIX, TimmWeights
 from cavsync.model.config import ModelConfig

@@ -18,7 +18,7 @@ TOP = ("cavsync", "cli", "train", "model", "pipeline", "manifests")
 # A folder imports from the folders before it in its own line, and from those of USES.
 ORDER = {
     "pipeline": "storage dataset curation media/demuxing media media/backends archives decoding lists plan jobs derived duplicates inspection synthetic",
-    "model": ". checkpoints",
+    "model": ". checkpoints/files checkpoints checkpoints/export",
     "train": """
         . engine/overlap engine/tracking engine/mirror engine data/index data/mixture data data/stream reporting dataset_card huggingface embedding
         boards evaluation evaluation/heatmaps evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization

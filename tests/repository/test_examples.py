@@ -229,8 +229,8 @@ def test_reports_are_compared_as_documented(home: Path) -> None:
 def test_a_model_is_exported_runs_elsewhere_and_goes_to_the_hub_as_documented(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The example runs one of the two encoders; model/checkpoints/test_export.py exports both.
-    monkeypatch.setattr("cavsync.model.checkpoints.export.EncoderName", Literal["audio"])
+    # The example runs one of the two encoders; model/checkpoints/export/test_programs.py exports both.
+    monkeypatch.setattr("cavsync.model.checkpoints.export.programs.EncoderName", Literal["audio"])
     run_as_printed("docs/exporting.md", "checkpoint export runs/mine out.pth")
     run_as_printed("docs/exporting.md", "checkpoint export runs/mine onnx")
     run_as_printed("docs/exporting.md", "checkpoint export runs/mine mine --format transformers")

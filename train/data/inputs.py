@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cavsync.model.checkpoints.checkpoint import require_fields
-from cavsync.model.checkpoints.files import fetched, read_records
+from cavsync.model.checkpoints.files.checkpoint_file import read_records
+from cavsync.model.checkpoints.files.hub_path import fetched
 from cavsync.pipeline.dataset.choices import Alignment
 from cavsync.pipeline.storage.filesystem import protocol_of
 from cavsync.pipeline.storage.path import AnyPath

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cavsync.model.checkpoints.checkpoint import AnyModel, load_model
-from cavsync.model.checkpoints.files import read_records
+from cavsync.model.checkpoints.files.checkpoint_file import read_records
 from cavsync.train.data.inputs import find_weights, run_config, saved_weights
 from cavsync.train.engine.run_folder import CONFIG_NAME, METRICS_NAME, VALIDATION_NAME, RunError, read_lines
 from cavsync.train.errors import EvaluationError

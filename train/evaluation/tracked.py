@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from cavsync.model.checkpoints.files import read_records
+from cavsync.model.checkpoints.files.checkpoint_file import read_records
 from cavsync.train.engine.run_folder import CONFIG_NAME, WEIGHTS_NAME
 from cavsync.train.engine.tracking.tracker import TrackedRun, TrackerError
 from cavsync.train.engine.tracking.trackers import Trackers, stored_keys

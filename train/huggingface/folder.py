@@ -18,10 +18,14 @@ import torch
 
 from cavsync.errors import writing_output
 from cavsync.model.checkpoints.checkpoint import AnyModel, open_checkpoint, records_of
-from cavsync.model.checkpoints.export import temporary_folder
-from cavsync.model.checkpoints.files import FOLDER_PREFIX, WEIGHTS_NAME, write_checkpoint_file
-from cavsync.model.checkpoints.parity import EncoderName, encode_with, largest_difference, require_near
-from cavsync.model.checkpoints.sidecar import FOLDER_CONFIG_NAME, MODEL_TYPE
+from cavsync.model.checkpoints.export.parity import EncoderName, encode_with, largest_difference, require_near
+from cavsync.model.checkpoints.files.records import (
+    FOLDER_CONFIG_NAME,
+    FOLDER_PREFIX,
+    MODEL_TYPE,
+    WEIGHTS_NAME,
+)
+from cavsync.model.checkpoints.files.writing import temporary_folder, write_checkpoint_file
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.errors import CheckpointError
 from cavsync.train.huggingface.generated import one_file
@@ -62,14 +66,14 @@ def export_folder(
     }
     with writing_output(folder), temporary_folder(folder) as temporary:
         for name, text in contents.items():
-            Path(temporary, name).write_text(text, encoding="utf-8")
+            (temporary / name).write_text(text, encoding="utf-8")
         tensors = {FOLDER_PREFIX + name: tensor for name, tensor in model.state_dict().items()}
-        write_checkpoint_file(Path(temporary), tensors, {})
-        differences = _differences(model, Path(temporary), folder)
+        write_checkpoint_file(temporary, tensors, {})
+        differences = _differences(model, temporary, folder)
         require_near(folder, differences, tolerance)
         folder.mkdir(exist_ok=True)
         for name in (*contents, WEIGHTS_NAME):
-            os.replace(Path(temporary, name), folder / name)
+            os.replace(temporary / name, folder / name)
     return differences
 
 

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints.sidecar import MODEL_TYPE
+from cavsync.model.checkpoints.files.records import MODEL_TYPE
 from cavsync.model.classifier import AttentionHead, CavMaeClassifier
 from cavsync.model.classifier_config import ClassifierConfig, cavmae_finetuning
 from cavsync.model.config import ModelConfig

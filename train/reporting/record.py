@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from cavsync.model.checkpoints.files import read_records
+from cavsync.model.checkpoints.files.checkpoint_file import read_records
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.inputs import run_config

@@ -13,7 +13,7 @@ from support.servers.small_hub import small_hub
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model, save_model
-from cavsync.model.checkpoints.files import read_checkpoint_file
+from cavsync.model.checkpoints.files.checkpoint_file import read_checkpoint_file
 from cavsync.model.checkpoints.hub import HubClassifier, HubModel
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import linear_probe

@@ -23,7 +23,7 @@ from torch import nn
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
-from cavsync.model.checkpoints.files import read_checkpoint_file
+from cavsync.model.checkpoints.files.checkpoint_file import read_checkpoint_file
 from cavsync.train.data.config import DataConfig, SourceKind
 from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.sampler import TooFewClipsError

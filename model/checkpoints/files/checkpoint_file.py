@@ -1,39 +1,32 @@
-"""Files that hold a model: our safetensors, the trainer's checkpoints, and the published `.pth` files.
+"""Reads files that hold a model: our safetensors, the trainer's checkpoints, and the published `.pth` files.
 
-The published layout holds tensors alone; what a reader needs besides lies in a record beside the file (sidecar.py).
+The published layout holds tensors alone; what a reader needs besides lies in a record beside the file (records.py).
 No file is trusted: pickles are read with `weights_only=True`, which runs nothing they contain.
 """
 
 import json
-import os
-import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cavsync.errors import writing_output
-from cavsync.model.checkpoints.sidecar import FOLDER_CONFIG_NAME, read_folder_config, read_sidecar
+from cavsync.model.checkpoints.files.hub_path import fetched
+from cavsync.model.checkpoints.files.records import (
+    FOLDER_PREFIX,
+    METADATA_PREFIX,
+    RECORDS,
+    WEIGHTS_NAME,
+    read_folder_config,
+    read_sidecar,
+)
 from cavsync.model.errors import CheckpointError
 
-WEIGHTS_NAME = "model.safetensors"
-# A path on the Hugging Face hub, of which pathlib makes one slash of two.
-HUB_PATH = re.compile(
-    r"hf:/{1,2}(?:(?P<kind>dataset|space)s/)?(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<below>.+))?"
-)
-# Records beside the tensors: entries of a training checkpoint, of our safetensors' metadata as JSON, of a sidecar.
-RECORDS = ("model_config", "classifier_config", "inputs", "training")
-METADATA_PREFIX = "cavsync_"
-# How the names of all tensors begin in a folder for transformers, whose config.json holds the records.
-FOLDER_PREFIX = "model."
 # How every file begins that torch.save writes: an archive, or from old versions a pickle.
 TORCH_STARTS = (b"PK", b"\x80")
 # Entries of a training checkpoint that record how the model was trained, and what its outputs are.
@@ -60,34 +53,6 @@ class CheckpointFile:
     def records(self) -> dict[str, Any]:
         """What is stated besides the tensors, by the names in RECORDS."""
         return {name: getattr(self, name) for name in RECORDS}
-
-
-def fetched(path: Path) -> Path:
-    """`path` itself; of one at hf://ORG/NAME[@REVISION][/PATH] the copy in the cache of the Hugging Face hub.
-
-    A file is fetched with the records beside it, a folder with its weights and theirs. Raises CheckpointError where the
-    hub gives none.
-    """
-    match = HUB_PATH.fullmatch(str(path))
-    if match is None:
-        return path
-    from huggingface_hub import snapshot_download  # which takes a while to load
-
-    below = PurePosixPath(match["below"] or "")
-    records = [f"{below}.json", str(below.parent / FOLDER_CONFIG_NAME), str(below / FOLDER_CONFIG_NAME)]
-    try:
-        folder = snapshot_download(
-            match["repo"],
-            repo_type=match["kind"],
-            revision=match["revision"],
-            allow_patterns=[str(below), str(below / WEIGHTS_NAME), *records],
-        )
-    except Exception as error:  # of the hub's client, of the network beneath it, of the disk
-        raise CheckpointError(
-            f"hf://{str(path).removeprefix('hf:').lstrip('/')} cannot be fetched ({type(error).__name__}: "
-            f"{str(error).strip().partition(chr(10))[0]}). Check the name, the network, and HF_TOKEN for what is private."
-        ) from error
-    return Path(folder) / below
 
 
 def read_checkpoint_file(path: Path, *, averaged: bool = False) -> CheckpointFile:
@@ -131,46 +96,6 @@ def read_records(file: Path) -> dict[str, Any]:
         return {}
     stated = stated if stated.get("model_config") else read_sidecar(file) or {}
     return {name: stated[name] for name in RECORDS if isinstance(stated.get(name), dict)}
-
-
-def write_checkpoint_file(path: Path, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
-    """Writes to `checkpoint_path(path)`, whole or not at all; returns that path."""
-    target = checkpoint_path(path)
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {METADATA_PREFIX + name: json.dumps(record) for name, record in records.items()}
-    metadata["format"] = "pt"  # whose tensors they are, as transformers asks
-    with writing_output(target, SafetensorError), _unfinished(target) as unfinished:
-        save_file(content, unfinished, metadata)
-    return target
-
-
-def write_official(path: Path, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Writes tensors in upstream's layout, whole or not at all; `prefix` goes before every name."""
-    content = {prefix + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # On a full disk torch reports only that its file is shorter than it should be.
-    with writing_output(path, RuntimeError), _unfinished(path) as unfinished:
-        torch.save(content, unfinished)
-
-
-def checkpoint_path(path: Path) -> Path:
-    """Where `write_checkpoint_file` writes: a `.safetensors` file, or `model.safetensors` in the folder `path`."""
-    return path if path.suffix == ".safetensors" else path / WEIGHTS_NAME
-
-
-@contextmanager
-def _unfinished(target: Path) -> Iterator[Path]:
-    """A file beside `target` that replaces it once it is written."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(".unfinished")
-    try:
-        unfinished.touch()
-        usual_mode = unfinished.stat().st_mode
-        yield unfinished
-        unfinished.chmod(usual_mode)  # safetensors leaves files that nobody else may read
-        os.replace(unfinished, target)
-    finally:
-        with suppress(OSError):  # as where its folder is none
-            unfinished.unlink()
 
 
 def _read_safetensors(file: Path) -> CheckpointFile:

@@ -1,7 +1,8 @@
-"""The record beside a file that holds tensors alone: one in the published layout, or one of a folder for transformers.
+"""The records of what a reader of a model's file needs besides the tensors, and those that lie in a file beside it.
 
-FILE.json holds the sha256 of FILE, the prefix of its tensors' names, and what a reader needs besides tensors:
-`model_config`, `classifier_config`, `inputs` (how a log-mel is normalised) and `training`.
+A safetensors file and a training checkpoint hold their records. A file of tensors alone, in the published layout, has
+FILE.json beside it, with the sha256 of FILE and the prefix of its tensors' names besides; weights of a folder for
+transformers have its config.json.
 """
 
 import hashlib
@@ -12,7 +13,14 @@ from typing import Any
 
 from cavsync.model.errors import CheckpointError
 
+WEIGHTS_NAME = "model.safetensors"
+# Entries of a training checkpoint, of our safetensors' metadata as JSON, of FILE.json; `inputs` is how a log-mel is normalised.
+RECORDS = ("model_config", "classifier_config", "inputs", "training")
+METADATA_PREFIX = "cavsync_"
+# Of FILE.json.
 FORMAT = "cavsync-checkpoint-record-1"
+# How the names of all tensors begin in a folder for transformers, whose config.json holds the records.
+FOLDER_PREFIX = "model."
 # Of a folder that transformers loads (`checkpoint export --format transformers`).
 FOLDER_CONFIG_NAME = "config.json"
 MODEL_TYPE = "cavmae_sync"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cavsync.errors import writing_output
-from cavsync.model.checkpoints.parity import (
+from cavsync.model.checkpoints.export.parity import (
     Encode,
     EncoderName,
     EncoderOutputs,
@@ -31,6 +31,7 @@ from cavsync.model.checkpoints.parity import (
     noise,
     require_near,
 )
+from cavsync.model.checkpoints.files.writing import temporary_folder
 from cavsync.model.encoder import Encoder
 from cavsync.model.errors import CheckpointError
 
@@ -75,24 +76,16 @@ def export_encoders(
     differences: dict[EncoderName, float] = {}
     with writing_output(folder), temporary_folder(folder) as temporary:
         for name in get_args(EncoderName):
-            path = Path(temporary, name + ENDINGS[program_format])
+            path = temporary / (name + ENDINGS[program_format])
             _write(model, name, path, program_format)
             differences[name] = differ(model, name, open_encoder(path))
         require_near(folder, differences, tolerance)
         described = _described(model, program_format, differences) | {"tolerance": tolerance} | dict(record)
-        Path(temporary, RECORD_NAME).write_text(json.dumps(described, indent=1))
+        (temporary / RECORD_NAME).write_text(json.dumps(described, indent=1))
         folder.mkdir(exist_ok=True)
-        for path in sorted(Path(temporary).iterdir()):
+        for path in sorted(temporary.iterdir()):
             os.replace(path, folder / path.name)
     return differences
-
-
-@contextmanager
-def temporary_folder(beside: Path) -> Iterator[str]:
-    """A folder on the disk of `beside`, for what is to become `beside`."""
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=f".{beside.name}.") as temporary:
-        yield temporary
 
 
 def open_encoder(path: Path) -> Encode:

@@ -17,8 +17,8 @@ from torch import Tensor
 from cavsync.cli.checkpoint import command as checkpoint
 from cavsync.cli.main import ErrorGroup
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.model.checkpoints import export as exported
 from cavsync.model.checkpoints.checkpoint import open_checkpoint, save_model
+from cavsync.model.checkpoints.export import programs as exported
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import linear_probe
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base

@@ -4,9 +4,7 @@ Both files are read back without anything else, and the model in them is compare
 """
 
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,10 +12,10 @@ from torch import Tensor
 
 from cavsync.errors import writing_output
 from cavsync.model.checkpoints.checkpoint import AnyModel, Checkpoint, ModelSpec, open_checkpoint, records_of
-from cavsync.model.checkpoints.files import write_official
+from cavsync.model.checkpoints.export.parity import EncoderName, encode_with, largest_difference, require_near
+from cavsync.model.checkpoints.files.records import sidecar_path, sidecar_text
+from cavsync.model.checkpoints.files.writing import temporary_folder, write_official
 from cavsync.model.checkpoints.official import official_state_dict
-from cavsync.model.checkpoints.parity import EncoderName, encode_with, largest_difference, require_near
-from cavsync.model.checkpoints.sidecar import sidecar_path, sidecar_text
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.errors import CheckpointError
 
@@ -37,7 +35,7 @@ def export_official(
     """
     tensors = official_state_dict(model)
     records = {"prefix": prefix, **records_of(model, training, inputs)}
-    with writing_output(path), _beside(path) as folder:
+    with writing_output(path), temporary_folder(path) as folder:
         unchecked = folder / path.name
         write_official(unchecked, tensors, prefix)
         sidecar_path(unchecked).write_text(sidecar_text(unchecked, records))
@@ -47,14 +45,6 @@ def export_official(
         os.replace(sidecar_path(unchecked), sidecar_path(path))
         os.replace(unchecked, path)
     return tensors, differences
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary folder on the disk of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        yield Path(folder)
 
 
 def _differences(model: AnyModel, written: Checkpoint, path: Path) -> dict[EncoderName, float]:

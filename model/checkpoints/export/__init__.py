@@ -1,0 +1,1 @@
+"""A model for others: the published layout, and its encoders as programs."""
