@@ -22,7 +22,7 @@ from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.config import Precision
 from cavsync.train.engine.device import autocast, has_fast_bfloat16
 from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, MapConfig
-from cavsync.train.inference.overlay import OPACITY, SIDE_PX, mixed
+from cavsync.train.inference.localize.overlay import OPACITY, SIDE_PX, mixed
 
 CPU = torch.device("cpu")
 BEFORE, NOW, HALF = "every token to the end", "cavsync, float32", "cavsync, float32, half of the repeats"

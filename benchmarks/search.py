@@ -19,8 +19,8 @@ from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.embedding.embedder import FileEmbeddings
 from cavsync.train.embedding.window_file import WindowFile, as_table, write_window_file
-from cavsync.train.inference.query import SearchQuery
-from cavsync.train.inference.search import search
+from cavsync.train.inference.search.hits import search
+from cavsync.train.inference.search.query import SearchQuery
 
 WIDTH = 768
 WINDOWS_PER_FILE = 1000

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cavsync.train.data.run import open_run
     from cavsync.train.embedding.checkpoint import LoadedCheckpoint
     from cavsync.train.embedding.embed import embed
-    from cavsync.train.inference.video import localize
+    from cavsync.train.inference.localize.video import localize
 
     __version__: str
 
@@ -43,7 +43,7 @@ _OWNERS = {
     "Dataset": "cavsync.pipeline.dataset.reader",
     "embed": "cavsync.train.embedding.embed",
     "load_model": "cavsync.model.checkpoints.checkpoint",
-    "localize": "cavsync.train.inference.video",
+    "localize": "cavsync.train.inference.localize.video",
     "open_run": "cavsync.train.data.run",
 }
 

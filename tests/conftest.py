@@ -68,8 +68,8 @@ def quick_reports() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cavsync.train.reporting.audio.NUM_ITERATIONS", 1)
         patch.setattr("cavsync.train.reporting.images.DPI", 40)
-        patch.setattr("cavsync.train.inference.overlay.FPS", 3)
-        patch.setattr("cavsync.train.inference.localize_report.MAX_FRAMES", 2)
+        patch.setattr("cavsync.train.inference.localize.overlay.FPS", 3)
+        patch.setattr("cavsync.train.inference.localize.folder.MAX_FRAMES", 2)
         for protocol, examples in (
             ("segmentation", "ROWS"),
             ("classification", "CLIPS"),

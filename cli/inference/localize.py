@@ -62,9 +62,10 @@ def localize(
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.embedding.window_file import WindowFile
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
-    from cavsync.train.inference.calibration import calibrate as calibrate_by
-    from cavsync.train.inference.localize import localize as find
-    from cavsync.train.inference.localize_report import OVERLAY, warnings_of, write_localized
+    from cavsync.train.inference.localize.calibration import calibrate as calibrate_by
+    from cavsync.train.inference.localize.folder import write_localized
+    from cavsync.train.inference.localize.localizer import localize as find
+    from cavsync.train.inference.localize.report import OVERLAY, warnings_of
     from cavsync.train.reporting.record import PAGE_NAME
 
     embedded = None if calibrate is None or calibrate.is_dir() else WindowFile.open(calibrate)

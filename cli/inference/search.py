@@ -19,7 +19,7 @@ from cavsync.model.classifier_config import Modality
 
 if TYPE_CHECKING:
     from cavsync.train.embedding.window_file import WindowFile
-    from cavsync.train.inference.search import SearchResults
+    from cavsync.train.inference.search.hits import SearchResults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,9 @@ def search(
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.embedding.matrix import MIN_MAPPED_WINDOWS
     from cavsync.train.embedding.window_file import WindowFile
-    from cavsync.train.inference.query import read_query
-    from cavsync.train.inference.search import search as find
-    from cavsync.train.inference.search_page import write_search_page
+    from cavsync.train.inference.search.hits import search as find
+    from cavsync.train.inference.search.page import write_search_page
+    from cavsync.train.inference.search.query import read_query
     from cavsync.train.reporting.inputs import require_own_page
 
     file = WindowFile.open(embeddings)
@@ -97,7 +97,7 @@ def _as_record(found: "SearchResults", file: "WindowFile", precision: str) -> di
 
 
 def _print(found: "SearchResults", file: "WindowFile") -> None:
-    from cavsync.train.inference.search_page import clock
+    from cavsync.train.inference.search.page import clock
 
     title = f"{found.query.path} ({found.query.kind}) among {found.num_windows:,} windows, in {found.seconds:.2f} s"
     table = Table(title=title, title_justify="left")

@@ -22,7 +22,7 @@ ORDER = {
     "train": """
         . engine/overlap engine/tracking engine/mirror engine data/index data/mixture data data/stream reporting dataset_card huggingface embedding
         boards evaluation evaluation/heatmaps evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
-        evaluation/synchrony/perturbed evaluation/synchrony evaluation/comparison curation pretrain finetune inference demo study
+        evaluation/synchrony/perturbed evaluation/synchrony evaluation/comparison curation pretrain finetune inference inference/search inference/localize demo study
     """,
     "cli": "console prepare data train evaluate inference checkpoint study .",
 }
@@ -38,7 +38,11 @@ USES = {
 PROTOCOLS = [f"train/evaluation/{name}" for name in
              ("retrieval", "classification", "segmentation", "localization", "synchrony")]  # fmt: skip
 COMMANDS = [f"cli/{name}" for name in ("prepare", "data", "train", "evaluate", "inference", "checkpoint")]
-STRANGERS = (PROTOCOLS, COMMANDS, ["train/pretrain", "train/finetune", "train/inference"])
+TASKS = [
+    f"train/{name}"
+    for name in ("pretrain", "finetune", "inference", "inference/search", "inference/localize")
+]
+STRANGERS = (PROTOCOLS, COMMANDS, TASKS)
 MAX_MODULES = 12
 # torch is the model's and the trainer's, Ray belongs to two modules.
 ONLY_IN = {

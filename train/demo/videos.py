@@ -21,13 +21,14 @@ from cavsync.train.embedding.files import EmbedderSpec, embed_files
 from cavsync.train.embedding.window_file import WindowFile
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.statistics import mean_percent
-from cavsync.train.inference.calibration import calibrate
-from cavsync.train.inference.localize import localize
-from cavsync.train.inference.localize_report import OVERLAY, overlay_section, write_localized
-from cavsync.train.inference.localized_video import LocalizedVideo
-from cavsync.train.inference.query import read_query
-from cavsync.train.inference.search import Hit, search
-from cavsync.train.inference.search_page import clock, thumbnail, write_search_page
+from cavsync.train.inference.localize.calibration import calibrate
+from cavsync.train.inference.localize.folder import write_localized
+from cavsync.train.inference.localize.localized_video import LocalizedVideo
+from cavsync.train.inference.localize.localizer import localize
+from cavsync.train.inference.localize.report import OVERLAY, overlay_section
+from cavsync.train.inference.search.hits import Hit, search
+from cavsync.train.inference.search.page import clock, thumbnail, write_search_page
+from cavsync.train.inference.search.query import read_query
 from cavsync.train.reporting.page import Answer, ClipPreview, RankedQuery, Score, Section, data_url
 from cavsync.train.reporting.plots import mel_strip
 

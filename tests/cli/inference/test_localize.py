@@ -30,11 +30,11 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
 from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, upsampled
-from cavsync.train.inference.calibration import SEED, Calibration
-from cavsync.train.inference.familiarity import CalibrationEmbeddings
-from cavsync.train.inference.localize import _Localizer
-from cavsync.train.inference.localize_report import MAX_FRAMES
-from cavsync.train.inference.overlay import DIM, FPS, OPACITY, SIDE_PX, STRIP_PX, Painter
+from cavsync.train.inference.localize.calibration import SEED, Calibration
+from cavsync.train.inference.localize.familiarity import CalibrationEmbeddings
+from cavsync.train.inference.localize.folder import MAX_FRAMES
+from cavsync.train.inference.localize.localizer import _Localizer
+from cavsync.train.inference.localize.overlay import DIM, FPS, OPACITY, SIDE_PX, STRIP_PX, Painter
 
 SECONDS = 3.0
 RATE_HZ = 16_000
@@ -99,8 +99,8 @@ def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """All frames of the overlay and of the page, where quick reports have a few."""
-    monkeypatch.setattr("cavsync.train.inference.overlay.FPS", FPS)
-    monkeypatch.setattr("cavsync.train.inference.localize_report.MAX_FRAMES", MAX_FRAMES)
+    monkeypatch.setattr("cavsync.train.inference.localize.overlay.FPS", FPS)
+    monkeypatch.setattr("cavsync.train.inference.localize.folder.MAX_FRAMES", MAX_FRAMES)
 
 
 Squares = dict[tuple[int, int], tuple[int, int, int]]
@@ -532,8 +532,7 @@ def test_an_overlay_is_painted_as_matplotlib_colours_the_heatmap(passes: bool) -
         audio=None,
         calibration=None,
         verdict="cannot tell",
-        start_s=np.array([0.0, 1.0]),
-        end_s=np.array([1.0, 2.0]),
+        middles_s=np.array([0.5, 1.5]),
         maps={"denseav": random.random((2, 4, 4)).astype(np.float32)},
         is_scored=np.array([True, True]),
         passes=np.array([passes, passes]),
@@ -553,7 +552,7 @@ def test_the_overlay_has_the_same_bytes_however_many_threads_paint_it(
 ) -> None:
     written = []
     for number in (1, 3):
-        monkeypatch.setattr("cavsync.train.inference.overlay.NUM_PAINTERS", number)
+        monkeypatch.setattr("cavsync.train.inference.localize.overlay.NUM_PAINTERS", number)
         localize(moving, "--repeats", 1)
         written.append((tmp_path / "out" / "overlay.mp4").read_bytes())
     assert written[0] == written[1]

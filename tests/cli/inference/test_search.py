@@ -24,8 +24,8 @@ from support.pages import sound_page
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.train.embedding.window_file import WindowFile
-from cavsync.train.inference.query import SearchQuery
-from cavsync.train.inference.search import search
+from cavsync.train.inference.search.hits import search
+from cavsync.train.inference.search.query import SearchQuery
 
 SECONDS = 8.0
 FPS = 25

@@ -16,8 +16,8 @@ from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, log_mel
 from cavsync.train.embedding.window_file import WindowFile
-from cavsync.train.inference.query import SearchQuery
-from cavsync.train.inference.search import Hit, SearchResults
+from cavsync.train.inference.search.hits import Hit, SearchResults
+from cavsync.train.inference.search.query import SearchQuery
 from cavsync.train.reporting.inputs import ResultInputs
 from cavsync.train.reporting.page import write_page
 from cavsync.train.reporting.plots import mel_strip

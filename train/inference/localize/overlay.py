@@ -24,8 +24,8 @@ from cavsync.pipeline.storage.atomic import publish, temporary_name
 from cavsync.train.choices import MapMethod
 from cavsync.train.data.images import decode_jpeg
 from cavsync.train.evaluation.heatmaps.heatmap import upsampled
-from cavsync.train.inference.localize import MAX_AUDIO_S
-from cavsync.train.inference.localized_video import LocalizedVideo
+from cavsync.train.inference.localize.localized_video import LocalizedVideo
+from cavsync.train.inference.localize.localizer import MAX_AUDIO_S
 from cavsync.train.reporting.images import jpeg
 
 SIDE_PX, STRIP_PX = 448, 36
@@ -57,7 +57,7 @@ class ScaledHeatmaps:
         known, passes = found.maps[method][found.is_scored], found.passes[found.is_scored]
         cold, hot = np.percentile(known[passes] if passes.any() else known, (COLD, HOT))
         scaled = np.clip((known - cold) / max(float(hot - cold), 1e-12), 0, 1)
-        return cls(middles_s(found)[found.is_scored], scaled * passes[:, None, None])
+        return cls(found.middles_s[found.is_scored], scaled * passes[:, None, None])
 
     def at(self, time_s: float) -> np.ndarray:
         """(rows, columns), interpolated between two windows."""
@@ -75,7 +75,7 @@ class Painter:
     def __init__(self, found: LocalizedVideo, method: MapMethod) -> None:
         self._found, self._heatmaps = found, ScaledHeatmaps.of(found, method)
         self._font = ImageFont.load_default(size=17)
-        self._middles_s = middles_s(found)
+        self._middles_s = found.middles_s
 
     def paint(self, frame: np.ndarray, time_s: float) -> np.ndarray:
         """`frame` is (SIDE_PX, SIDE_PX, 3) uint8."""
@@ -115,19 +115,13 @@ def mixed(frame: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def middles_s(found: LocalizedVideo) -> np.ndarray:
-    """(W,) seconds."""
-    middle: np.ndarray = (found.start_s + found.end_s) / 2
-    return middle
-
-
 def overlay_poster(found: LocalizedVideo, method: MapMethod) -> bytes:
     """The frame of the overlay at the window that is most similar to the audio, as a JPEG."""
     number = int(np.nanargmax(found.similarity))
     frame = found.frames[number]
     assert frame is not None
     image = Image.open(io.BytesIO(frame)).convert("RGB").resize((SIDE_PX, SIDE_PX))
-    painted = Painter(found, method).paint(np.array(image), float(middles_s(found)[number]))
+    painted = Painter(found, method).paint(np.array(image), float(found.middles_s[number]))
     return jpeg(Image.fromarray(painted))
 
 

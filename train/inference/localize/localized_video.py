@@ -12,8 +12,8 @@ from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.choices import MapMethod
 from cavsync.train.embedding.window_file import Side
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
-from cavsync.train.inference.calibration import ERROR_RATE, MIN_FILES, Calibration
-from cavsync.train.inference.familiarity import Familiarity
+from cavsync.train.inference.localize.calibration import ERROR_RATE, MIN_FILES, Calibration
+from cavsync.train.inference.localize.familiarity import Familiarity
 
 Verdict = Literal["found", "nothing", "cannot tell"]
 
@@ -46,6 +46,12 @@ class LocalizedVideo:
     state: ClipState
     """Of the video: `ok`, or what is wrong with it although it has windows."""
     reason: str | None
+
+    @property
+    def middles_s(self) -> np.ndarray:
+        """(W,) the middle of each window, in seconds."""
+        middles_s: np.ndarray = (self.start_s + self.end_s) / 2
+        return middles_s
 
     @property
     def is_scored(self) -> np.ndarray:

@@ -7,9 +7,9 @@ from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embed import AnyCheckpoint
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
-from cavsync.train.inference.calibration import calibrate as calibrate_by
-from cavsync.train.inference.localize import localize as localize_windows
-from cavsync.train.inference.localized_video import LocalizedVideo
+from cavsync.train.inference.localize.calibration import calibrate as calibrate_by
+from cavsync.train.inference.localize.localized_video import LocalizedVideo
+from cavsync.train.inference.localize.localizer import localize as localize_windows
 
 
 def localize(

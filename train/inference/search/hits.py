@@ -9,7 +9,7 @@ import numpy as np
 
 from cavsync.train.embedding.matrix import cosines, open_matrix
 from cavsync.train.embedding.window_file import Side, WindowFile
-from cavsync.train.inference.query import QueryError, SearchQuery
+from cavsync.train.inference.search.query import QueryError, SearchQuery
 
 Against = Literal["both", "audio", "image"]
 # A hit reaches as far as the score stays above this fraction of its best window's.

@@ -21,9 +21,9 @@ from cavsync.train.embedding.window_file import Side
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, ImageFeatures, MapConfig
-from cavsync.train.inference.calibration import ERROR_RATE, Calibration
-from cavsync.train.inference.familiarity import CalibrationEmbeddings, Familiarity
-from cavsync.train.inference.localized_video import LocalizedVideo
+from cavsync.train.inference.localize.calibration import ERROR_RATE, Calibration
+from cavsync.train.inference.localize.familiarity import CalibrationEmbeddings, Familiarity
+from cavsync.train.inference.localize.localized_video import LocalizedVideo
 
 # Only the beginning of another file is used, about as long as a clip of the datasets.
 MAX_AUDIO_S = 10.5
