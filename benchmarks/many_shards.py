@@ -9,7 +9,6 @@ The last three steps import torch, which takes seconds whatever the number of cl
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +16,7 @@ import typer
 
 from benchmarks.plan import plan, start_loader
 from benchmarks.support import large, results, timing
+from benchmarks.support.growth import growth_rows
 from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.inspection.status import read_status
@@ -26,9 +26,7 @@ GROWTH = 10
 
 
 def main(rows: int = 20_000_000) -> None:
-    sizes = [rows // GROWTH, rows]
-    found = {size: costs(size) for size in sizes}
-    table = [_row(step, size, found) for step, size in product(found[rows], sizes)]
+    table = growth_rows(costs, rows, GROWTH, "cpu_s")
     title = f"Bookkeeping of up to {rows:,} clips in {rows // large.SHARD_SIZE:,} shards, CPU time"
     results.publish("many_shards", title, table)
 
@@ -70,18 +68,6 @@ def draw_order(num_rows: int) -> None:
     from cavsync.train.data.sampler import epoch_order
 
     epoch_order(num_rows, seed=0, epoch=0)
-
-
-def _row(step: str, size: int, found: Mapping[int, Mapping[str, timing.Cost]]) -> results.Row:
-    cost, smaller = found[size][step], found.get(size // GROWTH)
-    return results.Row(
-        what=f"{step}, {size:,} clips",
-        values=[cost.cpu_s],
-        unit="s",
-        ratio=cost.cpu_s / smaller[step].cpu_s if smaller else None,
-        to="a tenth as many",
-        peak_mib=cost.peak_mib,
-    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +19,7 @@ import typer
 
 from benchmarks.support import clips as sample_clips
 from benchmarks.support import large, results, timing
+from benchmarks.support.growth import growth_rows
 from benchmarks.support.program import cavsync
 from cavsync.pipeline.archives.archive_set import ArchiveSet
 from cavsync.pipeline.dataset.config import PrepareConfig
@@ -35,18 +35,15 @@ GROWTH = 4  # from one size to the next
 PLAN, MAKE, AGAIN, STATUS = "plan", "prepare, one video", "prepare again", "data status"
 VALIDATE, MAP, LOAD = "data validate", "first start of a loader", "start of a loader"
 AIMS = {PLAN: "< 30 s, < 1,536 MiB"}
-Costs = Mapping[str, timing.Cost]
 
 
 def main(rows: int = 2_000_000) -> None:
-    sizes = [rows // GROWTH, rows]
-    found = {size: costs(size) for size in sizes}
     num_shards = rows // large.SHARD_SIZE
-    table = [_row(step, size, found, rows) for step, size in product(found[rows], sizes)]
+    table = growth_rows(costs, rows, GROWTH, "wall_s", aim=lambda step, cost: AIMS.get(step, ""))
     results.publish("plan", f"Bookkeeping of up to {rows:,} clips in {num_shards:,} shards", table)
 
 
-def costs(num_rows: int) -> Costs:
+def costs(num_rows: int) -> Mapping[str, timing.Cost]:
     with TemporaryDirectory() as name:
         root = Path(name)
         raw = root / "raw" / "audioset"
@@ -112,19 +109,6 @@ def start_loader(dataset: Path) -> None:
 
     pairs = ClipPairs(DataConfig(path=str(dataset)), sync_base(), seed=0)
     pairs.batch([SampleIndex(0, clip) for clip in range(8)])
-
-
-def _row(step: str, size: int, found: Mapping[int, Costs], largest: int) -> results.Row:
-    cost, smaller = found[size][step], found.get(size // GROWTH)
-    return results.Row(
-        what=f"{step}, {size:,} clips",
-        values=[cost.wall_s],
-        unit="s",
-        ratio=cost.wall_s / smaller[step].wall_s if smaller else None,
-        to="a quarter as many",
-        peak_mib=cost.peak_mib,
-        aim=AIMS.get(step, "") if size == largest else "",
-    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock, local
@@ -23,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from benchmarks.plan import planned
 from benchmarks.support import results, timing
+from benchmarks.support.growth import growth_rows
 from cavsync.pipeline.dataset.done_record import finished_record
 from cavsync.pipeline.dataset.inventory import Inventory
 from cavsync.pipeline.dataset.paths import DatasetPaths
@@ -78,17 +78,21 @@ class SlowFileSystem(LocalFileSystem):
 def main(shards: int = 400, answer_ms: float = 50) -> None:
     fsspec.register_implementation("slow", SlowFileSystem, clobber=True)
     SlowFileSystem.answer_s = answer_ms / 1000
-    sizes = [shards // GROWTH, shards]
-    found = {size: costs(size) for size in sizes}
-    rows = [_row(step, size, found) for step, size in product(found[shards], sizes)]
+
+    def label(step: str, size: int, cost: StepCost) -> str:
+        return f"{step}, {size:,} shards, {cost.num_requests / size:.1f} requests each"
+
+    def aim(step: str, cost: StepCost) -> str:
+        minutes, cpu_minutes = (one * LARGE / shards / 60 for one in (cost.wall_s, cost.cpu_s))
+        return f"{LARGE:,} shards: {minutes:.1f} min, of CPU time {cpu_minutes:.1f}"
+
+    rows = growth_rows(costs, shards, GROWTH, "wall_s", label, aim)
     results.publish("slow_store", f"Small files on a store that answers after {answer_ms:g} ms", rows)
 
 
 @dataclass(frozen=True)
-class StepCost:
-    wall_s: float
-    cpu_s: float
-    num_requests: int
+class StepCost(timing.Cost):
+    num_requests: int = 0
 
 
 def costs(num_shards: int) -> Mapping[str, StepCost]:
@@ -111,20 +115,7 @@ def steps(root: AnyPath, shards: Sequence[str]) -> Mapping[str, Callable[[], obj
 def _cost(action: Callable[[], object]) -> StepCost:
     before = SlowFileSystem.num_requests
     cost = timing.cost_of(action)
-    return StepCost(cost.wall_s, cost.cpu_s, SlowFileSystem.num_requests - before)
-
-
-def _row(step: str, size: int, found: Mapping[int, Mapping[str, StepCost]]) -> results.Row:
-    cost, smaller = found[size][step], found.get(size // GROWTH)
-    minutes, cpu_minutes = (one * LARGE / size / 60 for one in (cost.wall_s, cost.cpu_s))
-    return results.Row(
-        what=f"{step}, {size:,} shards, {cost.num_requests / size:.1f} requests each",
-        values=[cost.wall_s],
-        unit="s",
-        ratio=cost.wall_s / smaller[step].wall_s if smaller else None,
-        to="a quarter as many",
-        aim=f"{LARGE:,} shards: {minutes:.1f} min, of CPU time {cpu_minutes:.1f}" if smaller else "",
-    )
+    return StepCost(**vars(cost), num_requests=SlowFileSystem.num_requests - before)
 
 
 if __name__ == "__main__":
