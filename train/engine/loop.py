@@ -1,82 +1,28 @@
 """The loop of every training; pretraining and fine-tuning are tasks that it carries out."""
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import pandas as pd
 import torch
 
 from cavsync.train.engine.callbacks import Monitor, TrainerCallback
-from cavsync.train.engine.config import AVERAGED_PREFIX, RunConfig, as_dict
+from cavsync.train.engine.config import AVERAGED_PREFIX, as_dict
 from cavsync.train.engine.distributed import Ranks
-from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics, ValidationMetrics
+from cavsync.train.engine.metrics import RunResult, StepMetrics, ValidationMetrics
 from cavsync.train.engine.mirror.run_mirror import RunMirror
 from cavsync.train.engine.optimizer import lr_ratio
 from cavsync.train.engine.overlap.batches import on_device
 from cavsync.train.engine.overlap.stopwatch import StopWatch
-from cavsync.train.engine.overlap.writing import BackgroundWriter, snapshot
 from cavsync.train.engine.run_folder import NOT_FINITE_NAME, RunError, RunFolder, explaining_failed_write
+from cavsync.train.engine.saving.background import BackgroundWriter, snapshot
 from cavsync.train.engine.signals import StopRequest
-from cavsync.train.engine.step import TrainStep, keeping_clips_of_failed_step
-
-
-class TrainingTask(Protocol):
-    """What one kind of training brings to the loop: its batches, its step, its checkpoint and its validation."""
-
-    @property
-    def config(self) -> RunConfig:
-        """The resolved configuration, which the run folder stores."""
-        ...
-
-    @property
-    def step(self) -> TrainStep[Any]:
-        """The model with its optimizer and loss."""
-        ...
-
-    @property
-    def num_steps(self) -> int: ...
-
-    @property
-    def steps_per_epoch(self) -> int: ...
-
-    def facts(self, run_dir: Path, steps_done: int) -> RunFacts: ...
-
-    def batches(self, steps_done: int) -> Generator[dict[str, Any], None, None]:
-        """This rank's part of each batch after `steps_done` steps, without end."""
-        ...
-
-    def end_epoch(self, epoch: int) -> None:
-        """Called after the last step of each epoch, counted from 1."""
-        ...
-
-    def state_dict(self, steps_done: int) -> dict[str, Any]:
-        """The entries of a checkpoint besides those of the step: tensors and plain values."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
-        """Restores `state_dict` from the checkpoint `path`; RunError where it belongs to other data."""
-        ...
-
-    def is_validated_after(self, step: int) -> bool:
-        """Whether a validation is due; the end of the run always is."""
-        ...
-
-    def validate(self, step: int) -> ValidationMetrics | None:
-        """Scores held-out clips, in the first rank only; None where there are none."""
-        ...
-
-    def save_weights(self, path: Path) -> None:
-        """Writes the resulting weights; nothing is trained afterwards."""
-        ...
-
-    def draw_curves(self, metrics: pd.DataFrame, validations: pd.DataFrame) -> bytes:
-        """A PNG of the lines of metrics.jsonl and validation.jsonl."""
-        ...
+from cavsync.train.engine.step import keeping_clips_of_failed_step
+from cavsync.train.engine.task import TrainingTask
 
 
 class TrainingLoop:

@@ -24,7 +24,6 @@ from cavsync.errors import CavsyncError, OutputError, writing_output
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import AnyPath
 from cavsync.pipeline.storage.writable import require_writable_folder
-from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import (
     ConfigError,
     RunConfig,
@@ -35,6 +34,7 @@ from cavsync.train.engine.config import (
 )
 from cavsync.train.engine.mirror.run_mirror import RunMirror
 from cavsync.train.engine.optimizer import lengthened
+from cavsync.train.engine.saving.checkpoints import Checkpoints
 
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"

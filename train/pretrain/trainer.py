@@ -20,7 +20,6 @@ from cavsync.train.data.pairs import Batch
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.data.stream.source import StreamedSource
 from cavsync.train.engine.callbacks import TrainerCallback
-from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.config import as_dict
 from cavsync.train.engine.device import choose_device, resolved_compile, warn_of_slow_precision
 from cavsync.train.engine.distributed import Ranks, joined
@@ -29,6 +28,7 @@ from cavsync.train.engine.metrics import RunResult, ValidationMetrics
 from cavsync.train.engine.mirror.run_mirror import run_at
 from cavsync.train.engine.overlap.loader_processes import dead_workers_explained
 from cavsync.train.engine.run_folder import RunError
+from cavsync.train.engine.saving.checkpoints import Checkpoints
 from cavsync.train.engine.tracking.trackers import require_installed
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.held_out import HeldOutClips

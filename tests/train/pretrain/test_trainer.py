@@ -28,11 +28,11 @@ from cavsync.train.data.config import DataConfig, SourceKind
 from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.sampler import TooFewClipsError
 from cavsync.train.engine.callbacks import TrainerCallback
-from cavsync.train.engine.checkpoint import Checkpoints, ResumeError
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.device import DeviceError, choose_device
 from cavsync.train.engine.metrics import RunFacts, RunResult, StepMetrics
 from cavsync.train.engine.run_folder import RunError, explaining_failed_write
+from cavsync.train.engine.saving.checkpoints import Checkpoints, ResumeError
 from cavsync.train.engine.signals import StopRequest
 from cavsync.train.engine.step import NonFiniteError, OutOfMemoryError
 from cavsync.train.pretrain.config import PretrainConfig

@@ -17,14 +17,13 @@ from support.known_shards import micro_run, write_known_shards
 from support.rank_work import run_of, some_batch
 from support.trainings import Calls
 
-from cavsync.errors import CavsyncError
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.data import images
-from cavsync.train.engine.checkpoint import Checkpoints
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import StepMetrics
 from cavsync.train.engine.overlap.batches import on_device
-from cavsync.train.engine.overlap.writing import BackgroundWriter, snapshot
+from cavsync.train.engine.saving.background import snapshot
+from cavsync.train.engine.saving.checkpoints import Checkpoints
 from cavsync.train.engine.step import NonFiniteError, TrainStep
 from cavsync.train.pretrain.config import PretrainConfig
 from cavsync.train.pretrain.metrics import PretrainLosses
@@ -186,44 +185,3 @@ def test_a_run_that_a_signal_stops_waits_for_its_checkpoint(shards: Path, tmp_pa
     assert (result.step, result.checkpoint.name) == (2, "step-000002.pt")
     assert result.checkpoint.is_file()
     assert (result.checkpoint.parent / "last.pt").resolve() == result.checkpoint.resolve()
-
-
-def test_a_snapshot_shares_no_memory_with_what_training_changes() -> None:
-    state = {"weights": {"a": torch.ones(3)}, "groups": [{"lr": 0.1, "params": [torch.zeros(2)]}], "step": 4}
-    copied = snapshot(state)
-    state["weights"]["a"].fill_(7)
-    state["groups"][0]["params"][0].fill_(7)
-    state["groups"][0]["lr"] = 0.2
-    assert copied["weights"]["a"].tolist() == [1, 1, 1]
-    assert copied["groups"] == [{"lr": 0.1, "params": [pytest.approx([0, 0])]}]
-    assert copied["step"] == 4
-
-
-def test_one_write_runs_at_a_time_and_its_error_is_raised_by_the_next_call() -> None:
-    writer, order, first_may_end = BackgroundWriter(), [], threading.Event()
-
-    def fail() -> None:
-        first_may_end.wait(60)
-        order.append("first")
-        raise CavsyncError("the disk is full")
-
-    writer.start(fail)
-    writer.require_no_error()  # it runs still
-    threading.Timer(0.05, first_may_end.set).start()
-    with pytest.raises(CavsyncError, match="the disk is full"):
-        writer.start(lambda: order.append("second"))
-    assert order == ["first"]
-    writer.start(lambda: order.append("third"))
-    writer.wait()
-    assert order == ["first", "third"]
-
-
-def test_a_training_that_fails_logs_that_its_checkpoint_failed_too(caplog: pytest.LogCaptureFixture) -> None:
-    writer = BackgroundWriter()
-
-    def fail() -> None:
-        raise CavsyncError("the disk is full")
-
-    writer.start(fail)
-    writer.close()
-    assert caplog.messages == ["the disk is full"]
