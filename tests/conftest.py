@@ -61,15 +61,24 @@ def known_clip(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Kno
 
 @pytest.fixture(scope="module")
 def quick_reports() -> Iterator[None]:
-    """Reports in a fifth of the time. Audio that they make from a log-mel takes one iteration, not 32; what the
-    iterations give is proven in train/reporting/test_audio.py. Plots are drawn whole, in fewer pixels, and without the
-    search for margins in which all texts have room, which takes as long as drawing. Two examples stand for eight, and the
-    overlay of `cavsync localize` has fewer frames; its own tests check all of them."""
+    """Reports in a fifth of the time. They hold the first half second of audio, and what they make from a log-mel takes
+    one iteration, not 32; whole audio is proven in train/reporting/test_audio.py. Plots are drawn whole, in fewer pixels,
+    and without the search for margins in which all texts have room, which takes as long as drawing. Two examples stand
+    for eight. The overlay of `cavsync localize` has fewer and smaller frames, and its own tests check it whole. Encoders
+    of videos and of audio search less."""
+    from cavsync.train.reporting import audio
+
+    mp3_bytes, waveform_of_mel = audio.mp3_bytes, audio.waveform_of_mel
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cavsync.train.reporting.audio.NUM_ITERATIONS", 1)
+        patch.setattr(audio, "mp3_bytes", lambda waveform: mp3_bytes(waveform[:8000]))
+        patch.setattr(audio, "waveform_of_mel", lambda mel: waveform_of_mel(mel[:50]))
+        patch.setattr(audio, "NUM_ITERATIONS", 1)
         patch.setattr("cavsync.train.reporting.images.DPI", 40)
         patch.setattr("cavsync.train.inference.localize.overlay.FPS", 3)
+        patch.setattr("cavsync.train.inference.localize.overlay.SIDE_PX", 96)
         patch.setattr("cavsync.train.inference.localize.folder.MAX_FRAMES", 2)
+        patch.setattr("cavsync.pipeline.media.encode.H264_OPTIONS", {"preset": "ultrafast", "threads": "1"})
+        patch.setattr("cavsync.pipeline.media.encode.AAC_BITS_PER_S", 32_000)
         for protocol, examples in (
             ("segmentation", "ROWS"),
             ("classification", "CLIPS"),

@@ -98,9 +98,9 @@ def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All frames of the overlay and of the page, where quick reports have a few."""
+    """All frames of the overlay, in their size, where quick reports have a few small ones."""
     monkeypatch.setattr("cavsync.train.inference.localize.overlay.FPS", FPS)
-    monkeypatch.setattr("cavsync.train.inference.localize.folder.MAX_FRAMES", MAX_FRAMES)
+    monkeypatch.setattr("cavsync.train.inference.localize.overlay.SIDE_PX", SIDE_PX)
 
 
 Squares = dict[tuple[int, int], tuple[int, int, int]]
@@ -192,7 +192,7 @@ def arrays_in(folder: Path) -> dict[str, np.ndarray]:
 
 def cell_of(frame: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
     """Mean colour of the middle of a cell in the overlay."""
-    side = SIDE_PX // NUM_CELLS
+    side = frame.shape[1] // NUM_CELLS
     top, left = cell[0] * side + side // 4, cell[1] * side + side // 4
     colour: np.ndarray = frame[top : top + side // 2, left : left + side // 2].mean(axis=(0, 1))
     return colour
@@ -525,6 +525,7 @@ def test_each_segment_of_given_audio_is_encoded_once(
     assert 1 <= len(encoded) <= 4 < len(arrays_in(tmp_path / "out")["start_s"])
 
 
+@pytest.mark.usefixtures("_whole")
 @pytest.mark.parametrize("passes", [True, False])
 def test_an_overlay_is_painted_as_matplotlib_colours_the_heatmap(passes: bool) -> None:
     random = np.random.default_rng(0)
@@ -579,7 +580,6 @@ def test_the_overlay_is_hot_where_the_audio_comes_from_and_plays_it(
     assert loudest_hz(overlay, 3.5, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
-@pytest.mark.usefixtures("_whole")
 def test_the_overlay_is_dim_without_a_match_and_plays_the_given_audio(
     moving: Path, pairs: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -590,10 +590,10 @@ def test_the_overlay_is_dim_without_a_match_and_plays_the_given_audio(
     assert loudest_hz(overlay, 0.2, 5.5) == pytest.approx(HIGH_HZ, abs=5)
 
 
-@pytest.mark.usefixtures("_whole")
 def test_the_folder_holds_frames_and_a_page_that_plays_the_overlay(
-    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
+    moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cavsync.train.inference.localize.folder.MAX_FRAMES", MAX_FRAMES)
     record = localize(moving)
     out = tmp_path / "out"
     assert json.loads((out / "report.json").read_text()) == record

@@ -39,6 +39,11 @@ print(core_s() - before)
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def decoders_are_quick() -> None:
+    """They are not: the estimate counts the CPU seconds of the children of the command's process."""
+
+
 def prepare(*arguments: str | Path) -> Result:
     result = run("prepare", *arguments)
     assert "Traceback" not in result.output

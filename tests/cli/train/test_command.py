@@ -5,8 +5,8 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -153,24 +153,34 @@ def test_wrong_usage_is_named_and_ends_in_2(root: Path, arguments: list[str], ex
     assert expected in output_text(result)
 
 
+def run_alone(arguments: list[str], output: int) -> None:
+    """The command as the leader of its own group, with `output` as its standard output."""
+    os.setsid()
+    os.dup2(output, 1)
+    os.close(output)
+    sys.stdout = os.fdopen(1, "w")
+    train.app(arguments)
+
+
 def test_a_stopped_run_ends_in_130_and_can_continue(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = micro("--root", root, "--run", folder, "--json", "--steps", "100000", "--num-workers", "1")
-    code = "import sys; from cavsync.cli.train.command import app; app(sys.argv[1:])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    with process:
-        seen = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
-        # To the whole group, as a terminal's Ctrl-C goes: the loader's workers get it too.
-        os.killpg(process.pid, signal.SIGINT)
-        end = json.loads(process.stdout.read().splitlines()[-1])
+    # A copy of this process, since another would import torch for seconds.
+    reading, writing = os.pipe()
+    process = get_context("fork").Process(target=run_alone, args=([*map(str, arguments)], writing))
+    process.start()
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as printed:
+            seen = [json.loads(printed.readline())["event"] for _ in range(3)]
+            # To the whole group, as a terminal's Ctrl-C goes: the loader's workers get it too.
+            os.killpg(process.pid, signal.SIGINT)
+            end = json.loads(printed.read().splitlines()[-1])
+    finally:
+        process.join(60)
+        process.kill()
     assert seen == ["start", "step", "step"]
-    assert process.returncode == 130
+    assert process.exitcode == 130
     assert (end["event"], end["complete"]) == ("end", False)
     assert Path(end["checkpoint"]).is_file()
 

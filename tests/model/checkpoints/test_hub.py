@@ -1,14 +1,12 @@
 """Proves that models go to a hub and come back whole, through huggingface_hub, with how they were trained."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from support.servers.hub_of_vits import use_hub
 from support.servers.small_hub import small_hub
 
 from cavsync.model.cavmae_sync import CavMaeSync
@@ -26,15 +24,6 @@ MICRO: ModelConfig = replace(
 )
 TRAINING = {"step": 3, "config": {"data": {"mel_mean": -6.5, "mel_std": 3.5, "pad_value": -6.5}}}
 
-PUSH_AND_PULL = """
-import sys
-from cavsync.model.checkpoints.checkpoint import save_model
-from cavsync.model.checkpoints.hub import HubModel
-HubModel.from_checkpoint(sys.argv[1]).push_to_hub("me/own", token="hf_none")
-model = HubModel.from_pretrained("me/own")
-save_model(model, sys.argv[2], model.training_record)
-"""
-
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
@@ -49,13 +38,15 @@ def require_same(path: Path, other: Path) -> None:
     assert all(torch.equal(tensor, two.tensors[name]) for name, tensor in one.tensors.items())
 
 
-def test_a_pushed_model_is_downloaded_unchanged(stored: Path, tmp_path: Path) -> None:
+def test_a_pushed_model_is_downloaded_unchanged(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
     with small_hub(tmp_path / "hub") as address:
-        environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
-        # In a process of its own: the hub's address is read when its library is imported.
-        command = [sys.executable, "-c", PUSH_AND_PULL, stored, tmp_path / "back"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+        use_hub(address, tmp_path / "cache", monkeypatch)
+        HubModel.from_checkpoint(stored).push_to_hub("me/own")
+        model = HubModel.from_pretrained("me/own")
+    save_model(model, tmp_path / "back", model.training_record)
     require_same(stored, tmp_path / "back")
     assert json.loads((tmp_path / "hub" / "config.json").read_text())["embed_dim"] == 24
     card = (tmp_path / "hub" / "README.md").read_text()

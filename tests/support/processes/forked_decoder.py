@@ -1,25 +1,29 @@
-"""Decoder processes as copies of the test's own process, for tests of what decoding is used for.
+"""Decoder processes that begin at once, for tests of what decoding is used for.
 
-Another Python takes 0.4 s of CPU for its imports, a copy has them. The tests of pipeline/decoding start the real process,
-and so does any run that is sabotaged or that begins in a process of its own.
+Another Python takes 0.4 s of CPU for its imports. `decoder_template.py` is one that has them; decoders are its copies. To
+copy the tests' own process, whose libraries take half a gigabyte, takes a tenth of a second. The tests of
+pipeline/decoding start the real process, and so does any run that is sabotaged or that begins in a process of its own.
 """
 
-import faulthandler
-import gc
+import atexit
 import os
+import pickle
+import select
 import signal
+import socket
 import subprocess
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
 
-from cavsync.pipeline.decoding import process, worker
+from cavsync.pipeline.decoding import process
+
+TEMPLATE = Path(__file__).with_name("decoder_template.py")
 
 
 class ForkedDecoder:
@@ -34,20 +38,39 @@ class ForkedDecoder:
         env: Mapping[str, str],
         **_: Any,
     ) -> None:
-        (connection,) = pass_fds
         self._code: int | None = None
-        self._pid = os.fork()
-        if not self._pid:
-            _serve(connection, stdout.fileno(), env)
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel.connect(template_address())
+        begun = pickle.dumps((dict(env), os.getcwd()))
+        socket.send_fds(self._channel, [begun], [*pass_fds, stdout.fileno()])
+        self._pid = pickle.loads(self._channel.recv(100))
 
     def kill(self) -> None:
-        if self._code is None:
+        has_ended = self._code is not None or select.select([self._channel], [], [], 0)[0]
+        if not has_ended:
             os.kill(self._pid, signal.SIGKILL)
 
     def wait(self) -> int:
         if self._code is None:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            self._code = pickle.loads(self._channel.recv(100))
+            self._channel.close()
         return self._code
+
+
+@cache
+def template_address() -> bytes:
+    """Where the template listens, which starts with the first call and ends with this process."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("")  # Linux chooses a name that is no file
+        listener.listen(64)
+        template = subprocess.Popen(
+            [sys.executable, "-P", TEMPLATE, str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,
+        )
+        atexit.register(template.communicate)
+        address: bytes = listener.getsockname()
+        return address
 
 
 def start(command: Sequence[str], **options: Any) -> "ForkedDecoder | subprocess.Popen[bytes]":
@@ -57,31 +80,5 @@ def start(command: Sequence[str], **options: Any) -> "ForkedDecoder | subprocess
 
 
 def fork_decoders(patch: pytest.MonkeyPatch) -> None:
-    """From now on, decoder processes are copies of this process."""
+    """From now on, decoder processes are copies of the template."""
     patch.setattr(process, "subprocess", SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL))
-
-
-def _serve(connection: int, log: int, env: Mapping[str, str]) -> None:
-    """What `python -m cavsync.pipeline.decoding.worker` does, without its limit of memory, which this process may exceed."""
-    code = 1
-    try:
-        gc.freeze()
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, connection}:
-            with suppress(OSError):  # that of the listing itself
-                os.close(descriptor)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGALRM, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        sys.stderr = sys.stdout = os.fdopen(2, "w")
-        faulthandler.enable()
-        os.environ.clear()
-        os.environ.update(env)
-        worker.serve(Connection(connection))
-        code = 0
-    except BaseException:  # noqa: BLE001 (as the interpreter does)
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
