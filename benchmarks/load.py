@@ -25,7 +25,8 @@ from benchmarks.support.repeated import write_repeated
 from cavsync.model.config import sync_base
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
+from cavsync.train.data.pair_rule import SampleIndex
+from cavsync.train.data.pairs import ClipAllPairs, ClipPairs
 from cavsync.train.data.sampler import Position
 from cavsync.train.data.stream.source import StreamedSource
 from cavsync.train.engine.distributed import Ranks

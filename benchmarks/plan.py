@@ -105,7 +105,8 @@ def start_loader(dataset: Path) -> None:
     # Torch would weigh on the other steps too.
     from cavsync.model.config import sync_base
     from cavsync.train.data.config import DataConfig
-    from cavsync.train.data.pairs import ClipPairs, SampleIndex
+    from cavsync.train.data.pair_rule import SampleIndex
+    from cavsync.train.data.pairs import ClipPairs
 
     pairs = ClipPairs(DataConfig(path=str(dataset)), sync_base(), seed=0)
     pairs.batch([SampleIndex(0, clip) for clip in range(8)])

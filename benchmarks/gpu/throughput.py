@@ -13,7 +13,7 @@ from benchmarks.gpu.section import Section
 from benchmarks.gpu.upstream import UpstreamStep
 from benchmarks.support.full_size import random_batch
 from cavsync.model.cavmae_sync import CavMaeSync
-from cavsync.train.data.pairs import Batch
+from cavsync.train.data.pair_rule import Batch
 from cavsync.train.engine.config import Compile, Precision
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.overlap.batches import on_device

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.pairs import Batch
+from cavsync.train.data.pair_rule import Batch
 from cavsync.train.data.window import normalise_audio
 from cavsync.train.pretrain import presets
 from cavsync.train.pretrain.objective import INPUTS

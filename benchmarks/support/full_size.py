@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.config import ModelConfig
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.pairs import Batch
+from cavsync.train.data.pair_rule import Batch
 from cavsync.train.data.window import normalise_audio
 from cavsync.train.engine.config import Precision
 from cavsync.train.pretrain import presets

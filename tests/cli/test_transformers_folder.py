@@ -24,8 +24,8 @@ from cavsync.pipeline.dataset.sampling import window_starts
 from cavsync.pipeline.media.mel import long_log_mel
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.images import fit, normalise_images
-from cavsync.train.data.pairs import WindowRule
 from cavsync.train.data.run import newest_checkpoint
+from cavsync.train.data.window import WindowRule
 from cavsync.train.engine.run_folder import RunError
 from cavsync.train.huggingface.folder import modeling_code, processing_code
 

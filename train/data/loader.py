@@ -15,7 +15,8 @@ from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.mixture.joined import JoinedClips
 from cavsync.train.data.mixture.shares import Shares
-from cavsync.train.data.pairs import Batch, ClipPairs
+from cavsync.train.data.pair_rule import Batch
+from cavsync.train.data.pairs import ClipPairs
 from cavsync.train.data.sampler import Position, ShuffledBatches
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import DatasetShare

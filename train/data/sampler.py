@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 from cavsync.errors import CavsyncError
 from cavsync.train.data.mixture.shares import Shares
-from cavsync.train.data.pairs import ORDER_STREAM, SampleIndex
+from cavsync.train.data.pair_rule import ORDER_STREAM, SampleIndex
 
 
 class TooFewClipsError(CavsyncError):

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.model.classifier import CavMaeClassifier
-from cavsync.train.data.labelled import LabelledClips
+from cavsync.train.data.labelled.clips import LabelledClips
 from cavsync.train.data.sampler import EpochSample
 from cavsync.train.evaluation.classification.predict import clip_vectors, evaluating
 from cavsync.train.finetune.augment import smoothed

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.images import fit
-from cavsync.train.data.labelled import LabelledClips, LabelledItem
+from cavsync.train.data.labelled.clips import LabelledClips, LabelledItem
 from cavsync.train.data.sampler import EpochSample
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.finetune.augment import hide_bands, mix_images, mix_mels, smoothed

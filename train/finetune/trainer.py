@@ -15,10 +15,10 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.pipeline.storage.path import AnyPath
 from cavsync.train.choices import DeviceChoice
-from cavsync.train.data.labelled import LabelledClips, collate
-from cavsync.train.data.labels import require_single, task_of
+from cavsync.train.data.labelled.clips import LabelledClips, collate
+from cavsync.train.data.labelled.labels import require_single, task_of
 from cavsync.train.data.loader import dataset_shares, fingerprint, load_batches, same_data
-from cavsync.train.data.pairs import Batch
+from cavsync.train.data.pair_rule import Batch
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, class_weights
 from cavsync.train.engine.callbacks import TrainerCallback
 from cavsync.train.engine.config import as_dict

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.choices import LabelTask
-from cavsync.train.data.labelled import LabelledClips
+from cavsync.train.data.labelled.clips import LabelledClips
 from cavsync.train.evaluation.classification.metrics import Classification, classification
 from cavsync.train.evaluation.classification.predict import class_probabilities, clip_vectors, evaluating
 

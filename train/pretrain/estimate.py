@@ -9,7 +9,7 @@ from statistics import fmean
 
 import torch
 
-from cavsync.train.data.pairs import Batch
+from cavsync.train.data.pair_rule import Batch
 from cavsync.train.data.sampler import Epochs, Position
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.pretrain.config import PretrainConfig

@@ -22,7 +22,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.losses import Contrast, contrastive_loss, distillation_loss, total_loss
 from cavsync.model.output import Output
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.pairs import CONTRAST_NOISE
+from cavsync.train.data.pair_rule import CONTRAST_NOISE
 from cavsync.train.data.window import normalise_audio
 from cavsync.train.engine.device import autocast, begin_step, compile_options
 from cavsync.train.engine.distributed import Ranks

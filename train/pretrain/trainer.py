@@ -16,7 +16,7 @@ from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.pipeline.storage.path import AnyPath
 from cavsync.train.choices import DeviceChoice
 from cavsync.train.data.loader import ClipSource, IndexedSource, dataset_shares, same_data
-from cavsync.train.data.pairs import Batch
+from cavsync.train.data.pair_rule import Batch
 from cavsync.train.data.sampler import Epochs
 from cavsync.train.data.stream.source import StreamedSource
 from cavsync.train.engine.callbacks import TrainerCallback

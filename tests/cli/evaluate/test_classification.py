@@ -20,7 +20,7 @@ from cavsync.model.checkpoints.official import official_state_dict
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import cavmae_finetuning
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.labelled import LabelledClips, WholeClips
+from cavsync.train.data.labelled.clips import LabelledClips, WholeClips
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.evaluation.task import SplitTask
 from cavsync.train.finetune.trainer import finetune

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from cavsync.cli.main import app
 from cavsync.train.data.config import DataConfig
-from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
+from cavsync.train.data.pair_rule import SampleIndex
+from cavsync.train.data.pairs import ClipAllPairs, ClipPairs
 
 WINDOW_ROWS = 96
 WINDOW_S = 0.01 * WINDOW_ROWS + 0.015  # rows of 10 ms, the last one 25 ms long

@@ -32,7 +32,8 @@ from cavsync.train.data.augment import crop_and_flip, noise_and_roll
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit, normalise_images
 from cavsync.train.data.index.checks import ShardError
-from cavsync.train.data.pairs import ClipAllPairs, ClipPairs, SampleIndex
+from cavsync.train.data.pair_rule import SampleIndex
+from cavsync.train.data.pairs import ClipAllPairs, ClipPairs
 from cavsync.train.data.sampler import Epochs, Position, ShuffledBatches, TooFewClipsError
 from cavsync.train.data.window import normalise_audio
 from cavsync.train.engine.config import ConfigError

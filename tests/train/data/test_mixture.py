@@ -20,7 +20,8 @@ from support.trainings import Calls
 from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.mixture.shares import Shares
-from cavsync.train.data.pairs import ClipPairs, SampleIndex
+from cavsync.train.data.pair_rule import SampleIndex
+from cavsync.train.data.pairs import ClipPairs
 from cavsync.train.data.sampler import Epochs, Position, ShuffledBatches
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.distributed import Ranks

@@ -25,7 +25,8 @@ from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.pipeline.dataset.writer import npy_bytes
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.index.checks import ShardError
-from cavsync.train.data.pairs import ClipPairs, SampleIndex
+from cavsync.train.data.pair_rule import SampleIndex
+from cavsync.train.data.pairs import ClipPairs
 from cavsync.train.data.sampler import Position, TooFewClipsError
 from cavsync.train.data.stream.clip import StreamedClip
 from cavsync.train.data.stream.source import StreamedSource, visits

@@ -9,7 +9,7 @@ from torch import Tensor
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.losses import contrastive_loss
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.pairs import WindowRule
+from cavsync.train.data.window import WindowRule
 from cavsync.train.embedding.encode import unit_frames, unit_segments
 from cavsync.train.embedding.sliding import AVClip, WindowEncoder
 from cavsync.train.evaluation.heatmaps.audio_prompt import AudioSegments

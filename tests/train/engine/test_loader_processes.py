@@ -17,7 +17,8 @@ from support.documents.pages import ROOT
 from support.known_shards import micro_model, raw_data, write_known_shards
 
 from cavsync.train.data.loader import load_batches
-from cavsync.train.data.pairs import ClipPairs, PairRule, SampleIndex
+from cavsync.train.data.pair_rule import PairRule, SampleIndex
+from cavsync.train.data.pairs import ClipPairs
 from cavsync.train.engine.overlap.loader_processes import (
     HandedOver,
     LoaderProcessError,

@@ -32,8 +32,8 @@ from cavsync.pipeline.dataset.reader import DatasetError
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.index.checks import ShardError
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
-from cavsync.train.data.labelled import LabelledClips
-from cavsync.train.data.labels import task_of
+from cavsync.train.data.labelled.clips import LabelledClips
+from cavsync.train.data.labelled.labels import task_of
 from cavsync.train.data.sampler import EpochBatchSampler, Epochs, EpochSample, class_weights
 from cavsync.train.engine.config import ConfigError
 from cavsync.train.engine.metrics import RunFacts, StepMetrics

@@ -31,7 +31,7 @@ from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import load_model
 from cavsync.model.masking import draw_mask, mask_lines, sampling_scores
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.pairs import (
+from cavsync.train.data.pair_rule import (
     CONTRAST_NOISE,
     CONTRAST_STREAM,
     ITEM_STREAM,

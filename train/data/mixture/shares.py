@@ -13,7 +13,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.reader import DatasetError
 
-# First words of seeds, as in pairs.py: of which dataset comes when, and of the order of a dataset's clips.
+# First words of seeds, as in pair_rule.py: of which dataset comes when, and of the order of a dataset's clips.
 OWNER_STREAM, PASS_STREAM = 6, 7
 
 

@@ -23,14 +23,15 @@ from cavsync.train.data.config import DataConfig
 from cavsync.train.data.loader import fingerprint, iterate_batches
 from cavsync.train.data.mixture.datasets import key_prefixes, require_alike
 from cavsync.train.data.mixture.shares import Shares, later
-from cavsync.train.data.pairs import Batch, PairRule, SampleIndex, resolved
+from cavsync.train.data.pair_rule import Batch, PairRule, SampleIndex
+from cavsync.train.data.pairs import resolved
 from cavsync.train.data.sampler import Epochs, Position, epoch_order
 from cavsync.train.data.stream.clip import StreamedClip, read_clips
 from cavsync.train.data.stream.shards import list_shards, open_summary
 from cavsync.train.engine.config import require
 from cavsync.train.engine.distributed import Ranks
 
-CHUNK_STREAM = 4  # a random stream of its own, as ITEM_STREAM in pairs.py
+CHUNK_STREAM = 4  # a random stream of its own, as ITEM_STREAM in pair_rule.py
 
 
 class StreamedSource:

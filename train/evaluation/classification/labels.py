@@ -8,8 +8,8 @@ import numpy as np
 from cavsync.errors import first_of
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.pipeline.lists.listing import read_label_list
-from cavsync.train.data.labelled import LabelledClips
-from cavsync.train.data.labels import Labels
+from cavsync.train.data.labelled.clips import LabelledClips
+from cavsync.train.data.labelled.labels import Labels
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.errors import EvaluationError
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.train.choices import LabelTask
 from cavsync.train.data.images import normalise_images
-from cavsync.train.data.labelled import LabelledClips, WholeClips
+from cavsync.train.data.labelled.clips import LabelledClips, WholeClips
 from cavsync.train.data.loader import load_batches
 from cavsync.train.engine.device import autocast
 

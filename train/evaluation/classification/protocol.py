@@ -14,8 +14,8 @@ from cavsync.model.classifier_config import Modality
 from cavsync.model.errors import CheckpointError
 from cavsync.train.choices import InferencePrecision, LabelTask
 from cavsync.train.data.inputs import find_weights, split_fields
-from cavsync.train.data.labelled import LabelledClips
-from cavsync.train.data.labels import Labels, task_of
+from cavsync.train.data.labelled.clips import LabelledClips
+from cavsync.train.data.labelled.labels import Labels, task_of
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.estimates import (

@@ -18,7 +18,7 @@ from cavsync.model.classifier_config import Modality
 from cavsync.pipeline.dataset.schema import clip_key
 from cavsync.pipeline.lists.clip_list import CLIP_NAME
 from cavsync.pipeline.lists.tables import ListError, rows_by_title
-from cavsync.train.data.labels import Labels
+from cavsync.train.data.labelled.labels import Labels
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.metrics import classification
 

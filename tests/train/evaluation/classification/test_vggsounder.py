@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cavsync.pipeline.lists.tables import ListError
-from cavsync.train.data.labels import Labels
+from cavsync.train.data.labelled.labels import Labels
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.classification.vggsounder import (
     SubsetFigures,

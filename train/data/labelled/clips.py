@@ -14,9 +14,10 @@ from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.dataset.sampling import cut_window
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.images import fit
-from cavsync.train.data.labels import Labels
+from cavsync.train.data.labelled.labels import Labels
 from cavsync.train.data.mixture.joined import JoinedClips
-from cavsync.train.data.pairs import Batch, resolved
+from cavsync.train.data.pair_rule import Batch
+from cavsync.train.data.pairs import resolved
 from cavsync.train.data.store import open_clips, shares_of
 from cavsync.train.data.window import WindowRule
 from cavsync.train.engine.config import ConfigError

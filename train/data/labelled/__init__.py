@@ -1,0 +1,1 @@
+"""Clips with the classes that a dataset gives them."""
