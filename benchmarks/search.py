@@ -18,7 +18,8 @@ import typer
 from benchmarks.support import results, timing
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.embedding.embedder import FileEmbeddings
-from cavsync.train.embedding.window_file import WindowFile, as_table, write_window_file
+from cavsync.train.embedding.windows.window_file import WindowFile
+from cavsync.train.embedding.windows.writing import as_table, write_window_file
 from cavsync.train.inference.search.hits import search
 from cavsync.train.inference.search.query import SearchQuery
 

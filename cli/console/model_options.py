@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cavsync.pipeline.storage.path import AnyPath
     from cavsync.train.data.run import ChosenCheckpoint
     from cavsync.train.embedding.checkpoint import LoadedCheckpoint
-    from cavsync.train.embedding.window_file import WindowFile
+    from cavsync.train.embedding.windows.window_file import WindowFile
 
 RootOption = Annotated[
     Path, typer.Option(envvar="CAVSYNC_ROOT", help="Folder that holds raw/, data/ and runs/.")
@@ -70,7 +70,7 @@ class ModelOptions:
     def chosen(self, embedded: "WindowFile | None") -> "ChosenCheckpoint":
         """What is taken where --checkpoint is not given."""
         from cavsync.train.data.run import newest_checkpoint
-        from cavsync.train.inference.embedded_by import embedded_by
+        from cavsync.train.embedding.windows.embedded_by import embedded_by
 
         runs = self.root / "runs"
         return newest_checkpoint(runs) if embedded is None else embedded_by(embedded, runs)

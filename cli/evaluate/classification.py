@@ -17,7 +17,7 @@ from cavsync.train.choices import LabelTask
 
 if TYPE_CHECKING:
     from cavsync.train.data.run import ChosenCheckpoint
-    from cavsync.train.embedding.window_file import WindowFile
+    from cavsync.train.embedding.windows.window_file import WindowFile
 
 MAX_CLASSES_NAMED = 5
 

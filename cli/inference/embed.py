@@ -14,8 +14,8 @@ from cavsync.cli.console.warning_lines import warn
 
 if TYPE_CHECKING:
     from cavsync.pipeline.jobs.work import Workers
-    from cavsync.train.embedding.files import EmbedderSpec
-    from cavsync.train.embedding.window_file import FileRecord, WindowFile
+    from cavsync.train.embedding.windows.files import EmbedderSpec
+    from cavsync.train.embedding.windows.window_file import FileRecord, WindowFile
     from cavsync.train.inference.media_files import MediaFiles
 
 # Files with a warning that are named; the metadata of the Parquet file names all.
@@ -57,7 +57,7 @@ def embed(
     """
     from cavsync.pipeline.jobs.work import Workers
     from cavsync.train.data.inputs import find_weights
-    from cavsync.train.embedding.files import EmbedderSpec
+    from cavsync.train.embedding.windows.files import EmbedderSpec
     from cavsync.train.inference.media_files import list_files
 
     files = list_files(source)
@@ -87,7 +87,7 @@ def _embed(
 ) -> "WindowFile":
     """Embeds the files under a progress bar, or with a JSON line for each."""
     from cavsync.cli.console.progress import bar
-    from cavsync.train.embedding.files import embed_files
+    from cavsync.train.embedding.windows.files import embed_files
 
     with bar("files", quiet=as_json) as progress:
         task = progress.add_task("embedding", total=len(files.paths), note="")

@@ -60,7 +60,7 @@ def localize(
             raise EvaluationError(f"{file} cannot be used: it is not there.")
     from cavsync.cli.console.progress import counting
     from cavsync.train.embedding.embedder import Embedder
-    from cavsync.train.embedding.window_file import WindowFile
+    from cavsync.train.embedding.windows.window_file import WindowFile
     from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
     from cavsync.train.inference.localize.calibration import calibrate as calibrate_by
     from cavsync.train.inference.localize.folder import write_localized

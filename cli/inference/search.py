@@ -18,7 +18,7 @@ from cavsync.cli.console.warning_lines import warn
 from cavsync.model.classifier_config import Modality
 
 if TYPE_CHECKING:
-    from cavsync.train.embedding.window_file import WindowFile
+    from cavsync.train.embedding.windows.window_file import WindowFile
     from cavsync.train.inference.search.hits import SearchResults
 
 
@@ -54,8 +54,8 @@ def search(
     """Search embedded videos for the spans of time that are most similar to a query, best first."""
     from cavsync.cli.console.progress import counting
     from cavsync.train.embedding.embedder import Embedder
-    from cavsync.train.embedding.matrix import MIN_MAPPED_WINDOWS
-    from cavsync.train.embedding.window_file import WindowFile
+    from cavsync.train.embedding.windows.matrix import MIN_MAPPED_WINDOWS
+    from cavsync.train.embedding.windows.window_file import WindowFile
     from cavsync.train.inference.search.hits import search as find
     from cavsync.train.inference.search.page import write_search_page
     from cavsync.train.inference.search.query import read_query

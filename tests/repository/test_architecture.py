@@ -20,7 +20,7 @@ ORDER = {
     "pipeline": "storage dataset curation media/demuxing media media/backends archives decoding lists plan jobs derived duplicates inspection synthetic",
     "model": ". checkpoints/files checkpoints checkpoints/export",
     "train": """
-        . engine/overlap engine/tracking engine/mirror engine/saving engine data/index data/mixture data data/stream data/labelled reporting dataset_card huggingface embedding
+        . engine/overlap engine/tracking engine/mirror engine/saving engine data/index data/mixture data data/stream data/labelled reporting dataset_card huggingface embedding embedding/windows
         boards evaluation evaluation/heatmaps evaluation/retrieval evaluation/classification evaluation/segmentation evaluation/localization
         evaluation/synchrony/perturbed evaluation/synchrony evaluation/comparison curation pretrain finetune inference inference/search inference/localize demo study
     """,

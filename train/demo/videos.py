@@ -17,8 +17,8 @@ from cavsync.pipeline.synthetic.segmentation_set import LIST_NAME
 from cavsync.train.demo.demo import DemoConfig
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder
-from cavsync.train.embedding.files import EmbedderSpec, embed_files
-from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.embedding.windows.files import EmbedderSpec, embed_files
+from cavsync.train.embedding.windows.window_file import WindowFile
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.statistics import mean_percent
 from cavsync.train.inference.localize.calibration import calibrate

@@ -23,7 +23,7 @@ from support.pages import sound_page
 
 from cavsync.model.cavmae_sync import CavMaeSync
 from cavsync.model.checkpoints.checkpoint import save_model
-from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.embedding.windows.window_file import WindowFile
 from cavsync.train.inference.search.hits import search
 from cavsync.train.inference.search.query import SearchQuery
 
@@ -202,7 +202,7 @@ def test_matrices_of_a_large_file_give_the_same_hits_until_the_file_changes(
 ) -> None:
     query = numbered(tmp_path / "query.png", 100)
     plain = find(query, embeddings=own_library)["hits"]
-    monkeypatch.setattr("cavsync.train.embedding.matrix.MIN_MAPPED_WINDOWS", 1)
+    monkeypatch.setattr("cavsync.train.embedding.windows.matrix.MIN_MAPPED_WINDOWS", 1)
     for _ in range(2):
         assert find(query, embeddings=own_library)["hits"] == plain
     folder = own_library.with_name("x.parquet.matrix")

@@ -29,7 +29,7 @@ from cavsync.pipeline.dataset.paths import DatasetPaths
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.train.data.pairs import ClipAllPairs
 from cavsync.train.embedding.embedder import Embedder
-from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.embedding.windows.window_file import WindowFile
 from cavsync.train.inference.localize.familiarity import CalibrationEmbeddings
 
 # The fraction of errors that each bound allows.

@@ -10,7 +10,7 @@ import numpy as np
 
 from cavsync.pipeline.dataset.schema import ClipState
 from cavsync.train.choices import MapMethod
-from cavsync.train.embedding.window_file import Side
+from cavsync.train.embedding.windows.window_file import Side
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.inference.localize.calibration import ERROR_RATE, MIN_FILES, Calibration
 from cavsync.train.inference.localize.familiarity import Familiarity

@@ -17,7 +17,7 @@ from cavsync.pipeline.decoding.windows import SlidingWindows, Window
 from cavsync.train.choices import MapMethod
 from cavsync.train.embedding.embedder import Embedder, OnSecond, state_of
 from cavsync.train.embedding.encode import require_finite
-from cavsync.train.embedding.window_file import Side
+from cavsync.train.embedding.windows.window_file import Side
 from cavsync.train.errors import EvaluationError
 from cavsync.train.evaluation.heatmaps.audio_prompt import PromptReader
 from cavsync.train.evaluation.heatmaps.heatmap import AudioFeatures, HeatmapModel, ImageFeatures, MapConfig

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from cavsync.train.embedding.matrix import cosines, open_matrix
-from cavsync.train.embedding.window_file import Side, WindowFile
+from cavsync.train.embedding.windows.matrix import cosines, open_matrix
+from cavsync.train.embedding.windows.window_file import Side, WindowFile
 from cavsync.train.inference.search.query import QueryError, SearchQuery
 
 Against = Literal["both", "audio", "image"]

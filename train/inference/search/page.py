@@ -15,7 +15,7 @@ from cavsync.pipeline.dataset.schema import MediaError
 from cavsync.pipeline.decoding.process import DecoderProcess
 from cavsync.pipeline.decoding.requests import SegmentRequest
 from cavsync.pipeline.media.mel import FRAME_SAMPLES, log_mel
-from cavsync.train.embedding.window_file import WindowFile
+from cavsync.train.embedding.windows.window_file import WindowFile
 from cavsync.train.inference.search.hits import Hit, SearchResults
 from cavsync.train.inference.search.query import SearchQuery
 from cavsync.train.reporting.inputs import ResultInputs

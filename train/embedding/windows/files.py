@@ -23,9 +23,8 @@ from cavsync.pipeline.storage.writable import require_writable_file
 from cavsync.train.choices import InferencePrecision
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder, OnSecond
-from cavsync.train.embedding.window_file import (
-    FileRecord,
-    WindowFile,
+from cavsync.train.embedding.windows.window_file import FileRecord, WindowFile
+from cavsync.train.embedding.windows.writing import (
     as_table,
     read_part,
     require_own_file,

@@ -15,7 +15,7 @@ import torch
 
 from cavsync.errors import OutputError, writing_output
 from cavsync.pipeline.storage.atomic import publish, temporary_name
-from cavsync.train.embedding.window_file import Side, WindowFile
+from cavsync.train.embedding.windows.window_file import Side, WindowFile
 
 logger = logging.getLogger(__name__)
 

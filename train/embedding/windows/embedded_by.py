@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cavsync.pipeline.storage.path import sha256
 from cavsync.train.data.run import ChosenCheckpoint
-from cavsync.train.embedding.window_file import WindowFile, WindowFileError
+from cavsync.train.embedding.windows.window_file import WindowFile, WindowFileError
 from cavsync.train.engine.run_folder import WEIGHTS_NAME
 
 

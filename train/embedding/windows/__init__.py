@@ -1,0 +1,1 @@
+"""Files of `cavsync embed`: many files embedded to one, its rows, and their matrix for searches."""
