@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from cavsync.model.blocks import Block
 from cavsync.model.config import ModelConfig
-from cavsync.model.encoder import Encoder, frozen_table, new_token
+from cavsync.model.encoder import Encoder, new_token
 from cavsync.model.errors import InputShapeError
 from cavsync.model.losses import reconstruction_loss
 from cavsync.model.masking import Mask, draw_mask, mask_lines, take
 from cavsync.model.output import Encoding, Output
-from cavsync.model.patches import patchify, spectrogram
+from cavsync.model.patches import frozen_table, patchify, spectrogram
 
 
 class CavMaeSync(Encoder):

@@ -19,7 +19,7 @@ from cavsync.model.config import ModelConfig, PriorityDirection
 from cavsync.model.errors import InputShapeError, ModelConfigError
 from cavsync.model.masking import take
 from cavsync.model.output import Encoding, Guidance
-from cavsync.model.patches import position_table, spectrogram
+from cavsync.model.patches import frozen_table, spectrogram
 
 # Standard deviation of the initial learned tokens, as in MAE.
 TOKEN_STD = 0.02
@@ -235,14 +235,6 @@ class Encoder(nn.Module):
     def _part(self, name: str, modality: ModalityLetter) -> Any:
         """The layer or parameter of one modality: upstream's names end in its letter."""
         return getattr(self, f"{name}_{modality}")
-
-
-def frozen_table(dim: int, grid: tuple[int, int]) -> nn.Parameter:
-    """A position table, (1, patches, dim), as a parameter that files hold and that is not trained."""
-    # The meta device computes nothing, and takes half of a model's construction to do so.
-    is_meta = torch.get_default_device().type == "meta"
-    table = torch.empty(1, grid[0] * grid[1], dim) if is_meta else position_table(dim, grid)
-    return nn.Parameter(table, requires_grad=False)
 
 
 def new_token(dim: int) -> nn.Parameter:

@@ -1,7 +1,7 @@
 """Patches of spectrograms and images, in row-major order, and their fixed position embeddings."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cavsync.model.errors import CheckpointError
 
@@ -42,6 +42,14 @@ def position_table(dim: int, grid: tuple[int, int]) -> Tensor:
     column = torch.arange(columns, dtype=torch.float64).repeat(rows)
     table = torch.cat([_sine_cosine(column, dim // 2), _sine_cosine(row, dim // 2)], dim=1)
     return table.float().unsqueeze(0)  # (1, rows * columns, dim)
+
+
+def frozen_table(dim: int, grid: tuple[int, int]) -> nn.Parameter:
+    """The position table of a grid as a parameter that files hold and that is not trained: (1, rows * columns, dim)."""
+    # The meta device computes nothing, and takes half of a model's construction to do so.
+    is_meta = torch.get_default_device().type == "meta"
+    table = torch.empty(1, grid[0] * grid[1], dim) if is_meta else position_table(dim, grid)
+    return nn.Parameter(table, requires_grad=False)
 
 
 def resized_table(name: str, table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
