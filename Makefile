@@ -7,6 +7,8 @@ demo: .venv/installed  ## the whole path on a synthesised world, in a few minute
 	$(BIN)/cavsync demo
 
 # Three processes on two cores: tests of Ray, of kills and of stores wait for a fifth of their time.
+# A hundred tests start Python: it compiles cavsync once, whatever the machine's settings are.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 

@@ -16,6 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A script's background job is started with Ctrl-C ignored, and would hand that on to the commands under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Results survive the end of their process without it, and no test takes the machine's power away; it takes 5 ms or more.
+os.fsync = os.fstat  # type: ignore[assignment]
+
 # `import media` in any test: with --import-mode=importlib pytest itself leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -1,14 +1,18 @@
 """Proves that a training never waits for a batch that cannot come: too little shared memory, or a process that ended."""
 
-import json
+import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +20,7 @@ import yaml
 from support.documents.pages import ROOT
 from support.known_shards import micro_model, raw_data, write_known_shards
 
-from cavsync.train.data.loader import load_batches
+from cavsync.train.data.loader import iterate_batches, load_batches
 from cavsync.train.data.pair_rule import PairRule, SampleIndex
 from cavsync.train.data.pairs import ClipPairs
 from cavsync.train.engine.overlap.loader_processes import (
@@ -30,34 +34,42 @@ from cavsync.train.pretrain.presets import preset
 CPU = torch.device("cpu")
 # A batch of sync-base, 512 clips.
 BATCH_BYTES = 132_500_000
-# In a private /dev/shm of 3 MiB: batches of 1 MB that are refused before the start, and some of which nothing was known.
-STARVED = """
-import json, time, torch
-from cavsync.train.data.loader import iterate_batches, load_batches
-from cavsync.train.engine.overlap.loader_processes import LoaderProcessError
+CLONE_NEWNS = 0x20000  # of linux/sched.h
 
-def attempt(batches):
+
+class Unknown(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return {"audio": torch.zeros(number + 1, 250_000)}
+
+
+def attempt(batches: Iterable[Any]) -> dict[str, Any]:
     began_s = time.monotonic()
     try:
         return {"batches": sum(1 for _ in batches)}
     except LoaderProcessError as error:
         return {"error": str(error), "seconds": time.monotonic() - began_s}
 
-class Unknown(torch.utils.data.Dataset):
-    def __len__(self):
-        return 20
-    def __getitem__(self, number):
-        return {"audio": torch.zeros(number + 1, 250_000)}
 
-cpu = torch.device("cpu")
-make = lambda numbers: {"audio": torch.zeros(len(numbers), 250_000)}
-print(json.dumps([
-    attempt(load_batches(make, [[1]] * 6, 4, cpu)),
-    attempt(load_batches(make, [[1]] * 6, 1, cpu)),
-    attempt(iterate_batches(Unknown(), 1, cpu, 0)),
-]))
-"""
-PRIVATE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=3m tmpfs /dev/shm && exec "$@"', "sh"]
+def starved() -> list[dict[str, Any]]:
+    """In a private /dev/shm of 3 MiB: batches of 1 MB that are refused before the start, some that fit, and some of which
+    nothing was known. None but this process, and those that it starts, see that /dev/shm."""
+    warnings.simplefilter("ignore")
+    if ctypes.CDLL(None).unshare(CLONE_NEWNS):
+        raise OSError("a file system of its own needs root")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", "/dev/shm"], check=True)
+
+    def make(numbers: list[int]) -> dict[str, torch.Tensor]:
+        return {"audio": torch.zeros(len(numbers), 250_000)}
+
+    return [
+        attempt(load_batches(make, [[1]] * 6, 4, CPU)),
+        attempt(load_batches(make, [[1]] * 6, 1, CPU)),
+        attempt(iterate_batches(Unknown(), 1, CPU, 0)),
+    ]
 
 
 def test_batches_are_made_ahead_as_far_as_they_fit() -> None:
@@ -120,15 +132,12 @@ def test_the_compose_file_has_room_for_the_recipe() -> None:
     assert f"needs {needed / 1e9:.1f} GB, or" in (ROOT / "docs" / "training.md").read_text()
 
 
-@pytest.mark.slow
 def test_a_private_shared_memory_that_is_too_small_ends_the_loading_at_once() -> None:
-    if subprocess.run([*PRIVATE, "true"], capture_output=True, check=False).returncode:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting a file system needs root")
-    done = subprocess.run(
-        [*PRIVATE, sys.executable, "-c", STARVED], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    refused, fitting, lost = json.loads(done.stdout)
+    # A copy of this process, since another would import torch for seconds.
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        refused, fitting, lost = pool.submit(starved).result()
     assert "Shared memory: 4 processes" in refused["error"]
     assert fitting == {"batches": 6}
     assert "A process that loads data ended: unable to " in lost["error"]

@@ -1,6 +1,7 @@
 """Proves that exported encoders compute what the model does, in batches of any size, and leave nothing else."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -23,6 +24,7 @@ from cavsync.model.checkpoints.export import programs as exported
 from cavsync.model.classifier import CavMaeClassifier
 from cavsync.model.classifier_config import linear_probe
 from cavsync.model.config import ModelConfig, cavmae_base, sync_base
+from cavsync.model.encoder import Encoder
 
 SIZES: dict[str, Any] = {"audio_rows": 64, "image_size": 48, "embed_dim": 24, "num_heads": 4}
 SIZES |= {"encoder_depth": 1, "decoder_dim": 16, "decoder_depth": 1}
@@ -111,8 +113,10 @@ def require_same_outputs(path: Path, folder: Path, ending: str, names: Sequence[
 
 @pytest.mark.parametrize(("kind", "ending"), [("onnx", ".onnx"), ("torch-export", ".pt2")])
 def test_both_encoders_compute_what_the_model_does_and_the_record_holds_their_shapes(
-    kind: str, ending: str, tmp_path: Path
+    kind: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In ONNX the weights of the image encoder are too many for a file: they lie beside the graph."""
+    monkeypatch.setattr(exported, "MAX_ONNX_BYTES", 130_000)
     path, out = stored(EVERYTHING, tmp_path), tmp_path / "new" / "out"
     result = export(path, out, "--format", kind, "--json")
     assert result.exit_code == 0, result.output
@@ -121,6 +125,7 @@ def test_both_encoders_compute_what_the_model_does_and_the_record_holds_their_sh
         f"audio{ending}",
         "encoders.json",
         f"image{ending}",
+        *(["image.onnx.data"] if ending == ".onnx" else []),
     ]
     for name, own, other in (("audio", "blocks_a", "blocks_v"), ("image", "blocks_v", "blocks_a")):
         content = (out / (name + ending)).read_bytes()
@@ -138,24 +143,13 @@ def test_both_encoders_compute_what_the_model_does_and_the_record_holds_their_sh
     assert printed["tolerance"] == record["tolerance"] == checkpoint.TOLERANCE
 
 
-def test_weights_beyond_two_gigabytes_lie_beside_the_graph(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exported, "MAX_ONNX_BYTES", 1000)
-    only("audio", monkeypatch)
-    path = stored(CAVMAE, tmp_path)
-    assert export(path, tmp_path / "out", "--format", "onnx").exit_code == 0
-    assert (tmp_path / "out" / "audio.onnx.data").stat().st_size > 10_000
-    require_same_outputs(path, tmp_path / "out", ".onnx", ["audio"])
-
-
 def test_weights_of_8_bits_give_nearly_the_same_embeddings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import onnx
 
     only("audio", monkeypatch)
-    path, out = stored(SYNC, tmp_path), tmp_path / "out"
+    path, out = stored(CAVMAE, tmp_path), tmp_path / "out"
     result = export(path, out, "--format", "onnx-int8", "--json")
     assert result.exit_code == 0, result.output
     assert sorted(each.name for each in out.iterdir()) == ["audio.onnx", "encoders.json"]
@@ -164,7 +158,7 @@ def test_weights_of_8_bits_give_nearly_the_same_embeddings(
     difference = record["encoders"]["audio"]["direction_difference"]
     assert 0 < difference <= checkpoint.INT8_TOLERANCE
     assert json.loads(result.stdout)["direction_difference"] == {"audio": difference}
-    model, audio = open_checkpoint(path).build(), some_inputs(SYNC, 5)["audio"]
+    model, audio = open_checkpoint(path).build(), some_inputs(CAVMAE, 5)["audio"]
     with torch.no_grad():
         expected = model.encode_audio(audio).global_token
     (ours, patches) = run_onnx(out / "audio.onnx", audio)
@@ -173,6 +167,11 @@ def test_weights_of_8_bits_give_nearly_the_same_embeddings(
     kinds = [tensor.data_type for tensor in onnx.load(out / "audio.onnx").graph.initializer]
     # Of each of the two blocks the products of queries, keys and values, of their result, and both of the MLP.
     assert kinds.count(onnx.TensorProto.INT8) >= 2 * 4
+
+    def written(model: Encoder, name: str, path: Path, program_format: str) -> None:
+        shutil.copy(out / path.name, path)
+
+    monkeypatch.setattr(exported, "_write", written)  # it would take seconds again
     result = export(path, tmp_path / "exact", "--format", "onnx-int8", "--tolerance", 0)
     assert result.exit_code == 1
     assert "more than the tolerance of 0.0e+00" in plain(result.output)
