@@ -30,7 +30,7 @@ from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
 from cavsync.train.evaluation.heatmaps.task import MapTask
 from cavsync.train.evaluation.segmentation.dataset import PromptedRow, class_ids
-from cavsync.train.evaluation.segmentation.metrics import average_precision, best_iou, segment
+from cavsync.train.evaluation.segmentation.metrics import segment
 from cavsync.train.evaluation.segmentation.object_choice import choose, summarise
 from cavsync.train.evaluation.segmentation.protocol import MappedRow, scaled_maps, score_segmentation
 
@@ -82,16 +82,17 @@ def listed(data: Path) -> pd.DataFrame:
 
 def test_the_protocols_worked_example() -> None:
     scores, truth = np.array([[0, 0.2, 0.4, 0.6, 0.8, 1]]), np.array([[0, 0, 0, 1, 0, 1]], bool)
-    assert average_precision(scores, truth) == pytest.approx(0.8333, abs=5e-5)
-    assert best_iou(scores, truth) == pytest.approx(0.6667, abs=5e-5)
+    result = segment(["dog"], [scores], [truth])
+    assert result.ap.value == pytest.approx(83.33, abs=5e-3)
+    assert result.iou.value == pytest.approx(66.67, abs=5e-3)
 
 
 def test_a_constant_map_gets_the_area_of_the_class() -> None:
     truth = np.zeros((2, 50), bool)
     truth[0, :13] = True
-    constant = np.zeros((2, 50))
-    assert average_precision(constant, truth) == pytest.approx(0.13)
-    assert best_iou(constant, truth) == pytest.approx(0.13)
+    result = segment(["dog", "dog"], [np.zeros((1, 50))] * 2, [truth[:1], truth[1:]])
+    assert result.ap.value == pytest.approx(13)
+    assert result.iou.value == pytest.approx(13)
 
 
 def test_pixels_are_pooled_over_a_class_and_classes_averaged() -> None:

@@ -101,21 +101,11 @@ def _mean_estimate(classes: tuple[_Measured, ...]) -> Estimate:
     return of_fraction(value, error, num_rows, total**2 / parts if parts else sum(degrees)).in_percent()
 
 
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Of (R, X) scores and booleans: the exact step-wise sum over every distinct value."""
-    return float(average_precision_score(truth.ravel(), scores.ravel()))
-
-
-def best_iou(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The IoU of (R, X) scores at the best of 20 thresholds from the least to the greatest; an upper bound.
-
-    Pixels strictly above a threshold count. None is above a constant; it gets what choosing every pixel gets.
-    """
-    return float(_iou(*(part.sum(axis=0) for part in _overlaps(scores, truth, _thresholds(scores)))).max())
-
-
 def _measure(scores: np.ndarray, truth: np.ndarray) -> tuple[_Measured, ...]:
-    """AP, the best IoU and the IoU at the fixed threshold of (R, X) scores and booleans of one class."""
+    """AP, IoU at the best of 20 thresholds, an upper bound, and IoU at the fixed one, of (R, X) scores and booleans of one class.
+
+    Pixels strictly above a threshold count.
+    """
     at_best = _overlaps(scores, truth, _thresholds(scores))
     at_fixed = _overlaps(scores, truth, np.array([FIXED_THRESHOLD]))
     ious = (
@@ -125,10 +115,14 @@ def _measure(scores: np.ndarray, truth: np.ndarray) -> tuple[_Measured, ...]:
         )
         for overlaps in (at_best, at_fixed)
     )
-    return _Measured(average_precision(scores, truth), _precision_without_rows(scores, truth)), *ious
+    precision = float(
+        average_precision_score(truth.ravel(), scores.ravel())
+    )  # step-wise, over every distinct value
+    return _Measured(precision, _precision_without_rows(scores, truth)), *ious
 
 
 def _thresholds(scores: np.ndarray) -> np.ndarray:
+    """(T,) from the least score to the greatest; of a constant map the one that chooses every pixel."""
     low, high = scores.min(), scores.max()
     return np.array([-np.inf]) if low == high else np.linspace(low, high, NUM_THRESHOLDS)
 
