@@ -150,7 +150,7 @@ def test_the_full_size_model_takes_real_steps(dataset: Path, large_folder: Path)
         "--set",
         "precision=float32",
         "--set",
-        "batch_size=4",
+        "batch_size=2",
         "--set",
         "log_every_steps=1",
         "--num-workers",
