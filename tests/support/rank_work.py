@@ -72,15 +72,14 @@ class TwoRanks(SomeRanks):
 
 @contextmanager
 def two_ranks() -> Iterator[TwoRanks]:
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["cavsync.train.pretrain.trainer"])  # once for both: it takes seconds
-    with ProcessPoolExecutor(2, mp_context=context, initializer=_be_strict) as pool:
+    """As `forked_ranks`."""
+    with ProcessPoolExecutor(2, mp_context=get_context("fork"), initializer=_be_strict) as pool:
         yield TwoRanks(pool)
 
 
 @contextmanager
 def forked_ranks(count: int) -> Iterator[SomeRanks]:
-    """Copies of this process, which have imported all already; for work that starts no process."""
+    """Copies of this process, which have imported all already."""
     with ProcessPoolExecutor(count, mp_context=get_context("fork"), initializer=_be_strict) as pool:
         yield SomeRanks(pool)
 

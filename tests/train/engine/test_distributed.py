@@ -34,7 +34,7 @@ from cavsync.model.checkpoints.checkpoint import save_model
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.pretrain.config import PretrainConfig
 
-# Both processes import torch first, which takes them seconds; they are shared by all tests here.
+# The processes of torchrun import torch first, which takes them seconds.
 pytestmark = pytest.mark.timeout(240)
 
 
