@@ -53,7 +53,9 @@ class Muxing:
 
     @property
     def audio_options(self) -> tuple[str, ...]:
-        return ("-c:a", self.audio, "-ar", str(self.rate_hz))
+        # FFmpeg's AAC encoder searches for most of a file's time otherwise.
+        quick = ("-aac_coder", "fast") if self.audio == "aac" else ()
+        return ("-c:a", self.audio, *quick, "-ar", str(self.rate_hz))
 
 
 MUXINGS = {

@@ -10,8 +10,9 @@ from support.field.expected import CLIP_S, FieldFile
 from support.field.muxing import MUXINGS, FieldFolder, Muxing, remuxed
 
 Recipe = Callable[[FieldFolder, str], FieldFile]  # of a folder and the file's name
-SECONDS = 4.0
-SECONDS_OF_TWO_CLIPS = 14.0
+# The 16 instants of such a clip, and of the second clip, are far from the change of any frame.
+SECONDS = 2.4
+SECONDS_OF_TWO_CLIPS = 12.4
 LATE_S = 1.5
 BEHIND_S = 8.0
 TO_A_PIPE: dict[str, tuple[str, ...]] = {
@@ -114,14 +115,15 @@ def late_audio(muxing: Muxing, folder: FieldFolder, name: str) -> FieldFile:
 
 def barely_both(folder: FieldFolder, name: str) -> FieldFile:
     """Frames and audio are both there for 0.6 s only."""
-    times_s = tuple(3.4 + n / 10 for n in range(6))
+    times_s = tuple(SECONDS - 0.6 + n / 10 for n in range(6))
     file = folder.converted(name, folder.source(SECONDS, 10, times_s), MUXINGS["mkv_flac"])
     return replace(file, state="too_short")
 
 
 def b_frames(muxing: Muxing, options: tuple[str, ...], folder: FieldFolder, name: str) -> FieldFile:
     """Frames are stored in another order than they are shown in."""
-    return folder.converted(name, folder.source(SECONDS, muxing.fps), muxing, *options)
+    # So long that no instant of a clip is on the first frame: of AVI the ffmpeg program shows that 0.1 s late.
+    return folder.converted(name, folder.source(4.0, muxing.fps), muxing, *options)
 
 
 def unknown_duration(key: str, folder: FieldFolder, name: str) -> FieldFile:
