@@ -60,7 +60,8 @@ class Encoder(nn.Module):
 
     def _initialise(self) -> None:
         """Upstream's initial weights: xavier for matrices, deviation 0.02 for tokens and 1 for registers."""
-        if torch.get_default_device().type == "meta":  # no values, and half the time of building a model for a file
+        # The meta device holds no values; a third of building a model for a file would go there.
+        if torch.get_default_device().type == "meta":
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):
