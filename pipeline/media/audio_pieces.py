@@ -22,16 +22,16 @@ class Piece:
         return self.present[-1][1] if self.present else self.begins_s
 
 
-def joined(blocks: Sequence[tuple[float, np.ndarray]], first_s: float, stop_s: float, rate_hz: int) -> Piece:
-    """Blocks of one rate, each with its time in seconds from the clip's start, as far as they lie in [first_s, stop_s).
+def joined(runs: Sequence[tuple[float, np.ndarray]], first_s: float, stop_s: float, rate_hz: int) -> Piece:
+    """Runs of samples of one rate, each with its time in seconds from the clip's start, as far as they lie in [first_s, stop_s).
 
     Their samples are (samples,) or, of stereo, (channels, samples).
     """
     base = round(first_s * rate_hz)
-    room = np.zeros((*blocks[0][1].shape[:-1], round(stop_s * rate_hz) - base), np.float32)
+    room = np.zeros((*runs[0][1].shape[:-1], round(stop_s * rate_hz) - base), np.float32)
     present: list[tuple[int, int]] = []
     reached = None
-    for begins_s, samples in blocks:
+    for begins_s, samples in runs:
         first = round(begins_s * rate_hz) - base
         if reached is not None and abs(first - reached) <= 1:
             first = reached

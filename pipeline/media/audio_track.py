@@ -7,9 +7,10 @@ samples after it are at their own times.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -33,9 +34,8 @@ CLOCK_S = 1.5e-3
 MIN_RATE_HZ, MAX_RATE_HZ = 100, 768_000
 
 
-@dataclass(frozen=True)
-class AudioBlock:
-    """Consecutive samples as they were decoded."""
+class AudioBlock(NamedTuple):
+    """Consecutive samples as they were decoded; a tuple, because a clip has hundreds."""
 
     begins_s: float  # on the container's clock; NaN where the file does not say
     rate_hz: int
@@ -47,6 +47,18 @@ class AudioBlock:
     @property
     def duration_s(self) -> float:
         return len(self.samples) / self.rate_hz
+
+
+@dataclass(frozen=True)
+class Run:
+    """Blocks of one rate that follow one another without a hole."""
+
+    begins_s: float  # on the container's clock
+    blocks: Sequence[AudioBlock]
+
+    @property
+    def rate_hz(self) -> int:
+        return self.blocks[0].rate_hz
 
 
 class AudioTrack:
@@ -82,7 +94,7 @@ class AudioTrack:
         """Add what another track holds, `offset_s` later than on its own clock."""
         self._is_silent_so_far &= other._is_silent_so_far
         self._blocks += [
-            replace(block, begins_s=block.begins_s + offset_s, begins_part=number == 0)
+            block._replace(begins_s=block.begins_s + offset_s, begins_part=number == 0)
             for number, block in enumerate(other._blocks)
         ]
 
@@ -149,35 +161,40 @@ class AudioTrack:
         return self._pieces
 
     def _place(self, samples_of: Callable[[AudioBlock], np.ndarray]) -> Iterator[Piece]:
-        begins_s, reached_s = starts_s(self._blocks), 0.0
-        runs = groupby(zip(self._blocks, begins_s, strict=True), key=lambda placed: placed[0].rate_hz)
-        for number, (rate_hz, run) in enumerate(runs):
-            blocks = [(at_s - self.start_s, samples_of(block)) for block, at_s in run]
-            first_s = 0.0 if number == 0 else max(reached_s, blocks[0][0])
+        reached_s = 0.0
+        of_one_rate = groupby(steady_runs(self._blocks), key=lambda run: run.rate_hz)
+        for number, (rate_hz, runs) in enumerate(of_one_rate):
+            parts = [
+                (run.begins_s - self.start_s, np.concatenate([*map(samples_of, run.blocks)], axis=-1))
+                for run in runs
+            ]
+            first_s = 0.0 if number == 0 else max(reached_s, parts[0][0])
             if first_s < self.duration_s:
-                piece = joined(blocks, first_s, self.duration_s, rate_hz)
+                piece = joined(parts, first_s, self.duration_s, rate_hz)
                 reached_s = max(reached_s, piece.end_s)
                 yield piece
 
 
-def starts_s(blocks: Sequence[AudioBlock]) -> list[float]:
-    """When each block begins, on the container's clock; blocks that follow one another begin where the last one ends."""
+def steady_runs(blocks: Sequence[AudioBlock]) -> Iterator[Run]:
+    """The blocks in their order, cut where their times leave the stream's level for long, and where the rate changes."""
     ahead_s = np.cumsum([0.0, *(block.duration_s for block in blocks)])[:-1]
     deviations_s = np.array([block.begins_s for block in blocks]) - ahead_s
-    level_s, starts = math.nan, []
-    for number in range(len(blocks)):
-        if blocks[number].begins_part or _deviates_for_long(number, level_s, deviations_s, ahead_s):
-            level_s = _level_s(number, deviations_s, ahead_s)
-        starts.append(float(ahead_s[number] + level_s))
-    return starts
+    begins_part = np.array([block.begins_part for block in blocks])
+    first = 0
+    while first < len(blocks):
+        level_s = _level_s(first, deviations_s, ahead_s)
+        may_leave = begins_part | (np.abs(deviations_s - level_s) > TOLERANCE_S)  # not a block without a time
+        later = (number for number in np.flatnonzero(may_leave).tolist() if number > first)
+        leaving = (n for n in later if begins_part[n] or _stays_away(n, level_s, deviations_s, ahead_s))
+        stop = next(leaving, len(blocks))
+        for _, run in groupby(range(first, stop), key=lambda number: blocks[number].rate_hz):
+            numbers = list(run)
+            yield Run(float(ahead_s[numbers[0]] + level_s), blocks[numbers[0] : numbers[-1] + 1])
+        first = stop
 
 
-def _deviates_for_long(number: int, level_s: float, deviations_s: np.ndarray, ahead_s: np.ndarray) -> bool:
-    """Whether the stream's times leave the level with block `number`, and stay away."""
-    if math.isnan(level_s):
-        return True
-    if not abs(deviations_s[number] - level_s) > TOLERANCE_S:  # also for a block without a time
-        return False
+def _stays_away(number: int, level_s: float, deviations_s: np.ndarray, ahead_s: np.ndarray) -> bool:
+    """Whether the stream's times, which have left the level with block `number`, do not come back soon."""
     soon = deviations_s[_within(number, ahead_s)] - level_s
     is_end = ahead_s[-1] - ahead_s[number] < LASTING_S
     within_s = JITTER_S if is_end else TOLERANCE_S  # at the end too little follows to tell by

@@ -91,5 +91,5 @@ def jpeg(rgb: np.ndarray, quality: int) -> bytes:
 def is_still(frames: list[np.ndarray]) -> bool:
     """Whether all (height, width, 3) uint8 frames show the same, up to the noise of a codec."""
     # Every fourth pixel is enough to see a change and costs a sixteenth.
-    thumbnails = [frame[::4, ::4].astype(np.int16) for frame in frames]
-    return all(np.abs(one - thumbnails[0]).mean() < STILL_DIFFERENCE for one in thumbnails[1:])
+    first, *others = (frame[::4, ::4] for frame in frames)
+    return all(np.abs(other.astype(np.int16) - first).mean() < STILL_DIFFERENCE for other in others)

@@ -46,12 +46,13 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
 
 def _mel_rows(frames: np.ndarray) -> np.ndarray:
     """(rows, 128) log-mel of (rows, 400) samples."""
-    centred = frames - frames.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(_preemphasised(centred) * _window(), FFT_SAMPLES)
-    power = spectrum.real**2 + spectrum.imag**2
+    spectrum = np.fft.rfft(_windowed(frames))
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
     # The Nyquist bin lies on the last filter's edge and has no weight.
-    mel: np.ndarray = np.log(np.maximum(power[:, :-1] @ mel_filters(), np.float32(FLOOR)))
-    return mel
+    mel: np.ndarray = power[:, :-1] @ mel_filters()
+    np.maximum(mel, np.float32(FLOOR), out=mel)
+    return np.log(mel, out=mel)
 
 
 def long_log_mel(waveform: np.ndarray) -> np.ndarray:
@@ -65,12 +66,18 @@ def long_log_mel(waveform: np.ndarray) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def _preemphasised(frames: np.ndarray) -> np.ndarray:
-    """x[i] - 0.97 x[i-1], where the first sample is its own predecessor."""
-    result = frames.copy()
-    result[:, 1:] -= np.float32(PREEMPHASIS) * frames[:, :-1]
-    result[:, 0] *= np.float32(1 - PREEMPHASIS)
-    return result
+def _windowed(frames: np.ndarray) -> np.ndarray:
+    """(rows, 512): 400 samples x[i] - 0.97 x[i-1] about their mean, times the window, then zeros.
+
+    The first sample is its own predecessor.
+    """
+    padded = np.zeros((len(frames), FFT_SAMPLES), np.float32)
+    centred, result = frames - frames.mean(axis=1, keepdims=True), padded[:, :FRAME_SAMPLES]
+    np.multiply(centred[:, :-1], np.float32(-PREEMPHASIS), out=result[:, 1:])
+    result[:, 1:] += centred[:, 1:]
+    np.multiply(centred[:, 0], np.float32(1 - PREEMPHASIS), out=result[:, 0])
+    result *= _window()
+    return padded
 
 
 @cache

@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -36,6 +37,11 @@ class PyAvDecoder:
         self._container = container
         self.failure: str | None = None
         self.frame_gaps_s: list[tuple[float, float]] = []
+
+    @cached_property
+    def _time_s(self) -> Callable[[Any], float | None]:
+        """When a packet or image of the video is presented; PyAV leaves the time base open of images that it flushes."""
+        return clock(self._container.video.time_base)
 
     def read(self, span: Span, channel: AudioChannel, keeps_stereo: bool = False) -> AudioTrack:
         self._reader = SpanReader(self._container, span)
@@ -97,7 +103,7 @@ class PyAvDecoder:
         """The images with the times at which they come on screen."""
         ends_s: float | None = None
         for image in self._images(needed_s):
-            known_s = time_s(image)
+            known_s = self._time_s(image)
             begins_s = ends_s if known_s is None else known_s
             if begins_s is None:  # nor has any frame before it a time
                 continue
@@ -113,7 +119,7 @@ class PyAvDecoder:
         coded, has_times = self._coded, self._container.has_frame_times
         if has_times and not (coded.are_in_order and self._container.video.codec_context.has_b_frames):
             return None
-        times_s = [time_s(image) or 0.0 for image in self._images()]
+        times_s = [self._time_s(image) or 0.0 for image in self._images()]
         if has_times and times_s == sorted(times_s):
             return None
         # What is stored after the first keyframe, shown before it and predicted from earlier frames gives no image.
@@ -123,8 +129,7 @@ class PyAvDecoder:
     def _images(self, needed_s: set[float] | None = None) -> Iterator[av.VideoFrame]:
         """The decoded images in order of presentation; those whose time is not in `needed_s` may be left out."""
         container, coded = self._container, self._coded
-        codec, time_base = container.video.codec_context, container.video.time_base
-        begins_s = clock(time_base)
+        codec = container.video.codec_context
         codec.flush_buffers()
         codec.skip_frame, self._num_errors = "DEFAULT", 0
         packets: Iterable[Any] = coded.packets if coded.are_held else self._reader.video_packets(coded)
@@ -134,7 +139,7 @@ class PyAvDecoder:
         for packet in chain(setup, packets, [None]):
             container.deadline.check()
             if needed_s is not None and packet is not None:
-                codec.skip_frame = "DEFAULT" if begins_s(packet) in needed_s else "NONREF"
+                codec.skip_frame = "DEFAULT" if self._time_s(packet) in needed_s else "NONREF"
             try:
                 images = codec.decode(packet)
             except (av.error.ExitError, MemoryError):
@@ -142,13 +147,11 @@ class PyAvDecoder:
             except av.error.FFmpegError as error:
                 self._on_error(error, packet)
                 continue
-            for image in images:
-                image.time_base = time_base  # PyAV leaves it open when it flushes
-                yield image
+            yield from images
 
     def _on_error(self, error: av.error.FFmpegError, packet: Any) -> None:
         self.failure, self._num_errors = self.failure or message(error), self._num_errors + 1
-        begins_s = None if packet is None else time_s(packet)
+        begins_s = None if packet is None else self._time_s(packet)
         if begins_s is not None:
             self._add_gap(begins_s)
 
@@ -179,7 +182,7 @@ class _AudioDecoder:
             if not is_before:  # a seek may land in the middle of a packet
                 self.failure = self.failure or message(error)
             return
-        self._has_times |= any(frame.time is not None for frame in frames)
+        self._has_times = self._has_times or any(frame.time is not None for frame in frames)
         if frames and not self._has_times:  # as with WMA Pro: the packet's time is the only one
             frames[0].pts, frames[0].time_base = packet.pts, packet.time_base
         for frame in frames:

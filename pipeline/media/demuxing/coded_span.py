@@ -83,7 +83,9 @@ class CodedFrames:
 
     def add(self, packet: Any, begins_s: float | None, lasts_s: float) -> None:
         self.num_packets, self.num_bytes = self.num_packets + 1, self.num_bytes + packet.size
-        self.last_setup = packet if any(map(packet.has_sidedata, SETUP)) else self.last_setup
+        # Nearly no packet has side data, and asking for a kind of it takes as long as the rest of a packet.
+        if next(packet.iter_sidedata(), None) is not None and any(map(packet.has_sidedata, SETUP)):
+            self.last_setup = packet
         if self.num_bytes > MOST_HELD_BYTES:
             self.are_held, self.packets = False, []
         if self.are_held:
@@ -192,7 +194,7 @@ class SpanReader:
                 continue
             if not part.add(packet):
                 return None
-            if all(one.is_done for one in parts.values()):
+            if part.is_done and all(one.is_done for one in parts.values()):
                 break
         if any(self._is_missed(part) for part in parts.values()):
             return None

@@ -17,7 +17,7 @@ class Deadline:
 
     def check(self) -> None:
         """Raises MediaError when the time is over."""
-        if self.left_s == 0:
+        if time.monotonic() >= self._ends:
             raise self.passed()
 
     def passed(self) -> MediaError:
