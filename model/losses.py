@@ -79,7 +79,7 @@ def _normalise(patches: Tensor) -> Tensor:
     # torch.var_mean takes five times as long on CPUs.
     patches = patches - patches.mean(dim=-1, keepdim=True)
     variance = patches.square().sum(dim=-1, keepdim=True) / (patches.shape[-1] - 1)
-    return patches / (variance + PATCH_VARIANCE_EPS).sqrt()
+    return patches.div_((variance + PATCH_VARIANCE_EPS).sqrt())
 
 
 def denormalise(values: Tensor, patches: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ def normalise_images(images: torch.Tensor) -> torch.Tensor:
     Done on the device of `images`: bytes travel there four times faster than floats.
     """
     mean, std = (_of_colours(values, images.device) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
-    return ((images.to(torch.float32) - mean) / std).movedim(-1, -3)
+    # In place: a second and third array of this size take three times as long as the arithmetic.
+    return torch.sub(images, mean).div_(std).movedim(-1, -3)
 
 
 def _of_colours(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:

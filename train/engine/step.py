@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cavsync.errors import CavsyncError
 from cavsync.pipeline.storage.atomic import write_atomically
 from cavsync.train.engine.config import RunConfig
+from cavsync.train.engine.device import keep_freed_memory
 from cavsync.train.engine.distributed import Ranks
 from cavsync.train.engine.metrics import Losses, StepLosses
 from cavsync.train.engine.optimizer import MovingAverage, build_optimizer, clip_gradients
@@ -105,6 +106,7 @@ class TrainStep(Generic[L]):
         """The host may be `steps_ahead` of the device: by default a step on a GPU, none on a CPU."""
         self.config, self.model, self.objective = config, model, objective
         self.device, self.ranks = device, ranks or Ranks()
+        keep_freed_memory(device)
         self.steps_ahead = int(device.type == "cuda") if steps_ahead is None else steps_ahead
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         momentum = config.ema.momentum
