@@ -1,12 +1,13 @@
 """What the heatmap of a frame costs in `cavsync localize`, at the paper's size with random weights, and what painting it costs.
 
-    python -m benchmarks.localize [--repeats N] [--rounds N]
+    python -m benchmarks.localize [--rounds N]
 
-The baseline encodes every token of each view to the end, and the frame's audio twice. `--repeats` is 2 by default, not 24, so that
-the benchmark takes a minute; views are all but a tenth of the work at 24.
+The baseline is `cavsync localize` as it first was: every token of each view encoded to the end, the frame's audio twice, and
+the views of `cavsync eval segmentation`, which the second row has too.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import matplotlib as mpl
@@ -21,17 +22,21 @@ from cavsync.model.config import sync_base
 from cavsync.train.data.images import normalise_images
 from cavsync.train.engine.config import Precision
 from cavsync.train.engine.device import autocast, has_fast_bfloat16
-from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, MapConfig
+from cavsync.train.evaluation.heatmaps.heatmap import QUICK, HeatmapModel, MapConfig, draw_views
 from cavsync.train.inference.localize.overlay import OPACITY, SIDE_PX, mixed
 
 CPU = torch.device("cpu")
-BEFORE, NOW, HALF = "every token to the end", "cavsync, float32", "cavsync, float32, half of the repeats"
-IN_BFLOAT16 = "cavsync, bfloat16"
+BEFORE, FULL = "every token to the end, 24 repeats of 1/16", "cavsync, 24 repeats of 1/16"
+NOW, HALF, IN_BFLOAT16 = (
+    "cavsync localize",
+    "cavsync localize, half of the repeats",
+    "cavsync localize, bfloat16",
+)
 BY_MATPLOTLIB, BY_TABLE = "an overlay's frame, coloured by matplotlib", "an overlay's frame, cavsync"
 FRAMES = 20  # of the overlay
 
 
-def main(repeats: int = 2, rounds: int = 3) -> None:
+def main(rounds: int = 3) -> None:
     timing.use_one_core()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -39,16 +44,17 @@ def main(repeats: int = 2, rounds: int = 3) -> None:
     config = model.config
     image = torch.randint(256, (config.image_size, config.image_size, 3), dtype=torch.uint8)
     audio = torch.randn(1, config.audio_rows, config.num_mels)
+    heatmap, half = partial(_heatmap, model, image, audio), replace(QUICK, repeats=QUICK.repeats // 2)
     actions: dict[str, timing.Action] = {
-        BEFORE: partial(_to_the_end, HeatmapModel(model, MapConfig(repeats=repeats), CPU), image, audio),
-        NOW: partial(_heatmap, model, repeats, "float32", image, audio),
-        HALF: partial(_heatmap, model, max(1, repeats // 2), "float32", image, audio),
+        BEFORE: partial(_to_the_end, HeatmapModel(model, MapConfig(), CPU), image, audio),
+        FULL: partial(heatmap, MapConfig(), "float32"),
+        NOW: partial(heatmap, QUICK, "float32"),
+        HALF: partial(heatmap, half, "float32"),
     }
-    notes = [
-        f"{repeats} of 24 repeats: {len(HeatmapModel(model, MapConfig(repeats=repeats), CPU).views)} views."
-    ]
+    views = [len(draw_views(config.num_image_patches, one)) for one in (MapConfig(), QUICK, half)]
+    notes = [f"Views of a frame: {views[0]}; of localize {views[1]}, with half of the repeats {views[2]}."]
     if has_fast_bfloat16(CPU):
-        actions[IN_BFLOAT16] = partial(_heatmap, model, repeats, "bfloat16", image, audio)
+        actions[IN_BFLOAT16] = partial(heatmap, QUICK, "bfloat16")
     else:
         notes.append("bfloat16 was not measured: this processor has no instructions for it.")
     costs = timing.in_turns(actions, rounds)
@@ -86,12 +92,14 @@ def _to_the_end(maps: HeatmapModel, image: Tensor, audio: Tensor) -> None:
 
 
 @torch.inference_mode()
-def _heatmap(model: CavMaeSync, repeats: int, precision: Precision, image: Tensor, audio: Tensor) -> None:
+def _heatmap(
+    model: CavMaeSync, image: Tensor, audio: Tensor, config: MapConfig, precision: Precision
+) -> None:
     """The similarity of frame and audio, and the views."""
     with autocast(CPU, precision):
         model.image_embedding(normalise_images(image[None]))
         model.audio_embedding(audio)
-    HeatmapModel(model, MapConfig(repeats=repeats), CPU, precision).encode_image(image, "masked-view")
+    HeatmapModel(model, config, CPU, precision).encode_image(image, "masked-view")
 
 
 def _by_matplotlib(frame: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Which masked views find what sounds: the visible fraction, the ridge and the number of deals, tried on a small world.
+"""Which masked views find what sounds: the visible fraction, number of deals, ridge and length scale, tried on a small world.
 
     python -m benchmarks.masked_view RUN [RUN ...] [--difficulty NAME] [--world-seed N] [--clips N]
 
 A world of test clips only is made from a seed that no other measurement uses, and its audio-prompted segmentation set scored with each
 run by every setting. Give runs of seeds whose scores are reported nowhere, so that a choice by this table favours no reported score.
-Each view is encoded once: fewer deals are the first ones of many, and the ridge changes the regression only.
+Each view is encoded once: fewer deals are the first ones of many, and ridge and length scale change the regression only.
 """
 
 import itertools
@@ -21,6 +21,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from benchmarks.support import results
@@ -39,13 +40,13 @@ from cavsync.train.evaluation.heatmaps.heatmap import (
     upsampled,
 )
 from cavsync.train.evaluation.segmentation.dataset import PromptedRow, PromptedSet
-from cavsync.train.evaluation.segmentation.metrics import average_precision
 
-FRACTIONS = (1 / 32, 1 / 16, 1 / 8, 1 / 4)
-RIDGES = (0.25, 1.0, 4.0, 16.0, 64.0)
-REPEATS = (6, 12, 24, 48)
-# Visible fraction, ridge, repeats.
-Setting = tuple[float, float, int]
+FRACTIONS = (1 / 64, 1 / 32, 1 / 16, 1 / 8)
+RIDGES = (0.5, 1.0, 2.0, 4.0, 8.0)
+LENGTH_SCALES = (0.0, 0.7, 1.0, 1.5)
+REPEATS = (2, 4, 6, 8, 12, 24)
+# Visible fraction, ridge, length scale, repeats.
+Setting = tuple[float, float, float, int]
 
 
 def main(
@@ -95,9 +96,11 @@ def mapped(
         for fraction in FRACTIONS
     }
     solvers = {
-        (fraction, ridge, repeats): ridge_solver(first_deals(one.views, repeats), num_patches(one), ridge)
+        (fraction, ridge, length_scale, repeats): ridge_solver(
+            first_deals(one.views, repeats), one.model.config.image_grid, ridge, length_scale
+        )
         for fraction, one in models.items()
-        for ridge, repeats in itertools.product(RIDGES, REPEATS)
+        for ridge, length_scale, repeats in itertools.product(RIDGES, LENGTH_SCALES, REPEATS)
     }
     any_model, reader = models[FRACTIONS[0]], PromptReader.of(checkpoint, "mean")
     embeddings: dict[float, Tensor] = {}
@@ -111,14 +114,10 @@ def mapped(
             audio = any_model.encode_audio(reader.read(prompted.audio(row), decoder))
             grid = any_model.model.config.image_grid
             features = {
-                setting: MaskedViewFeatures(first_deals(embeddings[setting[0]], setting[2]), solver, grid)
+                setting: MaskedViewFeatures(first_deals(embeddings[setting[0]], setting[-1]), solver, grid)
                 for setting, solver in solvers.items()
             }
             yield {name: one.heatmap(audio).cells for name, one in features.items()}, truth_of(row, ids)
-
-
-def num_patches(model: HeatmapModel) -> int:
-    return model.model.config.num_image_patches
 
 
 def view_embeddings(model: HeatmapModel, image: Tensor) -> Tensor:
@@ -145,26 +144,26 @@ def mean_average_precision(names: list[str], maps: list[np.ndarray], truths: lis
     for name in sorted(set(names)):
         rows = [number for number, other in enumerate(names) if other == name]
         scores, truth = (np.stack([part[row].ravel() for row in rows]) for part in (maps, truths))
-        precisions.append(average_precision(scores, truth))
+        precisions.append(average_precision_score(truth, scores))
     return 100 * float(np.mean(precisions))
 
 
 def publish(found: dict[str, dict[Setting, float]], note: str) -> None:
-    """Prints a table a run-mean, with a row for each visible fraction and number of deals, and writes all."""
+    """Prints a table a run-mean, with a row for each visible fraction, number of deals and length scale, and writes all."""
     settings = list(next(iter(found.values())))
     means = {setting: float(np.mean([one[setting] for one in found.values()])) for setting in settings}
     table = Table(title=f"masked-view, mean mAP of {', '.join(found)}", title_justify="left")
-    for heading in ("visible", "deals", *(f"ridge {ridge:g}" for ridge in RIDGES)):
+    for heading in ("visible", "deals", "length scale", *(f"ridge {ridge:g}" for ridge in RIDGES)):
         table.add_column(heading, justify="right")
-    for fraction, repeats in itertools.product(FRACTIONS, REPEATS):
-        values = [f"{means[fraction, ridge, repeats]:.1f}" for ridge in RIDGES]
-        table.add_row(f"1/{1 / fraction:g}", str(repeats), *values)
+    for fraction, repeats, length_scale in itertools.product(FRACTIONS, REPEATS, LENGTH_SCALES):
+        values = [f"{means[fraction, ridge, length_scale, repeats]:.1f}" for ridge in RIDGES]
+        table.add_row(f"1/{1 / fraction:g}", str(repeats), f"{length_scale:g}", *values)
     best = {
         name: max(one, key=lambda setting: one[setting]) for name, one in {**found, "mean": means}.items()
     }
     lines = [f"best of {name}: {describe(one)}" for name, one in best.items()]
     now = MapConfig()
-    default = (now.visible_fraction, now.ridge, now.repeats)
+    default = (now.visible_fraction, now.ridge, now.length_scale, now.repeats)
     lines.append(
         f"default {describe(default)}: {means[default]:.1f}, of the mean the best is {max(means.values()):.1f}"
     )
@@ -175,8 +174,8 @@ def publish(found: dict[str, dict[Setting, float]], note: str) -> None:
 
 
 def describe(setting: Setting) -> str:
-    fraction, ridge, repeats = setting
-    return f"1/{1 / fraction:g} visible, ridge {ridge:g}, {repeats} deals"
+    fraction, ridge, length_scale, repeats = setting
+    return f"1/{1 / fraction:g} visible, ridge {ridge:g}, length scale {length_scale:g}, {repeats} deals"
 
 
 if __name__ == "__main__":

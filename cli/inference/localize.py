@@ -1,6 +1,7 @@
 """`cavsync localize`: heatmaps of where in a video its audio comes from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def localize(
     maps: MapsOption = ["masked-view"],  # noqa: B006 (Typer copies it)
     audio_features: AudioFeaturesOption = "tokens",
     similarity: SimilarityOption = "dot",
-    repeats: RepeatsOption = 24,
+    repeats: RepeatsOption = 4,  # of QUICK
     step: Annotated[
         float | None,
         typer.Option(
@@ -61,7 +62,7 @@ def localize(
     from cavsync.cli.console.progress import counting
     from cavsync.train.embedding.embedder import Embedder
     from cavsync.train.embedding.windows.window_file import WindowFile
-    from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
+    from cavsync.train.evaluation.heatmaps.heatmap import QUICK
     from cavsync.train.inference.localize.calibration import calibrate as calibrate_by
     from cavsync.train.inference.localize.folder import write_localized
     from cavsync.train.inference.localize.localizer import localize as find
@@ -75,7 +76,7 @@ def localize(
     embedder = Embedder(checkpoint, step)
     inputs = command_inputs("localize", checkpoint)
     folder = results_folder(out, Path(f"localized-{video.stem}"), PAGE_NAME, inputs)
-    config = MapConfig(audio_features=audio_features, similarity=similarity, repeats=repeats)
+    config = replace(QUICK, audio_features=audio_features, similarity=similarity, repeats=repeats)
     with counting("calibrating", "clips", quiet=as_json) as on_clip:
         calibration = calibrate_by(embedder, calibrate, on_clip)
     with counting("heatmaps", "s", quiet=as_json) as on_second:

@@ -50,7 +50,7 @@ class AudioBlock(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class AudioRun:
     """Blocks of one rate that follow one another without a hole."""
 
     begins_s: float  # on the container's clock
@@ -175,7 +175,7 @@ class AudioTrack:
                 yield piece
 
 
-def steady_runs(blocks: Sequence[AudioBlock]) -> Iterator[Run]:
+def steady_runs(blocks: Sequence[AudioBlock]) -> Iterator[AudioRun]:
     """The blocks in their order, cut where their times leave the stream's level for long, and where the rate changes."""
     ahead_s = np.cumsum([0.0, *(block.duration_s for block in blocks)])[:-1]
     deviations_s = np.array([block.begins_s for block in blocks]) - ahead_s
@@ -189,7 +189,7 @@ def steady_runs(blocks: Sequence[AudioBlock]) -> Iterator[Run]:
         stop = next(leaving, len(blocks))
         for _, run in groupby(range(first, stop), key=lambda number: blocks[number].rate_hz):
             numbers = list(run)
-            yield Run(float(ahead_s[numbers[0]] + level_s), blocks[numbers[0] : numbers[-1] + 1])
+            yield AudioRun(float(ahead_s[numbers[0]] + level_s), blocks[numbers[0] : numbers[-1] + 1])
         first = stop
 
 

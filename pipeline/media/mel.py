@@ -52,7 +52,8 @@ def _mel_rows(frames: np.ndarray) -> np.ndarray:
     # The Nyquist bin lies on the last filter's edge and has no weight.
     mel: np.ndarray = power[:, :-1] @ mel_filters()
     np.maximum(mel, np.float32(FLOOR), out=mel)
-    return np.log(mel, out=mel)
+    np.log(mel, out=mel)
+    return mel
 
 
 def long_log_mel(waveform: np.ndarray) -> np.ndarray:

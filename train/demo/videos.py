@@ -19,7 +19,7 @@ from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embedder import Embedder
 from cavsync.train.embedding.windows.files import EmbedderSpec, embed_files
 from cavsync.train.embedding.windows.window_file import WindowFile
-from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
+from cavsync.train.evaluation.heatmaps.heatmap import QUICK
 from cavsync.train.evaluation.statistics import mean_percent
 from cavsync.train.inference.localize.calibration import calibrate
 from cavsync.train.inference.localize.folder import write_localized
@@ -138,7 +138,7 @@ def localize_world(
     """Writes heatmaps of the first test video, as an overlay video in the run's folder localized/."""
     video = next(config.root / clip["video"] for clip in truth["clips"] if clip["split"] == "test")
     embedder = Embedder(checkpoint)
-    found = localize(embedder, video, None, ("masked-view",), MapConfig(), calibrate(embedder), on_second)
+    found = localize(embedder, video, None, ("masked-view",), QUICK, calibrate(embedder), on_second)
     write_localized(found, config.run / "localized")
     return found
 

@@ -40,14 +40,35 @@ class MapConfig:
     visible_fraction: float = 1 / 16
     """Of the patches, those that one view shows: 4 of 64, 12 of 196."""
     ridge: float = 4.0
+    length_scale: float = 0.0
+    """How far apart the parts of patches are alike, in patches; 0 takes each patch for itself."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or not 0 < self.visible_fraction < 1 or self.ridge <= 0:
+        if (
+            self.repeats < 1
+            or not 0 < self.visible_fraction < 1
+            or self.ridge <= 0
+            or not 0 <= self.length_scale < np.inf
+        ):
             raise ValueError(
-                f"{self.repeats=}, {self.visible_fraction=} and {self.ridge=} give no map: repeats must be 1 or "
-                "more, visible_fraction between 0 and 1, ridge positive."
+                f"{self.repeats=}, {self.visible_fraction=}, {self.ridge=} and {self.length_scale=} give no map: "
+                "repeats must be 1 or more, visible_fraction between 0 and 1, ridge positive, length_scale 0 or more."
             )
+
+    @property
+    def views(self) -> str:
+        """The settings of `masked-view`, for the foot of a report."""
+        alike = f", patches alike within {self.length_scale:g} patches" if self.length_scale else ""
+        return (
+            f"{self.repeats} draws of the patches into views that show {self.visible_fraction:.3g} of them, "
+            f"ridge {self.ridge:g}{alike}, seed {self.seed}"
+        )
+
+
+QUICK = MapConfig(repeats=4, visible_fraction=1 / 32, ridge=1.0, length_scale=0.7)
+"""For videos, with a heatmap in every window: of the full one's work in the encoder a quarter at 196 patches, chosen on
+models and worlds that no reported score is of (`benchmarks.masked_view`, docs/own-videos.md)."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +124,8 @@ class HeatmapModel:
     ) -> None:
         self.model, self.config, self.device = model.to(device).eval(), config, device
         self.precision = precision
-        num_patches = model.config.num_image_patches
-        self.views = draw_views(num_patches, config).to(device)
-        self.solver = ridge_solver(self.views, num_patches, config.ridge)
+        self.views = draw_views(model.config.num_image_patches, config).to(device)
+        self.solver = ridge_solver(self.views, model.config.image_grid, config.ridge, config.length_scale)
 
     @torch.inference_mode()
     def encode_audio(self, segments: AudioSegments) -> AudioFeatures:
@@ -177,14 +197,29 @@ def draw_views(num_patches: int, config: MapConfig) -> Tensor:
     return torch.from_numpy(np.concatenate(draws).reshape(-1, visible))
 
 
-def ridge_solver(views: Tensor, num_patches: int, ridge: float) -> Tensor:
-    """(P, V): centred similarities of the V views -> each patch's part in them, by ridge regression."""
-    is_visible = torch.zeros(len(views), num_patches, dtype=torch.float64, device=views.device)
+def ridge_solver(views: Tensor, grid: tuple[int, int], ridge: float, length_scale: float) -> Tensor:
+    """(P, V): centred similarities of the V views -> each patch's part in them, by ridge regression.
+
+    The parts are assumed beforehand to covary as `patch_covariance` says. With a length scale of 0 this is plain ridge
+    regression; with more it is kriging, the mean of a Gaussian process with noise of variance `ridge`.
+    """
+    covariance = patch_covariance(grid, length_scale).to(views.device)
+    is_visible = torch.zeros(len(views), len(covariance), dtype=torch.float64, device=views.device)
     is_visible.scatter_(1, views, 1.0)
     centred = is_visible - is_visible.mean(dim=0)  # (V, P)
-    penalty = ridge * torch.eye(num_patches, dtype=torch.float64, device=views.device)
-    solver: Tensor = torch.linalg.solve(centred.T @ centred + penalty, centred.T)
-    return solver.float()
+    explained = centred @ covariance
+    noise = ridge * torch.eye(len(views), dtype=torch.float64, device=views.device)
+    solver: Tensor = torch.linalg.solve(explained @ centred.T + noise, explained).T
+    return solver.float().contiguous()
+
+
+def patch_covariance(grid: tuple[int, int], length_scale: float) -> Tensor:
+    """(P, P) float64 of a grid in patches, row by row: exp(-distance / `length_scale`), and the identity for 0."""
+    places = torch.cartesian_prod(*(torch.arange(length, dtype=torch.float64) for length in grid))
+    distance = torch.cdist(places, places)  # in patches
+    return (
+        torch.exp(-distance / length_scale) if length_scale else torch.eye(len(places), dtype=torch.float64)
+    )
 
 
 def upsampled(cells: Tensor | np.ndarray, side: int) -> np.ndarray:

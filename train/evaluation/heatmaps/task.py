@@ -64,16 +64,12 @@ class MapTask:
     def facts(self) -> list[tuple[str, str]]:
         """For the foot of a report."""
         config = self.map
-        views = (
-            f"{config.repeats} draws of the patches into views that show {config.visible_fraction:.3g} of them, "
-            f"ridge {config.ridge:g}, seed {config.seed}"
-        )
         return [
             ("weights", str(self.weights)),
             (
                 "map denseav",
                 f"{config.similarity} product of image patches with audio {config.audio_features}",
             ),
-            ("map masked-view (our method)", views),
+            ("map masked-view (our method)", config.views),
             ("audio segments", self.windows),
         ]

@@ -163,7 +163,8 @@ def facts(found: LocalizedVideo) -> list[tuple[str, str]]:
         (
             "maps",
             ", ".join(
-                f"{method} (our method)" if method == "masked-view" else method for method in found.maps
+                f"{method} (our method): {found.map.views}" if method == "masked-view" else method
+                for method in found.maps
             ),
         ),
         ("calibrated by", "nothing" if found.calibration is None else found.calibration.source),

@@ -6,7 +6,7 @@ from cavsync.train.choices import InferencePrecision, MapMethod
 from cavsync.train.embedding.checkpoint import LoadedCheckpoint
 from cavsync.train.embedding.embed import AnyCheckpoint
 from cavsync.train.embedding.embedder import Embedder
-from cavsync.train.evaluation.heatmaps.heatmap import MapConfig
+from cavsync.train.evaluation.heatmaps.heatmap import QUICK
 from cavsync.train.inference.localize.calibration import calibrate as calibrate_by
 from cavsync.train.inference.localize.localized_video import LocalizedVideo
 from cavsync.train.inference.localize.localizer import localize as localize_windows
@@ -48,4 +48,4 @@ def localize(
     embedder = Embedder(checkpoint, step_s)
     calibration = None if calibrate is None else calibrate_by(embedder, Path(calibrate))
     other = None if audio is None else Path(audio)
-    return localize_windows(embedder, Path(video), other, (method,), MapConfig(), calibration)
+    return localize_windows(embedder, Path(video), other, (method,), QUICK, calibration)
