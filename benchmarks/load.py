@@ -34,16 +34,16 @@ from cavsync.train.engine.distributed import Ranks
 NUM_PAIRS, BATCH_SIZE = 384, 96
 OURS_PAIRS, UPSTREAM_PAIRS = "cavsync, pairs", "upstream, pairs"
 OURS_CLIPS, UPSTREAM_CLIPS = "cavsync, whole clips", "upstream, whole clips"
-STREAMED_CLIPS, PER_READ = 384, (1, 4)
+STREAMED_CLIPS, PER_READ = 384, (1, 4, 8)
 STREAMED = "cavsync, stream, {} a read"
 
 
 def main(clips: Path | None = None, rounds: int = 7) -> None:
     timing.use_one_core()
     torch.set_num_threads(1)
-    videos = clips or sample_clips.synthesised()
     with TemporaryDirectory() as name:
-        ours, theirs = Path(name, "ours"), Path(name, "theirs")
+        videos, ours, theirs = (Path(name, part) for part in ("videos", "ours", "theirs"))
+        link_usable(clips or sample_clips.synthesised(), videos)
         cavsync("prepare", "folder", videos, "--out", ours, "--max-failure-rate", "1")
         data = DataConfig(path=str(ours))
         whole = ClipAllPairs(data, sync_base())
@@ -59,6 +59,16 @@ def main(clips: Path | None = None, rounds: int = 7) -> None:
         actions |= {STREAMED.format(count): partial(_streamed, many, count) for count in PER_READ}
         costs = timing.in_turns(actions, rounds)
     results.publish("load", "One process, one thread, warm", _rows(costs, len(files)))
+
+
+def link_usable(clips: Path, folder: Path) -> None:
+    """Links to the files that upstream reads, for both to have the same."""
+    folder.mkdir()
+    for video in sorted(clips.iterdir()):
+        if upstream.reads(video):
+            (folder / video.name).symlink_to(video.resolve())
+        else:
+            typer.echo(f"Left out: {video}: upstream's OpenCV reads no 16 frames of it.", err=True)
 
 
 def prepared_files(dataset: Path) -> list[Path]:
@@ -100,27 +110,24 @@ def _rows(costs: dict[str, timing.Series], num_clips: int) -> list[results.Row]:
         )
 
     num_pairs = NUM_PAIRS // num_clips * num_clips
+    upstream_rate = [num_pairs / seconds for seconds in costs[UPSTREAM_PAIRS].cpu_s]
     return [
         row(UPSTREAM_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ""),
         row(OURS_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ">= 2,000/s, upstream 164/s"),
-        *(_row_of_stream(costs, count) for count in PER_READ),
+        *(_row_of_stream(costs, count, upstream_rate) for count in PER_READ),
         row(UPSTREAM_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ""),
         row(OURS_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ">= 100/s, upstream 9.7/s"),
     ]
 
 
-def _row_of_stream(costs: dict[str, timing.Series], pairs_per_read: int) -> results.Row:
-    """Pairs a second, and how they compare with one pair a read."""
-    name, base = STREAMED.format(pairs_per_read), STREAMED.format(PER_READ[0])
+def _row_of_stream(
+    costs: dict[str, timing.Series], pairs_per_read: int, upstream_rate: list[float]
+) -> results.Row:
+    name = STREAMED.format(pairs_per_read)
     rate = [pairs_per_read * STREAMED_CLIPS / seconds for seconds in costs[name].cpu_s]
-    one = [STREAMED_CLIPS / seconds for seconds in costs[base].cpu_s]
+    ratio = timing.ratio(rate, upstream_rate)
     return results.Row(
-        what=name,
-        values=rate,
-        unit="pairs/s",
-        ratio=timing.ratio(rate, one),
-        to="one a read",
-        aim=">= 1,500/s",
+        what=name, values=rate, unit="pairs/s", ratio=ratio, to="upstream", aim=">= 1,500/s, upstream 164/s"
     )
 
 
