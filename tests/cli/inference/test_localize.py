@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,7 @@ from cavsync.model.output import Encoding
 from cavsync.pipeline.dataset.reader import Dataset
 from cavsync.pipeline.media.encode import Mp4
 from cavsync.train.data.inputs import PUBLISHED_INPUTS
-from cavsync.train.evaluation.heatmaps.heatmap import HeatmapModel, upsampled
+from cavsync.train.evaluation.heatmaps.heatmap import QUICK, HeatmapModel, upsampled
 from cavsync.train.inference.localize.calibration import SEED, Calibration
 from cavsync.train.inference.localize.familiarity import CalibrationEmbeddings
 from cavsync.train.inference.localize.folder import MAX_FRAMES
@@ -214,7 +215,9 @@ def test_the_map_follows_the_sounding_square(
     method: str, moving: Path, localize: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     record = localize(moving, "--map", method)
-    assert record["config"]["methods"] == [method]
+    assert record["config"] == {"audio": None, "methods": [method], **asdict(QUICK)}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert (QUICK.views in page) is (method == "masked-view")
     arrays = arrays_in(tmp_path / "out")
     assert arrays[f"map_{method}"].shape[1:] == (NUM_CELLS, NUM_CELLS)
     for end_s, cells in zip(arrays["end_s"], arrays[f"map_{method}"], strict=True):

@@ -68,6 +68,7 @@ class S3Store:
     def __exit__(self, *_: object) -> None:
         self.stop()
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.clear()
+        s3_backends.bucket_accounts.clear()  # names that are taken, for the next store of this process
 
     def start(self) -> None:
         self.is_up = True
