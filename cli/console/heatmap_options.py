@@ -41,7 +41,7 @@ RepeatsOption = Annotated[
     int,
     typer.Option(
         min=1,
-        help="How often masked-view draws all patches into views: fewer take less time in proportion, for a noisier heatmap; 8 and more gain little.",
+        help="How often masked-view draws all patches into views: fewer take less time in proportion, for a noisier heatmap.",
     ),
 ]
 SimilarityOption = Annotated[

@@ -179,18 +179,21 @@ def steady_runs(blocks: Sequence[AudioBlock]) -> Iterator[AudioRun]:
     """The blocks in their order, cut where their times leave the stream's level for long, and where the rate changes."""
     ahead_s = np.cumsum([0.0, *(block.duration_s for block in blocks)])[:-1]
     deviations_s = np.array([block.begins_s for block in blocks]) - ahead_s
-    begins_part = np.array([block.begins_part for block in blocks])
-    first = 0
-    while first < len(blocks):
-        level_s = _level_s(first, deviations_s, ahead_s)
-        may_leave = begins_part | (np.abs(deviations_s - level_s) > TOLERANCE_S)  # not a block without a time
-        later = (number for number in np.flatnonzero(may_leave).tolist() if number > first)
-        leaving = (n for n in later if begins_part[n] or _stays_away(n, level_s, deviations_s, ahead_s))
-        stop = next(leaving, len(blocks))
-        for _, run in groupby(range(first, stop), key=lambda number: blocks[number].rate_hz):
-            numbers = list(run)
-            yield AudioRun(float(ahead_s[numbers[0]] + level_s), blocks[numbers[0] : numbers[-1] + 1])
-        first = stop
+    level_s, first = math.nan, 0
+    for number, (block, deviation_s) in enumerate(zip(blocks, deviations_s.tolist(), strict=True)):
+        leaves = abs(deviation_s - level_s) > TOLERANCE_S  # not a block without a time
+        is_new = (
+            number == 0
+            or block.begins_part
+            or (leaves and _stays_away(number, level_s, deviations_s, ahead_s))
+        )
+        if number and (is_new or block.rate_hz != blocks[first].rate_hz):
+            yield AudioRun(float(ahead_s[first] + level_s), blocks[first:number])
+            first = number
+        if is_new:
+            level_s = _level_s(number, deviations_s, ahead_s)
+    if blocks:
+        yield AudioRun(float(ahead_s[first] + level_s), blocks[first:])
 
 
 def _stays_away(number: int, level_s: float, deviations_s: np.ndarray, ahead_s: np.ndarray) -> bool:

@@ -61,7 +61,7 @@ class MapConfig:
         """The settings of `masked-view`, for the foot of a report."""
         alike = f", patches alike within {self.length_scale:g} patches" if self.length_scale else ""
         return (
-            f"{self.repeats} draws of the patches into views that show {self.visible_fraction:.3g} of them, "
+            f"{self.repeats} draws of the patches into views that show 1/{1 / self.visible_fraction:g} of them, "
             f"ridge {self.ridge:g}{alike}, seed {self.seed}"
         )
 
