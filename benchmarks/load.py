@@ -102,33 +102,23 @@ def _all_of(items: TorchDataset, batch_size: int | None) -> None:
 
 
 def _rows(costs: dict[str, timing.Series], num_clips: int) -> list[results.Row]:
-    def row(name: str, count: int, unit: str, to: str, aim: str) -> results.Row:
-        rate = [count / seconds for seconds in costs[name].cpu_s]
-        other = [count / seconds for seconds in costs[to].cpu_s]
-        return results.Row(
-            what=name, values=rate, unit=unit, ratio=timing.ratio(rate, other), to="upstream", aim=aim
-        )
-
     num_pairs = NUM_PAIRS // num_clips * num_clips
-    upstream_rate = [num_pairs / seconds for seconds in costs[UPSTREAM_PAIRS].cpu_s]
+    streamed = {STREAMED.format(count): count * STREAMED_CLIPS for count in PER_READ}
+    counts = {UPSTREAM_PAIRS: num_pairs, OURS_PAIRS: num_pairs, **streamed}
+    counts |= {UPSTREAM_CLIPS: num_clips, OURS_CLIPS: num_clips}
+    rates = {name: [count / seconds for seconds in costs[name].cpu_s] for name, count in counts.items()}
+
+    def row(name: str, unit: str, to: str, aim: str) -> results.Row:
+        ratio = timing.ratio(rates[name], rates[to])
+        return results.Row(what=name, values=rates[name], unit=unit, ratio=ratio, to="upstream", aim=aim)
+
     return [
-        row(UPSTREAM_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ""),
-        row(OURS_PAIRS, num_pairs, "pairs/s", UPSTREAM_PAIRS, ">= 2,000/s, upstream 164/s"),
-        *(_row_of_stream(costs, count, upstream_rate) for count in PER_READ),
-        row(UPSTREAM_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ""),
-        row(OURS_CLIPS, num_clips, "clips/s", UPSTREAM_CLIPS, ">= 100/s, upstream 9.7/s"),
+        row(UPSTREAM_PAIRS, "pairs/s", UPSTREAM_PAIRS, ""),
+        row(OURS_PAIRS, "pairs/s", UPSTREAM_PAIRS, ">= 2,000/s, upstream 164/s"),
+        *(row(name, "pairs/s", UPSTREAM_PAIRS, ">= 1,500/s, upstream 164/s") for name in streamed),
+        row(UPSTREAM_CLIPS, "clips/s", UPSTREAM_CLIPS, ""),
+        row(OURS_CLIPS, "clips/s", UPSTREAM_CLIPS, ">= 100/s, upstream 9.7/s"),
     ]
-
-
-def _row_of_stream(
-    costs: dict[str, timing.Series], pairs_per_read: int, upstream_rate: list[float]
-) -> results.Row:
-    name = STREAMED.format(pairs_per_read)
-    rate = [pairs_per_read * STREAMED_CLIPS / seconds for seconds in costs[name].cpu_s]
-    ratio = timing.ratio(rate, upstream_rate)
-    return results.Row(
-        what=name, values=rate, unit="pairs/s", ratio=ratio, to="upstream", aim=">= 1,500/s, upstream 164/s"
-    )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Encoder(nn.Module):
     def _initialise(self) -> None:
         """Upstream's initial weights: xavier for matrices, deviation 0.02 for tokens and 1 for registers."""
         # The meta device holds no values; a third of building a model for a file would go there.
-        if torch.get_default_device().type == "meta":
+        if self.modality_a.is_meta:
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.command_line import output_text, run
 from support.known_shards import micro_run
-from support.labelled_shards import micro_finetuning, write_labelled_shards
+from support.labelled_shards import micro_finetuning
 
 from cavsync.train.data.config import DataConfig
 from cavsync.train.data.inputs import INPUT_FIELDS
@@ -22,22 +22,17 @@ STATISTICS: dict[str, Any] = {"mel_mean": -3.5, "mel_std": 2.5, "pad_value": -8.
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
-
-
-@pytest.fixture(scope="module")
-def pretrained_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pretrained_run(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained") / "runs" / "micro"
-    pretrain(micro_run(dataset, data=DataConfig(path=str(dataset), **STATISTICS)), folder, device="cpu")
+    pretrain(micro_run(labelled, data=DataConfig(path=str(labelled), **STATISTICS)), folder, device="cpu")
     return folder
 
 
 @pytest.fixture(scope="module")
-def tuned_run(dataset: Path, pretrained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tuned_run(labelled: Path, pretrained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fine-tuned classifier of audio alone, which the shapes of its tensors do not tell."""
     folder = tmp_path_factory.mktemp("tuned") / "runs" / "tuned"
-    config = micro_finetuning(dataset, pretrained_run, "head.kind=mlp", "head.modality=audio")
+    config = micro_finetuning(labelled, pretrained_run, "head.kind=mlp", "head.modality=audio")
     finetune(config, folder, device="cpu")
     return folder
 
@@ -62,9 +57,9 @@ def retrieved(checkpoint: Path, dataset: Path, out: Path, *options: object) -> d
 
 
 @pytest.fixture(scope="module")
-def of_run(pretrained_run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def of_run(pretrained_run: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the run itself retrieves."""
-    return retrieved(pretrained_run, dataset, tmp_path_factory.mktemp("of-run"))
+    return retrieved(pretrained_run, labelled, tmp_path_factory.mktemp("of-run"))
 
 
 def stated(checkpoint: Path, *options: object) -> dict[str, Any]:
@@ -76,15 +71,15 @@ def stated(checkpoint: Path, *options: object) -> dict[str, Any]:
 
 
 def test_an_exported_file_scores_as_its_run_without_a_warning(
-    of_run: dict[str, Any], exported: Path, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    of_run: dict[str, Any], exported: Path, labelled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert of_run["mel_mean"] == STATISTICS["mel_mean"]
-    assert retrieved(exported, dataset, tmp_path / "of-file") == of_run
+    assert retrieved(exported, labelled, tmp_path / "of-file") == of_run
     assert "does not state" not in caplog.text
 
 
 def test_without_its_record_a_warning_names_each_field_and_the_fields_can_be_given(
-    of_run: dict[str, Any], exported: Path, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    of_run: dict[str, Any], exported: Path, labelled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = json.loads((exported.parent / "x.pth.json").read_text())
     (exported.parent / "x.pth.json").unlink()
@@ -100,7 +95,7 @@ def test_without_its_record_a_warning_names_each_field_and_the_fields_can_be_giv
     stated = record["model_config"] | record["inputs"]
     names = ("num_heads", "keep_registers", "decoder_num_heads", "norm_pix", *INPUT_FIELDS)
     given = [part for name in names for part in ("--set", f"{name}={json.dumps(stated[name])}")]
-    assert retrieved(exported, dataset, tmp_path / "given", *given) == of_run
+    assert retrieved(exported, labelled, tmp_path / "given", *given) == of_run
     assert not caplog.text
 
 
@@ -208,11 +203,11 @@ def test_an_exported_classifier_keeps_its_classes_its_modality_and_its_statistic
 
 
 def test_a_probe_starts_with_the_statistics_of_an_exported_file(
-    exported: Path, dataset: Path, tmp_path: Path
+    exported: Path, labelled: Path, tmp_path: Path
 ) -> None:
     options = (
         "--data",
-        dataset,
+        labelled,
         "--epochs",
         "1",
         "--device",
@@ -267,11 +262,11 @@ def test_every_command_that_takes_a_checkpoint_has_the_option_set(command: tuple
     assert "mel_mean" in output_text(run(*command, "--help"))
 
 
-def test_a_misspelt_field_or_an_impossible_value_is_named(exported: Path, dataset: Path) -> None:
+def test_a_misspelt_field_or_an_impossible_value_is_named(exported: Path, labelled: Path) -> None:
     for text, message in (("mel_maen=3", "did you mean 'mel_mean'"), ("num_heads", "is not FIELD=VALUE")):
-        result = run("eval", "retrieval", "--checkpoint", exported, "--data", dataset, "--set", text)
+        result = run("eval", "retrieval", "--checkpoint", exported, "--data", labelled, "--set", text)
         assert (result.exit_code, message in output_text(result)) == (2, True)
-    result = run("eval", "retrieval", "--checkpoint", exported, "--data", dataset, "--set", "mel_std=wide")
+    result = run("eval", "retrieval", "--checkpoint", exported, "--data", labelled, "--set", "mel_std=wide")
     assert result.exit_code == 1
     assert "mel_std='wide' must be a number" in output_text(result)
 

@@ -11,7 +11,6 @@ import pytest
 from click.testing import Result
 from support.command_line import output_text, run
 from support.known_shards import micro_run
-from support.labelled_shards import write_labelled_shards
 from support.media import KnownClip
 from support.sabotage.disks import fill, read_only, small_disk
 
@@ -20,15 +19,10 @@ from cavsync.train.pretrain.trainer import pretrain
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
-
-
-@pytest.fixture(scope="module")
-def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder that tests copy."""
     folder = tmp_path_factory.mktemp("trained") / "runs" / "micro"
-    config = micro_run(dataset, data=DataConfig(path=str(dataset), mel_mean=-5.0, mel_std=4.0))
+    config = micro_run(labelled, data=DataConfig(path=str(labelled), mel_mean=-5.0, mel_std=4.0))
     pretrain(config, folder, device="cpu")
     return folder
 
@@ -70,12 +64,12 @@ def refused(result: Result, *parts: object) -> None:
 
 
 def test_a_report_of_other_data_gets_a_folder_of_its_own_and_the_same_inputs_refresh(
-    run_folder: Path, dataset: Path, tmp_path: Path
+    run_folder: Path, labelled: Path, tmp_path: Path
 ) -> None:
-    other = shutil.copytree(dataset, tmp_path / "other")
+    other = shutil.copytree(labelled, tmp_path / "other")
     arguments = ("eval", "retrieval", "--checkpoint", run_folder, "--split", "test", "--data")
     first = run_folder / "retrieval-test"
-    succeeded(*arguments, dataset)
+    succeeded(*arguments, labelled)
     pages = [(first / name).read_bytes() for name in ("report.html", "report.json", "ranks.parquet")]
     text = succeeded(*arguments, other)
     assert f"{first} holds results of other inputs; these go to {first}-2." in text
@@ -83,7 +77,7 @@ def test_a_report_of_other_data_gets_a_folder_of_its_own_and_the_same_inputs_ref
     record = json.loads((run_folder / "retrieval-test-2" / "report.json").read_text())
     assert record["inputs"]["data"]["path"] == str(other)
     before = (first / "report.html").stat().st_mtime_ns
-    succeeded(*arguments, dataset)
+    succeeded(*arguments, labelled)
     assert (first / "report.html").stat().st_mtime_ns > before
     assert sorted(path.name for path in run_folder.glob("retrieval-*")) == [
         "retrieval-test",
@@ -92,7 +86,7 @@ def test_a_report_of_other_data_gets_a_folder_of_its_own_and_the_same_inputs_ref
 
 
 def test_a_page_names_its_inputs_and_its_date_in_its_head(
-    run_folder: Path, dataset: Path, tmp_path: Path
+    run_folder: Path, labelled: Path, tmp_path: Path
 ) -> None:
     succeeded(
         "eval", "retrieval", "--checkpoint", run_folder, "--out", tmp_path / "out", "--aggregation", "max"
@@ -101,7 +95,7 @@ def test_a_page_names_its_inputs_and_its_date_in_its_head(
     for part in (
         "cavsync eval retrieval",
         str(run_folder / "model.safetensors"),
-        str(dataset),
+        str(labelled),
         "split test",
         "aggregation max",
         "mel_mean -5.0",

@@ -20,8 +20,8 @@ DEVICE_CHOICES = get_args(DeviceChoice)
 WITHOUT_HALF_PRECISION = "AVX2"
 # What compiling costs is won back in some hundred steps (an assumption: a minute or two, against a fifth of each step).
 STEPS_WORTH_COMPILING = 1000
-# Options of glibc's mallopt, by the numbers of its malloc.h, and their values: the largest one that it takes of the
-# first, and of the second more than the steps that fit into a CPU's patience leave at the end of the heap.
+# Options of glibc's mallopt, by the numbers of its malloc.h. Arrays below the first size come from the heap (the largest
+# value that it takes); what is free at the heap's end is returned beyond the second, of which a step of `tiny` needs less.
 M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES = -3, 32 * 2**20
 M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES = -1, 2**30
 

@@ -1,17 +1,11 @@
-"""A small labelled dataset, and a run that was trained on it."""
+"""A run that was trained on a small labelled dataset."""
 
 from pathlib import Path
 
 import pytest
 from support.known_shards import micro_run
-from support.labelled_shards import write_labelled_shards
 
 from cavsync.train.pretrain.trainer import pretrain
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from click.testing import Result
 from support import command_line
 from support.command_line import output_text
 from support.known_shards import micro_model
-from support.labelled_shards import CLASSES, NUM_TEST, micro_finetuning, pretrained, write_labelled_shards
+from support.labelled_shards import CLASSES, NUM_TEST, micro_finetuning, pretrained
 from support.pages import sound_page
 
 from cavsync.model.checkpoints.checkpoint import load_model
@@ -29,15 +29,10 @@ NUM_LISTED = NUM_TEST + 2  # the fixture lists one missing clip a shard
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_labelled_shards(tmp_path_factory.mktemp("labelled"))
-
-
-@pytest.fixture(scope="module")
-def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole model fine-tuned with a head that answers for each frame."""
     folder = tmp_path_factory.mktemp("root") / "runs" / "tuned"
-    config = micro_finetuning(dataset, pretrained(folder.parents[1]), "head.kind=mlp")
+    config = micro_finetuning(labelled, pretrained(folder.parents[1]), "head.kind=mlp")
     finetune(config, folder, device="cpu")
     return folder
 
@@ -68,7 +63,7 @@ def write_published(folder: Path, order: Sequence[int], run: Path) -> Path:
     return path
 
 
-def test_the_newest_classifier_is_scored_as_its_training_scored_it(run: Path, dataset: Path) -> None:
+def test_the_newest_classifier_is_scored_as_its_training_scored_it(run: Path, labelled: Path) -> None:
     (run.parent / "later").mkdir(exist_ok=True)
     (run.parent / "later" / "config.json").write_text('{"data": {}}')  # of a pretraining run
     result = classify("--root", run.parents[1])
@@ -124,14 +119,14 @@ def test_probabilities_of_all_frames_are_averaged(run: Path) -> None:
 
 
 def test_a_published_file_answers_in_the_order_of_its_label_list(
-    run: Path, dataset: Path, tmp_path: Path
+    run: Path, labelled: Path, tmp_path: Path
 ) -> None:
     ours = report(classify("--checkpoint", run, "--json"))
     order = [2, 0, 1]
     published = write_published(tmp_path, order, run)
     labels = write_labels(tmp_path / "labels.csv", [CLASSES[index] for index in order])
     # Published inputs are cut by frame number, and the run's by time.
-    given = ("--data", dataset, "--set", "num_heads=2", "--set", "alignment=time")
+    given = ("--data", labelled, "--set", "num_heads=2", "--set", "alignment=time")
     content = report(classify("--checkpoint", published, "--labels", labels, *given, "--json"))
     assert content["config"]["labels"] == ["never", "dark", "bright"]
     assert {one["name"]: one["average_precision"] for one in content["results"]["classes"]} == pytest.approx(
@@ -140,9 +135,9 @@ def test_a_published_file_answers_in_the_order_of_its_label_list(
     assert content["figures"]["top-1 of clips"] == ours["figures"]["top-1 of clips"]
 
 
-def test_another_classs_name_is_not_guessed_from_its_index(run: Path, dataset: Path, tmp_path: Path) -> None:
+def test_another_classs_name_is_not_guessed_from_its_index(run: Path, labelled: Path, tmp_path: Path) -> None:
     published = write_published(tmp_path, [0, 1, 2], run)
-    options = ["--checkpoint", published, "--data", dataset, "--set", "num_heads=2"]
+    options = ["--checkpoint", published, "--data", labelled, "--set", "num_heads=2"]
     refused(classify(*options), "has 3 classes and does not say which", "--labels FILE")
     four = write_labels(tmp_path / "four.csv", [*CLASSES, "more"])
     refused(classify(*options, "--labels", four), "four.csv has 4 classes, and", "has 3 outputs")
@@ -152,13 +147,13 @@ def test_another_classs_name_is_not_guessed_from_its_index(run: Path, dataset: P
 
 @pytest.mark.parametrize("num_classes", [308, 310])
 def test_copies_of_vggsounds_list_with_another_length_are_refused(
-    dataset: Path, tmp_path: Path, num_classes: int
+    labelled: Path, tmp_path: Path, num_classes: int
 ) -> None:
     torch.manual_seed(0)
     classifier = CavMaeClassifier(micro_model(), cavmae_finetuning(num_classes))
     torch.save(official_state_dict(classifier), tmp_path / "vgg.pth")
     labels = write_labels(tmp_path / "labels.csv", [f"vgg_{number}" for number in range(num_classes)])
-    options = ["--checkpoint", tmp_path / "vgg.pth", "--data", dataset, "--set", "num_heads=2"]
+    options = ["--checkpoint", tmp_path / "vgg.pth", "--data", labelled, "--set", "num_heads=2"]
     refused(
         classify(*options, "--labels", labels),
         f"has {num_classes} classes, and VGGSound's label list has 309",
@@ -168,19 +163,19 @@ def test_copies_of_vggsounds_list_with_another_length_are_refused(
 
 @pytest.mark.parametrize("modality", ["audio", "image"])
 def test_one_modality_alone_is_asked_for_by_name(
-    run: Path, dataset: Path, tmp_path: Path, modality: str
+    run: Path, labelled: Path, tmp_path: Path, modality: str
 ) -> None:
     published = write_published(tmp_path, [0, 1, 2], run)
     labels = write_labels(tmp_path / "labels.csv", CLASSES)
-    options = ["--checkpoint", published, "--data", dataset, "--labels", labels, "--set", "num_heads=2"]
+    options = ["--checkpoint", published, "--data", labelled, "--labels", labels, "--set", "num_heads=2"]
     content = report(classify(*options, "--modality", modality, "--json"))
     assert content["config"]["classifier"]["modality"] == modality
     both = report(classify(*options, "--json"))
     assert content["results"]["classes"] != both["results"]["classes"]
 
 
-def test_a_head_for_audio_and_image_side_by_side_needs_both(dataset: Path, tmp_path: Path) -> None:
-    finetune(micro_finetuning(dataset, pretrained(tmp_path)), tmp_path / "run", device="cpu")
+def test_a_head_for_audio_and_image_side_by_side_needs_both(labelled: Path, tmp_path: Path) -> None:
+    finetune(micro_finetuning(labelled, pretrained(tmp_path)), tmp_path / "run", device="cpu")
     result = classify("--checkpoint", tmp_path / "run", "--modality", "audio")
     refused(result, "its head was made for both", "cavsync train probe --modality audio")
 

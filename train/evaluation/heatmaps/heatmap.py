@@ -67,8 +67,8 @@ class MapConfig:
 
 
 QUICK = MapConfig(repeats=4, visible_fraction=1 / 32, ridge=1.0, length_scale=0.7)
-"""For videos, with a heatmap in every window: of the full one's work in the encoder a quarter at 196 patches, chosen on
-models and worlds that no reported score is of (`benchmarks.masked_view`, docs/own-videos.md)."""
+"""For videos, which have a heatmap in every window: a quarter of the default's work at 196 patches, chosen on models and
+worlds that no reported score is of (`benchmarks.masked_view`; docs/own-videos.md says what it costs)."""
 
 
 @dataclass(frozen=True)
